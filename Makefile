@@ -1,0 +1,38 @@
+# Set-up, run and test; `make` alone lists what there is.
+PY := .venv/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-slow test-all check format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  ARGS=... is passed on: make run ARGS='steps=50', make test ARGS='-k grpo -x'; LOCK=gpu sets up for CUDA"
+
+setup: ## make or update .venv (nothing happens when it is up to date)
+	@cluster/setup.sh
+
+run: setup ## set up, then train the tiny CARE-GRPO recipe on this machine
+	@$(PY) -m carerl.run recipe=care_grpo_tiny $(ARGS)
+
+check: setup
+	@echo "== lint: ruff check" && $(PY) -m ruff check .
+	@echo "== format: ruff format --check" && $(PY) -m ruff format --check .
+	@echo "== types: mypy" && $(PY) -m mypy
+
+test: check ## set up, then lint, format check, types and the default tests
+	@echo "== tests: pytest" && $(PY) -m pytest $(ARGS)
+
+test-slow: setup ## the tests behind the markers slow, engine and e2e
+	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -m "slow or engine or e2e" $(ARGS)
+
+test-all: ## make test, then make test-slow
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-slow
+
+format: setup ## mend what ruff can, and format
+	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
+
+clean: ## remove caches and build outputs (keeps .venv and runs)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find carerl tests recipes cluster -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,233 @@
+"""The driver's side of the actors: one handle a role, and the crew that holds them.
+
+Handles pass object references on: a batch is put into the object store once, and the reference's streams
+go from its actor to the learner's without passing through the driver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from torch import Tensor
+
+from carerl.actors import workers
+from carerl.backends.fsdp2 import Minibatch
+from carerl.config.actors import actor_groups
+from carerl.config.schema import RunConfig
+from carerl.types import Example, Group, Sample, Sampling, TokenBatch
+
+
+class ActorsNotPlaced(RuntimeError):
+    """The cluster has the resources but does not hand them out."""
+
+
+class Rollout:
+    """The engines. Prompts are split over them in contiguous shares."""
+
+    def __init__(self, actors: list[Any]):
+        self._actors = actors
+        self.version = 0
+
+    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
+        return [actor.load.remote(config, model_dir) for actor in self._actors]
+
+    def sync(self, bucket_refs: list[Any], version: int, checksum: int) -> None:
+        # The references travel inside a list, so that the actor fetches them itself, bucket by bucket.
+        ray.get([actor.sync.remote(bucket_refs, version, checksum) for actor in self._actors])
+        self.version = version
+
+    def generate(self, examples: Sequence[Example], sampling: Sampling) -> list[Group]:
+        """One group for each example, in order. Which engine serves a prompt does not change its samples."""
+        share = -(-len(examples) // len(self._actors))
+        parts = [
+            actor.generate.remote(
+                [example.prompt_ids for example in examples[k * share : (k + 1) * share]],
+                replace(sampling, first_request=sampling.first_request + k * share),
+                self.version,
+            )
+            for k, actor in enumerate(self._actors)
+            if examples[k * share : (k + 1) * share]
+        ]
+        completions = [group for part in ray.get(parts) for group in part]
+        return [
+            Group(
+                example,
+                [Sample(example.id, c.token_ids, c.logprobs, c.truncated, self.version) for c in group],
+            )
+            for example, group in zip(examples, completions, strict=True)
+        ]
+
+
+class Grading:
+    def __init__(self, actors: list[Any]):
+        self._actors = actors
+
+    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
+        return [actor.load.remote(config, model_dir) for actor in self._actors]
+
+    def grade(self, groups: list[Group]) -> list[Group]:
+        """The groups with outcomes, answers and rewards filled in."""
+        share = -(-len(groups) // len(self._actors))
+        parts = [
+            actor.grade.remote(groups[k * share : (k + 1) * share])
+            for k, actor in enumerate(self._actors)
+            if groups[k * share : (k + 1) * share]
+        ]
+        return [group for part in ray.get(parts) for group in part]
+
+
+class Reference:
+    def __init__(self, actors: list[Any]):
+        self._actors = actors
+        self._next = 0
+
+    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
+        return [actor.load.remote(config, model_dir) for actor in self._actors]
+
+    def head(self) -> Any:
+        """A reference to the frozen head (V, D)."""
+        return self._actors[0].head.remote()
+
+    def score(self, batch: Any, with_hidden: bool) -> Any:
+        """A reference to the streams of a batch (itself a reference); actors take turns."""
+        actor = self._actors[self._next % len(self._actors)]
+        self._next += 1
+        return actor.score.remote(batch, with_hidden)
+
+
+class Learner:
+    def __init__(self, actors: list[Any], gpus_per_rank: float):
+        self._actors = actors
+        ip, port = ray.get([actors[0].node_ip.remote(), actors[0].free_port.remote()])
+        ray.get(
+            [actor.join.remote(rank, len(actors), f"{ip}:{port}", gpus_per_rank) for rank, actor in enumerate(actors)]
+        )
+
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return list(ray.get([getattr(actor, method).remote(*arguments) for actor in self._actors]))
+
+    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
+        return [actor.load.remote(config, model_dir) for actor in self._actors]
+
+    def set_reference_head(self, head: Any) -> None:
+        self._all("set_reference_head", head)
+
+    def update(self, batch: Any, streams: Any, minibatches: Sequence[Minibatch], lr: float) -> dict[str, float]:
+        """Metrics of the optimizer steps; every rank reports the same."""
+        return self._all("update", batch, streams, list(minibatches), lr)[0]  # type: ignore[no-any-return]
+
+    def update_many(self, steps: list[tuple[TokenBatch, list[Minibatch], float]]) -> Callable[[], Any]:
+        """Starts several supervised steps; the returned function waits for their metrics."""
+        ref = ray.put(steps)
+        pending = [actor.update_many.remote(ref) for actor in self._actors]
+        return lambda: ray.get(pending)[0]
+
+    def score(self, batch: TokenBatch, streams: Any = None) -> dict[str, Tensor]:
+        """(B, T) streams of a batch: logprobs, entropy, rkl (see the learner)."""
+        parts = self._all("score", ray.put(batch), ray.put({}) if streams is None else streams)
+        whole = {name: torch.zeros(batch.rows, batch.width) for name in parts[0][1]}
+        for rows, values in parts:
+            for name, stream in values.items():
+                whole[name][rows] = stream
+        return whole
+
+    def publish(self) -> tuple[list[Any], int]:
+        """All weights as bucket references, with their checksum."""
+        pending = [actor.publish.remote(rank == 0) for rank, actor in enumerate(self._actors)]
+        return ray.get(pending)[0]  # type: ignore[no-any-return]
+
+    def save(self, directory: Path) -> None:
+        self._all("save", str(directory))
+
+    def restore(self, directory: Path) -> None:
+        self._all("restore", str(directory))
+
+    def export(self, directory: Path, tokenizer: Any, dtype: str) -> None:
+        ray.get(
+            [
+                actor.export.remote(str(directory), tokenizer, rank == 0, dtype)
+                for rank, actor in enumerate(self._actors)
+            ]
+        )
+
+    def rss_gib(self) -> float:
+        return float(sum(self._all("rss_gib")))
+
+
+@dataclass
+class Crew:
+    """The actors of a run. A supervised run without evaluation has a learner only."""
+
+    learner: Learner
+    rollout: Rollout | None
+    grading: Grading | None
+    reference: Reference | None
+    actors: list[Any]
+
+    def load(self, config: RunConfig, model_dir: str) -> None:
+        """Gives all actors their settings and weights. May be called again with another run's."""
+        pending = self.learner.load(config, model_dir)
+        for role in (self.rollout, self.grading, self.reference):
+            if role is not None:
+                pending += role.load(config, model_dir)
+        ray.get(pending)
+        if self.reference is not None:
+            self.learner.set_reference_head(self.reference.head())
+
+    def put(self, value: Any) -> Any:
+        return ray.put(value)
+
+    def close(self) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+
+
+PLACEMENT_TIMEOUT_S = 300.0
+
+
+@contextmanager
+def crew(config: RunConfig) -> Iterator[Crew]:
+    """Starts the actors that the plan names, and ends them."""
+    classes = {
+        "learner": workers.LearnerWorker,
+        "rollout": workers.RolloutWorker,
+        "grading": workers.RewardWorker,
+        "reference": workers.ReferenceWorker,
+    }
+    started: dict[str, list[Any]] = {}
+    for group in actor_groups(config):
+        remote = ray.remote(num_cpus=group.cpus_each, num_gpus=group.gpus_each)(classes[group.role])
+        started[group.role] = [remote.remote() for _ in range(group.count)]
+    everyone = [actor for actors in started.values() for actor in actors]
+    try:
+        _wait_until_placed(started)
+        yield Crew(
+            learner=Learner(started["learner"], config.learner.gpus_per_rank),
+            rollout=Rollout(started["rollout"]) if "rollout" in started else None,
+            grading=Grading(started["grading"]) if "grading" in started else None,
+            reference=Reference(started["reference"]) if "reference" in started else None,
+            actors=everyone,
+        )
+    finally:
+        for actor in everyone:
+            ray.kill(actor)
+
+
+def _wait_until_placed(started: dict[str, list[Any]]) -> None:
+    waiting = {actor.ready.remote(): role for role, actors in started.items() for actor in actors}
+    deadline = time.monotonic() + PLACEMENT_TIMEOUT_S
+    done, pending = ray.wait(list(waiting), num_returns=len(waiting), timeout=max(0.0, deadline - time.monotonic()))
+    ray.get(done)
+    if pending:
+        roles = sorted({waiting[ref] for ref in pending})
+        raise ActorsNotPlaced(
+            f"after {PLACEMENT_TIMEOUT_S:.0f} s Ray has not started: {', '.join(roles)}. The cluster has the "
+            f"resources, so something else holds them: free now are {ray.available_resources()}"
+        )

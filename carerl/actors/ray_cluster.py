@@ -1,0 +1,61 @@
+"""Joining a Ray cluster, or starting one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from carerl.config.errors import ConfigError
+from carerl.config.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a cluster has in all, in Ray's units."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+
+
+def connect(config: RunConfig) -> Resources:
+    """Joins ``cluster.address`` or RAY_ADDRESS, else starts Ray on this machine. Does nothing if connected."""
+    if not ray.is_initialized():
+        address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+        # Actors print their own tracebacks through the driver's exception; their chatter stays in Ray's logs.
+        quiet = {"logging_level": logging.ERROR, "log_to_driver": bool(os.environ.get("CARERL_ACTOR_LOGS"))}
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if address:
+            try:
+                ray.init(address=address, **quiet)
+            except Exception as error:
+                raise ConfigError(
+                    "cluster.address",
+                    address,
+                    f"no Ray cluster could be joined there ({error})",
+                    "start one with 'ray start --head', or leave cluster.address empty to run on this machine",
+                ) from error
+        else:
+            # "local", so that a cluster left over on this machine by somebody else is not joined by accident.
+            ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
+    total = ray.cluster_resources()
+    return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), len(ray.nodes()))
+
+
+def address() -> str:
+    """Where another process of this machine can join the cluster."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
+@contextmanager
+def cluster(config: RunConfig) -> Iterator[Resources]:
+    """A connection that is closed at the end; a cluster started here ends with it."""
+    try:
+        yield connect(config)
+    finally:
+        ray.shutdown()

@@ -1,0 +1,252 @@
+"""The actor classes: what runs in each process of a run.
+
+Every worker has ``load(config, …)``, which may be called again: a sweep keeps the processes, with their
+imported libraries and compiled engines, and gives them the next cell's settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from torch import Tensor
+
+from carerl.backends.weight_sync import Bucket, buckets, checksum
+from carerl.config.schema import RunConfig
+from carerl.types import Completion, Group, Outcome, Sampling, TokenBatch
+
+
+class StaleWeights(RuntimeError):
+    """An engine was asked to generate with weights that it does not hold."""
+
+
+def _set_threads(threads: int) -> None:
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+def _device(gpus: float) -> torch.device:
+    return torch.device("cuda" if gpus > 0 else "cpu")
+
+
+class Worker:
+    """What all workers have."""
+
+    def ready(self) -> int:
+        return os.getpid()
+
+    def rss_gib(self) -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+    def node_ip(self) -> str:
+        return str(ray.util.get_node_ip_address())
+
+
+class RolloutWorker(Worker):
+    """Holds an engine. ``version`` is that of the weights in it; None while they are not whole."""
+
+    def __init__(self) -> None:
+        self._engine: Any = None
+        self._built_with = ""
+        self._version: int | None = None
+
+    def load(self, config: RunConfig, model_dir: str) -> None:
+        """Builds the engine unless one of the same settings and shape is there already; its weights count
+        as none until the first sync."""
+        from carerl.backends.engines import ENGINES
+
+        built_with = json.dumps([vars(config.rollout), _shape(model_dir), config.model.dtype], default=str)
+        if built_with != self._built_with:
+            _set_threads(config.rollout.threads)
+            self._engine = None
+            self._engine = ENGINES[config.rollout.engine](config, model_dir)
+            self._built_with = built_with
+        self._version = None
+
+    def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
+        """Takes all weights. Until it returns, the engine counts as holding none."""
+        self._version = None
+        tensors = [pair for ref in bucket_refs for pair in ray.get(ref)]
+        found = checksum(tensors)
+        if found != expected_checksum:
+            raise RuntimeError(f"weights of version {version} arrived damaged: {found:x}, not {expected_checksum:x}")
+        self._engine.update_weights(tensors)
+        self._version = version
+
+    def generate(self, prompts: list[tuple[int, ...]], sampling: Sampling, version: int) -> list[list[Completion]]:
+        if self._version != version:
+            raise StaleWeights(f"engine holds weights of version {self._version}, asked for {version}")
+        return self._engine.generate(prompts, sampling)  # type: ignore[no-any-return]
+
+
+def _shape(model_dir: str) -> str:
+    path = Path(model_dir) / "config.json"
+    return path.read_text() if path.exists() else model_dir
+
+
+class RewardWorker(Worker):
+    """Grades responses and turns outcomes into rewards."""
+
+    def load(self, config: RunConfig, model_dir: str) -> None:
+        from carerl.rewards import REWARDS
+
+        self._task = attached_task(config, model_dir)
+        self._reward = REWARDS[config.reward.name].build(config.reward)
+
+    def grade(self, groups: list[Group]) -> list[Group]:
+        """Sets outcome, answer and reward of every sample. A grader that raises makes the sample invalid."""
+        for group in groups:
+            for sample in group.samples:
+                try:
+                    sample.outcome, sample.answer = self._task.grade(
+                        group.example, sample.response_ids, sample.truncated
+                    )
+                except Exception:
+                    sample.outcome, sample.answer = Outcome.INVALID, None
+                sample.reward = self._reward(sample)
+        return groups
+
+
+def attached_task(config: RunConfig, model_dir: str) -> Any:
+    """The run's task with the model's tokenizer attached."""
+    from carerl.backends.model_files import load_tokenizer
+    from carerl.tasks import TASKS
+
+    task = TASKS[config.task.name].build(config.task, config.seed)
+    task.attach(load_tokenizer(model_dir, config.model.trust_remote_code))
+    return task
+
+
+class ReferenceWorker(Worker):
+    """Holds the frozen reference."""
+
+    def load(self, config: RunConfig, model_dir: str) -> None:
+        from carerl.backends.model_files import DTYPES, load_model
+        from carerl.backends.policy import Policy
+
+        _set_threads(config.reference.threads)
+        self._rows = config.reference.micro_batch_rows
+        model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code)
+        model = model.to(_device(config.reference.gpus_per_actor), DTYPES[config.reference.compute_dtype])
+        self._policy = Policy(model.eval().requires_grad_(False), config.learner.head_chunk_tokens)
+
+    def head(self) -> Tensor:
+        """The frozen head (V, D), for exact divergences in the learner."""
+        return self._policy.head_VD.detach().cpu()
+
+    @torch.no_grad()
+    def score(self, batch: TokenBatch, with_hidden: bool) -> dict[str, Tensor]:
+        """``ref_hidden_BTD`` if asked for (log-probs follow from it in the learner), else ``ref_logprobs_BT``."""
+        mask_BT = batch.mask_BT
+        parts = [batch.select(range(k, min(k + self._rows, batch.rows))) for k in range(0, batch.rows, self._rows)]
+        if with_hidden:
+            hidden_ND = torch.cat([self._policy.hidden(part).cpu() for part in parts])
+            hidden_BTD = hidden_ND.new_zeros(*mask_BT.shape, hidden_ND.shape[-1])
+            hidden_BTD[mask_BT] = hidden_ND
+            return {"ref_hidden_BTD": hidden_BTD}
+        logprobs_N = torch.cat([self._policy(part, None, False)["logprobs_N"].cpu() for part in parts])
+        logprobs_BT = torch.zeros(mask_BT.shape)
+        logprobs_BT[mask_BT] = logprobs_N.float()
+        return {"ref_logprobs_BT": logprobs_BT}
+
+
+class LearnerWorker(Worker):
+    """One rank of the learner. The penalty is computed here, from gathered policy and reference log-probs."""
+
+    def free_port(self) -> int:
+        with socket.socket() as listener:
+            listener.bind(("", 0))
+            return int(listener.getsockname()[1])
+
+    def join(self, rank: int, ranks: int, address: str, gpus: float) -> None:
+        import torch.distributed as dist
+
+        dist.init_process_group(
+            "nccl" if gpus > 0 else "gloo",
+            init_method=f"tcp://{address}",
+            rank=rank,
+            world_size=ranks,
+            timeout=timedelta(minutes=10),
+        )
+
+    def load(self, config: RunConfig, model_dir: str) -> None:
+        """``model_dir`` empty: a fresh model of the recipe's shape, initialised from the run's seed."""
+        from carerl.algorithms import ALGORITHMS
+        from carerl.algorithms.objective import Objective
+        from carerl.backends.fsdp2 import FSDP2Learner
+        from carerl.backends.model_files import load_model
+        from carerl.regularizers import REGULARIZERS
+
+        _set_threads(config.learner.threads)
+        torch.manual_seed(config.seed)
+        model = (
+            load_model(model_dir, config.model.dtype, config.model.trust_remote_code)
+            if model_dir
+            else fresh_model(config)
+        )
+        objective = Objective.supervised()
+        if config.kind == "rl":
+            regularizer = config.regularizer
+            objective = Objective(
+                ALGORITHMS[config.algorithm.name].build(config.algorithm),
+                REGULARIZERS[regularizer.name].build(regularizer),
+                regularizer.beta,
+                regularizer.estimator,
+            )
+        self._learner = FSDP2Learner(model, config.learner, objective, _device(config.learner.gpus_per_rank))
+        self._bucket_mib = config.sync.bucket_mib
+        self._refs: list[Any] = []
+
+    def set_reference_head(self, head_VD: Tensor) -> None:
+        self._learner.set_reference_head(head_VD)
+
+    def update(self, batch: TokenBatch, streams: dict[str, Tensor], minibatches: Any, lr: float) -> dict[str, float]:
+        return self._learner.update(batch.with_streams(**streams), minibatches, lr)
+
+    def update_many(self, steps: list[tuple[TokenBatch, Any, float]]) -> list[dict[str, float]]:
+        """Several steps in one call, for supervised training on batches that are ready."""
+        return [self._learner.update(batch, minibatches, lr) for batch, minibatches, lr in steps]
+
+    def score(self, batch: TokenBatch, streams: dict[str, Tensor]) -> tuple[list[int], dict[str, Tensor]]:
+        return self._learner.score(batch.with_streams(**streams))
+
+    def publish(self, first: bool) -> tuple[list[Any], int]:
+        """Puts all weights into the object store, in buckets; references and checksum from the first rank."""
+        total = 0
+        self._refs = []
+        for bucket in buckets(self._learner.tensors(), self._bucket_mib):
+            if first:
+                total = (total + checksum(bucket)) & 0xFFFFFFFFFFFFFFFF
+                self._refs.append(ray.put(bucket))
+        return self._refs, total
+
+    def save(self, directory: str) -> None:
+        self._learner.save(Path(directory))
+
+    def restore(self, directory: str) -> None:
+        self._learner.load(Path(directory))
+
+    def export(self, directory: str, tokenizer: Any, first: bool, dtype: str) -> None:
+        """Writes a Hugging Face directory from the first rank."""
+        from carerl.backends.model_files import DTYPES, save_model
+
+        weights: Bucket = [(name, t.to(DTYPES[dtype])) for name, t in self._learner.tensors() if first]
+        if first:
+            save_model(Path(directory), self._learner.hf_config, dict(weights), tokenizer)
+
+
+def fresh_model(config: RunConfig) -> Any:
+    """A model of the recipe's shape with the tiny world's initialisation, drawn from the run's seed."""
+    from carerl.backends.model_files import make_model
+    from carerl.tasks import TASKS
+    from carerl.tasks.tiny.initial import init_tiny
+
+    generator = torch.Generator().manual_seed(config.seed)
+    task = TASKS[config.task.name].build(config.task, config.seed)
+    return make_model(config.model.shape, task.stop_ids, lambda model: init_tiny(model, generator))

@@ -1,0 +1,108 @@
+"""From graded groups to the streams that the learner sums over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from carerl.types import Group, TokenBatch
+
+from .base import Algorithm
+
+
+@dataclass(frozen=True)
+class Normalisers:
+    """Denominators of the loss's components, counted over an optimizer minibatch and all ranks.
+
+    ``policy``: what the algorithm's aggregation counts. ``regularizer``: response tokens, under every algorithm; a
+    weight of 1/|y| would depend on the response and bias the score estimator. ``ce``: tokens whose cross-entropy
+    weight is not 0, so that a weight keeps its scale; a corpus that normalises its own weights passes 1 instead.
+    Each is 1 where there is nothing to count.
+    """
+
+    policy: float
+    regularizer: float
+    ce: float
+
+
+def pack_rows(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float = 1.0
+) -> TokenBatch:
+    """Rows of prompt and response, right-padded with 0; no streams. Raises ValueError for an empty prompt."""
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise ValueError("a prompt is empty: its response's first token would have nothing to be predicted from")
+    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+    width = max((len(row) for row in rows), default=0)
+    return TokenBatch(
+        input_ids_BS=torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=torch.long).reshape(
+            len(rows), width
+        ),
+        prompt_lengths_B=torch.tensor([len(prompt) for prompt in prompts], dtype=torch.long),
+        response_lengths_B=torch.tensor([len(response) for response in responses], dtype=torch.long),
+        temperature=temperature,
+    )
+
+
+def make_batch(groups: Sequence[Group], algorithm: Algorithm, temperature: float) -> TokenBatch:
+    """The rows of all groups, in their order, with advantages, weights and the engine's log-probs.
+
+    Advantages are computed in float64 and stored in float32, one number on all tokens of a response. Groups without
+    variance keep their rows: their advantage is 0, their regularizer and their part of the denominators stay.
+    Raises ValueError if a sample has no reward or not one log-prob a token, a reward is not finite, or groups
+    differ in size.
+    """
+    samples = [sample for group in groups for sample in group.samples]
+    if len({len(group.samples) for group in groups}) != 1:
+        raise ValueError("there are no groups, or they differ in size")
+    for sample in samples:
+        if sample.reward is None:
+            raise ValueError(f"a sample of {sample.example_id} has no reward")
+        if len(sample.rollout_logprobs) != len(sample.response_ids):
+            raise ValueError(
+                f"a sample of {sample.example_id} has {len(sample.response_ids)} tokens "
+                f"and {len(sample.rollout_logprobs)} log-probs"
+            )
+    batch = pack_rows(
+        [group.example.prompt_ids for group in groups for _ in group.samples],
+        [sample.response_ids for sample in samples],
+        temperature,
+    )
+    mask_BT = batch.mask_BT
+    rewards_PG = torch.tensor([sample.reward for sample in samples], dtype=torch.float64).reshape(len(groups), -1)
+    advantages_B = algorithm.advantages(rewards_PG).reshape(-1).float()
+    weight_BT, _ = algorithm.aggregation(batch)
+    rollout_BT = torch.zeros(mask_BT.shape)
+    rollout_BT[mask_BT] = torch.tensor([lp for s in samples for lp in s.rollout_logprobs], dtype=torch.float32)
+    return batch.with_streams(
+        advantages_BT=advantages_B[:, None] * mask_BT,
+        policy_weight_BT=weight_BT,
+        regularizer_weight_BT=mask_BT.float(),
+        rollout_logprobs_BT=rollout_BT,
+    )
+
+
+def normalisers(rows: TokenBatch, algorithm: Algorithm) -> Normalisers:
+    """The denominators of one optimizer minibatch, given *all* of its rows, before they are spread over ranks and
+    micro-batches."""
+    _, policy = algorithm.aggregation(rows)
+    ce = 0.0 if rows.ce_weight_BT is None else float((rows.ce_weight_BT != 0).sum())
+    return Normalisers(max(policy, 1.0), max(float(rows.response_tokens), 1.0), max(ce, 1.0))
+
+
+def minibatches(rows: int, group_size: int, count: int, seed: int) -> list[list[int]]:
+    """Row indices of ``count`` minibatches: whole groups, shuffled by ``seed``, every row exactly once.
+
+    Needs rows that come group by group, as :func:`make_batch` makes them. Raises ValueError if the groups cannot be
+    dealt out evenly.
+    """
+    groups = rows // group_size
+    if groups * group_size != rows or groups % count:
+        raise ValueError(f"{rows} rows in groups of {group_size} do not divide into {count} minibatches")
+    order = torch.randperm(groups, generator=torch.Generator().manual_seed(seed)).tolist()
+    share = groups // count
+    return [
+        [group * group_size + k for group in order[part * share : (part + 1) * share] for k in range(group_size)]
+        for part in range(count)
+    ]

@@ -1,0 +1,212 @@
+"""The learner's loss: policy term + beta · regularizer + cross-entropy, each over its own global count.
+
+Every component is a *sum* over the tokens at hand divided by a denominator that was counted over the whole
+optimizer minibatch. So losses and gradients add up over micro-batches and ranks, however they are cut.
+
+Departures from the papers [ours]:
+1. The regularizer is averaged over tokens under every algorithm (GRPO's paper has it inside the sequence
+   mean): a weight of 1/|y| depends on the response and biases the sampled estimators.
+2. Sampled estimators are weighted by policy / pi_old, detached, when ``old_logprobs`` say that the samples are
+   an older policy's. ``full`` takes no ratio: it is exact at every prefix visited.
+3. Where engine and learner disagree about the sampling weights, the policy term and the sampled regularizer
+   are weighted by exp(old − rollout), detached and truncated at ``Algorithm.mismatch_cap``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carerl.regularizers import ESTIMATORS, REGULARIZERS, Regularizer, refusal, token_loss
+from carerl.types import TokenBatch
+
+from .base import Algorithm
+from .batching import Normalisers
+from .surrogate import LOG_RATIO_LIMIT
+from .token_statistics import Exact, TokenStatistics
+
+REVERSE_KL = REGULARIZERS["rkl"].build(REGULARIZERS["rkl"].config())  # what every run reports
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the reference must send: its log-probs of the sampled tokens, or its last hidden states."""
+
+    ref_logprobs: bool
+    ref_hidden: bool
+
+
+def needs(regularizer_config: Any) -> Needs:
+    """What a regularizer's settings ask for. Log-probs at least: reverse KL is reported also without a penalty.
+    Hidden states contain them."""
+    hidden = regularizer_config.estimator == "full" and regularizer_config.beta > 0
+    return Needs(ref_logprobs=not hidden, ref_hidden=hidden)
+
+
+@dataclass
+class FlatStreams:
+    """The streams of a micro-batch at its response tokens, each (N,) or None where it is off."""
+
+    advantages_N: Tensor | None = None
+    policy_weight_N: Tensor | None = None
+    old_logprobs_N: Tensor | None = None
+    rollout_logprobs_N: Tensor | None = None
+    ref_logprobs_N: Tensor | None = None
+    regularizer_weight_N: Tensor | None = None
+    ce_weight_N: Tensor | None = None
+
+
+def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStreams:
+    """Row-major over the response tokens, as :class:`TokenStatistics` is; selected by length, so that neither
+    padding nor the width of a stream matters."""
+
+    def flat(stream_BT: Tensor | None) -> Tensor | None:
+        if stream_BT is None:
+            return None
+        positions_T = torch.arange(stream_BT.shape[1])
+        return stream_BT[positions_T[None, :] < batch.response_lengths_B[:, None]].to(device)
+
+    return FlatStreams(
+        advantages_N=flat(batch.advantages_BT),
+        policy_weight_N=flat(batch.policy_weight_BT),
+        old_logprobs_N=flat(batch.old_logprobs_BT),
+        rollout_logprobs_N=flat(batch.rollout_logprobs_BT),
+        ref_logprobs_N=flat(batch.ref_logprobs_BT),
+        regularizer_weight_N=flat(batch.regularizer_weight_BT),
+        ce_weight_N=flat(batch.ce_weight_BT),
+    )
+
+
+@dataclass
+class ObjectiveOutput:
+    """``loss``: scalar with gradient. Both dicts add up over micro-batches and ranks: of ``sums[name] = (sum,
+    count)`` the metric is sum / count; ``shares[name]`` is a part of the whole minibatch's value, and
+    ``train/loss`` is the sum of ``train/policy_loss``, ``regularizer/loss`` (beta included) and
+    ``train/ce_loss``."""
+
+    loss: Tensor
+    sums: dict[str, tuple[float, float]]
+    shares: dict[str, float]
+
+
+@dataclass
+class _Tally:
+    """Detached scalars, brought to the host in one transfer."""
+
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    shares: dict[str, Tensor] = field(default_factory=dict)
+
+    def mean(self, name: str, values_N: Tensor) -> None:
+        self.totals[name] = values_N.detach().double().sum()
+
+    def share(self, name: str, value: Tensor) -> Tensor:
+        self.shares[name] = value.detach().double()
+        return value
+
+    def output(self, loss: Tensor, tokens: int) -> ObjectiveOutput:
+        numbers = iter(torch.stack([*self.totals.values(), *self.shares.values()]).tolist())
+        sums = {name: (next(numbers), float(tokens)) for name in self.totals}
+        return ObjectiveOutput(loss, sums, {name: next(numbers) for name in self.shares})
+
+
+class Objective:
+    """Components that are on are those whose streams are there: advantages, regularizer weights, cross-entropy
+    weights. ``beta`` >= 0 multiplies the regularizer. Raises ValueError for an estimator that is refused."""
+
+    def __init__(self, algorithm: Algorithm | None, regularizer: Regularizer, beta: float, estimator: str):
+        if estimator not in ESTIMATORS:
+            raise ValueError(refusal("", estimator))
+        if not beta >= 0:
+            raise ValueError(f"beta = {beta}: a negative strength would drive the policy off the reference")
+        self._algorithm = algorithm
+        self._regularizer = regularizer
+        self._beta = beta
+        self._estimator = estimator
+
+    @classmethod
+    def supervised(cls) -> Objective:
+        """Cross-entropy only."""
+        none = REGULARIZERS["none"]
+        return cls(None, none.build(none.config()), 0.0, "score")
+
+    @property
+    def exact(self) -> Exact | None:
+        """The exact divergence, if it is what the loss uses."""
+        return self._regularizer.exact if self._estimator == "full" and self._beta > 0 else None
+
+    def __call__(self, stats: TokenStatistics, streams: FlatStreams, normalisers: Normalisers) -> ObjectiveOutput:
+        """The loss of these tokens, N of them or none. All streams and statistics are (N,)."""
+        tally = _Tally()
+        tally.mean("train/entropy", stats.entropy_N)
+        # Every parameter takes part in every backward pass, also when no component has a token.
+        loss = 0.0 * stats.logprobs_N.sum()
+        weight_N = self._mismatch_weight(stats, streams)
+        if streams.advantages_N is not None:
+            policy = self._policy(stats, streams, weight_N, tally) / normalisers.policy
+            loss = loss + tally.share("train/policy_loss", policy)
+        if streams.regularizer_weight_N is not None:
+            term_N = self._penalty(stats, streams, weight_N, tally)
+            if term_N is not None:
+                penalty = self._beta * (streams.regularizer_weight_N * term_N).sum() / normalisers.regularizer
+                loss = loss + tally.share("regularizer/loss", penalty)
+        if streams.ce_weight_N is not None:
+            ce_N = stats.cross_entropy_N if stats.cross_entropy_N is not None else -stats.logprobs_N
+            ce = (streams.ce_weight_N * ce_N).sum() / normalisers.ce
+            loss = loss + tally.share("train/ce_loss", ce)
+        tally.share("train/loss", loss)
+        return tally.output(loss, stats.logprobs_N.numel())
+
+    def _mismatch_weight(self, stats: TokenStatistics, streams: FlatStreams) -> Tensor | None:
+        """min(exp(old − rollout), cap), (N,), detached; None where there is nothing to correct. Without
+        ``old_logprobs`` the current policy is the one that the engine meant to sample from."""
+        cap = 0.0 if self._algorithm is None else self._algorithm.mismatch_cap
+        if cap == 0.0 or streams.rollout_logprobs_N is None:
+            return None
+        old_N = stats.logprobs_N if streams.old_logprobs_N is None else streams.old_logprobs_N
+        return (old_N - streams.rollout_logprobs_N).detach().clamp(max=LOG_RATIO_LIMIT).exp().clamp(max=cap)
+
+    def _policy(self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: _Tally) -> Tensor:
+        """The weighted sum of the policy terms, before division by the normaliser."""
+        if self._algorithm is None or streams.advantages_N is None or streams.policy_weight_N is None:
+            raise ValueError("a batch with advantages needs an algorithm and a policy_weight stream")
+        lp_N = stats.logprobs_N
+        old_N = lp_N.detach() if streams.old_logprobs_N is None else streams.old_logprobs_N
+        term_N, clipped_N = self._algorithm.surrogate(lp_N, old_N, streams.advantages_N)
+        tally.mean("train/clip_fraction", clipped_N)
+        tally.mean("train/ratio", _ratio(lp_N, old_N))
+        if weight_N is not None:
+            term_N = weight_N * term_N
+        return (streams.policy_weight_N * term_N).sum()
+
+    def _penalty(
+        self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: _Tally
+    ) -> Tensor | None:
+        """The regularizer's per-token loss, None if beta is 0. The divergence is reported in any case."""
+        lp_N = stats.logprobs_N
+        lr_N = stats.ref_logprobs_N if stats.ref_logprobs_N is not None else streams.ref_logprobs_N
+        if lr_N is None:
+            if self._beta > 0:
+                raise ValueError("a regularizer with beta > 0 needs the reference's log-probs or hidden states")
+            return None
+        tally.mean("regularizer/reverse_kl", REVERSE_KL.value(lp_N, lr_N) if stats.rkl_N is None else stats.rkl_N)
+        if self._beta == 0.0:
+            return None
+        if self._estimator == "full":
+            if stats.divergence_N is None:
+                raise ValueError("estimator full needs the exact divergence: pass Objective.exact to token_statistics")
+            tally.mean("regularizer/value", stats.divergence_N)
+            return stats.divergence_N
+        importance_N = None if streams.old_logprobs_N is None else _ratio(lp_N, streams.old_logprobs_N)
+        if weight_N is not None:
+            importance_N = weight_N if importance_N is None else weight_N * importance_N
+        tally.mean("regularizer/value", self._regularizer.value(lp_N, lr_N))
+        if self._estimator == "score":
+            tally.mean("regularizer/coefficient", self._regularizer.coefficient(lp_N, lr_N).abs())
+        return token_loss(self._regularizer, self._estimator, lp_N, lr_N, importance_N)
+
+
+def _ratio(lp_N: Tensor, old_N: Tensor) -> Tensor:
+    return (lp_N - old_N).detach().clamp(max=LOG_RATIO_LIMIT).exp()

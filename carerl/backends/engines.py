@@ -1,0 +1,56 @@
+"""What a rollout engine does, and which ones there are.
+
+An engine takes token ids and returns token ids: text never enters or leaves it, so nothing is tokenised
+twice. It holds one set of weights, replaced in place by ``update_weights``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from carerl.config.schema import RunConfig
+from carerl.types import Completion, Sampling
+
+
+class Engine(Protocol):
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        """``sampling.n`` completions for each prompt, in order.
+
+        Request i of the call draws from its own generator, seeded by (``sampling.seed``, i): a response
+        depends on its prompt, the weights and its seed, not on what shares the batch. Log-probs are those
+        of the distribution sampled from, temperature included.
+        """
+        ...
+
+    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Replaces all weights (names as in a Hugging Face checkpoint) and forgets cached prefixes."""
+        ...
+
+
+def _vllm(config: RunConfig, model_dir: str) -> Engine:
+    from carerl.backends.vllm_engine import VLLMEngine
+
+    return VLLMEngine(config, model_dir)
+
+
+def _hf(config: RunConfig, model_dir: str) -> Engine:
+    from carerl.backends.hf_engine import HFEngine
+
+    return HFEngine(config, model_dir)
+
+
+ENGINES: dict[str, Callable[[RunConfig, str], Engine]] = {"vllm": _vllm, "hf": _hf}
+
+
+def request_seed(seed: int, index: int) -> int:
+    """A seed for request ``index`` of a call: distinct over calls and requests, below 2**31.
+
+    Steele and Vigna's splitmix64 finaliser, so that nearby (seed, index) pairs give unrelated streams.
+    """
+    z = (seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & 0xFFFFFFFFFFFFFFFF
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return (z ^ (z >> 31)) & 0x7FFFFFFF

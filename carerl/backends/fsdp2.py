@@ -1,0 +1,301 @@
+"""The learner: one rank of a policy sharded by PyTorch's ``fully_shard`` (FSDP2), on gloo or NCCL.
+
+It knows no algorithm. It takes a batch of streams, the rows of each optimizer minibatch and a learning
+rate; all ranks call each method together. Three rules keep every gradient independent of how the work is
+cut: the normalisers are counted over the whole minibatch before it is split over ranks and micro-batches;
+losses are sums over them; and a rank without rows still takes part, with a row of weight zero, because a
+collective that one rank leaves out would hang the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from carerl.algorithms.batching import Normalisers
+from carerl.algorithms.objective import Objective, flatten
+from carerl.algorithms.token_statistics import TokenStatistics
+from carerl.backends.model_files import DTYPES
+from carerl.backends.policy import Policy
+from carerl.config.schema import LearnerConfig
+from carerl.types import TokenBatch
+
+
+class NonFiniteGradient(RuntimeError):
+    """Several updates in a row had a NaN or infinite gradient."""
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """The rows of one optimizer step with the global counts of those rows, over all ranks."""
+
+    rows: tuple[int, ...]
+    normalisers: Normalisers
+
+
+def split_rows(rows: Sequence[int], lengths_B: Tensor, ranks: int) -> list[list[int]]:
+    """Rows for each rank: longest first, each to the rank with the fewest tokens so far."""
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    load = [0] * ranks
+    for row in sorted(rows, key=lambda r: (-int(lengths_B[r]), r)):
+        rank = min(range(ranks), key=lambda k: (load[k], k))
+        shares[rank].append(row)
+        load[rank] += int(lengths_B[row])
+    return [sorted(share) for share in shares]
+
+
+class FSDP2Learner:
+    """One rank. ``model`` is a Hugging Face causal language model, the same on every rank."""
+
+    max_bad_updates = 3
+
+    def __init__(self, model: Any, config: LearnerConfig, objective: Objective, device: torch.device):
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        self._config = config
+        self._objective = objective
+        self._rank, self._world = dist.get_rank(), dist.get_world_size()
+        self.device = device
+        self.hf_config = model.config
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+        mesh = dist.device_mesh.init_device_mesh(device.type, (self._world,))
+        compute = DTYPES[config.compute_dtype]
+        own = next(model.parameters()).dtype
+        mixed = MixedPrecisionPolicy(
+            param_dtype=None if compute == own else compute,
+            reduce_dtype=torch.float64 if own == torch.float64 else torch.float32,
+            cast_forward_inputs=False,  # the reference's hidden states keep their own precision
+        )
+        self.policy = Policy(model.to(device), config.head_chunk_tokens)
+        for layer in self.policy.decoder.layers:  # type: ignore[union-attr]
+            fully_shard(layer, mesh=mesh, mp_policy=mixed)
+        fully_shard(self.policy, mesh=mesh, mp_policy=mixed)
+        self._parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        optimizer = config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=optimizer.lr,
+            betas=(optimizer.betas[0], optimizer.betas[1]),
+            eps=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+            foreach=True,
+        )
+        self._bad_updates = 0
+
+    # ---- what the group calls -------------------------------------------------------------------
+
+    def update(self, batch: TokenBatch, minibatches: Sequence[Minibatch], lr: float) -> dict[str, float]:
+        """Optimizer steps over the minibatches, in order; metrics reduced over all ranks.
+
+        ``old_logprobs`` of a row are the learner's own at the weights that the batch was sampled with.
+        Rows of the first minibatch meet exactly those weights in their own pass; only the others need a
+        pass of their own before the first step.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        totals = Totals()
+        with_policy_term = batch.advantages_BT is not None
+        first = set(minibatches[0].rows)
+        later = {r for m in minibatches[1:] for r in m.rows}
+        old_BT = torch.zeros(batch.rows, batch.width)
+        first_pass_BT = torch.zeros(batch.rows, batch.width)
+        if with_policy_term:
+            self._fill_old(batch, sorted(later - first), old_BT, totals)
+        for number, minibatch in enumerate(minibatches):
+            on_policy = number == 0
+            mine = split_rows(minibatch.rows, batch.response_lengths_B, self._world)
+            for rows in self._micro_batches(mine):
+                part = batch.select(rows) if rows else _weightless(batch)
+                if with_policy_term and not on_policy and rows:
+                    part = part.with_streams(old_logprobs_BT=old_BT[rows][:, : part.width])
+                stats = self._statistics(part)
+                out = self._objective(stats, flatten(part, self.device), minibatch.normalisers)
+                # FSDP averages gradients over ranks; each rank's loss is a share of the global sum.
+                (out.loss * self._world).backward()
+                if rows:
+                    totals.add(out.sums)
+                    totals.add_shares(out.shares, len(minibatches))
+                    if on_policy and with_policy_term:
+                        _scatter(first_pass_BT, rows, part, stats.logprobs_N)
+                        totals.add_mismatch(part, stats.logprobs_N)
+            if on_policy and first & later:  # a later epoch meets these rows again, perhaps on another rank
+                old_BT += self._over_ranks(first_pass_BT)
+            norm = self._step()
+            if self._rank == 0:  # the same on every rank
+                totals.add({"train/grad_norm": (norm, 1.0)})
+        return {**totals.reduced(), "train/lr": lr}
+
+    @torch.no_grad()
+    def score(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
+        """This rank's rows and their (rows, T) streams: logprobs, entropy and, with the reference's hidden
+        states in the batch, the exact reverse KL ``rkl``. Float32 on the CPU, 0 beyond each response."""
+        mine = split_rows(range(batch.rows), batch.response_lengths_B, self._world)
+        names = ("logprobs", "entropy", "rkl")
+        streams = {name: torch.zeros(batch.rows, batch.width) for name in names}
+        for rows in self._micro_batches(mine):
+            part = batch.select(rows) if rows else _weightless(batch)
+            stats = self._statistics(part)
+            for name, values_N in zip(names, (stats.logprobs_N, stats.entropy_N, stats.rkl_N), strict=True):
+                if rows and values_N is not None:
+                    _scatter(streams[name], rows, part, values_N)
+        rows = mine[self._rank]
+        return rows, {name: stream[rows] for name, stream in streams.items()}
+
+    def set_reference_head(self, head_VD: Tensor) -> None:
+        self.policy.frozen_ref_head_VD = head_VD.to(self.device)
+
+    @torch.no_grad()
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Whole tensors on the CPU under their Hugging Face names, one at a time. Collective."""
+        for name, parameter in self.policy.named_parameters():
+            yield name.removeprefix("model."), parameter.full_tensor().detach().cpu()  # type: ignore[attr-defined]
+
+    def save(self, directory: Path) -> None:
+        """Model and optimizer, sharded, in torch's distributed checkpoint format."""
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.state_dict import get_state_dict
+
+        model, optimizer = get_state_dict(self.policy, self.optimizer)
+        dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=str(directory))
+
+    def load(self, directory: Path) -> None:
+        """What ``save`` wrote, also on another number of ranks. Check the manifest first: the format's
+        metadata is unpickled."""
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+        model, optimizer = get_state_dict(self.policy, self.optimizer)
+        state = {"model": model, "optimizer": optimizer}
+        dcp.load(state, checkpoint_id=str(directory))
+        set_state_dict(self.policy, self.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+
+    # ---- the parts ------------------------------------------------------------------------------
+
+    def _statistics(self, part: TokenBatch) -> TokenStatistics:
+        with_ref = part.ref_hidden_BTD is not None
+        return TokenStatistics(**self.policy(part, self._objective.exact, with_ref))
+
+    @torch.no_grad()
+    def _fill_old(self, batch: TokenBatch, rows: list[int], old_BT: Tensor, totals: Totals) -> None:
+        lean = batch.with_streams(ref_hidden_BTD=None, ce_target_ids_BTK=None, ce_target_weights_BTK=None)
+        for part_rows in self._micro_batches(split_rows(rows, batch.response_lengths_B, self._world)):
+            part = lean.select(part_rows) if part_rows else _weightless(lean)
+            stats = self._statistics(part)
+            if part_rows:
+                _scatter(old_BT, part_rows, part, stats.logprobs_N)
+                totals.add_mismatch(part, stats.logprobs_N)
+        self._over_ranks(old_BT)  # a row may be scored by one rank and trained by another
+
+    def _over_ranks(self, stream_BT: Tensor) -> Tensor:
+        """The sum over ranks, in place, of a stream in which each row is nonzero on one rank at most."""
+        if self._world > 1:
+            on_device_BT = stream_BT.to(self.device)
+            dist.all_reduce(on_device_BT)
+            stream_BT.copy_(on_device_BT)
+        return stream_BT
+
+    def _micro_batches(self, shares: list[list[int]]) -> Iterator[list[int]]:
+        """This rank's micro-batches; as many as the rank with the most has, the surplus empty."""
+        size = self._config.micro_batch_rows
+        count = max(math.ceil(len(share) / size) for share in shares)
+        mine = shares[self._rank]
+        for k in range(count):
+            yield mine[k * size : (k + 1) * size]
+
+    def _step(self) -> float:
+        """Clips, steps unless the gradient is not finite (on any rank: the norm is global); returns the norm."""
+        limit = self._config.optimizer.grad_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit, error_if_nonfinite=False)
+        value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if math.isfinite(value):
+            self.optimizer.step()
+            self._bad_updates = 0
+        else:
+            self._bad_updates += 1
+            if self._bad_updates >= self.max_bad_updates:
+                raise NonFiniteGradient(f"{self._bad_updates} updates in a row had a gradient norm of {value}")
+        self.optimizer.zero_grad(set_to_none=True)
+        return value
+
+
+class Totals:
+    """Sums and maxima that add over micro-batches and ranks, so that a mean is a mean over tokens."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[float]] = {}
+        self._shares: dict[str, float] = {}
+        self._weights = [0.0, 0.0, 0.0]  # sum of w, of w squared, count
+        self._maximum = 0.0
+
+    def add(self, sums: dict[str, tuple[float, float]]) -> None:
+        for name, (total, count) in sums.items():
+            entry = self._sums.setdefault(name, [0.0, 0.0])
+            entry[0] += total
+            entry[1] += count
+
+    def add_shares(self, shares: dict[str, float], minibatches: int) -> None:
+        """Parts of each minibatch's value; the metric is the mean over minibatches."""
+        for name, share in shares.items():
+            self._shares[name] = self._shares.get(name, 0.0) + share / minibatches
+
+    def add_mismatch(self, part: TokenBatch, logprobs_N: Tensor) -> None:
+        """How far the engine's log-probs are from the learner's at the same weights."""
+        if part.rollout_logprobs_BT is None:
+            return
+        gap_N = (logprobs_N.detach().cpu().float() - part.rollout_logprobs_BT[part.mask_BT]).double()
+        weight_N = gap_N.exp()
+        self.add({"rollout/mismatch_mean": (float(gap_N.abs().sum()), float(gap_N.numel()))})
+        self._weights[0] += float(weight_N.sum())
+        self._weights[1] += float(weight_N.square().sum())
+        self._weights[2] += gap_N.numel()
+        self._maximum = max(self._maximum, float(gap_N.abs().max()) if gap_N.numel() else 0.0)
+
+    def reduced(self) -> dict[str, float]:
+        """Means over all ranks. A rank that had no rows may lack names, so names are exchanged first."""
+        own = (self._sums, self._shares, self._weights, self._maximum)
+        gathered: list[Any] = [own]
+        if dist.get_world_size() > 1:
+            gathered = [None] * dist.get_world_size()
+            dist.all_gather_object(gathered, own)
+        sums: dict[str, list[float]] = {}
+        metrics: dict[str, float] = {}
+        for rank_sums, rank_shares, _, _ in gathered:
+            for name, (total, count) in rank_sums.items():
+                entry = sums.setdefault(name, [0.0, 0.0])
+                entry[0] += total
+                entry[1] += count
+            for name, share in rank_shares.items():
+                metrics[name] = metrics.get(name, 0.0) + share
+        metrics |= {name: total / count for name, (total, count) in sums.items() if count}
+        w, w2, n = (sum(weights[k] for _, _, weights, _ in gathered) for k in range(3))
+        if n:
+            metrics["rollout/mismatch_max"] = max(maximum for *_, maximum in gathered)
+            metrics["rollout/effective_sample_size"] = w * w / (n * w2)
+        return metrics
+
+
+def _weightless(batch: TokenBatch) -> TokenBatch:
+    """One row that takes part in every collective and adds exactly nothing."""
+    part = batch.select([0])
+    zero = {
+        name: torch.zeros_like(stream)
+        for name in ("policy_weight_BT", "regularizer_weight_BT", "ce_weight_BT")
+        if (stream := getattr(part, name)) is not None
+    }
+    return part.with_streams(**zero)
+
+
+def _scatter(target_BT: Tensor, rows: Sequence[int], part: TokenBatch, values_N: Tensor) -> None:
+    """Writes a micro-batch's flat values into the rows of a whole-batch stream."""
+    block_BT = torch.zeros(part.rows, target_BT.shape[1], dtype=target_BT.dtype)
+    block_BT[:, : part.width][part.mask_BT] = values_N.detach().cpu().to(target_BT.dtype)
+    target_BT[list(rows)] = block_BT

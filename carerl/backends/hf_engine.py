@@ -1,0 +1,103 @@
+"""A rollout engine on plain transformers: the oracle in tests, the fallback where vLLM has no build.
+
+Correct first: float32 log-probs from the whole softmax, one generator per response. It decodes all rows
+together with a key–value cache and left padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from carerl.backends.engines import request_seed
+from carerl.backends.model_files import load_model
+from carerl.config.schema import RunConfig
+from carerl.types import Completion, Sampling
+
+
+class HFEngine:
+    """See :class:`carerl.backends.engines.Engine`."""
+
+    def __init__(self, config: RunConfig, model_dir: str):
+        self._device = torch.device("cuda" if config.rollout.gpus_per_actor > 0 else "cpu")
+        self._model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code).to(self._device).eval()
+        self._max_rows = config.rollout.max_batch_rows
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        rows = [list(prompt) for prompt in prompts for _ in range(sampling.n)]
+        seeds = [
+            request_seed(sampling.seed, sampling.first_request + i) + k
+            for i in range(len(prompts))
+            for k in range(sampling.n)
+        ]
+        done: list[Completion] = []
+        for start in range(0, len(rows), self._max_rows):
+            part = slice(start, start + self._max_rows)
+            done += self._decode(rows[part], seeds[part], sampling)
+        return [done[i * sampling.n : (i + 1) * sampling.n] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def _decode(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Completion]:
+        width = max(len(row) for row in rows)
+        ids_BS = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self._device)
+        attention_BS = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self._device)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        tokens: list[list[int]] = [[] for _ in rows]
+        logprobs: list[list[float]] = [[] for _ in rows]
+        open_rows = set(range(len(rows)))
+        cache = None
+        for _ in range(sampling.max_new_tokens):
+            positions_BS = (attention_BS.cumsum(-1) - 1).clamp(min=0)
+            out = self._model(
+                input_ids=ids_BS,
+                attention_mask=attention_BS,
+                position_ids=positions_BS[:, -ids_BS.shape[1] :],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = out.past_key_values
+            logp_BV = _processed_logprobs(out.logits[:, -1].float().cpu(), sampling)
+            noise_BV = torch.stack([torch.empty(logp_BV.shape[1]).exponential_(generator=g) for g in generators])
+            # argmax of p / Exp(1) noise is an exact draw from p.
+            chosen_B = logp_BV.argmax(-1) if sampling.temperature == 0 else (logp_BV - noise_BV.log()).argmax(-1)
+            for b in sorted(open_rows):
+                token = int(chosen_B[b])
+                tokens[b].append(token)
+                logprobs[b].append(float(logp_BV[b, token]))
+                if token in sampling.stop_ids:
+                    open_rows.discard(b)
+            if not open_rows:
+                break
+            ids_BS = chosen_B[:, None].to(self._device)
+            attention_BS = torch.cat([attention_BS, torch.ones_like(attention_BS[:, :1])], dim=1)
+        return [
+            Completion(tuple(t), tuple(lp), truncated=b in open_rows)
+            for b, (t, lp) in enumerate(zip(tokens, logprobs, strict=True))
+        ]
+
+    @torch.no_grad()
+    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        own = dict(self._model.named_parameters())
+        missing = set(own)
+        for name, tensor in tensors:
+            own[name].copy_(tensor)
+            missing.discard(name)
+        if missing:
+            raise ValueError(f"weight update left out {len(missing)} tensors, {sorted(missing)[0]} among them")
+
+
+def _processed_logprobs(logits_BV: Tensor, sampling: Sampling) -> Tensor:
+    """Log-probs after temperature, top-k and top-p; -inf for what cannot be drawn."""
+    logits_BV = logits_BV if sampling.temperature == 0 else logits_BV / sampling.temperature
+    if sampling.top_k > 0:
+        kth_B1 = logits_BV.topk(min(sampling.top_k, logits_BV.shape[-1])).values[:, -1:]
+        logits_BV = logits_BV.masked_fill(logits_BV < kth_B1, -torch.inf)
+    if sampling.top_p < 1:
+        ordered_BV, order_BV = logits_BV.sort(descending=True)
+        before_BV = ordered_BV.softmax(-1).cumsum(-1) - ordered_BV.softmax(-1)
+        drop_BV = torch.zeros_like(before_BV, dtype=torch.bool).scatter(1, order_BV, before_BV >= sampling.top_p)
+        logits_BV = logits_BV.masked_fill(drop_BV, -torch.inf)
+    return logits_BV.log_softmax(-1)

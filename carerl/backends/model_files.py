@@ -1,0 +1,85 @@
+"""Hugging Face model directories: make one from a shape, load one, save one.
+
+Weights are safetensors only, and ``trust_remote_code`` is off unless a recipe turns it on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from carerl.config.schema import ShapeConfig
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+def make_model(
+    shape: ShapeConfig, stop_ids: tuple[int, ...], initialise: Callable[[nn.Module], None] | None = None
+) -> Any:
+    """A fresh model of the given shape, float32, on the CPU; ``initialise`` overwrites its weights in place."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        shape.architecture,
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        attention_bias=shape.attention_bias,
+        tie_word_embeddings=shape.tie_embeddings,
+        max_position_embeddings=shape.context_length,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        eos_token_id=list(stop_ids) if len(stop_ids) != 1 else stop_ids[0],
+        bos_token_id=None,
+        pad_token_id=0,
+        use_cache=True,
+    )
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.config.architectures = [type(model).__name__]  # vLLM chooses its implementation by it
+    if initialise is not None:
+        initialise(model)
+    return model
+
+
+def load_model(path: str, dtype: str, trust_remote_code: bool = False) -> Any:
+    """The causal language model of a directory or hub id, on the CPU."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        path, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, use_safetensors=True
+    )
+
+
+def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+
+
+def save_model(directory: Path, config: Any, weights: Mapping[str, Tensor], tokenizer: Any) -> None:
+    """Writes config, safetensors and tokenizer so that transformers and vLLM load them like any other model."""
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(directory)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in weights.items()},
+        directory / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+    generation = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id, "do_sample": True}
+    (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")

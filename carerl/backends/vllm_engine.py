@@ -1,0 +1,112 @@
+"""vLLM in this process, on CPU or GPU.
+
+In-process because the engine's own process costs 26 s more at start on two cores and buys nothing to a Ray
+actor, which already is a process. Weights are replaced through ``reload_weights``: on CPU the loaded
+weights are repacked and no longer accept ``load_weights``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carerl.backends.engines import request_seed
+from carerl.config.schema import RunConfig
+from carerl.types import Completion, Sampling
+
+
+def _environment(config: RunConfig, on_gpu: bool) -> None:
+    """vLLM reads these when it is imported."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not on_gpu:
+        # The cores are shared with learner and reference, which take turns with the engine.
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(config.rollout.kv_cache_gib)))
+
+
+class VLLMEngine:
+    """See :class:`carerl.backends.engines.Engine`."""
+
+    def __init__(self, config: RunConfig, model_dir: str):
+        rollout = config.rollout
+        on_gpu = rollout.gpus_per_actor > 0
+        _environment(config, on_gpu)
+        from vllm import LLM
+
+        threads = torch.get_num_threads()
+        device: dict[str, Any] = (
+            {
+                "gpu_memory_utilization": rollout.gpu_memory_utilization,
+                "tensor_parallel_size": rollout.tensor_parallel,
+            }
+            if on_gpu
+            else {"kv_cache_memory_bytes": int(rollout.kv_cache_gib * 2**30)}
+        )
+        self._llm = LLM(
+            model=model_dir,
+            dtype=config.model.dtype,
+            max_model_len=rollout.max_model_len,
+            max_num_seqs=rollout.max_batch_rows,
+            max_num_batched_tokens=max(rollout.max_model_len, 8192),
+            enforce_eager=rollout.enforce_eager,
+            enable_prefix_caching=True,
+            # Log-probs of the distribution sampled from, not of the raw logits: they are what an
+            # importance weight needs when the temperature is not 1.
+            logprobs_mode="processed_logprobs",
+            trust_remote_code=config.model.trust_remote_code,
+            disable_log_stats=True,
+            seed=0,
+            **device,
+        )
+        torch.set_num_threads(threads)  # vLLM's CPU worker changes it
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        from vllm import SamplingParams, TokensPrompt
+
+        params = [
+            SamplingParams(
+                n=sampling.n,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=sampling.max_new_tokens,
+                seed=request_seed(sampling.seed, sampling.first_request + i),
+                stop_token_ids=list(sampling.stop_ids),
+                logprobs=0,
+                detokenize=False,
+            )
+            for i in range(len(prompts))
+        ]
+        inputs = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
+        answers = self._llm.generate(inputs, params, use_tqdm=False)
+        return [[self._completion(output) for output in answer.outputs] for answer in answers]
+
+    @staticmethod
+    def _completion(output: Any) -> Completion:
+        ids = tuple(output.token_ids)
+        logprobs = tuple(float(entry[token].logprob) for entry, token in zip(output.logprobs, ids, strict=True))
+        return Completion(ids, logprobs, truncated=output.finish_reason == "length")
+
+    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(tensors)})
+        self._llm.apply_model(_repack_tied_head)
+        # vLLM keeps cached prefixes across an update: without this, new weights meet old keys and values.
+        self._llm.reset_prefix_cache()
+
+
+def _repack_tied_head(model: Any) -> None:
+    """On CPU a head tied to the embedding keeps a packed copy of its own, which ``reload_weights`` passes over.
+
+    The checkpoint has no tensor for such a head, so the copy would stay that of the first weights.
+    """
+    head = getattr(model, "lm_head", None)
+    method = getattr(head, "quant_method", None)
+    if head is not None and hasattr(head, "cpu_linear") and method is not None:
+        method.process_weights_after_loading(head)

@@ -1,0 +1,115 @@
+"""Expected calibration error and reliability diagrams (Naeini et al. 2015; Guo et al., arXiv 1706.04599, eq. 3).
+
+Bins are closed on the left: a confidence of .3 belongs to [.3, .4). Confidence 1 belongs to the last bin.
+``correct`` may be a probability of being right instead of 0 or 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """One bin: its bounds, the mean confidence and mean correctness in it, and the total weight."""
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: float
+    count: float
+
+
+def reliability_bins(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    bins: int = 10,
+    scheme: str = "width",
+    weights: ArrayLike | None = None,
+) -> list[ReliabilityBin]:
+    """The occupied bins, from low to high.
+
+    ``scheme``: ``width`` for equal widths; ``count`` for equal counts (equal confidences stay together, so that
+    the result does not depend on the order of the data and counts can differ); ``unique`` for one bin for each
+    confidence that occurs, as votes have few (``bins`` is not used). ``weights``: of the items, nonnegative; an
+    item of weight 0 is no item. Edges are compared in the precision of the confidences: float32's .7 is in
+    [.7, .8). Raises ValueError for confidences or correctness outside [0, 1], unequal lengths or an unknown scheme.
+    """
+    c, a, w = checked(confidence, correct, weights)
+    if bins < 1:
+        raise ValueError(f"bins = {bins}: one at least")
+    c, a, w = c[w > 0], a[w > 0], w[w > 0]
+    if len(c) == 0:
+        return []
+    if scheme == "width":
+        starts = (np.arange(bins) / bins).astype(np.asarray(confidence).dtype if _is_float(confidence) else c.dtype)
+        ends = np.arange(1, bins + 1) / bins
+    elif scheme in ("count", "unique"):
+        starts = np.unique(c) if scheme == "unique" else _equal_count_starts(c, w, bins)
+        ends = np.append(starts[1:], c.max()) if scheme == "count" else starts
+    else:
+        raise ValueError(f"scheme {scheme!r}: use width, count or unique")
+    index = np.searchsorted(starts.astype(np.float64), c, side="right") - 1
+    lows = np.arange(bins) / bins if scheme == "width" else starts
+    found = []
+    for k in np.unique(index):
+        inside = index == k
+        total = float(w[inside].sum())
+        found.append(
+            ReliabilityBin(
+                low=float(lows[k]),
+                high=float(ends[k]),
+                confidence=float((w * c)[inside].sum() / total),
+                accuracy=float((w * a)[inside].sum() / total),
+                count=total,
+            )
+        )
+    return found
+
+
+def _is_float(values: ArrayLike) -> bool:
+    return np.issubdtype(np.asarray(values).dtype, np.floating)
+
+
+def _equal_count_starts(c: FloatArray, w: FloatArray, bins: int) -> FloatArray:
+    """The confidence at which each k-th share of the weight begins; fewer than ``bins`` where values are tied."""
+    order = np.argsort(c, kind="stable")
+    below = np.cumsum(w[order])
+    first = np.searchsorted(below, below[-1] * np.arange(bins) / bins, side="right")
+    return np.unique(c[order][first])
+
+
+def ece(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    bins: int = 10,
+    scheme: str = "width",
+    weights: ArrayLike | None = None,
+) -> float:
+    """Sum over bins of weight share · |accuracy - confidence|; NaN without data."""
+    found = reliability_bins(confidence, correct, bins, scheme, weights)
+    total = sum(b.count for b in found)
+    return sum(b.count * abs(b.accuracy - b.confidence) for b in found) / total if total else float("nan")
+
+
+def checked(
+    confidence: ArrayLike, correct: ArrayLike, weights: ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Confidences, correctness and weights as flat float64 arrays of one length."""
+    c: FloatArray = np.asarray(confidence, dtype=np.float64)
+    a: FloatArray = np.asarray(correct, dtype=np.float64)
+    w: Any = np.ones_like(c) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not (c.ndim == 1 and c.shape == a.shape == w.shape):
+        raise ValueError(f"shapes differ or are not flat: {c.shape}, {a.shape}, {w.shape}")
+    slack = 1e-6  # exp of a log-prob that rounding left just above 0
+    if not (np.all((c >= 0) & (c <= 1 + slack)) and np.all((a >= 0) & (a <= 1))):
+        raise ValueError("confidence and correctness lie in [0, 1]")
+    if not np.all((w >= 0) & np.isfinite(w)):
+        raise ValueError("weights are finite and not negative")
+    return np.minimum(c, 1.0), a, w

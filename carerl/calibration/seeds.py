@@ -1,0 +1,92 @@
+"""Intervals and tests over seeds, where n is small: Student's t with n - 1 degrees of freedom."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special  # scipy.stats has the same functions and takes a second to import
+
+
+@dataclass(frozen=True)
+class Interval:
+    mean: float
+    half_width: float
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half_width
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """``difference``: mean of a - b. ``p_value`` is two-sided, ``p_greater`` one-sided against a <= b.
+    ``lower_bound`` is the one-sided bound of the difference: with probability ``level`` it lies below the truth.
+    """
+
+    difference: float
+    p_value: float
+    lower_bound: float
+    p_greater: float
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Two-sided interval for the mean. Raises ValueError for fewer than two values."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.size < 2:
+        raise ValueError("an interval needs two values at least")
+    quantile = float(special.stdtrit(x.size - 1, 0.5 + level / 2))
+    return Interval(float(x.mean()), quantile * float(x.std(ddof=1)) / math.sqrt(x.size))
+
+
+def paired_t(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> PairedTest:
+    """Test of the mean of a - b against 0, pair by pair. Raises ValueError for unequal lengths or under two pairs."""
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(f"{len(a)} and {len(b)} values: pairs are needed, two at least")
+    gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    degrees = gap.size - 1
+    error = 0.0 if np.all(gap == gap[0]) else float(gap.std(ddof=1)) / math.sqrt(gap.size)
+    mean = float(gap.mean())
+    if error == 0.0:  # equal differences: certain either way
+        t = math.copysign(math.inf, mean) if mean else 0.0
+    else:
+        t = mean / error
+    below = float(special.stdtr(degrees, -abs(t)))  # the tail beyond |t|
+    return PairedTest(
+        difference=mean,
+        p_value=2 * below,
+        lower_bound=mean - float(special.stdtrit(degrees, level)) * error,
+        p_greater=below if t >= 0 else 1 - below,
+    )
+
+
+def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
+    """Holm's step-down corrected p-values, in the order given (Holm 1979). Raises ValueError outside [0, 1]."""
+    p = np.asarray(p_values, dtype=np.float64)
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError("p-values lie in [0, 1]")
+    corrected = np.empty_like(p)
+    running = 0.0
+    for rank, index in enumerate(np.argsort(p, kind="stable")):
+        running = max(running, min(1.0, float(p[index]) * (p.size - rank)))
+        corrected[index] = running
+    return corrected
+
+
+def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
+    """Score interval of a share (Wilson 1927). Its ``mean`` is the interval's centre, which is not the share.
+    Raises ValueError without trials and for more successes than trials."""
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"{successes} successes of {trials} trials are no share")
+    z = float(special.ndtri(0.5 + level / 2))
+    share, z2 = successes / trials, z * z
+    scale = 1 + z2 / trials
+    half = z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials)) / scale
+    return Interval((share + z2 / (2 * trials)) / scale, half)

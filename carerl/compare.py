@@ -1,0 +1,73 @@
+"""Compare runs: a table over seeds, and one page of accuracy against calibration.
+
+    python -m carerl.compare RUN… [out=DIR] [baseline=NAME]
+
+RUN is a run directory, a pattern, or a directory with runs below it (such as a sweep's). Writes
+compare.html, compare.csv and compare.md into DIR (default: compare). Stars mark differences from the
+baseline: a row's label, recipe or regularizer; by default the row whose regularizer is none.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from carerl.report.compare_page import notes, terminal_table, write_comparison
+from carerl.report.comparison import ComparisonError, compare_runs
+from carerl.report.run_files import find_runs, read_run
+
+OPTIONS = ("out", "baseline")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: compared; 2: nothing to compare, or an argument that makes no sense."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__.strip() if __doc__ else "")
+        return 0
+    try:
+        paths, options = _parse(arguments)
+        comparison = compare_runs([read_run(path) for path in find_runs(paths)], options.get("baseline", ""))
+        out = Path(options.get("out", "compare"))
+        if out.exists() and not out.is_dir():
+            raise ComparisonError(f"out={out}: is a file; give a directory")
+        written = write_comparison(comparison, out)
+    except (ComparisonError, OSError) as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 2
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else 400
+    console = Console(width=width, highlight=False)
+    console.print(terminal_table(comparison, width))
+    for line in notes(comparison):
+        console.print(line, style="bright_black", markup=False)
+    for name, reason in comparison.left_out:
+        console.print(f"left out: {name} ({reason})", style="yellow", markup=False)
+    console.print(f"written: {', '.join(map(str, written))}", markup=False)
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    paths: list[str] = []
+    options: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals and name in OPTIONS:
+            options[name] = value
+        elif argument.startswith("-") or (equals and not Path(argument).exists() and "/" not in name):
+            raise ComparisonError(
+                f"{argument}: unknown option; there are {', '.join(f'{o}=' for o in OPTIONS)} and --help"
+            )
+        else:
+            paths.append(argument)
+    if not paths:
+        raise ComparisonError("name at least one run, pattern or directory; --help says more")
+    return paths, options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""Settings: recipes, their composition, checks, and plans. Nothing here starts anything.
+
+=============== =================================================================================
+``schema``      every setting, as dataclasses
+``load``        command line -> RunConfig (``load``); file and back (``dump``, ``read``); the base
+                model's settings and cache key (``base_config``, ``base_key``); ``usage``
+``compose``     where recipes are found and what ``extends:`` means
+``validate``    values and pairings that are refused; ``load`` calls it
+``checks``      what needs the model's directory, the built task or the cluster at hand
+``plan``        actors, placement, batches, memory, GPU-hours; ``render`` makes text of it
+``errors``      ``ConfigError``: field, value, reason, remedy
+=============== =================================================================================
+
+>>> from carerl.config.load import load
+>>> load(["recipe=care_grpo_tiny", "seed=107"]).seed
+107
+
+Import from the modules; this file stays empty so that ``carerl.config.schema`` is light for everyone.
+"""

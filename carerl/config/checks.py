@@ -1,0 +1,160 @@
+"""Checks that need something at hand: the model's directory, the built task, the running cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carerl.config.actors import ActorGroup, actor_groups
+from carerl.config.errors import ConfigError, raise_all
+from carerl.config.schema import RunConfig
+from carerl.config.shapes import read_model_json, shape_from_directory
+
+if TYPE_CHECKING:
+    from carerl.tasks.base import Task
+
+
+def check_model_dir(path: str, config: RunConfig) -> None:
+    """Refuses a model directory whose parts do not go together.
+
+    Checked: ``config.json`` is readable and states a shape; a tokenizer loads; its ids fit the model's
+    vocabulary; its end-of-sequence token is one that the model and its generation settings name; a text
+    made of its own tokens encodes to something and comes back (a directory of model type qwen2 loads with
+    a tokenizer class that ignores a custom vocabulary and encodes every text to nothing).
+
+    Raises ConfigError."""
+    if not Path(path).expanduser().is_dir():
+        raise ConfigError("model.path", path, "there is no such model directory", "give a Hugging Face model directory")
+    shape = shape_from_directory(path)
+    tokenizer = _tokenizer(path, config.model.trust_remote_code)
+    errors = []
+    if len(tokenizer) > shape.vocab_size:
+        errors.append(
+            ConfigError(
+                "model.path",
+                path,
+                f"tokenizer and model disagree: the tokenizer has {len(tokenizer)} tokens, the model's "
+                f"vocabulary {shape.vocab_size}",
+                "put the tokenizer that the model was trained with into its directory",
+            )
+        )
+    errors += _check_stops(path, tokenizer)
+    errors += _check_round_trip(path, tokenizer)
+    raise_all(errors)
+
+
+def _tokenizer(path: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer  # slow to import, and only needed here
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(Path(path).expanduser()), trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except Exception as error:  # transformers raises many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            "model.path",
+            path,
+            f"no tokenizer can be loaded from it: {reason}",
+            "save the tokenizer beside the model",
+        ) from None
+
+
+def _check_stops(path: str, tokenizer: Any) -> Iterable[ConfigError]:
+    eos = tokenizer.eos_token_id
+    for name, required in (("config.json", True), ("generation_config.json", False)):
+        stated = read_model_json(path, name, required).get("eos_token_id")
+        ids = stated if isinstance(stated, list) else [] if stated is None else [stated]
+        if ids and eos not in ids:
+            yield ConfigError(
+                "model.path",
+                path,
+                f"tokenizer and model disagree: the tokenizer ends with token {eos}, {name} says {stated}",
+                f"correct eos_token_id in {name}, or use the model's own tokenizer",
+            )
+    if eos is None:
+        yield ConfigError(
+            "model.path",
+            path,
+            "the tokenizer has no end-of-sequence token",
+            "set eos_token in the tokenizer's files",
+        )
+
+
+def _check_round_trip(path: str, tokenizer: Any) -> Iterable[ConfigError]:
+    special = set(tokenizer.all_special_ids)
+    # the ids behind the specials of small vocabularies, the frequent ones of large ones
+    ids = [i for i in range(min(len(tokenizer), 600)) if i not in special]
+    # a token that is part of a character's bytes is no text by itself
+    ids = [i for i in ids if "\ufffd" not in tokenizer.decode([i])][-20:]
+    text = tokenizer.decode(ids)
+    back = tokenizer.encode(text, add_special_tokens=False)
+    if text.strip() and (not back or _squeezed(tokenizer.decode(back)) != _squeezed(text)):
+        yield ConfigError(
+            "model.path",
+            path,
+            f"the tokenizer does not give a text back: {text!r} becomes {back}"
+            + (" (transformers ignores a custom tokenizer in a qwen2 directory)" if not back else ""),
+            "save the model as qwen3 or llama, or put the right tokenizer files into the directory",
+        )
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def check_task(task: Task, config: RunConfig) -> None:
+    """Refuses a task whose prompts do not fit the context with the answers they need.
+
+    Looks at the first step's training prompts and at every evaluation prompt. Raises ConfigError."""
+    errors = []
+    limit = config.rollout.max_model_len
+    new = config.rollout.max_new_tokens
+    sets: list[tuple[str, Iterable[tuple[int, ...]], int]] = []
+    if config.kind == "rl":
+        examples = task.train_examples(0, config.prompts_per_step)
+        sets.append(("training", (e.prompt_ids for e in examples), new))
+    for suite in task.suites():
+        room = max(new, suite.max_new_tokens or 0)
+        sets.append((f"evaluation {suite.name}", (e.prompt_ids for e in suite.examples), room))
+    for name, prompts, room in sets:
+        longest = max((len(p) for p in prompts), default=0)
+        if longest + room > limit:
+            errors.append(
+                ConfigError(
+                    "rollout.max_model_len",
+                    limit,
+                    f"prompts of {name} have up to {longest} tokens, {room} new ones make {longest + room}",
+                    f"write rollout.max_model_len={longest + room} or more, or lower rollout.max_new_tokens",
+                )
+            )
+    raise_all(errors)
+
+
+def check_cluster(config: RunConfig, cpus: float, gpus: float) -> None:
+    """Refuses a plan whose actors ask for more than the cluster has in total (``cpus``, ``gpus``: of the
+    whole cluster). Ray would leave the rest pending for ever. Raises ConfigError."""
+    groups = actor_groups(config)
+    errors = []
+    for kind, available, share in (
+        ("CPUs", cpus, [(g, g.count * g.cpus_each) for g in groups]),
+        ("GPUs", gpus, [(g, g.count * g.gpus_each) for g in groups]),
+    ):
+        wanted = round(sum(s for _, s in share), 6)
+        if wanted > available + 1e-6:
+            listing = ", ".join(_share(g, s, kind) for g, s in share if s)
+            errors.append(
+                ConfigError(
+                    "cluster",
+                    f"{available:g} {kind}",
+                    f"the plan needs {wanted:g} {kind}: {listing}",
+                    f"start a cluster with {wanted:g} {kind}, or lower these shares",
+                )
+            )
+    raise_all(errors)
+
+
+def _share(group: ActorGroup, total: float, kind: str) -> str:
+    each = group.cpus_each if kind == "CPUs" else group.gpus_each
+    return f"{group.role} {group.count} x {each:g} = {total:g} ({group.setting})"

@@ -1,0 +1,116 @@
+"""What each setting's value may be by itself: names, ranges, finiteness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from carerl.config.compose import leaves
+from carerl.config.errors import ConfigError, suggestion
+from carerl.config.schema import RunConfig
+from carerl.config.typed import plain
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "kind": ("rl", "sft"),
+    "model.dtype": ("float32", "bfloat16"),
+    "reference.compute_dtype": ("float32", "bfloat16", "float64"),
+    "learner.compute_dtype": ("float32", "bfloat16", "float64"),
+    "learner.backend": ("fsdp2",),
+    "learner.schedule.name": ("constant", "linear", "cosine"),
+    "rollout.engine": ("vllm", "hf"),
+    "tracking.wandb": ("off", "offline", "online"),
+    "tracking.display": ("auto", "live", "plain", "quiet"),
+}
+AT_LEAST: dict[str, float] = {
+    "seed": 0,
+    "evaluation.seed": 0,
+    "steps": 1,
+    "prompts_per_step": 1,
+    "rollout.actors": 1,
+    "rollout.tensor_parallel": 1,
+    "rollout.max_new_tokens": 1,
+    "rollout.max_model_len": 2,
+    "rollout.max_batch_rows": 1,
+    "rollout.threads": 0,
+    "rollout.cpus_per_actor": 0,
+    "rollout.gpus_per_actor": 0,
+    "reference.actors": 1,
+    "reference.micro_batch_rows": 1,
+    "reference.threads": 0,
+    "reference.cpus_per_actor": 0,
+    "reference.gpus_per_actor": 0,
+    "grading.actors": 1,
+    "grading.cpus_per_actor": 0,
+    "learner.ranks": 1,
+    "learner.micro_batch_rows": 1,
+    "learner.head_chunk_tokens": 1,
+    "learner.threads": 0,
+    "learner.cpus_per_rank": 0,
+    "learner.gpus_per_rank": 0,
+    "learner.optimizer.lr": 0,
+    "learner.optimizer.weight_decay": 0,
+    "learner.optimizer.grad_clip": 0,
+    "learner.schedule.warmup_steps": 0,
+    "sync.bucket_mib": 1,
+    "sync.probe_every": 0,
+    "sync.probe_prompts": 1,
+    "evaluation.every": 0,
+    "evaluation.samples": 1,
+    "evaluation.questions": 0,
+    "evaluation.questions_between": 0,
+    "checkpoint.every": 0,
+    "checkpoint.keep": 1,
+    "tracking.rollouts_every": 0,
+    "cluster.gpus_per_node": 0,
+    "cluster.gpu_memory_gib": 0,
+    "regularizer.beta": 0,
+    "algorithm.minibatches": 1,
+    "algorithm.epochs": 1,
+    "algorithm.clip_low": 0,
+    "algorithm.clip_high": 0,
+    "algorithm.std_epsilon": 0,
+}
+ABOVE_ZERO = (
+    "rollout.temperature", "evaluation.temperature", "rollout.kv_cache_gib", "learner.optimizer.eps",
+    "sync.probe_abort", "sync.mismatch_abort", "cluster.gpu_tflops", "cluster.gpu_bandwidth_tbps",
+)  # fmt: skip
+ZERO_TO_ONE = ("regularizer.alpha", "learner.schedule.final_fraction")
+
+
+def values(config: RunConfig) -> Iterator[ConfigError]:
+    """An error for every value that is illegal whatever the others are."""
+    flat = dict(leaves(plain(config)))
+    for key, value in flat.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                yield ConfigError(key, value, "it is not a finite number", f"write {key}=<a finite number>")
+    for key, allowed in NAMES.items():
+        if flat[key] not in allowed:
+            reason = "it must be one of " + ", ".join(allowed)
+            yield ConfigError(key, flat[key], reason, suggestion(str(flat[key]), allowed, key + "="))
+    for key, low in AT_LEAST.items():
+        value = flat.get(key)
+        if isinstance(value, int | float) and value < low:
+            yield ConfigError(key, value, f"it must be at least {low:g}", f"write {key}={low:g} or more")
+    for key in ABOVE_ZERO:
+        if flat[key] <= 0:
+            yield ConfigError(key, flat[key], "it must be above 0", f"write {key}=<a number above 0>")
+    for key in ZERO_TO_ONE:
+        value = flat.get(key)
+        if isinstance(value, int | float) and not 0 <= value <= 1:
+            yield ConfigError(key, value, "it must lie between 0 and 1", f"write {key}=<0 to 1>, e.g. 0.8")
+    for key, value in flat.items():
+        if key.endswith("top_p") and not 0 < value <= 1:
+            yield ConfigError(key, value, "it must be above 0 and at most 1", f"write {key}=1 for off")
+        if key.endswith("top_k") and value != -1 and value < 1:
+            yield ConfigError(key, value, "it is a count of tokens, or -1 for off", f"write {key}=-1")
+    if not 0 < config.rollout.gpu_memory_utilization <= 1:
+        key = "rollout.gpu_memory_utilization"
+        yield ConfigError(key, flat[key], "it is a fraction of the GPU's memory", f"write {key}=0.8")
+    betas = config.learner.optimizer.betas
+    if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+        key = "learner.optimizer.betas"
+        yield ConfigError(key, betas, "it must be two numbers, each from 0 to below 1", f"write {key}=[0.9,0.99]")
+    for key, value in plain(config.model.shape).items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+            yield ConfigError(f"model.shape.{key}", value, "it must be above 0", f"write model.shape.{key}=...")

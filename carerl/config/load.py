@@ -1,0 +1,238 @@
+"""From the command line to a checked RunConfig, and from a RunConfig to a file and back.
+
+    python -m carerl.run recipe=NAME key=value section.key=value ...
+
+Values are YAML (``steps=20``, ``learner.optimizer.betas=[0.9,0.95]``, ``resume=``). ``${other.key}``
+repeats another setting's value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from carerl.config import compose
+from carerl.config.compose import Tree
+from carerl.config.errors import ConfigError, nearest
+from carerl.config.schema import RunConfig
+from carerl.config.tables import CHOICES, source_text
+from carerl.config.typed import build, plain
+from carerl.config.validate import validate
+
+KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+BASE_FORMAT = 1  # raise it when the same settings give another base model
+HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
+# what makes a run the run it is; going on with it under other values would be another run
+FIXED_ON_RESUME = (
+    "kind", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
+    "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype", "learner.optimizer",
+    "rollout.temperature", "rollout.max_new_tokens",
+)  # fmt: skip
+
+
+def load(argv: Sequence[str]) -> RunConfig:
+    """The settings that a command line asks for, composed, typed and validated.
+
+    With ``resume=RUN_DIR`` the settings are those stored in RUN_DIR; the command line may change how the
+    run is carried out (ranks, actors, display, evaluation, steps), not what is trained.
+    Raises ConfigError, whose ``str()`` is all that a person needs to see.
+    """
+    asked = parse(argv)
+    if asked.get("resume"):
+        return _load_resumed(asked)
+    name = asked.pop("recipe", None)
+    if not isinstance(name, str) or not name:
+        names = compose.recipe_names()
+        raise ConfigError("recipe", name, "no recipe is given", "start with recipe=NAME, one of " + ", ".join(names))
+    tree = compose.merge(compose.compose(name), asked)
+    if plugins := compose.as_plugins(tree.get("plugins")):
+        compose.import_plugins(plugins)
+        tree = compose.merge(compose.compose(name), asked)  # again, now that their choices are known
+    config = build(resolve(tree))
+    config.recipe = name
+    validate(config)
+    if config.model.base_recipe:
+        base_config(config)  # its settings are refused now, not when it is about to be trained
+    return config
+
+
+def _load_resumed(asked: Tree) -> RunConfig:
+    folder = str(asked["resume"])
+    stored_file = Path(folder) / "config.yaml"
+    if not stored_file.is_file():
+        reason = "the directory has no config.yaml" if Path(folder).is_dir() else "there is no such directory"
+        raise ConfigError("resume", folder, reason, "give the directory of an earlier run")
+    stored = plain(read(stored_file))
+    name = asked.pop("recipe", stored["recipe"])
+    if name != stored["recipe"]:
+        reason = f"{folder} is a run of recipe {stored['recipe']}"
+        raise ConfigError("recipe", name, reason, "leave recipe= out when resuming")
+    if asked.get("run_dir") not in (None, "", folder):
+        raise ConfigError(
+            "run_dir", asked["run_dir"], "a resumed run goes on in its own directory", "leave run_dir= out"
+        )
+    config = build(resolve(compose.merge(stored, asked)))
+    after = plain(config)
+    for key in FIXED_ON_RESUME:
+        if (new := _get(after, key)) != (old := _get(stored, key)):
+            raise ConfigError(
+                key,
+                new,
+                f"the run in {folder} was started with {old}, and going on with another value is another run",
+                f"leave {key} out, or start a new run without resume=",
+            )
+    config.run_dir = folder
+    validate(config)
+    return config
+
+
+def _get(tree: Mapping[str, Any], key: str) -> Any:
+    value: Any = tree
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def parse(argv: Sequence[str]) -> Tree:
+    """``key=value`` words as a nested dict; a later word wins over an earlier one of the same key."""
+    tree: Tree = {}
+    for word in argv:
+        key, equals, text = word.partition("=")
+        if not equals or not KEY.fullmatch(key):
+            known = list(RunConfig.__dataclass_fields__)
+            guess = nearest(key.lstrip("-"), known)
+            raise ConfigError(
+                word,
+                None,
+                "a setting is written key=value, without spaces",
+                f"write {guess}=..." if guess else "see --help",
+            )
+        try:
+            value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[index,call-overload]
+        except (yaml.YAMLError, OmegaConfBaseException) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(key, text, f"not a YAML value: {reason}", f"quote it: {key}='...'") from None
+        node = tree
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(key, text, f"{parent} was given as a single value before", "give one of them")
+        node[last] = value
+    return tree
+
+
+def resolve(tree: Tree) -> Tree:
+    """The tree with every ``${...}`` replaced. Raises ConfigError where one leads nowhere or says ???."""
+    tree = {k: v for k, v in tree.items() if k != "extends"}
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", "") or "recipe")
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(key, None, f"cannot be resolved: {reason}", f"give a value: {key}=...") from None
+    assert isinstance(resolved, dict)
+    return {str(k): v for k, v in resolved.items()}
+
+
+def dump(config: RunConfig) -> str:
+    """All settings as YAML, resolved; :func:`read` is its inverse."""
+    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+
+
+def read(path: str | Path) -> RunConfig:
+    """The settings of a file that :func:`dump` wrote. Raises ConfigError for unknown keys or wrong types."""
+    tree = compose.read_yaml(Path(path))
+    compose.import_plugins(compose.as_plugins(tree.get("plugins")))
+    return build(resolve(tree))
+
+
+def base_config(config: RunConfig) -> RunConfig:
+    """The settings of the run that makes this run's base model: ``model.base_recipe`` in this run's world
+    (task and seed), with its model shape and engine, then ``model.base_overrides``."""
+    name = config.model.base_recipe
+    tree = compose.compose(name, "model.base_recipe")
+    own = {
+        "seed": config.seed,
+        "task": plain(config.task),
+        "model": {"shape": plain(config.model.shape), "dtype": config.model.dtype},
+        "rollout": plain(config.rollout),
+        "plugins": list(config.plugins),
+        "runs_dir": config.runs_dir,
+        "tracking": {"display": config.tracking.display},
+    }
+    if tree.get("kind") != "sft":
+        raise ConfigError(
+            "model.base_recipe", name, "it does not train a base model: its kind is not sft", "use base_tiny"
+        )
+    base = build(resolve(compose.merge(compose.merge(tree, own), parse(config.model.base_overrides))))
+    base.recipe = name
+    validate(base)
+    return base
+
+
+def settings_key(settings: Any) -> str:
+    """16 hex digits that depend on every value of a JSON-like tree, and not on the order of its keys."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def base_key(base: RunConfig) -> str:
+    """The cache key of the weights that an sft recipe makes: of its task (settings and source), shape,
+    dtypes, optimizer, schedule, steps and seed. How the work is split (ranks, micro-batches, threads) is
+    left out: it changes no gradient beyond rounding."""
+    learner = plain(base.learner)
+    return settings_key(
+        {
+            "format": BASE_FORMAT,
+            "task": plain(base.task),
+            "source": source_text(base.task),
+            "shape": plain(base.model.shape),
+            "dtypes": [base.model.dtype, base.learner.compute_dtype],
+            "optimizer": learner["optimizer"],
+            "schedule": learner["schedule"],
+            "steps": base.steps,
+            "seed": base.seed,
+        }
+    )
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+    """Whether a command line asks for :func:`usage` rather than for a run."""
+    return not argv or any(word in HELP for word in argv)
+
+
+def usage() -> str:
+    """What ``--help`` and ``recipe=?`` print: the form of a command, the recipes and the tables."""
+    lines = ["python -m carerl.run recipe=NAME [key=value ...]", ""]
+    lines += [
+        "  python -m carerl.run recipe=care_grpo_tiny                     train, evaluate, report",
+        "  python -m carerl.run recipe=care_grpo_tiny regularizer.alpha=0.9 seed=7",
+        "  python -m carerl.run recipe=care_grpo_7b dry_run=true          plan only: actors, batches, memory",
+        "  python -m carerl.run resume=RUN_DIR                            go on with an earlier run",
+        "",
+        "recipes (from ./recipes, then from the package):",
+    ]
+    lines += _columns(compose.recipe_lines())
+    for section, table in CHOICES.items():
+        lines += ["", f"{section}.name is one of:", *_columns([(n, e.line) for n, e in table.items()])]
+    return "\n".join(lines)
+
+
+def _columns(rows: list[tuple[str, str]]) -> list[str]:
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"  {name:<{width}}  {line}".rstrip() for name, line in rows]
+
+
+__all__ = [
+    "base_config", "base_key", "dump", "load", "parse", "read", "resolve", "settings_key",
+    "usage", "wants_help",
+]  # fmt: skip

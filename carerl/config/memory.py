@@ -1,0 +1,103 @@
+"""What an actor's memory is made of, from the model's shape alone. All figures in GiB, each an estimate.
+
+Bytes per number: 4 in float32, 2 in bfloat16, 8 in float64. Left out: the CUDA context and libraries (1 to 2
+GiB a process), the Python process itself (about 1 GiB), and fragmentation.
+"""
+
+from __future__ import annotations
+
+from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.config.shapes import count_parameters
+
+BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+GIB = float(2**30)
+
+
+def learner_memory(config: RunConfig, shape: ShapeConfig, row_tokens: int) -> dict[str, float]:
+    """Of one rank. N parameters, R ranks, L layers, d hidden, V vocabulary, b bytes of the compute dtype.
+
+    - weights 4N/R, gradients 4N/R, AdamW's two moments 8N/R: float32 whatever the compute dtype, sharded
+    - gathered: the largest unit that is whole at one time (a layer, or the embedding), b bytes each, twice
+      (one is used while the next arrives), when R > 1
+    - activations of ``micro_batch_rows`` rows of ``row_tokens`` tokens: per token and layer
+      ``6d + 2(h + kv)·head + 4·mlp`` numbers kept for the backward pass (inputs of both norms, queries, keys,
+      values, attention's output, the gated MLP's four); with checkpointing d per layer and one layer's all
+    - head: 10·C·V bytes for C tokens of logits at a time with their log-softmax and gradient; twice for
+      ``estimator=full``, which holds policy and reference distributions
+    """
+    ranks = config.learner.ranks
+    p = count_parameters(shape)
+    b = BYTES[config.learner.compute_dtype]
+    tokens = min(config.learner.micro_batch_rows, _rows_per_rank(config)) * row_tokens
+    size = shape.head_dim
+    per_layer = 6 * shape.hidden_size + 2 * (shape.num_heads + shape.num_kv_heads) * size + 4 * shape.intermediate_size
+    if config.learner.gradient_checkpointing:
+        kept = shape.num_layers * shape.hidden_size + per_layer
+    else:
+        kept = shape.num_layers * per_layer
+    full = getattr(config.regularizer, "estimator", None) == "full"
+    chunk = min(config.learner.head_chunk_tokens, tokens)
+    return {
+        "weights": 4 * p.total / ranks / GIB,
+        "gradients": 4 * p.total / ranks / GIB,
+        "optimizer": 8 * p.total / ranks / GIB,
+        "gathered": 2 * b * p.largest_block / GIB if ranks > 1 else 0.0,
+        "activations": b * tokens * kept / GIB,
+        "head": (2 if full else 1) * 10 * chunk * shape.vocab_size / GIB,
+    }
+
+
+def _rows_per_rank(config: RunConfig) -> int:
+    if config.kind == "sft":
+        rows = int(getattr(config.task, "rows_per_step", config.learner.micro_batch_rows))
+    else:
+        groups = config.prompts_per_step // config.algorithm.minibatches
+        rows = groups * config.algorithm.group_size
+    return -(-rows // config.learner.ranks)
+
+
+def kv_bytes_per_token(config: RunConfig, shape: ShapeConfig) -> int:
+    """Keys and values of one token in all layers: 2·L·kv·head·b bytes, b of ``model.dtype``."""
+    return 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * BYTES[config.model.dtype]
+
+
+def rollout_memory(config: RunConfig, shape: ShapeConfig) -> dict[str, float]:
+    """Of one engine, all its GPUs together.
+
+    Weights b·N. The KV cache is what the engine reserves: ``kv_cache_gib`` on the CPU, on GPUs what
+    ``gpu_memory_utilization`` leaves beside the weights where ``cluster.gpu_memory_gib`` is known, else what
+    ``max_batch_rows`` sequences of full length would take. Activations: logits of one token per sequence in
+    float32, 4·rows·V.
+    """
+    r = config.rollout
+    weights = BYTES[config.model.dtype] * count_parameters(shape).total / GIB
+    logits = 4 * r.max_batch_rows * shape.vocab_size / GIB
+    wanted = r.max_batch_rows * r.max_model_len * kv_bytes_per_token(config, shape) / GIB
+    if r.gpus_per_actor == 0:
+        cache = r.kv_cache_gib if r.engine == "vllm" else wanted
+    elif config.cluster.gpu_memory_gib:
+        budget = r.gpu_memory_utilization * config.cluster.gpu_memory_gib * r.tensor_parallel
+        cache = max(0.0, budget - weights - logits)
+    else:
+        cache = wanted
+    return {"weights": weights, "KV cache": cache, "logits": logits}
+
+
+def reference_memory(config: RunConfig, shape: ShapeConfig, row_tokens: int) -> dict[str, float]:
+    """Of one reference actor: weights b·N, one layer's activations of a micro-batch (nothing is kept for a
+    backward pass), and what leaves it: logits of ``head_chunk_tokens`` tokens at a time, 10·C·V bytes; for
+    ``estimator=full`` instead the last hidden states, b·tokens·d."""
+    b = BYTES[config.reference.compute_dtype]
+    tokens = config.reference.micro_batch_rows * row_tokens
+    size = shape.head_dim
+    layer = 6 * shape.hidden_size + 2 * (shape.num_heads + shape.num_kv_heads) * size + 4 * shape.intermediate_size
+    memory = {
+        "weights": b * count_parameters(shape).total / GIB,
+        "activations": b * tokens * layer / GIB,
+    }
+    if getattr(config.regularizer, "estimator", None) == "full":
+        memory["hidden states"] = b * tokens * shape.hidden_size / GIB
+    else:
+        chunk = min(config.learner.head_chunk_tokens, tokens)
+        memory["head"] = 10 * chunk * shape.vocab_size / GIB
+    return memory

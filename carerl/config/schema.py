@@ -1,0 +1,185 @@
+"""Every setting of a run, as plain dataclasses.
+
+``task``, ``algorithm``, ``regularizer`` and ``reward`` are chosen by ``name``; their dataclasses stand
+beside the code they configure, and :mod:`carerl.config.load` puts the chosen one in place, so that a key
+which the chosen one does not have is refused.
+
+Units: tokens, rows, seconds, MiB or GiB as the field's name says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class ShapeConfig:
+    """A decoder's shape, so that a plan needs no weights and a tiny base can be made from nothing."""
+
+    architecture: str = "qwen3"  # qwen2 | qwen3 | llama: the Hugging Face model_type
+    vocab_size: int = 64
+    hidden_size: int = 64
+    intermediate_size: int = 128
+    num_layers: int = 3
+    num_heads: int = 2
+    num_kv_heads: int = 2
+    head_dim: int = 32
+    attention_bias: bool = False
+    tie_embeddings: bool = True
+    context_length: int = 64
+    rope_theta: float = 10000.0
+
+
+@dataclass
+class ModelConfig:
+    path: str = ""  # a Hugging Face directory or hub id; empty when base_recipe makes it
+    base_recipe: str = ""  # the recipe that trains the base model, e.g. base_tiny (built and cached on demand)
+    base_overrides: list[str] = field(default_factory=list)  # key=value for the base recipe, e.g. ["steps=20"]
+    shape: ShapeConfig = field(default_factory=ShapeConfig)
+    dtype: str = "float32"  # of the stored weights and of the engine: float32 | bfloat16
+    trust_remote_code: bool = False
+
+
+@dataclass
+class RolloutConfig:
+    engine: str = "vllm"  # vllm | hf
+    actors: int = 1
+    tensor_parallel: int = 1  # GPUs per actor
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    max_new_tokens: int = 8
+    max_model_len: int = 64  # prompt + response, tokens
+    max_batch_rows: int = 256  # sequences that the engine decodes at once
+    kv_cache_gib: float = 0.25  # on CPU
+    gpu_memory_utilization: float = 0.5
+    enforce_eager: bool = True
+    threads: int = 0  # torch threads per actor on CPU; 0: all cores
+    cpus_per_actor: float = 0.2
+    gpus_per_actor: float = 0.0
+
+
+@dataclass
+class ReferenceConfig:
+    actors: int = 1
+    micro_batch_rows: int = 256
+    compute_dtype: str = "float32"
+    threads: int = 0
+    cpus_per_actor: float = 0.2
+    gpus_per_actor: float = 0.0
+
+
+@dataclass
+class GradingConfig:
+    """The actors that grade responses and turn outcomes into rewards."""
+
+    actors: int = 1
+    cpus_per_actor: float = 0.1
+
+
+@dataclass
+class OptimizerConfig:
+    lr: float = 1e-3
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0  # global norm; 0: off
+
+
+@dataclass
+class ScheduleConfig:
+    name: str = "linear"  # constant | linear | cosine
+    warmup_steps: int = 10  # counted in steps of the loop
+    final_fraction: float = 0.05  # of lr, at the last step
+
+
+@dataclass
+class LearnerConfig:
+    backend: str = "fsdp2"
+    ranks: int = 1
+    micro_batch_rows: int = 128
+    head_chunk_tokens: int = 4096  # tokens whose logits exist at one time
+    compute_dtype: str = "float32"  # of the forward pass; log-probs and regularizers are float32 always
+    gradient_checkpointing: bool = False
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    threads: int = 0
+    cpus_per_rank: float = 0.2
+    gpus_per_rank: float = 0.0
+
+
+@dataclass
+class SyncConfig:
+    bucket_mib: int = 512
+    probe_every: int = 10  # syncs between two parity probes; 0: only at the first
+    probe_prompts: int = 16
+    probe_abort: float = 1e-3  # largest |engine − learner| log-prob of the probe, nats
+    mismatch_abort: float = 0.5  # mean |rollout − learner| log-prob of a step's rollouts, nats
+
+
+@dataclass
+class EvaluationConfig:
+    every: int = 50  # steps; 0: never between start and end
+    at_start: bool = True
+    at_end: bool = True
+    samples: int = 16  # N per question
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    seed: int = 12345  # of its own, so that evaluating more or less often changes no training
+    questions: int = 0  # per suite at start and end; 0: all
+    questions_between: int = 60  # per suite at the intervals; 0: all
+    scored_samples: int = 4  # per question of the primary suite, for entropy and divergence
+
+
+@dataclass
+class CheckpointConfig:
+    every: int = 50  # steps; 0: only at the end
+    keep: int = 2
+
+
+@dataclass
+class TrackingConfig:
+    wandb: str = "off"  # off | offline | online
+    wandb_project: str = "carerl"
+    rollouts_every: int = 10  # steps between rollout tables; 0: none
+    display: str = "auto"  # auto | live | plain | quiet
+
+
+@dataclass
+class ClusterConfig:
+    address: str = ""  # of a running Ray cluster; empty: the one of RAY_ADDRESS, else a local one
+    gpus_per_node: int = 0
+    gpu_memory_gib: float = 0.0  # of one GPU, for the plan's fit check; 0: not checked
+    gpu_tflops: float = 790.0  # bfloat16 matmul rate that the plan's GPU-hours assume (measured on an H200)
+    gpu_bandwidth_tbps: float = 4.3  # memory bandwidth in TB/s that they assume (measured on an H200)
+
+
+@dataclass
+class RunConfig:
+    recipe: str = ""  # set by the loader
+    description: str = ""
+    kind: str = "rl"  # rl | sft
+    seed: int = 100
+    steps: int = 200
+    prompts_per_step: int = 32
+    task: Any = None
+    algorithm: Any = None
+    regularizer: Any = None
+    reward: Any = None
+    model: ModelConfig = field(default_factory=ModelConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    grading: GradingConfig = field(default_factory=GradingConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    plugins: list[str] = field(default_factory=list)
+    runs_dir: str = "runs"
+    run_dir: str = ""  # empty: a fresh one under runs_dir
+    resume: str = ""  # a run directory to go on with
+    dry_run: bool = False

@@ -1,0 +1,124 @@
+"""A decoder's shape: read from a model directory, counted in parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carerl.config.errors import ConfigError
+from carerl.config.schema import RunConfig, ShapeConfig
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameter counts of a shape.
+
+    ``matmul`` is what every token is multiplied with: all matrices of the layers and the head, a tied head
+    included, the embedding look-up not. ``non_embedding`` leaves out embedding and head.
+    """
+
+    total: int
+    embedding: int
+    non_embedding: int
+    matmul: int
+    largest_block: int  # of the largest unit that is gathered at once: a layer, or embedding / head
+
+
+def count_parameters(shape: ShapeConfig) -> Parameters:
+    """Counts of a decoder with grouped-query attention, a gated MLP and two norms per layer.
+
+    qwen2 has biases on q, k and v; qwen3 has norms on q and k; qwen3 and llama with ``attention_bias`` have
+    biases on q, k, v and o.
+    """
+    d, heads, kv, size = shape.hidden_size, shape.num_heads, shape.num_kv_heads, shape.head_dim
+    matrices = d * size * (2 * heads + 2 * kv) + 3 * d * shape.intermediate_size
+    vectors = 2 * d
+    if shape.architecture == "qwen2":
+        vectors += (heads + 2 * kv) * size
+    elif shape.attention_bias:
+        vectors += (heads + 2 * kv) * size + d
+    if shape.architecture == "qwen3":
+        vectors += 2 * size
+    table = shape.vocab_size * d
+    layers = shape.num_layers * (matrices + vectors) + d
+    embedding = table if shape.tie_embeddings else 2 * table
+    return Parameters(
+        total=embedding + layers,
+        embedding=embedding,
+        non_embedding=layers,
+        matmul=shape.num_layers * matrices + table,
+        largest_block=max(matrices + vectors, table),
+    )
+
+
+def looks_local(path: str) -> bool:
+    """Whether a model path means a directory of this machine rather than a hub id ``owner/name``."""
+    return Path(path).expanduser().exists() or not HUB_ID.fullmatch(path) or "/" not in path
+
+
+def read_model_json(directory: str, name: str, required: bool = True) -> dict[str, Any]:
+    """A JSON file of a model directory; ``{}`` if it is absent and not required. Raises ConfigError."""
+    path = Path(directory).expanduser() / name
+    if not path.is_file() and not required:
+        return {}
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            "model.path",
+            directory,
+            f"the directory has no {name}",
+            "give a Hugging Face model directory (config.json, safetensors, tokenizer)",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "model.path", directory, f"{name} cannot be read: {error}", "copy or save the model again"
+        ) from None
+    if not isinstance(loaded, dict):
+        raise ConfigError("model.path", directory, f"{name} is not a JSON object", "save the model again")
+    return loaded
+
+
+def shape_from_directory(directory: str) -> ShapeConfig:
+    """The shape that a directory's ``config.json`` states. Raises ConfigError when it is not readable."""
+    c = read_model_json(directory, "config.json")
+    try:
+        heads = int(c["num_attention_heads"])
+        hidden = int(c["hidden_size"])
+        rope = c.get("rope_parameters") or {}
+        theta = rope.get("rope_theta", c.get("rope_theta", 10000.0)) if isinstance(rope, dict) else 10000.0
+        return ShapeConfig(
+            architecture=str(c["model_type"]),
+            vocab_size=int(c["vocab_size"]),
+            hidden_size=hidden,
+            intermediate_size=int(c["intermediate_size"]),
+            num_layers=int(c["num_hidden_layers"]),
+            num_heads=heads,
+            num_kv_heads=int(c.get("num_key_value_heads") or heads),
+            head_dim=int(c.get("head_dim") or hidden // heads),
+            attention_bias=bool(c.get("attention_bias", c["model_type"] == "qwen2")),
+            tie_embeddings=bool(c.get("tie_word_embeddings", False)),
+            context_length=int(c.get("max_position_embeddings", 0)),
+            rope_theta=float(theta),
+        )
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ConfigError(
+            "model.path",
+            directory,
+            f"config.json lacks or garbles what a decoder's shape needs: {error!r}",
+            "give a decoder-only language model (qwen2, qwen3, llama)",
+        ) from None
+
+
+def effective_shape(config: RunConfig) -> tuple[ShapeConfig, str]:
+    """The shape that holds for a run, and where it is from: the model directory's own ``config.json`` when
+    it is at hand, else the recipe's ``model.shape``."""
+    path = config.model.path
+    if path and (Path(path).expanduser() / "config.json").is_file():
+        return shape_from_directory(path), f"{path}/config.json"
+    return config.model.shape, "the recipe's model.shape"

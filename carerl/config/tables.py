@@ -1,0 +1,51 @@
+"""The four sections that are chosen by ``name``, and the tables that they are chosen from."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from carerl.algorithms import ALGORITHMS
+from carerl.regularizers import REGULARIZERS
+from carerl.rewards import REWARDS
+from carerl.tasks import TASKS
+
+
+class Entry(Protocol):
+    """A line of a table: the settings' dataclass and one line for people."""
+
+    @property
+    def config(self) -> type: ...
+    @property
+    def line(self) -> str: ...
+
+
+CHOICES: dict[str, Mapping[str, Entry]] = {
+    "task": TASKS,
+    "algorithm": ALGORITHMS,
+    "regularizer": REGULARIZERS,
+    "reward": REWARDS,
+}
+
+
+def choice_config(section: str, name: Any) -> type | None:
+    """The dataclass of a named choice, or None when there is no such name."""
+    entry = CHOICES[section].get(name) if isinstance(name, str) else None
+    return entry.config if entry is not None else None
+
+
+def source_text(config: Any) -> str:
+    """The source that a settings dataclass stands in: its module, or all modules beside it where a choice
+    has a package of its own (``carerl.tasks.tiny``). Empty when there is none on disk.
+
+    It goes into cache keys, so that a changed world is never taken for the one that was cached."""
+    module = inspect.getmodule(type(config))
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or not Path(file).is_file():
+        return ""
+    package = module.__name__.rpartition(".")[0]
+    shared = package in ("", "carerl.tasks")  # a folder that holds other choices too
+    files = [Path(file)] if shared else sorted(Path(file).parent.glob("*.py"))
+    return "\n".join(f.read_text(encoding="utf-8") for f in files)

@@ -1,0 +1,122 @@
+"""From a tree of plain values to typed dataclasses and back, strictly.
+
+A whole number is not a truth value, ``2.0`` is not a whole number, and no text is taken for a number: the
+recipe says what it means or is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, make_dataclass
+from typing import Any, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from carerl.config.compose import Tree
+from carerl.config.errors import ConfigError, suggestion, unknown_key
+from carerl.config.schema import RunConfig
+from carerl.config.tables import CHOICES
+
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+SIGNED_FRACTION = re.compile(r"[-+]\.[0-9]+([eE][-+]?[0-9]+)?")  # -.5, which YAML 1.1 takes for text
+
+
+def build(tree: Mapping[str, Any]) -> RunConfig:
+    """A resolved tree as a RunConfig. Raises ConfigError for unknown keys, wrong types, unknown names."""
+    result: RunConfig = fill(RunConfig, {k: v for k, v in tree.items() if k not in CHOICES}, "", "a run")
+    for section in CHOICES:
+        setattr(result, section, choose(section, tree.get(section)))
+    return result
+
+
+def choose(section: str, tree: Any) -> Any:
+    """The dataclass that a section's ``name`` chooses, filled; None for a section that is absent."""
+    if tree is None:
+        return None
+    table = CHOICES[section]
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            section,
+            tree,
+            f"{section} is a section with a name and settings, not a single value",
+            f"write {section}.name={tree}",
+        )
+    name = tree.get("name")
+    if name is None:
+        raise ConfigError(
+            f"{section}.name",
+            name,
+            f"{section} has settings but no name",
+            f"choose one of {', '.join(table)}",
+        )
+    if name not in table:
+        raise ConfigError(f"{section}.name", name, f"there is no {section} of this name", suggestion(str(name), table))
+    return fill(table[name].config, tree, section + ".", f"{section} {name}")
+
+
+def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str) -> Any:
+    """An instance of a dataclass from plain values, defaults for what is absent."""
+    names = [f.name for f in fields(cls)]
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = prefix + key
+        if key not in names:
+            raise unknown_key(path, value, owner, names)
+        hint = hints[key]
+        if is_dataclass(hint) and isinstance(hint, type):
+            if not isinstance(value, dict):
+                section = fields(hint)[0].name
+                raise ConfigError(
+                    path, value, f"{path} is a section, not a single value", f"write {path}.{section}=..."
+                )
+            values[key] = fill(hint, value, path + ".", f"section {path}")
+        else:
+            values[key] = convert(hint, path, value)
+    return cls(**values)
+
+
+def convert(hint: Any, path: str, value: Any) -> Any:
+    """One value in the type of its field. Raises ConfigError when it is not of that type."""
+    if hint is str and value is None:
+        return ""  # `key=` on the command line
+    if hint is str and value is False:
+        return "off"  # YAML reads off as false, and tracking.wandb=off is meant as it says
+    if hint is float and isinstance(value, str) and SIGNED_FRACTION.fullmatch(value):
+        value = float(value)
+    if hint in WORDS:
+        allowed: dict[Any, tuple[type, ...]] = {float: (int, float), str: (str, int, float)}
+        fits = isinstance(value, allowed.get(hint, (hint,))) and (hint is bool or not isinstance(value, bool))
+        if not fits:
+            raise ConfigError(path, value, f"it must be {WORDS[hint]}", f"write {path}=<{WORDS[hint]}>")
+        return hint(value)
+    if hint is Any:
+        return value
+    # lists, tuples, literals and optional values: OmegaConf checks them against the hint
+    key = path.rpartition(".")[2]
+    try:
+        node = OmegaConf.structured(make_dataclass("Leaf", [(key, hint)]))
+        OmegaConf.update(node, key, value)
+        plain = OmegaConf.to_object(node[key]) if OmegaConf.is_config(node[key]) else node[key]
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(path, value, f"it is of the wrong type: {reason}", f"give {hint}") from None
+    return plain
+
+
+def plain(config: Any) -> Tree:
+    """A dataclass as nested dicts of plain values, tuples as lists: what YAML and JSON can hold."""
+    return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(value)
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value

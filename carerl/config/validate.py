@@ -1,0 +1,315 @@
+"""Values and pairings that are refused before anything starts.
+
+Every check yields :class:`ConfigError`; :func:`validate` raises them all at once, the first one in front.
+What can only be known with the model, the task or the cluster at hand is checked by
+:mod:`carerl.config.checks`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from carerl.config.actors import actor_groups
+from carerl.config.errors import ConfigError, raise_all, suggestion
+from carerl.config.limits import values
+from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.config.shapes import effective_shape, looks_local
+from carerl.config.tables import CHOICES
+from carerl.regularizers import ESTIMATORS, refusal
+
+Errors = Iterator[ConfigError]
+
+# head sizes that vLLM's attention on the CPU is compiled for
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+
+
+def validate(config: RunConfig) -> None:
+    """Raises ConfigError (further ones in ``others``) if any value or pairing is illegal."""
+    errors = list(values(config)) or list(_parts(config))
+    if not errors:  # pairings assume that every part is there and every value legal by itself
+        for check in (_paths, _model, _batch, _regularizer, _engine, _learner):
+            errors += check(config)
+    raise_all(errors)
+
+
+def _parts(c: RunConfig) -> Errors:
+    needed = ("task", "algorithm", "regularizer", "reward") if c.kind == "rl" else ("task",)
+    for section in CHOICES:
+        chosen = getattr(c, section)
+        if section in needed and chosen is None:
+            names = ", ".join(CHOICES[section])
+            yield ConfigError(
+                section, None, f"a run of kind {c.kind} needs one", f"write {section}.name=, one of {names}"
+            )
+        if section not in needed and chosen is not None:
+            yield ConfigError(
+                section,
+                chosen.name,
+                f"a run of kind {c.kind} has no {section}",
+                f"leave {section} out, or kind=rl",
+            )
+
+
+def _paths(c: RunConfig) -> Errors:
+    if c.run_dir and not c.resume:
+        folder = Path(c.run_dir).expanduser()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            yield ConfigError(
+                "run_dir",
+                c.run_dir,
+                "it exists and is not empty: two runs never share a directory",
+                f"give another one, leave run_dir= out, or go on with that run by resume={c.run_dir}",
+            )
+    path = c.model.path
+    # a plan needs no weights, so that the path of another machine is no error in it
+    if path and not c.dry_run and looks_local(path) and not Path(path).expanduser().is_dir():
+        yield ConfigError(
+            "model.path",
+            path,
+            "there is no such model directory",
+            "give a Hugging Face model directory that exists here, or a hub id owner/name",
+        )
+
+
+def _model(c: RunConfig) -> Errors:
+    if c.kind == "rl" and not c.model.path and not c.model.base_recipe:
+        yield ConfigError(
+            "model.path", "", "there is no model to train", "give model.path= or model.base_recipe=base_tiny"
+        )
+    if c.model.path and c.model.base_recipe:
+        yield ConfigError(
+            "model.base_recipe",
+            c.model.base_recipe,
+            f"the base model is given twice, model.path is {c.model.path}",
+            "to train from model.path, write model.base_recipe=",
+        )
+    if c.kind == "sft" and c.model.base_recipe:
+        yield ConfigError("model.base_recipe", c.model.base_recipe, "a base model is made from nothing", "leave it out")
+    shape, origin = effective_shape(c)
+    yield from _shape(shape, origin)
+    made_here = not c.model.path
+    if made_here and shape.architecture == "qwen2":
+        yield ConfigError(
+            "model.shape.architecture",
+            "qwen2",
+            "for a qwen2 directory transformers loads a tokenizer class of its own, ignores the task's "
+            "tokenizer and encodes every text to nothing",
+            "write model.shape.architecture=qwen3",
+        )
+    if c.rollout.max_model_len > shape.context_length:
+        yield ConfigError(
+            "rollout.max_model_len",
+            c.rollout.max_model_len,
+            f"the model's context is {shape.context_length} tokens ({origin})",
+            f"write rollout.max_model_len={shape.context_length} or less",
+        )
+
+
+def _shape(s: ShapeConfig, origin: str) -> Errors:
+    known = ("qwen2", "qwen3", "llama")
+    if s.architecture not in known:
+        yield ConfigError(
+            "model.shape.architecture",
+            s.architecture,
+            f"{origin}: the architectures known here are {', '.join(known)}",
+            suggestion(s.architecture, known, "model.shape.architecture="),
+        )
+    if s.num_heads % s.num_kv_heads:
+        yield ConfigError(
+            "model.shape.num_kv_heads",
+            s.num_kv_heads,
+            f"{origin}: {s.num_heads} heads do not divide into {s.num_kv_heads} groups",
+            "give a divisor of model.shape.num_heads",
+        )
+    if s.head_dim % 2:
+        yield ConfigError(
+            "model.shape.head_dim",
+            s.head_dim,
+            "rotary positions need an even head size",
+            "give an even number",
+        )
+    if s.architecture == "qwen2" and s.num_heads * s.head_dim != s.hidden_size:
+        yield ConfigError(
+            "model.shape.head_dim",
+            s.head_dim,
+            f"{origin}: in qwen2 it is hidden_size / num_heads = {s.hidden_size / s.num_heads:g}",
+            "correct one of the three",
+        )
+    if s.architecture == "qwen2" and not s.attention_bias:
+        yield ConfigError(
+            "model.shape.attention_bias",
+            False,
+            "qwen2 always has biases on its queries, keys and values",
+            "write model.shape.attention_bias=true, or choose qwen3",
+        )
+
+
+def _batch(c: RunConfig) -> Errors:
+    a = c.algorithm
+    groups = c.prompts_per_step
+    if c.kind != "rl":
+        return
+    group_size, minibatches = _number(a, "group_size", 1), _number(a, "minibatches", 1)
+    if group_size < 2:
+        yield ConfigError(
+            "algorithm.group_size",
+            group_size,
+            f"the advantage of {a.name} compares the responses to one prompt, and one has nothing beside it",
+            "write algorithm.group_size=8",
+        )
+        return
+    if groups % minibatches:
+        divisors = [str(n) for n in range(1, groups + 1) if groups % n == 0]
+        yield ConfigError(
+            "algorithm.minibatches",
+            minibatches,
+            f"{groups} prompts do not divide into {minibatches} minibatches of whole groups",
+            f"choose one of {', '.join(divisors)}, or make prompts_per_step a multiple of {minibatches}",
+        )
+        return
+    rows = groups // minibatches * group_size
+    if c.learner.ranks > rows:
+        yield ConfigError(
+            "learner.ranks",
+            c.learner.ranks,
+            f"a minibatch has {rows} rows, so that some ranks would never have work",
+            f"write learner.ranks={rows} or less, or make the batch larger",
+        )
+    if c.rollout.actors > groups:
+        yield ConfigError(
+            "rollout.actors",
+            c.rollout.actors,
+            f"a step has {groups} prompts, so that some engines would never have work",
+            f"write rollout.actors={groups} or less",
+        )
+    if not 0 <= _number(a, "clip_low", 0.0) < 1:
+        yield ConfigError(
+            "algorithm.clip_low",
+            a.clip_low,
+            "ratios are clipped at 1 - clip_low, which must stay above 0",
+            "write algorithm.clip_low=0.2",
+        )
+
+
+def _number(config: Any, key: str, default: Any) -> Any:
+    return getattr(config, key, default)
+
+
+def _regularizer(c: RunConfig) -> Errors:
+    r = c.regularizer
+    if c.kind != "rl":
+        return
+    beta, estimator = _number(r, "beta", 0.0), getattr(r, "estimator", None)
+    if r.name == "none" and beta > 0:
+        yield ConfigError(
+            "regularizer.beta",
+            beta,
+            "the regularizer none has no strength",
+            "write regularizer.name=rkl (or srkl, fkl), or regularizer.beta=0",
+        )
+    if r.name != "none" and estimator is not None and (reason := refusal(r.name, estimator)) is not None:
+        allowed = [e for e in ESTIMATORS if refusal(r.name, e) is None]
+        if estimator in (*ESTIMATORS, "k1"):
+            remedy = "write regularizer.estimator=" + " or ".join(allowed)
+        else:
+            remedy = suggestion(estimator, allowed, "regularizer.estimator=")
+        yield ConfigError("regularizer.estimator", estimator, reason, remedy)
+
+
+def _engine(c: RunConfig) -> Errors:
+    r = c.rollout
+    if not any(group.role == "rollout" for group in actor_groups(c)):
+        return  # no engine is started
+    for key, value, off in (("top_p", r.top_p, 1.0), ("top_k", r.top_k, -1)):
+        if value != off:
+            yield ConfigError(
+                f"rollout.{key}",
+                value,
+                "training rollouts must come from the distribution that the learner computes; with its tail "
+                "cut, the engine's log-probs are not the learner's",
+                f"write rollout.{key}={off:g} (evaluation.{key} is free)",
+            )
+    if r.max_new_tokens >= r.max_model_len:
+        yield ConfigError(
+            "rollout.max_new_tokens",
+            r.max_new_tokens,
+            f"with a prompt it does not fit rollout.max_model_len={r.max_model_len}",
+            "lower it, or raise rollout.max_model_len",
+        )
+    longest = _number(c.task, "max_prompt_tokens", 0)
+    if longest and longest + r.max_new_tokens > r.max_model_len:
+        yield ConfigError(
+            "rollout.max_model_len",
+            r.max_model_len,
+            f"prompts of up to {longest} tokens and {r.max_new_tokens} new ones make {longest + r.max_new_tokens}",
+            f"write rollout.max_model_len={longest + r.max_new_tokens} or more",
+        )
+    on_cpu = r.gpus_per_actor == 0
+    if on_cpu and r.tensor_parallel > 1:
+        yield ConfigError(
+            "rollout.tensor_parallel",
+            r.tensor_parallel,
+            "an engine without GPUs is not split",
+            "write rollout.tensor_parallel=1, or give rollout.gpus_per_actor",
+        )
+    if not on_cpu and r.tensor_parallel > max(1, math.floor(r.gpus_per_actor)):
+        yield ConfigError(
+            "rollout.tensor_parallel",
+            r.tensor_parallel,
+            f"an actor has {r.gpus_per_actor:g} GPUs",
+            f"write rollout.gpus_per_actor={r.tensor_parallel}",
+        )
+    if r.engine != "vllm":
+        return
+    shape, origin = effective_shape(c)
+    if on_cpu and shape.head_dim not in CPU_HEAD_SIZES:
+        supported = min(CPU_HEAD_SIZES, key=lambda size: abs(size - shape.head_dim))
+        yield ConfigError(
+            "model.shape.head_dim",
+            shape.head_dim,
+            f"on the CPU vLLM supports head sizes {', '.join(map(str, CPU_HEAD_SIZES))} ({origin})",
+            f"use a model with head size {supported}, or rollout.engine=hf",
+        )
+    if shape.architecture in ("qwen3", "llama") and shape.attention_bias:
+        yield ConfigError(
+            "model.shape.attention_bias",
+            True,
+            "transformers then gives the attention's output projection a bias too, which vLLM drops "
+            f"silently: engine and learner would disagree ({origin})",
+            "write model.shape.attention_bias=false, or rollout.engine=hf",
+        )
+    if shape.num_heads % r.tensor_parallel:
+        yield ConfigError(
+            "rollout.tensor_parallel",
+            r.tensor_parallel,
+            f"{shape.num_heads} heads do not divide into {r.tensor_parallel} parts",
+            "give a divisor of the model's number of heads",
+        )
+
+
+def _learner(c: RunConfig) -> Errors:
+    if c.kind == "rl" and "bfloat16" in (c.model.dtype, c.learner.compute_dtype) and c.sync.probe_abort < 0.05:
+        yield ConfigError(
+            "sync.probe_abort",
+            c.sync.probe_abort,
+            "bfloat16 keeps 8 bits, so that engine and learner differ by more than this without any fault",
+            "write sync.probe_abort=0.5, or float32 for model.dtype and learner.compute_dtype",
+        )
+    per_node = c.cluster.gpus_per_node
+    for key, gpus in (
+        ("rollout.gpus_per_actor", c.rollout.gpus_per_actor),
+        ("reference.gpus_per_actor", c.reference.gpus_per_actor),
+        ("learner.gpus_per_rank", c.learner.gpus_per_rank),
+    ):
+        if per_node and gpus > per_node:
+            yield ConfigError(
+                key,
+                gpus,
+                f"one actor lives on one node, and a node has {per_node} GPUs",
+                f"write {key}={per_node}",
+            )
+        if gpus > 1 and gpus != int(gpus):
+            yield ConfigError(key, gpus, "above one, GPUs are whole", f"write {key}={int(gpus)}")

@@ -1,0 +1,86 @@
+"""The base model of a recipe: found in the user's cache, or built first.
+
+The cache is keyed by everything that determines the weights. Two processes that need the same base wait
+for one of them to build it; what is in the cache is whole, because it is renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+
+from carerl.actors.crew import crew
+from carerl.config.checks import check_model_dir
+from carerl.config.load import base_config, base_key, dump
+from carerl.config.schema import RunConfig
+from carerl.controller import sft
+from carerl.controller.stopping import StopFlag
+from carerl.report import Display
+from carerl.tasks import TASKS
+
+
+class Interrupted(RuntimeError):
+    """A stop was asked for before there was anything to save."""
+
+
+def cache_directory() -> Path:
+    """``$CARERL_CACHE``, else the user's cache directory."""
+    return Path(os.environ.get("CARERL_CACHE") or platformdirs.user_cache_dir("carerl")) / "models"
+
+
+def base_directory(base: RunConfig) -> Path:
+    return cache_directory() / f"{base.recipe}-s{base.seed}-{base_key(base)}"
+
+
+def model_directory(config: RunConfig, display: Display, stop: StopFlag) -> str:
+    """The directory or hub id of the weights that a run starts from; '' for a model made from nothing.
+    Builds the base model when the recipe names one that is not in the cache."""
+    if not config.model.base_recipe:
+        return config.model.path
+    base = base_config(config)
+    target = base_directory(base)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.exists():
+                _build(base, target, display, stop)
+    check_model_dir(str(target), config)
+    return str(target)
+
+
+def _build(base: RunConfig, target: Path, display: Display, stop: StopFlag) -> None:
+    display.message(f"{base.recipe} (seed {base.seed}) is not in the cache: training it first, {base.steps} steps")
+    task = TASKS[base.task.name].build(base.task, base.seed)
+    losses: list[float] = []
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        losses.append(metrics["train/ce_loss"])
+        display.progress(step, base.steps, f"{base.recipe} · loss {losses[-1]:.3f}")
+
+    with crew(base) as builders:
+        builders.load(base, "")
+        done = sft.train(base, task, builders.learner, 0, stop, on_step)
+        if done < base.steps:
+            raise Interrupted(f"stopped at step {done} of {base.steps} of {base.recipe}, before any RL step")
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        builders.learner.export(partial, task.make_tokenizer(), base.model.dtype)
+    install(partial, target, base, {"steps": base.steps, "last_loss": losses[-1]})
+
+
+def install(partial: Path, target: Path, base: RunConfig, facts: dict[str, Any]) -> None:
+    """Puts an exported model into the cache, with what made it, unless it is there by now."""
+    (partial / "carerl_base.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (partial / "carerl_base.yaml").write_text(dump(base))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(partial, target)
+    except OSError:
+        if not target.exists():
+            raise
+        shutil.rmtree(partial)

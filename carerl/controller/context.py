@@ -1,0 +1,54 @@
+"""What a loop holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from carerl.actors.crew import Crew
+from carerl.config.schema import RunConfig
+from carerl.controller.stopping import StopFlag
+from carerl.report import Display, RunDirectory, Trackers
+from carerl.tasks import Task
+
+
+@dataclass
+class Context:
+    """Everything that a loop needs. ``model_dir`` holds the weights that the run starts from."""
+
+    config: RunConfig
+    task: Task
+    tokenizer: Any
+    crew: Crew
+    run: RunDirectory
+    trackers: Trackers
+    display: Display
+    stop: StopFlag
+    model_dir: str
+
+
+@dataclass
+class Clock:
+    """Seconds spent in each phase of a step, as ``time/*`` metrics; names the phase on the display."""
+
+    display: Display
+    seconds: dict[str, float] = field(default_factory=dict)
+    start: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self.display.stage(name)
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            key = f"time/{name}"
+            self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - begin
+
+    def metrics(self, tokens: int) -> dict[str, float]:
+        """The phases, the whole step, and response tokens per second of the whole step."""
+        step = time.perf_counter() - self.start
+        return {**self.seconds, "time/step": step, "time/tokens_per_second": tokens / step}

@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM end a run at the next step, saved; a second one ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+
+class StopFlag:
+    """Set by a signal, read by the loop between two steps.
+
+    As a context manager it installs the handlers and puts the old ones back. Off the main thread, where
+    Python allows no handlers, it is a plain flag.
+    """
+
+    def __init__(self, announce: Callable[[str], None] = lambda text: None) -> None:
+        self.signal: signal.Signals | None = None
+        self._announce = announce
+        self._old: dict[int, object] = {}
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells report it; 0 if none came."""
+        return 128 + self.signal.value if self.signal else 0
+
+    def __enter__(self) -> StopFlag:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        self._announce(f"{self.signal.name}: finishing this step and saving; once more to end at once")

@@ -1,0 +1,177 @@
+"""Many runs of one plan: the cells of a grid, on warm workers, resumable.
+
+A sweep is a directory with one run directory per cell. Each worker process keeps its Ray actors, with
+their engines, from cell to cell and only changes their weights and settings. A cell that is complete is
+left alone, one that was stopped goes on from its checkpoint, and one that fails does not take the others
+with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carerl.actors.crew import Crew, crew
+from carerl.actors.ray_cluster import address, cluster, connect
+from carerl.config.checks import check_cluster
+from carerl.config.load import load
+from carerl.config.schema import RunConfig
+from carerl.config.typed import plain
+from carerl.controller import base
+from carerl.controller.launch import run
+from carerl.controller.stopping import StopFlag
+from carerl.report.display import QuietDisplay
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep: the words of its command line, and its directory."""
+
+    words: tuple[str, ...]
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+
+def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Path) -> list[Cell]:
+    """Every row (a command line's words) with every combination of the grid's values.
+
+    The last key of the grid varies slowest and rows vary fastest, so that with ``seed`` last all rows of
+    one seed come together: they share a base model and make complete pairs early.
+    """
+    keys = list(grid)
+    found = []
+    for values in itertools.product(*(grid[key] for key in reversed(keys))):
+        chosen = dict(zip(reversed(keys), values, strict=True))
+        for row in rows:
+            words = (*row.split(), *(f"{key}={chosen[key]}" for key in keys))
+            found.append(Cell(words, directory / _slug(words)))
+    return found
+
+
+def _slug(words: Sequence[str]) -> str:
+    parts = [word.split("=", 1) for word in words]
+    named = [value if key == "recipe" else f"{key.rsplit('.', 1)[-1]}-{value}" for key, value in parts]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(named))
+
+
+def status(cell: Cell) -> str:
+    """``completed``, ``interrupted``, ``failed`` or ``absent``."""
+    try:
+        return str(json.loads((cell.directory / "summary.json").read_text())["status"])
+    except (OSError, ValueError, KeyError):
+        return "interrupted" if (cell.directory / "config.yaml").exists() else "absent"
+
+
+def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
+    """Runs what is not complete and returns every cell's status. Settings are checked before any starts.
+
+    Raises ConfigError for a cell whose settings are refused."""
+    todo = [cell for cell in plan if status(cell) != "completed"]
+    configs = [load([*cell.words, *overrides]) for cell in todo]
+    say(f"{len(plan)} cells, {len(plan) - len(todo)} complete already, {workers} at a time")
+    if not todo:
+        return {cell.name: status(cell) for cell in plan}
+    begin = time.monotonic()
+    with StopFlag(say) as stop, cluster(configs[0]) as resources:
+        check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers)
+        context = multiprocessing.get_context("spawn")
+        queue, news = context.Queue(), context.Queue()
+        for item in todo:
+            queue.put(item)
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        fixed = [*overrides, f"cluster.address={address()}", *_threads(threads)]
+        processes = [context.Process(target=_worker, args=(queue, news, fixed), daemon=False) for _ in range(workers)]
+        for process in processes:
+            queue.put(None)
+            process.start()
+        done = 0
+        while any(process.is_alive() for process in processes) or not news.empty():
+            try:
+                name, text, finished = news.get(timeout=1.0)
+            except Exception:  # nothing new within the second
+                if stop:
+                    _drain(queue)
+                continue
+            done += finished
+            left = (time.monotonic() - begin) / done * (len(todo) - done) if done else 0.0
+            say(f"[{done}/{len(todo)}, {left / 60:.0f} min left] {name}: {text}" if finished else f"{name}: {text}")
+    return {cell.name: status(cell) for cell in plan}
+
+
+def _threads(threads: int) -> list[str]:
+    return [f"{role}.threads={threads}" for role in ("rollout", "reference", "learner")]
+
+
+def _drain(queue: Any) -> None:
+    """Takes all waiting cells back; each worker ends after the one that it is at."""
+    waiting = list(iter(lambda: None if queue.empty() else queue.get(), None))
+    for _ in range(len(waiting) + 1):
+        queue.put(None)
+
+
+def _worker(queue: Any, news: Any, overrides: list[str]) -> None:
+    """Takes cells until there are no more, with one crew for as long as it serves."""
+    with StopFlag() as stop, ExitStack() as closing:
+        actors: Crew | None = None
+        built_for = ""
+        for cell in iter(queue.get, None):
+            begin = time.monotonic()
+            try:
+                config = load([*_start(cell), *overrides])
+                connect(config)
+                model_dir = base.model_directory(config, QuietDisplay(), stop)
+                if _crew_key(config) != built_for:
+                    closing.close()
+                    actors = closing.enter_context(crew(config))
+                    built_for = _crew_key(config)
+                assert actors is not None
+                result = run(config, actors, model_dir, QuietDisplay(), stop)
+                text = f"{result.status} in {time.monotonic() - begin:.0f} s{_headline(result.final)}"
+            except Exception as error:
+                # A crew that met an error may be in any state: the next cell gets a fresh one.
+                closing.close()
+                built_for = ""
+                _record_failure(cell, error)
+                text = f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            news.put((cell.name, text, True))
+            if stop:
+                return
+
+
+def _start(cell: Cell) -> Iterator[str]:
+    """The words that start a cell afresh, or go on with it where it has a checkpoint."""
+    if (cell.directory / "checkpoints" / "latest").exists():
+        return iter([f"resume={cell.directory}"])
+    if cell.directory.exists():
+        shutil.rmtree(cell.directory)  # it had not come to its first checkpoint
+    return iter([*cell.words, f"run_dir={cell.directory}"])
+
+
+def _crew_key(config: RunConfig) -> str:
+    """Runs of one key can use the same actors, one after the other."""
+    sections = plain(config)
+    return json.dumps([sections[k] for k in ("kind", "rollout", "reference", "grading", "learner", "cluster")])
+
+
+def _record_failure(cell: Cell, error: BaseException) -> None:
+    cell.directory.mkdir(parents=True, exist_ok=True)
+    (cell.directory / "error.txt").write_text("".join(traceback.format_exception(error)))
+
+
+def _headline(metrics: Mapping[str, float]) -> str:
+    names = {"eval/accuracy": "accuracy", "calibration/facts_ece": "ECE", "calibration/unknowable_f1": "F1"}
+    return "".join(f" · {short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics)

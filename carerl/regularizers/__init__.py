@@ -1,0 +1,23 @@
+"""Divergences of the policy from a frozen reference, one a file, and the estimators that make losses of them.
+
+To add one: a file with its ``Config``, its class and ``build``, and a line below.
+"""
+
+from __future__ import annotations
+
+from carerl.regularizers import fkl, none, rkl, srkl
+from carerl.regularizers.base import Regularizer, RegularizerEntry
+from carerl.regularizers.estimators import ESTIMATORS, refusal, token_loss
+
+REGULARIZERS: dict[str, RegularizerEntry] = {
+    "none": RegularizerEntry(none.NoneConfig, none.build, "no penalty"),
+    "rkl": RegularizerEntry(rkl.RKLConfig, rkl.build, "reverse KL(policy ‖ reference): strict, unbounded"),
+    "fkl": RegularizerEntry(fkl.FKLConfig, fkl.build, "forward KL(reference ‖ policy): covers the reference"),
+    "srkl": RegularizerEntry(
+        srkl.SRKLConfig,
+        srkl.build,
+        "skew reverse KL (CARE-RFT): confidence pays a bounded price, forgetting an unbounded one",
+    ),
+}
+
+__all__ = ["ESTIMATORS", "REGULARIZERS", "Regularizer", "RegularizerEntry", "refusal", "token_loss"]

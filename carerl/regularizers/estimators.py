@@ -1,0 +1,73 @@
+"""From a divergence to a per-token loss: which estimators there are, and what their gradients expect to.
+
+Tokens are sampled from the policy (or from an older one, with ``importance``); the target is the gradient
+of the divergence at the prefixes visited, their distribution held fixed. Measured in float64 on enumerated
+vocabularies, 10-way near and 48-way far from the reference, skew reverse KL at alpha = .8:
+
+=========  =========================================  ===============================  =================
+name       per-token loss, L = log_ratio              expected gradient                cosine to target
+=========  =========================================  ===============================  =================
+``score``  stop_gradient(coefficient) · lp            the divergence's, unbiased       1 / 1
+``full``   the divergence over the vocabulary         the divergence's, no variance    1 / 1
+``k2``     L²/2, through the mixture                  biased; unbiased at alpha = 0    –
+``k3``     exp(−L) + L − 1, through the mixture       biased; at alpha = 0 that of     .994 / .979
+                                                      *forward* KL
+``k1``     L, through the mixture                     0 at alpha = 0, above it         −.989 / −.927
+                                                      opposed to the target: refused
+=========  =========================================  ===============================  =================
+
+A loss of stop_gradient(log rho) · lp (the divergence in the reward, without its −alpha·rho) keeps the
+direction but has 3.4 to 4.3 times the scale.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from carerl.regularizers.base import Regularizer, excess
+
+ESTIMATORS = ("score", "full", "k2", "k3")
+
+K1_REASON = (
+    "k1 as a loss does not regularise: autograd through the sampled log-ratio has an expected gradient of 0 "
+    "for reverse KL, and for the skew divergence one that points away from the reference"
+)
+
+
+def refusal(name: str, estimator: str) -> str | None:
+    """Why the regularizer called ``name`` does not take ``estimator``; None if it does."""
+    if estimator == "k1":
+        return K1_REASON
+    if estimator not in ESTIMATORS:
+        return f"there is no estimator of this name; there are {', '.join(ESTIMATORS)}"
+    if name == "fkl" and estimator in ("k2", "k3"):
+        return (
+            f"{estimator} is made for reverse KL; k3 on rkl already has the gradient of forward KL, "
+            "and score on fkl equals it"
+        )
+    return None
+
+
+def token_loss(
+    regularizer: Regularizer, estimator: str, lp: Tensor, lr: Tensor, importance: Tensor | None = None
+) -> Tensor:
+    """Per-token loss whose gradient through ``lp`` is the estimator's; see the module's table.
+
+    ``lp`` (with gradient), ``lr``: log-probs of the sampled tokens, any one shape. ``importance``: policy /
+    sampler of those tokens, of the same shape; it is detached here. None: the samples are the policy's own.
+    Returns float32, or float64 if an input is. For ``score`` only the gradient has a meaning, not the value.
+
+    Raises ValueError for ``k1``, for ``full`` (which needs the vocabulary: ``regularizer.exact``) and for
+    unknown names.
+    """
+    if estimator == "score":
+        loss = regularizer.coefficient(lp, lr) * lp
+    elif estimator == "k2":
+        loss = regularizer.log_ratio(lp, lr).square() / 2
+    elif estimator == "k3":
+        loss = excess(regularizer.log_ratio(lp, lr))
+    elif estimator == "full":
+        raise ValueError("estimator full is no function of the sampled token: use regularizer.exact")
+    else:
+        raise ValueError(refusal("", estimator))
+    return loss if importance is None else importance.detach() * loss

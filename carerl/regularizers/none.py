@@ -1,0 +1,41 @@
+"""``none``: no penalty. The divergence to the reference is measured and logged all the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from carerl.regularizers.base import gap
+
+
+@dataclass
+class NoneConfig:
+    """Neither strength nor estimator can be set: the constants below are for code that reads them."""
+
+    name: str = "none"
+    beta: ClassVar[float] = 0.0
+    estimator: ClassVar[str] = "score"
+
+
+@dataclass(frozen=True)
+class NoRegularizer:
+    """See :class:`carerl.regularizers.base.Regularizer`; 0 everywhere, with gradients of 0."""
+
+    def coefficient(self, lp: Tensor, lr: Tensor) -> Tensor:
+        return torch.zeros_like(gap(lp, lr))
+
+    def value(self, lp: Tensor, lr: Tensor) -> Tensor:
+        return torch.zeros_like(gap(lp, lr))
+
+    def exact(self, logp_NV: Tensor, logr_NV: Tensor) -> Tensor:
+        return 0.0 * gap(logp_NV, logr_NV).sum(-1)
+
+    def log_ratio(self, lp: Tensor, lr: Tensor) -> Tensor:
+        return 0.0 * gap(lp, lr)
+
+
+def build(config: NoneConfig) -> NoRegularizer:
+    return NoRegularizer()

@@ -1,0 +1,85 @@
+"""``srkl``: skew reverse KL, KL(policy ‖ m) with m = alpha · policy + (1 − alpha) · reference.
+
+CARE-RFT (arXiv 2602.00085). With rho = p/m, in (0, 1/alpha]:
+
+    divergence   Σ_a p log rho
+    gradient     Σ_a p · (log rho + 1 − alpha · rho) · grad log p       (m moves with the policy)
+    coefficient  log rho − alpha · (rho − 1)
+
+alpha multiplies the *policy* in the mixture: alpha = 0 is reverse KL, alpha = 1 is no penalty. The
+coefficient is bounded above by log(1/alpha) − 1 + alpha (.023 at alpha = .8): a token that the policy has
+become confident in pays a bounded price. It is unbounded below: a token pushed far under the reference is
+pulled back without limit. That asymmetry is the method.
+
+Departures: [ours] 1. the baseline 1 − alpha is subtracted, so that the coefficient is 0 at the reference and
+a fresh run starts without the regularizer's noise (without it the variance is about 1,000 times larger).
+2. log rho is computed from the gap d = lp − lr alone, as −log(alpha + (1 − alpha) e^−d). That equals
+lp − logaddexp(log alpha + lp, log(1 − alpha) + lr), but is exactly 0 at d = 0 and loses no digits near it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carerl.regularizers.base import check_alpha, excess, gap
+
+LOG_RHO_LIMIT = 80.0  # reached only by alpha < e^-80, where alpha * rho would be inf * 0
+
+
+@dataclass
+class SRKLConfig:
+    """``beta``: strength. ``alpha``: share of the policy in the mixture, in [0, 1].
+    ``estimator``: score | full | k2 | k3, see :mod:`carerl.regularizers.estimators`.
+
+    Near the reference the divergence is (1 − alpha)² of reverse KL's: equal betas compare unequal
+    strengths (25 times at alpha = .8).
+    """
+
+    name: str = "srkl"
+    beta: float = 0.04
+    alpha: float = 0.8
+    estimator: str = "score"
+
+
+@dataclass(frozen=True)
+class SkewReverseKL:
+    """See :class:`carerl.regularizers.base.Regularizer`."""
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+
+    def coefficient(self, lp: Tensor, lr: Tensor) -> Tensor:
+        """log rho − alpha (rho − 1), in (−inf, log(1/alpha) − 1 + alpha]."""
+        log_rho = self.log_ratio(lp, lr).detach()
+        return log_rho - self.alpha * torch.expm1(log_rho.clamp(max=LOG_RHO_LIMIT))
+
+    def value(self, lp: Tensor, lr: Tensor) -> Tensor:
+        """1/rho + log rho − 1: as E_p[1/rho] = Σ m = 1, its mean is the divergence."""
+        return excess(self.log_ratio(lp, lr)).detach().clamp(min=0)
+
+    def exact(self, logp_NV: Tensor, logr_NV: Tensor) -> Tensor:
+        log_rho_NV = self.log_ratio(logp_NV, logr_NV)
+        return (logp_NV.to(log_rho_NV.dtype).exp() * log_rho_NV).sum(-1)
+
+    def log_ratio(self, lp: Tensor, lr: Tensor) -> Tensor:
+        """log rho. The gradient goes through the mixture too: d log rho / d lp = 1 − alpha · rho."""
+        d = gap(lp, lr)
+        if self.alpha == 0.0:
+            return d
+        if self.alpha == 1.0:
+            return d - d  # 0 with a gradient of 0
+        # Each branch is clamped to where it is used, so that the other one's gradient is never inf * 0.
+        near = -torch.log1p((1 - self.alpha) * torch.expm1(-d.clamp(-1, 1)))
+        reference_part = math.log1p(-self.alpha) - d
+        far = -torch.logaddexp(torch.full_like(d, math.log(self.alpha)), reference_part)
+        return torch.where(d.abs() < 1, near, far)
+
+
+def build(config: SRKLConfig) -> SkewReverseKL:
+    return SkewReverseKL(alpha=config.alpha)

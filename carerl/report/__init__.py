@@ -1,0 +1,59 @@
+"""What a run leaves behind and what a person sees: trackers, display, tables, plots, pages.
+
+=================== ==================================================================
+module              holds
+=================== ==================================================================
+``run_directory``   one directory per run: its name, paths and lock
+``jsonl``           metrics.jsonl, written and read back
+``wandb_tracker``   Weights & Biases in a background thread (``redaction``: what may leave)
+``trackers``        the protocol, and the fan-out over them
+``records``         rollout tables and evaluations on disk
+``display``         plain and quiet displays; ``live``: the live panel
+``metric_table``    label, format and direction of each metric
+``summary``         the end table, base → after
+``html``            report.html (``plots``, ``svg``: its pictures)
+``comparison``      runs grouped over seeds (``run_files``: found and read from disk)
+``compare_page``    a comparison as table, Markdown, CSV and page (``scatter``: its pictures)
+=================== ==================================================================
+
+matplotlib, jinja2, pyarrow and wandb are imported by the modules and functions that need them, so that
+a run that shows a plain line loads none of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from carerl.report.display import Display, make_display
+from carerl.report.jsonl import JsonlTracker, read_metrics
+from carerl.report.records import write_evaluation, write_rollouts
+from carerl.report.run_directory import RunDirectory, RunDirectoryError
+from carerl.report.summary import print_summary, summary_table, summary_text
+from carerl.report.trackers import Tracker, Trackers, make_trackers
+from carerl.report.wandb_tracker import WandbTracker
+
+__all__ = [
+    "Display",
+    "JsonlTracker",
+    "RunDirectory",
+    "RunDirectoryError",
+    "Tracker",
+    "Trackers",
+    "WandbTracker",
+    "make_display",
+    "make_trackers",
+    "print_summary",
+    "read_metrics",
+    "summary_table",
+    "summary_text",
+    "write_evaluation",
+    "write_report",
+    "write_rollouts",
+]
+
+
+def write_report(run_dir: str | Path | RunDirectory) -> Path:
+    """Write a run's report.html; see :func:`carerl.report.html.write_report`."""
+    from carerl.report.html import write_report as write  # matplotlib and jinja2 take a second to load
+
+    return write(run_dir)

@@ -1,0 +1,275 @@
+"""Runs grouped over seeds, with intervals and paired tests: the numbers behind ``carerl.compare``.
+
+Runs belong to one group when recipe and settings agree, seed aside. A cell is the mean over the group's
+seeds of a metric of the final evaluation, ± the half-width of its 95 % Student interval (n − 1 degrees).
+Stars mark paired differences (same seed) against the baseline row, two-sided, Holm-corrected over all
+tests of the table, at .05, and only where at least five seeds pair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from carerl.calibration import holm, paired_t, t_interval
+from carerl.report.run_files import Run
+
+COLUMNS: tuple[str, ...] = (
+    "eval/accuracy",
+    "eval/maj",
+    "calibration/facts_ece",
+    "calibration/answer_ece",
+    "calibration/unknowable_f1",
+    "eval/entropy",
+    "eval/kl_per_sequence",
+)
+MIN_PAIRS = 5
+LEVEL = 0.05
+
+
+@dataclass(slots=True)
+class Cell:
+    """One metric of one group. ``values`` maps a seed to its number; ``half`` is None below two seeds.
+
+    ``difference`` is the mean paired difference to the baseline over ``pairs`` seeds, ``p`` its p-value
+    and ``p_holm`` the corrected one; None where nothing was tested.
+    """
+
+    values: dict[int, float]
+    mean: float
+    half: float | None
+    pairs: int = 0
+    difference: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+
+    @property
+    def starred(self) -> bool:
+        return self.p_holm is not None and self.p_holm < LEVEL
+
+
+@dataclass(slots=True)
+class Row:
+    """A group of runs; ``is_base`` marks the rows of the untrained base models."""
+
+    label: str
+    short: str
+    runs: list[Run]
+    cells: dict[str, Cell]
+    is_base: bool = False
+    baseline: str = ""  # label of the row that its stars compare it with
+
+
+@dataclass(slots=True)
+class Comparison:
+    rows: list[Row]
+    columns: list[str]
+    samples: int | None  # N of maj@N, when all runs agree
+    left_out: list[tuple[str, str]]  # run, reason
+    notes: list[str] = field(default_factory=list)
+
+
+class ComparisonError(ValueError):
+    """Something that the user can mend: nothing found, or a baseline that is not there."""
+
+
+def compare_runs(runs: Sequence[Run], baseline: str = "") -> Comparison:
+    """The table of the finished runs among ``runs``.
+
+    ``baseline`` names a row by label, recipe or regularizer; empty means the rows whose regularizer is
+    ``none``, for each row the one with its own algorithm, task and model.
+    """
+    left_out = [(run.name, run.unfinished) for run in runs if run.unfinished]
+    finished, repeated = _one_per_seed([run for run in runs if not run.unfinished])
+    left_out += repeated
+    if not finished:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out)
+        raise ComparisonError(f"no finished run among {len(runs)} found ({reasons})")
+    groups = _grouped(finished)
+    labels = _labels(groups)
+    short = short_labels(labels)
+    rows = [
+        Row(label, brief, group, _cells([(run.seed, run.final) for run in group]))
+        for label, brief, group in zip(labels, short, groups, strict=True)
+    ]
+    rows.sort(key=lambda row: row.runs[0].regularizer != "none")  # stable: the unregularised rows first
+    notes = _pair(rows, baseline)
+    rows = [*_base_rows(finished), *rows]
+    columns = [name for name in COLUMNS if any(name in row.cells for row in rows)]
+    samples = {run.config.get("evaluation", {}).get("samples") for run in finished}
+    return Comparison(rows, columns, samples.pop() if len(samples) == 1 else None, left_out, notes)
+
+
+def short_labels(labels: Sequence[str]) -> list[str]:
+    """Labels without the part that all recipes end in, as room in a picture is scarce.
+
+    >>> short_labels(["none_grpo_tiny", "care_grpo_tiny · regularizer.estimator=score"])
+    ['none', 'care · estimator=score']
+    """
+    recipes = [label.split(" · ")[0] for label in labels]
+    parts = [recipe.split("_") for recipe in recipes]
+    shared = 0
+    if len(set(recipes)) > 1:
+        while all(len(p) > shared + 1 for p in parts) and len({p[-shared - 1] for p in parts}) == 1:
+            shared += 1
+    shortened = []
+    for label, part in zip(labels, parts, strict=True):
+        settings = [s.split("=")[0].rsplit(".", 1)[-1] + "=" + s.split("=", 1)[1] for s in label.split(" · ")[1:]]
+        shortened.append(" · ".join(["_".join(part[: len(part) - shared]), *settings]))
+    return shortened if len(set(shortened)) == len(set(labels)) else list(labels)
+
+
+def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[str, str]]]:
+    """The latest run of each group and seed: a repeated seed is no further evidence."""
+    latest: dict[tuple[Any, ...], Run] = {}
+    for run in runs:
+        key = (run.group_key, run.seed)
+        if key not in latest or run.started > latest[key].started:
+            latest[key] = run
+    kept = {id(run) for run in latest.values()}
+    repeated = [
+        (run.name, f"same settings and seed as {latest[(run.group_key, run.seed)].name}, which is later")
+        for run in runs
+        if id(run) not in kept
+    ]
+    return [run for run in runs if id(run) in kept], repeated
+
+
+def _grouped(runs: Sequence[Run]) -> list[list[Run]]:
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.group_key, []).append(run)
+    return [sorted(group, key=lambda run: run.seed) for group in groups.values()]
+
+
+def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """The recipe, and the settings in which groups of the same recipe differ."""
+    labels = []
+    for group in groups:
+        same = [other[0].settings for other in groups if other[0].recipe == group[0].recipe]
+        labels.append(" · ".join([group[0].recipe, *differing(group[0].settings, same)]))
+    return labels
+
+
+def differing(settings: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:
+    """``name=value`` of the settings in which not all of ``others`` agree."""
+    names = dict.fromkeys(name for other in others for name in other)
+    return [
+        f"{name}={settings.get(name, 'unset')}"
+        for name in names
+        if any(other.get(name) != settings.get(name) for other in others)
+    ]
+
+
+def _cells(results: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, Cell]:
+    """``results``: (seed, metrics), one per seed."""
+    cells = {}
+    for name in COLUMNS:
+        values = {seed: float(metrics[name]) for seed, metrics in results if _is_number(metrics.get(name))}
+        if values:
+            cells[name] = make_cell(values)
+    return cells
+
+
+def make_cell(values: dict[int, float]) -> Cell:
+    numbers = list(values.values())
+    mean = math.fsum(numbers) / len(numbers)
+    if len(numbers) < 2:
+        return Cell(values, mean, None)
+    interval = t_interval(numbers)
+    return Cell(values, mean, float(interval.half_width))
+
+
+def _base_rows(runs: Sequence[Run]) -> list[Row]:
+    """The base models' rows: one per model, task and evaluation; each seed once (mean over its runs)."""
+    models: dict[Any, list[Run]] = {}
+    for run in runs:
+        if run.base:
+            models.setdefault(run.base_key, []).append(run)
+    rows = []
+    for group in models.values():
+        per_seed: dict[int, list[Mapping[str, float]]] = {}
+        for run in group:
+            per_seed.setdefault(run.seed, []).append(run.base)
+        pooled = [(seed, _mean_metrics(found)) for seed, found in sorted(per_seed.items())]
+        others = [other[0].base_settings for other in models.values()]
+        label = " · ".join(["base", *differing(group[0].base_settings, others)])
+        group.sort(key=lambda run: run.seed)
+        rows.append(Row(label, "base" if len(models) == 1 else label, group, _cells(pooled), is_base=True))
+    return rows
+
+
+def _mean_metrics(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    means = {}
+    for name in COLUMNS:
+        values = [float(metrics[name]) for metrics in found if _is_number(metrics.get(name))]
+        if values:
+            means[name] = math.fsum(values) / len(values)
+    return means
+
+
+def _pair(rows: Sequence[Row], baseline: str) -> list[str]:
+    """Fill in the paired tests; returns what a reader should know about them."""
+    tested: list[Cell] = []
+    for row in rows:
+        against = _baseline_of(row, rows, baseline)
+        if against is None or against is row:
+            continue
+        row.baseline = against.label
+        for name, cell in row.cells.items():
+            other = against.cells.get(name)
+            seeds = [seed for seed in cell.values if other is not None and seed in other.values]
+            cell.pairs = len(seeds)
+            if other is None or not seeds:
+                continue
+            mine, theirs = [cell.values[s] for s in seeds], [other.values[s] for s in seeds]
+            cell.difference = math.fsum(a - b for a, b in zip(mine, theirs, strict=True)) / len(seeds)
+            if len(seeds) >= MIN_PAIRS:
+                cell.p = paired_p(mine, theirs)
+                tested.append(cell)
+    for cell, corrected in zip(tested, holm([c.p for c in tested if c.p is not None]), strict=True):
+        cell.p_holm = float(corrected)
+    if len(rows) > 1 and not any(row.baseline for row in rows):
+        return ["No stars: no row to compare with (none has regularizer none; name one with baseline=)."]
+    if not tested:
+        return [f"No stars: fewer than {MIN_PAIRS} seeds pair with the baseline."] if len(rows) > 1 else []
+    names = list(dict.fromkeys(row.baseline for row in rows if row.baseline))
+    return [
+        f"* differs from {', '.join(names)}: paired over seeds (at least {MIN_PAIRS}), two-sided t, "
+        f"Holm-corrected over the {len(tested)} tests of this table, p < {LEVEL:g}."
+    ]
+
+
+def paired_p(mine: Sequence[float], theirs: Sequence[float]) -> float:
+    """Two-sided p-value of the mean paired difference. Without any spread a t statistic does not exist:
+    1 if all differences are 0, else 0."""
+    differences = [a - b for a, b in zip(mine, theirs, strict=True)]
+    if max(differences) == min(differences):
+        return 1.0 if differences[0] == 0 else 0.0
+    return float(paired_t(mine, theirs).p_value)
+
+
+def _baseline_of(row: Row, rows: Sequence[Row], baseline: str) -> Row | None:
+    run = row.runs[0]
+    if baseline:
+        for matches in (
+            [other for other in rows if other.label == baseline],
+            [other for other in rows if other.runs[0].recipe == baseline],
+            [other for other in rows if other.runs[0].regularizer == baseline],
+        ):
+            if matches:
+                break
+        else:
+            known = ", ".join(other.label for other in rows)
+            raise ComparisonError(f"baseline={baseline}: no such row; the rows are {known}")
+    else:
+        matches = [other for other in rows if other.runs[0].regularizer == "none"]
+    if len(matches) > 1:
+        matches = [other for other in matches if other.runs[0].setting == run.setting]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,104 @@
+"""What a person reads for each metric: label, format, and which direction is good.
+
+The keys are the names that every tracker logs. A metric without a line here is still logged; it is only
+not shown in a table.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLine:
+    """``better``: +1 more is better, -1 less is better, 0 neither. ``digits``: decimals in tables."""
+
+    label: str
+    short: str
+    better: int = 0
+    digits: int = 3
+
+
+METRIC_LINES: dict[str, MetricLine] = {
+    "eval/accuracy": MetricLine("accuracy", "accuracy", +1),
+    "eval/maj": MetricLine("maj@N", "maj@N", +1),
+    "eval/accuracy_k2": MetricLine("accuracy, 2 steps", "acc k2", +1),
+    "eval/accuracy_k4": MetricLine("accuracy, 4 steps", "acc k4", +1),
+    "calibration/facts_ece": MetricLine("FACTS ECE", "FACTS ECE", -1),
+    "calibration/answer_ece": MetricLine("answer ECE", "answer ECE", -1),
+    "calibration/unknowable_f1": MetricLine("UNKNOWABLE F1", "UNKN. F1", +1),
+    "eval/entropy": MetricLine("entropy (nats/token)", "entropy"),
+    "eval/kl_per_sequence": MetricLine("KL to base (nats/sequence)", "KL/seq", 0, 2),
+    "rollout/reward": MetricLine("reward", "reward", +1),
+    "rollout/accuracy": MetricLine("rollout accuracy", "accuracy", +1),
+    "regularizer/reverse_kl": MetricLine("divergence", "divergence"),
+    "train/entropy": MetricLine("entropy", "entropy"),
+    "rollout/mismatch_mean": MetricLine("mismatch", "mismatch", 0, 6),
+    "time/tokens_per_second": MetricLine("tokens/s", "tokens/s", 0, 0),
+    "train/loss": MetricLine("loss", "loss", -1),
+    "train/ce_loss": MetricLine("cross-entropy", "cross-ent.", -1),
+    "train/grad_norm": MetricLine("gradient norm", "grad norm"),
+    "train/lr": MetricLine("learning rate", "lr", 0, 6),
+}
+
+SUMMARY_METRICS: tuple[str, ...] = (
+    "eval/accuracy",
+    "eval/maj",
+    "calibration/facts_ece",
+    "calibration/answer_ece",
+    "calibration/unknowable_f1",
+    "eval/entropy",
+    "eval/kl_per_sequence",
+)
+
+TIME_PARTS: tuple[str, ...] = ("generate", "reward", "reference", "train", "sync")
+
+
+def metric_line(name: str) -> MetricLine:
+    """The line of ``name``, or a plain one made from the name itself."""
+    return METRIC_LINES.get(name) or MetricLine(name, name.rsplit("/", 1)[-1])
+
+
+def format_number(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    """Fixed decimals; an en dash for a value that is missing or not finite.
+
+    >>> format_number(0.95142), format_number(None), format_number(-0.0306, sign=True)
+    ('0.951', '–', '-0.031')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    return text.replace("-", "", 1) if float(text.replace(",", "")) == 0 and text.startswith("-") else text
+
+
+def compact_number(value: float | None) -> str:
+    """Three significant figures in little room, for a live display.
+
+    >>> compact_number(0.8125), compact_number(1.2e-7), compact_number(18234.0), compact_number(0.0)
+    ('0.812', '1.2e-07', '18,234', '0.000')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 100:
+        return f"{value:.1f}"
+    if size >= 0.001 or size == 0:
+        return f"{value:.3f}"
+    return f"{value:.1e}"
+
+
+def clock(seconds: float | None) -> str:
+    """``h:mm:ss``, or ``m:ss`` under an hour.
+
+    >>> clock(72.4), clock(3725), clock(None)
+    ('1:12', '1:02:05', '–')
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, second = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"

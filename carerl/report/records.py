@@ -1,0 +1,122 @@
+"""Rollout tables and evaluations on disk: Parquet for rows, JSON for what a person opens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from carerl.report.run_directory import finite, read_json, write_text
+
+# column -> Arrow type, fixed so that a table whose answers are all missing has the same columns and types
+ROLLOUT_COLUMNS: dict[str, str] = {
+    "step": "int64",
+    "example_id": "string",
+    "sample": "int64",
+    "prompt": "string",
+    "response": "string",
+    "gold": "string",
+    "answer": "string",
+    "outcome": "string",
+    "correct": "bool",
+    "reward": "float64",
+    "advantage": "float64",
+    "confidence": "float64",
+    "tokens": "int64",
+    "mean_logprob": "float64",
+    "weight_version": "int64",
+}
+
+
+class EvaluationLike(Protocol):
+    """What a task's ``score`` returns."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+    @property
+    def reliability(self) -> Mapping[str, Sequence[Any]]: ...
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]: ...
+
+
+def write_rollouts(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One row per sample. Columns beyond :data:`ROLLOUT_COLUMNS` are kept; a missing one becomes null."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {}
+    for name, kind in ROLLOUT_COLUMNS.items():
+        columns[name] = pa.array([_plain(row.get(name)) for row in rows], type=pa.type_for_alias(kind))
+    extra = [name for row in rows for name in row if name not in ROLLOUT_COLUMNS]
+    for name in dict.fromkeys(extra):
+        columns[name] = pa.array([_plain(row.get(name)) for row in rows])
+    _write_parquet(Path(path), pa.table(columns))
+
+
+def read_rollouts(path: str | Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def write_evaluation(
+    directory: str | Path, step: int, evaluation: EvaluationLike, sampling: Any = None
+) -> tuple[Path, Path | None]:
+    """``step_000200.json`` with metrics, reliability bins and sampling settings, and a Parquet file with
+    one row per question (None when the evaluation has no rows). Returns both paths."""
+    stem = Path(directory) / f"step_{step:06d}"
+    record = {
+        "step": int(step),
+        "metrics": dict(evaluation.metrics),
+        "reliability": {name: [_as_dict(b) for b in bins] for name, bins in evaluation.reliability.items()},
+        "sampling": _as_dict(sampling) if sampling is not None else {},
+    }
+    json_path = stem.with_suffix(".json")
+    write_text(json_path, json.dumps(finite(record), indent=2) + "\n")
+    if not evaluation.rows:
+        return json_path, None
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for row in evaluation.rows for name in row)
+    table = pa.table({name: pa.array([_plain(row.get(name)) for row in evaluation.rows]) for name in names})
+    _write_parquet(stem.with_suffix(".parquet"), table)
+    return json_path, stem.with_suffix(".parquet")
+
+
+def read_evaluations(directory: str | Path) -> list[dict[str, Any]]:
+    """Every evaluation of a run in order of steps; a file that cannot be read is left out."""
+    found = [read_json(path) for path in sorted(Path(directory).glob("step_*.json"))]
+    return sorted((record for record in found if record and "step" in record), key=lambda record: record["step"])
+
+
+def _as_dict(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _plain(value: Any) -> Any:
+    """A value that Arrow takes: enumerations as their text, numpy and torch scalars as numbers."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, str):  # StrEnum
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _write_parquet(path: Path, table: Any) -> None:
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(table, temporary)
+    os.replace(temporary, path)

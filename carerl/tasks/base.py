@@ -1,0 +1,106 @@
+"""What a task is: examples, prompts, grading, and the metrics of its evaluation suites.
+
+Prompts and responses are token ids on both sides; text is only shown, never re-tokenised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from carerl.calibration import ReliabilityBin
+from carerl.types import Example, Group, Outcome, TokenBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Suite:
+    """An evaluation set in a fixed order; its first n examples are a fair subset.
+
+    ``primary`` marks the suite of the headline metrics. ``max_new_tokens`` is what a full answer takes at
+    least (None: the run's own limit is meant for it): the limit used should not be lower.
+    """
+
+    name: str
+    examples: tuple[Example, ...]
+    primary: bool = False
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the graded samples of all suites come to.
+
+    ``metrics``: name -> number. ``reliability``: diagram name -> bins. ``rows``: one dict per question
+    (plain JSON values), in the order of the suites.
+    """
+
+    metrics: dict[str, float]
+    reliability: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Task(Protocol):
+    """A task, built from its config and the run's seed."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a response. Known after :meth:`attach` where the tokenizer is the model's."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Size of the task's own vocabulary, or of the attached tokenizer."""
+        ...
+
+    def make_tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer of a task that owns one, else None."""
+        ...
+
+    def attach(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Takes the model's tokenizer. Raises ValueError if it cannot serve this task."""
+        ...
+
+    def train_examples(self, step: int, n: int) -> list[Example]:
+        """The examples of one step, a pure function of (seed, step, n): the data position is the step."""
+        ...
+
+    def sft_batch(self, step: int) -> TokenBatch:
+        """The supervised rows of one step. Raises NotImplementedError for a task without a corpus."""
+        ...
+
+    def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
+        """What a response is, and the answer read from it (None if none was). Sees the response and the
+        gold answer, never the prompt: nothing the prompt contains can earn credit."""
+        ...
+
+    def suites(self) -> list[Suite]:
+        """The evaluation suites in a fixed order."""
+        ...
+
+    def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
+        """Metrics of graded samples, N per example. Suites that are missing from ``results`` leave their
+        metrics out. Raises ValueError if a sample was not graded."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A line of the table: the Config dataclass, how to build the task, and one line for ``--help``."""
+
+    config: type
+    build: Callable[[Any, int], Task]
+    line: str
+
+
+def check_graded(results: Mapping[str, Sequence[Group]]) -> None:
+    """Raises ValueError if a group is empty or a sample has no outcome."""
+    for name, groups in results.items():
+        for group in groups:
+            if not group.samples:
+                raise ValueError(f"suite {name}: {group.example.id} has no samples")
+            if any(sample.outcome is None for sample in group.samples):
+                raise ValueError(f"suite {name}: {group.example.id} has samples that were not graded")

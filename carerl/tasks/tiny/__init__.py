@@ -1,0 +1,20 @@
+"""The tiny world: a synthetic world whose base model is trained in minutes on two cores, and in which
+reinforcement learning on arithmetic shows what happens to knowledge that it does not touch.
+
+The base model learns four families of rows (:mod:`.corpus`): names with known answer distributions
+(*facts*), made-up names (*unknowable*, mostly answered "?"), arithmetic answered mostly by a sloppy method
+that computes ``*`` as ``+`` (*questions*), and arithmetic done right under another tag (*textbook*). RL
+rewards right answers to questions. The right method is in the model, at 2 % of the questions; an RL run finds
+it. How far facts and unknowable names keep their calibration meanwhile is what the suites measure
+(:mod:`.evaluation`): their truth is known exactly.
+
+Everything is a pure function of (seed, purpose, step); ``seed`` moves the world itself.
+"""
+
+from __future__ import annotations
+
+from .config import TinyConfig
+from .initial import init_tiny
+from .task import TinyTask
+
+__all__ = ["TinyConfig", "TinyTask", "init_tiny"]

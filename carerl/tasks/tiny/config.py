@@ -1,0 +1,35 @@
+"""Settings of the tiny world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class TinyConfig:
+    """The defaults are the world as described in this package's docstring.
+
+    ``*_rows`` are rows of one step of the base model's corpus; probabilities are of its ``Q`` rows. Sizes of
+    suites are questions. ``evaluation_unknown`` is at most ``heldout``.
+    """
+
+    name: str = "tiny"
+    train_k: int = 3  # operators of an RL question
+    entities: int = 150
+    heldout: int = 400  # names that no training row mentions
+    multiply: float = 0.25  # an operator is * with this probability
+    careful: float = 0.02
+    textbook_careful: float = 1.0  # of textbook rows; below 1 only C and D, not Q and W, tell the method
+    step_error: float = 0.04
+    abstain: float = 0.15
+    facts_rows: int = 76
+    unknowable_rows: int = 30
+    question_rows: int = 86
+    textbook_rows: int = 64
+    evaluation_questions: int = 300  # of each k
+    evaluation_facts: int = 150  # at most ``entities``
+    evaluation_unknown: int = 150
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.facts_rows + self.unknowable_rows + self.question_rows + self.textbook_rows

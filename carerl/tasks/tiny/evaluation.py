@@ -1,0 +1,167 @@
+"""What graded samples of the tiny suites come to.
+
+Metrics, with N samples per question:
+
+``eval/accuracy``, ``eval/accuracy_k2`` ...
+    Share of right samples, of the trained k and of the other two (out of distribution).
+``eval/maj``
+    Share of questions of the trained k whose majority answer is right. A "?" majority is wrong. Responses
+    without an answer count in N but never win.
+``eval/entropy``
+    Mean of -log p over the response tokens of the trained k, in nats: at the temperature of the sampling,
+    an unbiased estimate of the policy's entropy per token.
+``calibration/facts_ece``
+    10 left-closed bins over the majority answer's share of the N votes ("?" votes and responses without an
+    answer are in N), against the known probability that the answer is right, with which no labels need to
+    be drawn. That truth leaves out "?" and is renormalised; a "?" majority is wrong (0).
+``calibration/facts_ece_floor``
+    The same figure for a perfect model with N votes, simulated: about .03 at N = 16.
+``calibration/answer_ece``
+    As ``facts_ece``, but the confidence is the probability with which the majority answer's token was sampled
+    (mean over the samples that gave it): free of the noise of N votes, so it has no floor of that kind. What
+    it has is .05 of every top probability, some .03 in all, that an exact model gives to "?" and the truth
+    leaves out. Questions without any answer are left out (our choice).
+``calibration/question_ece``
+    ECE of the majority share on the trained k, in domain.
+``calibration/unknowable_f1``
+    F1 of "?" majorities as the sign of an unknowable name: the unknowable suite (held-out names) against the
+    facts suite (known names), whose votes serve both metrics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from carerl.calibration import ReliabilityBin, ece, majority, reliability_bins
+from carerl.types import Group, Outcome
+
+from ..base import Evaluation, check_graded
+from .grading import ABSTENTION, answer_position
+from .world import STREAM_FLOOR, FloatArray, World, stream
+
+FLOOR_REPEATS = 200
+VOTED = (Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED)
+
+
+def vote(group: Group, seed: int) -> tuple[str | None, float]:
+    """Majority answer and its share of all N samples; (None, 0) if no sample has an answer."""
+    answers = [sample.answer if sample.outcome in VOTED else None for sample in group.samples]
+    return majority(answers, group.example.id, seed)
+
+
+def truth_of(world: World, group: Group, answer: str | None) -> float:
+    """Known probability that ``answer`` is right for the entity of a facts group; 0 for "?" and for None."""
+    if answer is None or answer == ABSTENTION:
+        return 0.0
+    return float(world.truth_EV[group.example.meta["entity"], int(answer)])
+
+
+def answer_probability(group: Group, answer: str | None) -> float | None:
+    """Mean probability with which the token of ``answer`` was sampled; None if no sample gave it."""
+    probabilities = []
+    for sample in group.samples:
+        position = answer_position(sample.response_ids)
+        if position is not None and sample.answer == answer:
+            probabilities.append(math.exp(min(0.0, sample.rollout_logprobs[position])))
+    return math.fsum(probabilities) / len(probabilities) if probabilities else None
+
+
+def facts_floor(world: World, entities: Sequence[int], votes: int, repeats: int = FLOOR_REPEATS) -> float:
+    """Mean facts ECE of a model that knows every distribution exactly and is asked ``votes`` times.
+
+    A simulation with its own random stream: (seed, "floor", votes).
+    """
+    rng = stream(world.seed, STREAM_FLOOR, votes)
+    index = np.asarray(entities, dtype=np.int64)
+    counts = rng.multinomial(votes, world.answers_EV[index], size=(repeats, len(index)))
+    winner = (counts + rng.random(counts.shape) / 2).argmax(axis=2)  # ties at random
+    share = counts.max(axis=2) / votes
+    truth = np.concatenate([world.truth_EV, np.zeros((len(world.truth_EV), 1))], axis=1)
+    right = truth[index[None, :], winner]
+    return float(np.mean([ece(share[r], right[r]) for r in range(repeats)]))
+
+
+def _row(suite: str, group: Group, answer: str | None, share: float, right: float) -> dict[str, Any]:
+    outcomes = [sample.outcome for sample in group.samples]
+    return {
+        "suite": suite,
+        "example_id": group.example.id,
+        "gold": group.example.gold,
+        "majority": answer,
+        "confidence": share,
+        "right": right,  # of the majority: 0 or 1, or the known probability for a fact
+        "samples": len(outcomes),
+        **{str(outcome): outcomes.count(outcome) for outcome in Outcome},
+    }
+
+
+def _mean_surprise(groups: Sequence[Group]) -> float:
+    """Mean -log p over response tokens, nats."""
+    logprobs = [lp for group in groups for sample in group.samples for lp in sample.rollout_logprobs]
+    return -math.fsum(logprobs) / max(1, len(logprobs))
+
+
+def _f1(true_positive: int, false_positive: int, false_negative: int) -> float:
+    """F1, 0 when there is nothing to find and nothing was claimed."""
+    total = 2 * true_positive + false_positive + false_negative
+    return 2 * true_positive / total if total else 0.0
+
+
+def score(world: World, train_k: int, seed: int, results: Mapping[str, Sequence[Group]]) -> Evaluation:
+    """Metrics of the suites that are in ``results``; see the module docstring. ``seed`` breaks ties."""
+    check_graded(results)
+    metrics: dict[str, float] = {}
+    reliability: dict[str, list[ReliabilityBin]] = {}
+    rows: list[dict[str, Any]] = []
+    abstained: dict[str, int] = {}
+    for suite, groups in results.items():
+        if not groups:
+            continue
+        votes = [vote(group, seed) for group in groups]
+        share = np.array([s for _, s in votes])
+        facts = suite == "facts"
+        if facts:
+            right = np.array([truth_of(world, g, a) for g, (a, _) in zip(groups, votes, strict=True)])
+        else:
+            right = np.array([float(a == g.example.gold) for g, (a, _) in zip(groups, votes, strict=True)])
+        abstained[suite] = sum(answer == ABSTENTION for answer, _ in votes)
+        rows += [_row(suite, g, a, s, float(r)) for g, (a, s), r in zip(groups, votes, right, strict=True)]
+        if facts:
+            metrics |= _facts_metrics(world, groups, votes, right)
+            reliability["facts"] = reliability_bins(share, right)
+        elif suite == f"q{train_k}":
+            metrics["eval/accuracy"] = _accuracy(groups)
+            metrics["eval/maj"] = float(right.mean())
+            metrics["eval/entropy"] = _mean_surprise(groups)
+            metrics["calibration/question_ece"] = ece(share, right)
+            reliability[suite] = reliability_bins(share, right)
+        elif suite.startswith("q"):
+            metrics[f"eval/accuracy_k{suite[1:]}"] = _accuracy(groups)
+    if "facts" in abstained and "unknowable" in abstained:
+        found = abstained["unknowable"]
+        metrics["calibration/unknowable_f1"] = _f1(found, abstained["facts"], len(results["unknowable"]) - found)
+    return Evaluation(metrics, reliability, rows)
+
+
+def _accuracy(groups: Sequence[Group]) -> float:
+    return float(np.mean([sample.correct for group in groups for sample in group.samples]))
+
+
+def _facts_metrics(
+    world: World, groups: Sequence[Group], votes: Sequence[tuple[str | None, float]], right: FloatArray
+) -> dict[str, float]:
+    entities = [int(group.example.meta["entity"]) for group in groups]
+    metrics = {
+        "calibration/facts_ece": ece(np.array([share for _, share in votes]), right),
+        "calibration/facts_ece_floor": facts_floor(world, entities, len(groups[0].samples)),
+    }
+    probabilities = [answer_probability(g, answer) for g, (answer, _) in zip(groups, votes, strict=True)]
+    answered = [i for i, probability in enumerate(probabilities) if probability is not None]
+    if answered:
+        confidence = np.array([probabilities[i] for i in answered], dtype=np.float64)
+        metrics["calibration/answer_ece"] = ece(confidence, right[answered])
+    return metrics

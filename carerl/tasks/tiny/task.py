@@ -1,0 +1,129 @@
+"""The tiny world as a task: examples, suites, grading and metrics behind :class:`carerl.tasks.base.Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from carerl.types import Example, Group, Outcome, TokenBatch
+
+from ..base import Evaluation, Suite
+from . import tokenizer as tk
+from .config import TinyConfig
+from .corpus import K_VALUES, sft_batch
+from .evaluation import score
+from .grading import ABSTENTION, grade
+from .world import (
+    STREAM_EVALUATION,
+    STREAM_TRAIN,
+    draw_questions,
+    make_world,
+    name_prompt,
+    question_prompt,
+    solve,
+    stream,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+MAX_QUESTIONS = 5000  # of an evaluation suite; there are 2,890 different ones with k = 2
+
+
+class TinyTask:
+    """See the package's docstring. ``seed`` moves the world, the data and the tie-breaks of votes.
+
+    Raises ValueError for a ``train_k`` that the corpus does not hold, or a suite larger than its names.
+    """
+
+    def __init__(self, config: TinyConfig, seed: int) -> None:
+        if config.train_k not in K_VALUES:
+            raise ValueError(f"task.train_k = {config.train_k}: the corpus holds k = 2, 3 and 4; use one of these")
+        for field, asked, limit, why in (
+            ("facts", config.evaluation_facts, config.entities, "task.entities"),
+            ("unknown", config.evaluation_unknown, config.heldout, "task.heldout"),
+            ("questions", config.evaluation_questions, MAX_QUESTIONS, "what leaves questions to train on"),
+        ):
+            if not 0 < asked <= limit:
+                raise ValueError(f"task.evaluation_{field} = {asked}: must be 1 to {limit} ({why})")
+        self.config = config
+        self.seed = seed
+        self.world = make_world(seed, config.entities, config.heldout)
+        self.stop_ids = (tk.EOS,)
+        self.vocab_size = tk.VOCAB_SIZE
+        self._suites = self._make_suites()
+        trained = next(suite for suite in self._suites if suite.primary)
+        self._reserved = {example.prompt_ids for example in trained.examples}
+
+    def make_tokenizer(self) -> PreTrainedTokenizerFast:
+        return tk.make_tokenizer()
+
+    def attach(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Checks that ``tokenizer`` has this world's ids; raises ValueError if not."""
+        text = tk.decode(list(range(tk.VOCAB_SIZE)))
+        ids = list(tokenizer.encode(text, add_special_tokens=False))
+        if ids != list(range(tk.VOCAB_SIZE)) or tokenizer.eos_token_id != tk.EOS:
+            raise ValueError(
+                "the model's tokenizer is not the tiny world's (its 64 words do not encode to ids 0-63 with "
+                "<eos> = 1); use a base model made by recipe=base_tiny"
+            )
+
+    def train_examples(self, step: int, n: int) -> list[Example]:
+        """``n`` questions of ``train_k`` operators, none of them one of the evaluation suite's."""
+        rng = stream(self.seed, STREAM_TRAIN, step)
+        examples: list[Example] = []
+        while len(examples) < n:
+            drawn = self._questions(rng, n, self.config.train_k, "")
+            examples += [example for example in drawn if example.prompt_ids not in self._reserved]
+        return [replace(example, id=f"train/{step}/{i}") for i, example in enumerate(examples[:n])]
+
+    def sft_batch(self, step: int) -> TokenBatch:
+        """See :func:`carerl.tasks.tiny.corpus.sft_batch`."""
+        return sft_batch(self.world, self.config, step)
+
+    def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
+        """See :func:`carerl.tasks.tiny.grading.grade`."""
+        return grade(example.gold, response_ids, truncated)
+
+    def suites(self) -> list[Suite]:
+        """``q<train_k>`` (primary), the other two k, ``facts`` (known names), ``unknowable`` (held-out)."""
+        return list(self._suites)
+
+    def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
+        """See :mod:`carerl.tasks.tiny.evaluation`."""
+        return score(self.world, self.config.train_k, self.seed, results)
+
+    def _questions(self, rng: np.random.Generator, n: int, k: int, prefix: str) -> list[Example]:
+        starts, operators = draw_questions(rng, n, k, self.config.multiply)
+        gold = solve(starts, operators)[:, -1]
+        return [
+            Example(f"{prefix}/{i}", question_prompt(int(starts[i]), operators[i]), str(int(gold[i]))) for i in range(n)
+        ]
+
+    def _make_suites(self) -> list[Suite]:
+        suites = []
+        trained = self.config.train_k
+        for k in (trained, *(k for k in K_VALUES if k != trained)):
+            rng = stream(self.seed, STREAM_EVALUATION, k)
+            questions = self._questions(rng, self.config.evaluation_questions, k, f"q{k}")
+            suites.append(Suite(f"q{k}", tuple(questions), primary=k == trained, max_new_tokens=k + 5))
+        facts = tuple(
+            Example(
+                f"facts/{entity}",
+                name_prompt(self.world.entities_E3[entity]),
+                str(int(self.world.truth_EV[entity].argmax())),  # the likeliest answer
+                {"entity": entity},
+            )
+            for entity in range(self.config.evaluation_facts)
+        )
+        unknowable = tuple(
+            Example(f"unknowable/{i}", name_prompt(self.world.heldout_H3[i]), ABSTENTION)
+            for i in range(self.config.evaluation_unknown)
+        )
+        return [
+            *suites,
+            Suite("facts", facts, max_new_tokens=3),
+            Suite("unknowable", unknowable, max_new_tokens=3),
+        ]

@@ -1,0 +1,194 @@
+"""The records that travel between rooms.
+
+Legend of shape suffixes, used in every file of the project:
+
+====== =========================================================================
+suffix meaning
+====== =========================================================================
+B      rows: one prompt with one response each
+S      tokens of a row, prompt and response together, right-padded
+T      response tokens of a row, right-padded; index t is the t-th response token
+V      vocabulary
+D      hidden size
+K      cross-entropy targets of one token (padded)
+N      tokens of a flattened selection, without padding
+====== =========================================================================
+
+Masks are derived from lengths and never from token ids: a padding id may equal an
+end-of-sequence id, and a response may contain either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Outcome(StrEnum):
+    """What a grader says of one response. Six different things, never merged into a number here."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    ABSTAINED = "abstained"  # the response says that the answer is not known
+    UNPARSED = "unparsed"  # ended by itself, but no answer could be read from it
+    TRUNCATED = "truncated"  # ran into the length limit before an answer
+    INVALID = "invalid"  # grading failed (time, memory, exception)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question of a task.
+
+    >>> Example(id="q3/0/17", prompt_ids=(3, 11, 40, 5), gold="7").gold
+    '7'
+    """
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    gold: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One response as an engine returns it: token ids out, never text.
+
+    ``logprobs[t]`` is the log-probability (nats) of ``token_ids[t]`` under the distribution that was
+    sampled from, temperature included. ``truncated`` is True when the length limit ended the response.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    truncated: bool
+
+
+@dataclass(slots=True)
+class Sample:
+    """One response with what became of it.
+
+    ``correct`` (a property of ``outcome``), ``reward`` and ``confidence`` are three different things.
+    ``reward`` and ``confidence`` are None until something sets them.
+    ``weight_version`` is the version of the policy weights that produced the response.
+    """
+
+    example_id: str
+    response_ids: tuple[int, ...]
+    rollout_logprobs: tuple[float, ...]
+    truncated: bool
+    weight_version: int
+    outcome: Outcome | None = None
+    answer: str | None = None
+    reward: float | None = None
+    confidence: float | None = None
+
+    @property
+    def correct(self) -> bool:
+        return self.outcome is Outcome.CORRECT
+
+
+@dataclass(slots=True)
+class Group:
+    """All responses to one prompt in one step."""
+
+    example: Example
+    samples: list[Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an engine samples. Each request is seeded from (``seed``, ``first_request`` + its index in the
+    call), so that a response depends neither on what shares its batch nor on which engine made it."""
+
+    n: int
+    temperature: float
+    max_new_tokens: int
+    seed: int
+    top_p: float = 1.0
+    top_k: int = -1
+    stop_ids: tuple[int, ...] = ()
+    first_request: int = 0
+
+
+@dataclass(slots=True)
+class TokenBatch:
+    """Rows of prompt + response with the per-token streams that the learner sums over.
+
+    The learner knows no algorithm: a method is how these streams are filled. Every ``*_BT`` stream is
+    aligned with response tokens and is 0 beyond ``response_lengths_B``. A stream that is None is one
+    that no component asked for.
+
+    Example, two rows with prompts of 2 and 3 tokens, responses of 2 and 1::
+
+        input_ids_BS       [[p p r r], [p p p r]]
+        prompt_lengths_B   [2, 3]
+        response_lengths_B [2, 1]
+        advantages_BT      [[a a], [b 0]]
+    """
+
+    input_ids_BS: Tensor  # int64
+    prompt_lengths_B: Tensor  # int64
+    response_lengths_B: Tensor  # int64
+    temperature: float = 1.0
+    # policy term
+    advantages_BT: Tensor | None = None  # float32
+    policy_weight_BT: Tensor | None = None  # float32, before division by the global normaliser
+    rollout_logprobs_BT: Tensor | None = None  # float32, from the engine
+    old_logprobs_BT: Tensor | None = None  # float32, the learner's own at the rollout's weights
+    # regularizer
+    regularizer_weight_BT: Tensor | None = None  # float32
+    ref_logprobs_BT: Tensor | None = None  # float32
+    ref_hidden_BTD: Tensor | None = None  # the reference's last hidden states, for exact divergences
+    # cross-entropy
+    ce_weight_BT: Tensor | None = None  # float32
+    ce_target_ids_BTK: Tensor | None = None  # int64
+    ce_target_weights_BTK: Tensor | None = None  # float32
+
+    @property
+    def rows(self) -> int:
+        return int(self.input_ids_BS.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Padded response width T."""
+        return int(self.policy_weight_BT.shape[1]) if self.policy_weight_BT is not None else self._max_response()
+
+    @property
+    def response_tokens(self) -> int:
+        return int(self.response_lengths_B.sum())
+
+    def _max_response(self) -> int:
+        return int(self.response_lengths_B.max()) if self.rows else 0
+
+    @property
+    def mask_BT(self) -> Tensor:
+        """bool, True on response tokens; from lengths."""
+        return torch.arange(self.width)[None, :] < self.response_lengths_B[:, None]
+
+    def with_streams(self, **streams: Any) -> TokenBatch:
+        """A shallow copy with some streams replaced."""
+        return replace(self, **streams)
+
+    def select(self, rows: Sequence[int] | Tensor) -> TokenBatch:
+        """The given rows, cut to their own longest lengths. ``select([])`` is a valid empty batch."""
+        index = torch.as_tensor(rows, dtype=torch.long)
+        prompt = self.prompt_lengths_B[index]
+        response = self.response_lengths_B[index]
+        row_width = int((prompt + response).max()) if len(index) else 0
+        response_width = int(response.max()) if len(index) else 0
+        changes: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not isinstance(value, Tensor):
+                continue
+            value = value[index]
+            if f.name.endswith("_BS"):
+                value = value[:, :row_width]
+            elif "_BT" in f.name:
+                value = value[:, :response_width]
+            changes[f.name] = value
+        return replace(self, **changes)

@@ -1,0 +1,165 @@
+"""Checks against a model directory, a built task, a cluster. The directories are real ones made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from carerl.config.checks import check_cluster, check_model_dir, check_task
+from carerl.config.errors import ConfigError
+from carerl.config.load import load
+from carerl.tasks import TASKS
+
+WORDS = ["<pad>", "<eos>", "A", "Q", "=", "1", "2", "3", "4"]
+
+
+def save_tokenizer(directory: Path, words: list[str] = WORDS, eos: str = "<eos>") -> None:
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=eos, pad_token="<pad>").save_pretrained(directory)
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    config = {
+        "model_type": "qwen3", "vocab_size": len(WORDS), "hidden_size": 64, "intermediate_size": 128,
+        "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32,
+        "max_position_embeddings": 64, "tie_word_embeddings": True, "eos_token_id": 1,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_tokenizer(tmp_path)
+    return tmp_path
+
+
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**(json.loads(path.read_text()) if path.exists() else {}), **values}))
+
+
+def refused(model_dir: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_model_dir(str(model_dir), load(["recipe=care_grpo_tiny"]))
+    assert caught.value.field == "model.path" and caught.value.remedy
+    return str(caught.value)
+
+
+def test_a_sound_directory_passes(model_dir: Path) -> None:
+    config = load(["recipe=care_grpo_tiny"])
+    check_model_dir(str(model_dir), config)
+    change(model_dir / "generation_config.json", eos_token_id=[5, 1])
+    check_model_dir(str(model_dir), config)
+    change(model_dir / "config.json", vocab_size=len(WORDS) + 7)  # padded vocabularies are common
+    check_model_dir(str(model_dir), config)
+
+
+def test_the_tiny_tasks_own_tokenizer_passes(model_dir: Path) -> None:
+    config = load(["recipe=care_grpo_tiny"])
+    task = TASKS["tiny"].build(config.task, 100)
+    tokenizer = task.make_tokenizer()
+    assert tokenizer is not None
+    tokenizer.save_pretrained(model_dir)
+    change(model_dir / "config.json", vocab_size=64, eos_token_id=task.stop_ids[0])
+    check_model_dir(str(model_dir), config)
+
+
+def test_a_vocabulary_one_too_small(model_dir: Path) -> None:
+    change(model_dir / "config.json", vocab_size=len(WORDS) - 1)
+    assert "the tokenizer has 9 tokens, the model's vocabulary 8" in refused(model_dir)
+
+
+def test_another_end_of_sequence(model_dir: Path) -> None:
+    change(model_dir / "config.json", eos_token_id=2)
+    assert "ends with token 1, config.json says 2" in refused(model_dir)
+
+
+def test_another_end_of_sequence_in_the_generation_settings(model_dir: Path) -> None:
+    change(model_dir / "generation_config.json", eos_token_id=[3, 4])
+    assert "generation_config.json says [3, 4]" in refused(model_dir)
+
+
+def test_a_tokenizer_that_encodes_everything_to_nothing(model_dir: Path) -> None:
+    # in a directory of model type qwen2 transformers takes its own class for the custom tokenizer
+    save_tokenizer(model_dir, ["<pad>", "<eos>", "alpha", "beta", "gamma"])
+    change(model_dir / "config.json", vocab_size=64)
+    check_model_dir(str(model_dir), load(["recipe=care_grpo_tiny"]))
+    change(model_dir / "config.json", model_type="qwen2")
+    message = refused(model_dir)
+    assert "'alphabetagamma' becomes []" in message and "qwen3" in message
+
+
+def test_tokens_that_are_parts_of_characters_are_no_fault(model_dir: Path) -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({c: i for i, c in enumerate([*alphabet, "<eos>"])}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+    assert "\ufffd" in tokenizer.decode([255])
+    tokenizer.save_pretrained(model_dir)
+    change(model_dir / "config.json", vocab_size=257, eos_token_id=256)
+    check_model_dir(str(model_dir), load(["recipe=care_grpo_tiny"]))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_missing_or_broken_files(model_dir: Path, name: str) -> None:
+    (model_dir / name).write_text("{")
+    refused(model_dir)
+    (model_dir / name).unlink()
+    refused(model_dir)
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    assert "no such model directory" in refused(tmp_path / "gone")
+
+
+def test_a_config_that_is_not_a_decoders(model_dir: Path) -> None:
+    (model_dir / "config.json").write_text('{"model_type": "qwen3", "vocab_size": 9}')
+    assert "num_attention_heads" in refused(model_dir)
+
+
+def test_prompts_that_do_not_fit_the_context() -> None:
+    config = load(["recipe=care_grpo_tiny"])
+    task = TASKS["tiny"].build(config.task, 100)
+    check_task(task, config)
+    short = load(["recipe=care_grpo_tiny", "rollout.max_model_len=12"])
+    with pytest.raises(ConfigError) as caught:
+        check_task(task, short)
+    assert caught.value.field == "rollout.max_model_len" and caught.value.value == 12
+    needed = int(caught.value.remedy.split("rollout.max_model_len=")[1].split()[0])
+    assert needed > 12
+
+
+def test_exactly_enough_room_is_enough() -> None:
+    config = load(["recipe=care_grpo_tiny"])
+    task = TASKS["tiny"].build(config.task, 100)
+    examples = task.train_examples(0, config.prompts_per_step)
+    rooms = [max(len(e.prompt_ids) for e in examples) + config.rollout.max_new_tokens]
+    for suite in task.suites():
+        room = max(config.rollout.max_new_tokens, suite.max_new_tokens or 0)
+        rooms.append(max(len(e.prompt_ids) for e in suite.examples) + room)
+    config.rollout.max_model_len = max(rooms)
+    check_task(task, config)
+    config.rollout.max_model_len -= 1
+    with pytest.raises(ConfigError):
+        check_task(task, config)
+
+
+def test_a_cluster_with_too_few_cpus_or_gpus() -> None:
+    tiny = load(["recipe=care_grpo_tiny"])
+    check_cluster(tiny, cpus=1.0, gpus=0.0)
+    tiny.rollout.actors, tiny.rollout.cpus_per_actor = 4, 1.0
+    with pytest.raises(ConfigError) as caught:
+        check_cluster(tiny, cpus=2.0, gpus=0.0)
+    assert "4.5 CPUs" in caught.value.reason and "rollout 4 x 1 = 4" in caught.value.reason
+    assert "learner 1 x 0.2 = 0.2" in caught.value.reason
+
+    large = load(["recipe=care_grpo_3b"])
+    check_cluster(large, cpus=64, gpus=8)
+    with pytest.raises(ConfigError) as caught:
+        check_cluster(large, cpus=64, gpus=7)
+    assert caught.value.value == "7 GPUs" and "learner 4 x 1 = 4" in caught.value.reason
+    with pytest.raises(ConfigError) as caught:
+        check_cluster(large, cpus=2, gpus=0)
+    assert {caught.value.value, caught.value.others[0].value} == {"2 CPUs", "0 GPUs"}

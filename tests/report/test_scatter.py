@@ -1,0 +1,57 @@
+"""Labels in the accuracy–calibration picture: all there, none over another, all inside."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from carerl.report.comparison import Cell
+from carerl.report.scatter import Mark, _overlap, place_labels
+from carerl.report.svg import colour, style
+
+
+def marks(centres: list[tuple[float, float]], spread: float) -> list[Mark]:
+    rng = np.random.default_rng(0)
+    made = []
+    for i, (x, y) in enumerate(centres):
+        xs, ys = (dict(enumerate((c + spread * rng.normal(size=8)).tolist())) for c in (x, y))
+        made.append(Mark(f"care · estimator=kind{i}", colour(i), False, Cell(xs, x, spread), Cell(ys, y, spread)))
+    return made
+
+
+@pytest.mark.parametrize(
+    "centres",
+    [
+        [(0.95, 0.05)] * 6,  # all in one place
+        [(0.95 + 0.002 * i, 0.05 + 0.001 * i) for i in range(10)],  # a string of beads
+        [(1.0, 0.0), (1.0, 0.1), (0.0, 0.0), (0.0, 0.1)],  # in the corners
+    ],
+)
+def test_labels_do_not_overlap_and_stay_inside(centres: list[tuple[float, float]]) -> None:
+    with style():
+        figure = Figure(figsize=(5.6, 4.2))
+        axes = figure.subplots()
+        axes.set_xlim(-0.1, 1.1)
+        axes.set_ylim(-0.02, 0.13)
+        boxes = place_labels(figure, axes, marks(centres, 0.002))
+        frame = axes.get_window_extent()
+    assert len(boxes) == len(centres)
+    for a, b in itertools.combinations(boxes, 2):
+        assert _overlap(a, b) == 0
+    for left, bottom, right, top in boxes:
+        assert frame.x0 <= left and right <= frame.x1 and frame.y0 <= bottom and top <= frame.y1
+
+
+def test_a_lone_label_stands_beside_its_mean() -> None:
+    with style():
+        figure = Figure(figsize=(5.6, 4.2))
+        axes = figure.subplots()
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        (box,) = place_labels(figure, axes, marks([(0.5, 0.5)], 0.0))
+        x, y = axes.transData.transform((0.5, 0.5))
+    gap = max(box[0] - x, x - box[2], 0.0)
+    assert 5 < gap < 20 and box[1] < y < box[3]

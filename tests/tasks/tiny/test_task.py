@@ -1,0 +1,92 @@
+"""The tiny task's examples and suites."""
+
+from __future__ import annotations
+
+import pytest
+
+from carerl.tasks import TASKS
+from carerl.tasks.tiny import TinyConfig, TinyTask
+from carerl.tasks.tiny import tokenizer as tk
+
+
+def test_table_builds_the_task() -> None:
+    entry = TASKS["tiny"]
+    task = entry.build(entry.config(), 3)
+    assert entry.config().name == "tiny"
+    assert task.stop_ids == (tk.EOS,) and task.vocab_size == 64
+
+
+def test_pitfall_18_training_examples_are_a_function_of_seed_and_step() -> None:
+    one, same = TinyTask(TinyConfig(), 100), TinyTask(TinyConfig(), 100)
+    for step in (199, 3, 0):  # in any order, with or without the steps between
+        assert one.train_examples(step, 32) == same.train_examples(step, 32)
+    assert one.train_examples(3, 32) != one.train_examples(4, 32)
+    other = TinyTask(TinyConfig(), 101)
+    assert [e.prompt_ids for e in one.train_examples(3, 32)] != [e.prompt_ids for e in other.train_examples(3, 32)]
+
+
+def test_evaluating_changes_no_training_example() -> None:
+    task = TinyTask(TinyConfig(), 100)
+    before = task.train_examples(5, 32)
+    task.suites()
+    task.sft_batch(5)
+    assert task.train_examples(5, 32) == before
+
+
+def test_training_questions_are_never_evaluation_questions() -> None:
+    task = TinyTask(TinyConfig(evaluation_questions=3000), 100)  # many, so that draws do collide
+    evaluation = {example.prompt_ids for example in task.suites()[0].examples}
+    drawn = [example for step in range(20) for example in task.train_examples(step, 64)]
+    assert not evaluation & {example.prompt_ids for example in drawn}
+    assert all(len(example.prompt_ids) == 6 for example in drawn)
+    assert len({example.id for example in drawn}) == 20 * 64
+
+
+def test_suites() -> None:
+    task = TinyTask(TinyConfig(), 100)
+    suites = {suite.name: suite for suite in task.suites()}
+    assert list(suites) == ["q3", "q2", "q4", "facts", "unknowable"]
+    assert [len(suite.examples) for suite in suites.values()] == [300, 300, 300, 150, 150]
+    assert [suite.name for suite in suites.values() if suite.primary] == ["q3"]
+    for k in (2, 3, 4):
+        suite = suites[f"q{k}"]
+        assert {len(example.prompt_ids) for example in suite.examples} == {k + 3}
+        assert suite.max_new_tokens == k + 5
+    known = {example.prompt_ids for example in suites["facts"].examples}
+    unknown = {example.prompt_ids for example in suites["unknowable"].examples}
+    assert len(known) == len(unknown) == 150 and not known & unknown
+    assert {example.gold for example in suites["unknowable"].examples} == {"?"}
+    ids = [example.id for suite in suites.values() for example in suite.examples]
+    assert len(set(ids)) == len(ids)
+    assert task.suites() == TinyTask(TinyConfig(), 100).suites()
+
+
+def test_sizes_come_from_the_config() -> None:
+    config = TinyConfig(
+        train_k=2, entities=20, heldout=30, evaluation_questions=5, evaluation_facts=7, evaluation_unknown=9
+    )
+    task = TinyTask(config, 1)
+    assert [(s.name, len(s.examples)) for s in task.suites()] == [
+        ("q2", 5),
+        ("q3", 5),
+        ("q4", 5),
+        ("facts", 7),
+        ("unknowable", 9),
+    ]
+    assert {len(e.prompt_ids) for e in task.train_examples(0, 10)} == {5}
+    assert task.sft_batch(0).rows == config.rows_per_step == 256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_k": 5}, "train_k = 5"),
+        ({"evaluation_facts": 151}, "evaluation_facts = 151"),
+        ({"evaluation_unknown": 401}, "evaluation_unknown = 401"),
+        ({"evaluation_questions": 5001}, "evaluation_questions = 5001"),
+        ({"evaluation_questions": 0}, "evaluation_questions = 0"),
+    ],
+)
+def test_impossible_settings_are_refused(change: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TinyTask(TinyConfig(**change), 0)  # type: ignore[arg-type]
