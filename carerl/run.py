@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from carerl.config.errors import ConfigError
 from carerl.config.load import load, usage, wants_help
+from carerl.config.schema import RunConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,12 +27,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(render(plan(config)))
             return 0
-        from carerl.controller.launch import launch
-
-        return launch(config).exit_code
+        return _run(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+
+
+def _run(config: RunConfig) -> int:
+    from carerl.controller.context import RunError
+    from carerl.controller.launch import launch
+    from carerl.report import RunDirectoryError
+
+    try:
+        return launch(config).exit_code
+    except (RunError, RunDirectoryError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ended at once", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

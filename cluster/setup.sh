@@ -68,11 +68,14 @@ trap 'rm -f "$log" "$todo"' EXIT
 attempt() {
     if [ -t 2 ]; then "$@"; else "$@" >"$log" 2>&1; fi
 }
-give_up() { # nothing was half-installed: pip and uv download everything before they install anything
+free_mb() { df -Pk . | awk 'NR == 2 {print int($4 / 1024)}'; }
+give_up() {
     [ ! -s "$log" ] || tail -n 15 "$log" >&2
-    rm -f $busy
+    # pip and uv download everything before they install anything, so what fails leaves .venv as it was, and
+    # the next call goes on from there; but a full disk strikes while files are being laid out.
+    [ "$(free_mb)" -lt 500 ] || rm -f $busy
     fail "$1" "is the network, or your package mirror, reachable? pip and uv use their own settings" \
-        "is the disk full? $(df -Ph . | awk 'NR == 2 {print $4 " free here"}'), about ${need_gb} GB are needed" \
+        "is the disk full? $(free_mb) MB are free here, about ${need_gb} GB are needed" \
         "then run the same command again: it goes on from what is downloaded"
 }
 
@@ -81,7 +84,7 @@ if [ -e $busy ]; then
     find $venv -mindepth 1 -maxdepth 1 ! -name '.setup-*' -exec rm -rf {} +
 fi
 if [ ! -x $venv/bin/python ] || ! $venv/bin/python -m pip --version >/dev/null 2>&1; then
-    free_gb=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
+    free_gb=$(($(free_mb) / 1024))
     [ "$free_gb" -ge "$need_gb" ] || fail "only $free_gb GB free on this disk" "make room: about $need_gb GB are needed"
     python=$(find_python)
     say "making .venv with $("$python" --version)"

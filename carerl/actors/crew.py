@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from carerl.actors import workers
-from carerl.backends.fsdp2 import Minibatch
+from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.schema import RunConfig
 from carerl.types import Example, Group, Sample, Sampling, TokenBatch
@@ -121,7 +121,7 @@ class Learner:
 
     def update(self, batch: Any, streams: Any, minibatches: Sequence[Minibatch], lr: float) -> dict[str, float]:
         """Metrics of the optimizer steps; every rank reports the same."""
-        return self._all("update", batch, streams, list(minibatches), lr)[0]  # type: ignore[no-any-return]
+        return self._all("update", batch, streams, list(minibatches), lr)[0]
 
     def update_many(self, steps: list[tuple[TokenBatch, list[Minibatch], float]]) -> Callable[[], Any]:
         """Starts several supervised steps; the returned function waits for their metrics."""
@@ -141,7 +141,7 @@ class Learner:
     def publish(self) -> tuple[list[Any], int]:
         """All weights as bucket references, with their checksum."""
         pending = [actor.publish.remote(rank == 0) for rank, actor in enumerate(self._actors)]
-        return ray.get(pending)[0]  # type: ignore[no-any-return]
+        return ray.get(pending)[0]
 
     def save(self, directory: Path) -> None:
         self._all("save", str(directory))

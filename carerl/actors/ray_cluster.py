@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
 from carerl.config.errors import ConfigError
-from carerl.config.schema import RunConfig
 
 
 @dataclass(frozen=True)
@@ -23,26 +23,40 @@ class Resources:
     nodes: int
 
 
-def connect(config: RunConfig) -> Resources:
-    """Joins ``cluster.address`` or RAY_ADDRESS, else starts Ray on this machine. Does nothing if connected."""
+# An idle OpenMP thread must sleep, not spin: the actors take turns on the same cores, and a spinning one makes the
+# working one ten times slower.
+ACTOR_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "passive",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+def connect(cluster_address: str = "") -> Resources:
+    """Joins the cluster at ``cluster_address`` or RAY_ADDRESS, else starts Ray on this machine. Does nothing if
+    connected already. Raises ConfigError where no cluster answers."""
     if not ray.is_initialized():
-        address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+        place = cluster_address or os.environ.get("RAY_ADDRESS", "")
         # Actors print their own tracebacks through the driver's exception; their chatter stays in Ray's logs.
-        quiet = {"logging_level": logging.ERROR, "log_to_driver": bool(os.environ.get("CARERL_ACTOR_LOGS"))}
+        settings: dict[str, Any] = {
+            "logging_level": logging.ERROR,
+            "log_to_driver": bool(os.environ.get("CARERL_ACTOR_LOGS")),
+            "runtime_env": {"env_vars": ACTOR_ENVIRONMENT},
+        }
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        if address:
+        if place:
             try:
-                ray.init(address=address, **quiet)
+                ray.init(address=place, **settings)
             except Exception as error:
                 raise ConfigError(
                     "cluster.address",
-                    address,
+                    place,
                     f"no Ray cluster could be joined there ({error})",
                     "start one with 'ray start --head', or leave cluster.address empty to run on this machine",
                 ) from error
         else:
             # "local", so that a cluster left over on this machine by somebody else is not joined by accident.
-            ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **quiet)
+            ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **settings)
     total = ray.cluster_resources()
     return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), len(ray.nodes()))
 
@@ -53,9 +67,9 @@ def address() -> str:
 
 
 @contextmanager
-def cluster(config: RunConfig) -> Iterator[Resources]:
+def cluster(cluster_address: str = "") -> Iterator[Resources]:
     """A connection that is closed at the end; a cluster started here ends with it."""
     try:
-        yield connect(config)
+        yield connect(cluster_address)
     finally:
         ray.shutdown()

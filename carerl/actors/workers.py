@@ -18,17 +18,15 @@ import ray
 import torch
 from torch import Tensor
 
+from carerl.backends.learners import LEARNERS
 from carerl.backends.weight_sync import Bucket, buckets, checksum
+from carerl.config.compose import import_plugins
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Group, Outcome, Sampling, TokenBatch
 
 
 class StaleWeights(RuntimeError):
     """An engine was asked to generate with weights that it does not hold."""
-
-
-def _set_threads(threads: int) -> None:
-    torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
 def _device(gpus: float) -> torch.device:
@@ -40,6 +38,11 @@ class Worker:
 
     def ready(self) -> int:
         return os.getpid()
+
+    def begin(self, config: RunConfig, threads: int = 1) -> None:
+        """What comes first in every ``load``: the user's own tables, and the threads of this process."""
+        import_plugins(config.plugins)
+        torch.set_num_threads(threads or os.cpu_count() or 1)
 
     def rss_gib(self) -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -61,9 +64,9 @@ class RolloutWorker(Worker):
         as none until the first sync."""
         from carerl.backends.engines import ENGINES
 
+        self.begin(config, config.rollout.threads)
         built_with = json.dumps([vars(config.rollout), _shape(model_dir), config.model.dtype], default=str)
         if built_with != self._built_with:
-            _set_threads(config.rollout.threads)
             self._engine = None
             self._engine = ENGINES[config.rollout.engine](config, model_dir)
             self._built_with = built_with
@@ -82,7 +85,7 @@ class RolloutWorker(Worker):
     def generate(self, prompts: list[tuple[int, ...]], sampling: Sampling, version: int) -> list[list[Completion]]:
         if self._version != version:
             raise StaleWeights(f"engine holds weights of version {self._version}, asked for {version}")
-        return self._engine.generate(prompts, sampling)  # type: ignore[no-any-return]
+        return self._engine.generate(prompts, sampling)
 
 
 def _shape(model_dir: str) -> str:
@@ -96,6 +99,7 @@ class RewardWorker(Worker):
     def load(self, config: RunConfig, model_dir: str) -> None:
         from carerl.rewards import REWARDS
 
+        self.begin(config)
         self._task = attached_task(config, model_dir)
         self._reward = REWARDS[config.reward.name].build(config.reward)
 
@@ -130,7 +134,7 @@ class ReferenceWorker(Worker):
         from carerl.backends.model_files import DTYPES, load_model
         from carerl.backends.policy import Policy
 
-        _set_threads(config.reference.threads)
+        self.begin(config, config.reference.threads)
         self._rows = config.reference.micro_batch_rows
         model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code)
         model = model.to(_device(config.reference.gpus_per_actor), DTYPES[config.reference.compute_dtype])
@@ -179,11 +183,10 @@ class LearnerWorker(Worker):
         """``model_dir`` empty: a fresh model of the recipe's shape, initialised from the run's seed."""
         from carerl.algorithms import ALGORITHMS
         from carerl.algorithms.objective import Objective
-        from carerl.backends.fsdp2 import FSDP2Learner
         from carerl.backends.model_files import load_model
         from carerl.regularizers import REGULARIZERS
 
-        _set_threads(config.learner.threads)
+        self.begin(config, config.learner.threads)
         torch.manual_seed(config.seed)
         model = (
             load_model(model_dir, config.model.dtype, config.model.trust_remote_code)
@@ -199,7 +202,8 @@ class LearnerWorker(Worker):
                 regularizer.beta,
                 regularizer.estimator,
             )
-        self._learner = FSDP2Learner(model, config.learner, objective, _device(config.learner.gpus_per_rank))
+        device = _device(config.learner.gpus_per_rank)
+        self._learner = LEARNERS[config.learner.backend](model, config.learner, objective, device)
         self._bucket_mib = config.sync.bucket_mib
         self._refs: list[Any] = []
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from carerl.algorithms.batching import Normalisers
 from carerl.algorithms.objective import Objective, flatten
 from carerl.algorithms.token_statistics import TokenStatistics
+from carerl.backends.learners import Minibatch
 from carerl.backends.model_files import DTYPES
 from carerl.backends.policy import Policy
 from carerl.config.schema import LearnerConfig
@@ -30,14 +29,6 @@ from carerl.types import TokenBatch
 
 class NonFiniteGradient(RuntimeError):
     """Several updates in a row had a NaN or infinite gradient."""
-
-
-@dataclass(frozen=True)
-class Minibatch:
-    """The rows of one optimizer step with the global counts of those rows, over all ranks."""
-
-    rows: tuple[int, ...]
-    normalisers: Normalisers
 
 
 def split_rows(rows: Sequence[int], lengths_B: Tensor, ranks: int) -> list[list[int]]:

@@ -31,11 +31,11 @@ class Policy(nn.Module):
 
     @property
     def decoder(self) -> nn.Module:
-        return self.model.get_decoder()  # type: ignore[no-any-return]
+        return self.model.get_decoder()
 
     @property
     def head_VD(self) -> Tensor:
-        return self.model.get_output_embeddings().weight  # type: ignore[no-any-return]
+        return self.model.get_output_embeddings().weight
 
     def hidden(self, batch: TokenBatch) -> Tensor:
         """Last hidden states (N, D) that predict the response tokens, in row-major order of the mask."""
@@ -45,7 +45,7 @@ class Policy(nn.Module):
         hidden_BSD = self.decoder(input_ids=ids_BS, use_cache=False).last_hidden_state
         positions_S = torch.arange(ids_BS.shape[1])[None, :]
         predicts_BS = (positions_S >= batch.prompt_lengths_B[:, None] - 1) & (positions_S < lengths_B[:, None] - 1)
-        return hidden_BSD[predicts_BS.to(self.device)]  # type: ignore[no-any-return]
+        return hidden_BSD[predicts_BS.to(self.device)]
 
     @property
     def device(self) -> torch.device:

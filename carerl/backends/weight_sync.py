@@ -37,5 +37,5 @@ def checksum(pairs: Iterable[tuple[str, Tensor]]) -> int:
     for name, tensor in pairs:
         head = zlib.crc32(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
         body = tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
-        total = (total + zlib.crc32(body, head)) & 0xFFFFFFFFFFFFFFFF
+        total = (total + zlib.crc32(body.tobytes(), head)) & 0xFFFFFFFFFFFFFFFF
     return total

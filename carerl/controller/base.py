@@ -20,12 +20,13 @@ from carerl.config.checks import check_model_dir
 from carerl.config.load import base_config, base_key, dump
 from carerl.config.schema import RunConfig
 from carerl.controller import sft
+from carerl.controller.context import RunError
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display
 from carerl.tasks import TASKS
 
 
-class Interrupted(RuntimeError):
+class Interrupted(RunError):
     """A stop was asked for before there was anything to save."""
 
 

@@ -18,12 +18,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from carerl.controller.context import Context
+from carerl.controller.context import Context, RunError
 
 FORMAT = 1
 
 
-class NoCheckpoint(RuntimeError):
+class NoCheckpoint(RunError):
     """There is nothing to go on from."""
 
 

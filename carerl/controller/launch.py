@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from carerl.actors.crew import Crew, crew
 from carerl.actors.ray_cluster import cluster
@@ -22,7 +21,7 @@ from carerl.controller.evaluation import evaluate
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
 from carerl.report.records import read_evaluations
-from carerl.tasks import TASKS
+from carerl.tasks import TASKS, Task
 
 
 @dataclass
@@ -38,10 +37,14 @@ class Result:
 
 
 def launch(config: RunConfig) -> Result:
-    """One run in a cluster and with actors of its own."""
+    """One run in a cluster and with actors of its own. Raises ConfigError before any actor has started."""
+    prepare(config, config.model.path)
     display = make_display(config.tracking.display, config.steps, f"{config.recipe} · seed {config.seed}")
     try:
-        with StopFlag(display.message) as stop, cluster_for(config, display):
+        display.stage("start ray")
+        # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
+        with cluster(config.cluster.address) as resources, StopFlag(display.message) as stop:
+            check_cluster(config, resources.cpus, resources.gpus)
             model_dir = base.model_directory(config, display, stop)
             display.stage("start actors")
             with crew(config) as actors:
@@ -50,24 +53,22 @@ def launch(config: RunConfig) -> Result:
         display.close()
 
 
-@contextmanager
-def cluster_for(config: RunConfig, display: Display) -> Iterator[None]:
-    """A Ray cluster that can hold the plan."""
-    display.stage("start ray")
-    with cluster(config) as resources:
-        check_cluster(config, resources.cpus, resources.gpus)
-        yield
-
-
-def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop: StopFlag) -> Result:
-    """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
-    directory says how it ended."""
+def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
+    """The task with its tokenizer attached, and the tokenizer; every check that needs no actor is made here.
+    ``model_dir`` may be empty for a task that has a tokenizer of its own."""
     if model_dir and looks_local(model_dir):
         check_model_dir(model_dir, config)
     task = TASKS[config.task.name].build(config.task, config.seed)
     tokenizer = load_tokenizer(model_dir, config.model.trust_remote_code) if model_dir else task.make_tokenizer()
     task.attach(tokenizer)
     check_task(task, config)
+    return task, tokenizer
+
+
+def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop: StopFlag) -> Result:
+    """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
+    directory says how it ended."""
+    task, tokenizer = prepare(config, model_dir)
     directory, start = _open(config, display)
     trackers = make_trackers(directory, plain(config), resume_step=start, warn=display.message)
     context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir)
@@ -96,13 +97,20 @@ def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop:
                 "run_dir": str(directory.path),
             }
         )
-        if result.step or result.base:
-            display.stage("report")
-            write_report(directory)
+        _write_report(directory, display)
         directory.release()
         display.close()
     _say_how_it_ended(config, result, seconds)
     return result
+
+
+def _write_report(directory: RunDirectory, display: Display) -> None:
+    """A picture that cannot be drawn must neither fail a good run nor hide why a bad one failed."""
+    display.stage("report")
+    try:
+        write_report(directory)
+    except Exception as error:
+        display.message(f"report.html could not be written: {type(error).__name__}: {error}")
 
 
 def _open(config: RunConfig, display: Display) -> tuple[RunDirectory, int | None]:
@@ -120,30 +128,20 @@ def _open(config: RunConfig, display: Display) -> tuple[RunDirectory, int | None
 
 
 def _train(context: Context, start: int, result: Result) -> None:
-    """Sync, evaluate, train, evaluate: the run proper. Fills ``result`` as it goes."""
+    """Sync, evaluate, train: the run proper. Fills ``result`` as it goes."""
     config, settings = context.config, context.config.evaluation
-    evaluates = context.crew.rollout is not None
-    if evaluates:
+    if context.crew.rollout is not None:
         weights.synchronise(context.crew, version=start)
         weights.probe(context.crew, context.task, config)
-        if start:
-            result.base = _earlier_base(context)
-        elif settings.at_start:
-            result.base = evaluate(context, 0, settings.questions)
-    loop = {"rl": _rl, "sft": _sft}[config.kind]
-    result.step = loop(context, start)
+        if start == 0 and settings.at_start:
+            evaluate(context, 0, settings.questions)
+    result.base = _evaluated(context, 0)
+    result.step = {"rl": rl.train, "sft": _sft}[config.kind](context, start)
     if result.step < config.steps:
         result.status, result.exit_code = "interrupted", context.stop.exit_code
         return
-    if evaluates and settings.at_end:
-        if config.kind == "sft":
-            weights.synchronise(context.crew, version=result.step)
-        result.final = evaluate(context, result.step, settings.questions)
+    result.final = _evaluated(context, config.steps) if settings.at_end else {}
     result.status, result.exit_code = "completed", 0
-
-
-def _rl(context: Context, start: int) -> int:
-    return rl.train(context, start)
 
 
 def _sft(context: Context, start: int) -> int:
@@ -154,6 +152,9 @@ def _sft(context: Context, start: int) -> int:
         context.display.step(step, metrics)
 
     def on_checkpoint(step: int) -> None:
+        if step == config.steps and config.evaluation.at_end and crew_.rollout is not None:
+            weights.synchronise(crew_, version=step)
+            evaluate(context, step, config.evaluation.questions)
         checkpoints.save(context, step)
 
     step = sft.train(config, context.task, crew_.learner, start, context.stop, on_step, on_checkpoint)
@@ -166,11 +167,10 @@ def _sft(context: Context, start: int) -> int:
     return step
 
 
-def _earlier_base(context: Context) -> dict[str, float]:
-    for record in read_evaluations(context.run.evaluations):
-        if record["step"] == 0:
-            return dict(record["metrics"])
-    return {}
+def _evaluated(context: Context, step: int) -> dict[str, float]:
+    """Metrics of the evaluation at a step, from the run directory; empty if there was none."""
+    records = [r for r in read_evaluations(context.run.evaluations) if r["step"] == step]
+    return dict(records[0]["metrics"]) if records else {}
 
 
 def _say_how_it_ended(config: RunConfig, result: Result, seconds: float) -> None:

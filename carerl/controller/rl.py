@@ -9,17 +9,17 @@ from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.batching import make_batch, minibatches, normalisers
 from carerl.algorithms.objective import needs
 from carerl.backends.engines import request_seed
-from carerl.backends.fsdp2 import Minibatch
+from carerl.backends.learners import Minibatch
 from carerl.config.schema import RunConfig
 from carerl.controller import checkpoints, weights
-from carerl.controller.context import Clock, Context
+from carerl.controller.context import Clock, Context, RunError
 from carerl.controller.evaluation import evaluate
 from carerl.controller.schedule import learning_rate
 from carerl.report import write_rollouts
 from carerl.types import Group, Outcome, Sampling, TokenBatch
 
 
-class MismatchError(RuntimeError):
+class MismatchError(RunError):
     """The engines sample from a distribution too far from the one that is trained."""
 
 
@@ -56,7 +56,10 @@ def train(context: Context, start: int) -> int:
         context.display.step(step, metrics)
         if config.tracking.rollouts_every and step % config.tracking.rollouts_every == 0:
             write_rollouts(context.run.rollout_file(step), rollout_rows(context, step, groups, batch))
-        if config.evaluation.every and step % config.evaluation.every == 0 and step < config.steps:
+        if step == config.steps:
+            if config.evaluation.at_end:
+                evaluate(context, step, config.evaluation.questions)
+        elif config.evaluation.every and step % config.evaluation.every == 0:
             evaluate(context, step, config.evaluation.questions_between)
         every = config.checkpoint.every
         if context.stop or step == config.steps or (every and step % every == 0):
@@ -118,7 +121,7 @@ def rollout_rows(context: Context, step: int, groups: list[Group], batch: TokenB
     """One dict for each sample, as the rollout tables hold them."""
     decode = context.tokenizer.decode
     assert batch.advantages_BT is not None
-    rows = []
+    rows: list[dict[str, Any]] = []
     for group in groups:
         for number, sample in enumerate(group.samples):
             length = len(sample.response_ids)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from carerl.actors.crew import Learner
 from carerl.algorithms.batching import Normalisers
-from carerl.backends.fsdp2 import Minibatch
+from carerl.backends.learners import Minibatch
 from carerl.config.schema import RunConfig
 from carerl.controller.schedule import learning_rate
 from carerl.controller.stopping import StopFlag

@@ -86,15 +86,17 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
     if not todo:
         return {cell.name: status(cell) for cell in plan}
     begin = time.monotonic()
-    with StopFlag(say) as stop, cluster(configs[0]) as resources:
+    with cluster(configs[0].cluster.address) as resources, StopFlag(say) as stop:
         check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers)
         context = multiprocessing.get_context("spawn")
         queue, news = context.Queue(), context.Queue()
         for item in todo:
             queue.put(item)
         threads = max(1, (os.cpu_count() or 1) // workers)
-        fixed = [*overrides, f"cluster.address={address()}", *_threads(threads)]
-        processes = [context.Process(target=_worker, args=(queue, news, fixed), daemon=False) for _ in range(workers)]
+        fixed = [*overrides, *_threads(threads)]
+        processes = [
+            context.Process(target=_worker, args=(queue, news, address(), fixed), daemon=False) for _ in range(workers)
+        ]
         for process in processes:
             queue.put(None)
             process.start()
@@ -123,8 +125,9 @@ def _drain(queue: Any) -> None:
         queue.put(None)
 
 
-def _worker(queue: Any, news: Any, overrides: list[str]) -> None:
+def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -> None:
     """Takes cells until there are no more, with one crew for as long as it serves."""
+    connect(cluster_address)
     with StopFlag() as stop, ExitStack() as closing:
         actors: Crew | None = None
         built_for = ""
@@ -132,7 +135,6 @@ def _worker(queue: Any, news: Any, overrides: list[str]) -> None:
             begin = time.monotonic()
             try:
                 config = load([*_start(cell), *overrides])
-                connect(config)
                 model_dir = base.model_directory(config, QuietDisplay(), stop)
                 if _crew_key(config) != built_for:
                     closing.close()

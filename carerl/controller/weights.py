@@ -10,11 +10,12 @@ from __future__ import annotations
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
 from carerl.config.schema import RunConfig
+from carerl.controller.context import RunError
 from carerl.tasks import Task
 from carerl.types import Sampling
 
 
-class ParityError(RuntimeError):
+class ParityError(RunError):
     """Engine and learner disagree about the same weights."""
 
 

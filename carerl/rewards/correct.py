@@ -13,4 +13,7 @@ class CorrectConfig:
 
 
 def correct(sample: Sample) -> float:
+    """1.0 or 0.0. Raises ValueError for a sample that was not graded: it is not the same as a wrong one."""
+    if sample.outcome is None:
+        raise ValueError(f"a sample of {sample.example_id} has not been graded")
     return 1.0 if sample.correct else 0.0

@@ -1,0 +1,208 @@
+"""Chunked statistics against the naive computation, and what of it is kept in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from carerl.algorithms.token_statistics import TokenStatistics, token_statistics
+from carerl.regularizers import REGULARIZERS
+
+N, V, D, K = 7, 13, 4, 3
+NAMES = tuple(TokenStatistics.__dataclass_fields__)
+DIFFERENTIABLE = ("logprobs_N", "entropy_N", "divergence_N", "cross_entropy_N")
+
+
+def skew(alpha: float = 0.8) -> Any:
+    entry = REGULARIZERS["srkl"]
+    return entry.build(entry.config(alpha=alpha)).exact
+
+
+def inputs(n: int = N, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    return {
+        "hidden_ND": normal(n, D).requires_grad_(),
+        "head_VD": normal(V, D).requires_grad_(),
+        "head_bias": normal(V).requires_grad_(),
+        "target_ids_N": torch.randint(0, V, (n,), generator=generator),
+        "ref_hidden_ND": normal(n, D),
+        "ref_head_VD": normal(V, D),
+        "ref_head_bias": normal(V),
+        "ce_ids_NK": torch.randint(0, V, (n, K), generator=generator),
+        "ce_weights_NK": torch.rand(n, K, generator=generator, dtype=torch.float64).to(dtype),
+    }
+
+
+def naive(x: dict[str, Tensor], temperature: float, alpha: float) -> dict[str, Tensor]:
+    """The whole (N, V) tables at once, from the definitions."""
+    p = ((x["hidden_ND"] @ x["head_VD"].T + x["head_bias"]) / temperature).softmax(-1)
+    r = ((x["ref_hidden_ND"] @ x["ref_head_VD"].T + x["ref_head_bias"]) / temperature).softmax(-1)
+    rows = torch.arange(len(p))
+    return {
+        "logprobs_N": p[rows, x["target_ids_N"]].log(),
+        "entropy_N": -(p * p.log()).sum(-1),
+        "ref_logprobs_N": r[rows, x["target_ids_N"]].log(),
+        "rkl_N": (p * (p / r).log()).sum(-1),
+        "divergence_N": (p * (p / (alpha * p + (1 - alpha) * r)).log()).sum(-1),
+        "cross_entropy_N": -(x["ce_weights_NK"] * p[rows[:, None], x["ce_ids_NK"]].log()).sum(-1),
+    }
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("chunk", [1, 2, 3, N - 1, N, N + 1, 1000])
+def test_pitfall_07_chunked_equals_naive_at_every_temperature(chunk, temperature):
+    x = inputs()
+    ours = token_statistics(**x, temperature=temperature, chunk_tokens=chunk, exact=skew())
+    expected = naive(x, temperature, alpha=0.8)
+    leaves = [x["hidden_ND"], x["head_VD"], x["head_bias"]]
+    for name in NAMES:
+        value = getattr(ours, name)
+        torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-13)
+        assert value.requires_grad is (name in DIFFERENTIABLE), name
+    weights = torch.rand(N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for name in DIFFERENTIABLE:
+        mine = torch.autograd.grad((weights * getattr(ours, name)).sum(), leaves, retain_graph=True)
+        theirs = torch.autograd.grad((weights * expected[name]).sum(), leaves, retain_graph=True)
+        for a, b in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_temperature_matters():
+    """The test above would pass if both sides ignored the temperature; they do not."""
+    x = inputs()
+    hot, cold = (token_statistics(**x, temperature=t, chunk_tokens=3, exact=skew()) for t in (1.0, 0.6))
+    for name in NAMES:
+        assert (getattr(hot, name) - getattr(cold, name)).abs().max() > 0.05, name
+
+
+def test_what_is_not_asked_for_is_none():
+    x = inputs()
+    plain = token_statistics(x["hidden_ND"], x["head_VD"], x["target_ids_N"], temperature=1.0, chunk_tokens=2)
+    assert [name for name in NAMES if getattr(plain, name) is not None] == ["logprobs_N", "entropy_N"]
+    x.pop("ce_ids_NK"), x.pop("ce_weights_NK")
+    with_ref = token_statistics(**x, temperature=1.0, chunk_tokens=2)
+    assert with_ref.divergence_N is None and with_ref.cross_entropy_N is None and with_ref.rkl_N is not None
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_no_tokens_still_reach_every_parameter(chunk):
+    x = inputs(n=0)
+    ours = token_statistics(**x, temperature=1.0, chunk_tokens=chunk, exact=skew())
+    assert all(getattr(ours, name).shape == (0,) for name in NAMES)
+    for name in DIFFERENTIABLE:
+        gradients = torch.autograd.grad(getattr(ours, name).sum(), [x["hidden_ND"], x["head_VD"]], retain_graph=True)
+        assert gradients[0].shape == (0, D) and torch.equal(gradients[1], torch.zeros(V, D, dtype=torch.float64))
+
+
+def test_bfloat16_is_computed_in_float32_also_under_autocast():
+    """bfloat16 logits of size 20 would be off by .06; the sums are exact to float32 here."""
+    x = {name: (v * 4 if name.endswith("D") else v) for name, v in inputs(dtype=torch.bfloat16).items()}
+    expected = token_statistics(
+        **{name: v.float() if v.is_floating_point() else v for name, v in x.items()},
+        temperature=1.0, chunk_tokens=3, exact=skew(),
+    )  # fmt: skip
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = token_statistics(**x, temperature=1.0, chunk_tokens=3, exact=skew())
+    for name in NAMES:
+        assert getattr(ours, name).dtype == torch.float32, name
+        torch.testing.assert_close(getattr(ours, name), getattr(expected, name), rtol=1e-5, atol=1e-5)
+    coarse = (x["hidden_ND"] @ x["head_VD"].T + x["head_bias"]).log_softmax(-1)
+    rough = coarse.gather(-1, x["target_ids_N"][:, None])[:, 0].float()
+    assert (rough - expected.logprobs_N).abs().max() > 0.01
+
+
+class _Saved:
+    """Elements of the tensors that autograd keeps for the backward pass, each storage once."""
+
+    def __enter__(self) -> _Saved:
+        self.largest, self._hooks = 0, torch.autograd.graph.saved_tensors_hooks(self._pack, lambda x: x)
+        self._hooks.__enter__()
+        return self
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        self.largest = max(self.largest, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return tensor
+
+    def __exit__(self, *error: Any) -> None:
+        self._hooks.__exit__(*error)
+
+
+@pytest.mark.parametrize("with_ref", [False, True])
+def test_no_table_of_tokens_by_vocabulary_is_kept(with_ref):
+    """512 tokens × 4,000: between the passes nothing as large as one chunk's logits is alive but the heads; a
+    single chunk, which is not recomputed, keeps the table."""
+    tokens, vocabulary, width, chunk = 512, 4000, 4, 32
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(tokens, width, generator=generator, requires_grad=True)
+    head = torch.randn(vocabulary, width, generator=generator, requires_grad=True)
+    extra: dict[str, Any] = (
+        {"ref_hidden_ND": hidden.detach() + 1, "ref_head_VD": head.detach() + 1, "exact": skew()} if with_ref else {}
+    )
+    targets = torch.randint(0, vocabulary, (tokens,), generator=generator)
+    kept = {}
+    for size in (chunk, tokens):
+        with _Saved() as saved:
+            stats = token_statistics(hidden, head, targets, temperature=1.0, chunk_tokens=size, **extra)
+        kept[size] = saved.largest
+        (stats.logprobs_N.sum() + (stats.divergence_N.sum() if with_ref else 0)).backward()
+    assert kept[chunk] < chunk * vocabulary
+    assert kept[tokens] >= tokens * vocabulary
+
+
+class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """The largest tensor that any operation returns, backward pass included."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        return result
+
+
+def test_no_operation_ever_makes_more_than_a_chunk_of_logits():
+    tokens, vocabulary, width, chunk = 300, 2000, 3, 16
+    hidden = torch.randn(tokens, width, requires_grad=True)
+    head = torch.randn(vocabulary, width, requires_grad=True)
+    with _Largest() as seen:
+        stats = token_statistics(
+            hidden, head, torch.zeros(tokens, dtype=torch.long), temperature=0.9, chunk_tokens=chunk,
+            ref_hidden_ND=hidden.detach() + 1, ref_head_VD=head.detach(), exact=skew(),
+        )  # fmt: skip
+        assert stats.divergence_N is not None
+        (stats.logprobs_N.sum() + stats.divergence_N.sum()).backward()
+    assert chunk * vocabulary <= seen.largest < 2 * chunk * vocabulary
+
+
+def test_without_gradients_nothing_is_recomputed_or_kept():
+    x = inputs()
+    with torch.no_grad():
+        ours = token_statistics(**x, temperature=1.0, chunk_tokens=2, exact=skew())
+    assert not any(getattr(ours, name).requires_grad for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ref_head_VD": None}, "go together"),
+        ({"ref_hidden_ND": None}, "go together"),
+        ({"ref_head_VD": torch.zeros(V + 1, D)}, "vocabularies"),
+        ({"ref_hidden_ND": None, "ref_head_VD": None, "exact": skew()}, "exact"),
+        ({"ce_weights_NK": None}, "target ids and weights"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"chunk_tokens": 0}, "chunk_tokens"),
+    ],
+)
+def test_bad_input_is_refused(change, message):
+    arguments: dict[str, Any] = {**inputs(), "temperature": 1.0, "chunk_tokens": 2, **change}
+    with pytest.raises(ValueError, match=message):
+        token_statistics(**arguments)
