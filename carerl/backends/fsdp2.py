@@ -31,15 +31,18 @@ class NonFiniteGradient(RuntimeError):
     """Several updates in a row had a NaN or infinite gradient."""
 
 
-def split_rows(rows: Sequence[int], lengths_B: Tensor, ranks: int) -> list[list[int]]:
-    """Rows for each rank: longest first, each to the rank with the fewest tokens so far."""
+def split_rows(rows: Sequence[int], batch: TokenBatch, ranks: int) -> list[list[int]]:
+    """Rows for each rank, longest first: each goes to the rank with the fewest tokens so far.
+
+    Consecutive rows of a share are of like length, so micro-batches cut from it carry little padding."""
+    lengths = (batch.prompt_lengths_B + batch.response_lengths_B).tolist()
     shares: list[list[int]] = [[] for _ in range(ranks)]
     load = [0] * ranks
-    for row in sorted(rows, key=lambda r: (-int(lengths_B[r]), r)):
-        rank = min(range(ranks), key=lambda k: (load[k], k))
+    for row in sorted(rows, key=lambda r: (-lengths[r], r)):
+        rank = load.index(min(load))
         shares[rank].append(row)
-        load[rank] += int(lengths_B[row])
-    return [sorted(share) for share in shares]
+        load[rank] += lengths[row]
+    return shares
 
 
 class FSDP2Learner:
@@ -103,7 +106,7 @@ class FSDP2Learner:
             self._fill_old(batch, sorted(later - first), old_BT, totals)
         for number, minibatch in enumerate(minibatches):
             on_policy = number == 0
-            mine = split_rows(minibatch.rows, batch.response_lengths_B, self._world)
+            mine = split_rows(minibatch.rows, batch, self._world)
             for rows in self._micro_batches(mine):
                 part = batch.select(rows) if rows else _weightless(batch)
                 if with_policy_term and not on_policy and rows:
@@ -129,7 +132,7 @@ class FSDP2Learner:
     def score(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
         """This rank's rows and their (rows, T) streams: logprobs, entropy and, with the reference's hidden
         states in the batch, the exact reverse KL ``rkl``. Float32 on the CPU, 0 beyond each response."""
-        mine = split_rows(range(batch.rows), batch.response_lengths_B, self._world)
+        mine = split_rows(range(batch.rows), batch, self._world)
         names = ("logprobs", "entropy", "rkl")
         streams = {name: torch.zeros(batch.rows, batch.width) for name in names}
         for rows in self._micro_batches(mine):
@@ -178,7 +181,7 @@ class FSDP2Learner:
     @torch.no_grad()
     def _fill_old(self, batch: TokenBatch, rows: list[int], old_BT: Tensor, totals: Totals) -> None:
         lean = batch.with_streams(ref_hidden_BTD=None, ce_target_ids_BTK=None, ce_target_weights_BTK=None)
-        for part_rows in self._micro_batches(split_rows(rows, batch.response_lengths_B, self._world)):
+        for part_rows in self._micro_batches(split_rows(rows, batch, self._world)):
             part = lean.select(part_rows) if part_rows else _weightless(lean)
             stats = self._statistics(part)
             if part_rows:

@@ -267,7 +267,7 @@ def test_pitfall_12_groups_without_variance_keep_their_regularizer_and_denominat
     norms = normalisers(batch, algorithm())
     assert norms.policy == 12 and norms.regularizer == batch.response_tokens
     alone = batch.select(range(4))
-    rows, columns = positions(alone)
+    rows, _ = positions(alone)
     assert len(rows) == 10
     scored = torch.zeros(alone.mask_BT.shape, dtype=torch.float64)
     scored[alone.mask_BT] = ref.statistics(alone).logprobs_N.detach()
