@@ -28,7 +28,7 @@ class GRPOConfig:
     clip_high: float = 0.2
     advantage_std: bool = True  # divide by the group's standard deviation
     std_epsilon: float = 1e-4
-    mismatch_cap: float = 2.0  # largest exp(old - rollout) of a token; 0: no correction
+    mismatch_cap: float = 0.0  # largest exp(old - rollout) of a token; 0: no correction, right while they agree
 
 
 def grpo(config: GRPOConfig) -> Algorithm:

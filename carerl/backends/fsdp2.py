@@ -73,6 +73,7 @@ class FSDP2Learner:
         for layer in self.policy.decoder.layers:  # type: ignore[union-attr]
             fully_shard(layer, mesh=mesh, mp_policy=mixed)
         fully_shard(self.policy, mesh=mesh, mp_policy=mixed)
+        self._stream_dtype = torch.promote_types(own, torch.float32)  # float64 only for a float64 model
         self._parameters = [p for p in self.policy.parameters() if p.requires_grad]
         optimizer = config.optimizer
         self.optimizer = torch.optim.AdamW(
@@ -100,8 +101,8 @@ class FSDP2Learner:
         with_policy_term = batch.advantages_BT is not None
         first = set(minibatches[0].rows)
         later = {r for m in minibatches[1:] for r in m.rows}
-        old_BT = torch.zeros(batch.rows, batch.width)
-        first_pass_BT = torch.zeros(batch.rows, batch.width)
+        old_BT = torch.zeros(batch.rows, batch.width, dtype=self._stream_dtype)
+        first_pass_BT = torch.zeros_like(old_BT)
         if with_policy_term:
             self._fill_old(batch, sorted(later - first), old_BT, totals)
         for number, minibatch in enumerate(minibatches):

@@ -23,7 +23,7 @@ def algorithm(**settings: object) -> Algorithm:
 
 def objective(name: str = "none", beta: float = 0.0, estimator: str = "score", **settings: float) -> Objective:
     entry = REGULARIZERS[name]
-    return Objective(algorithm(), entry.build(entry.config(**settings)), beta, estimator)
+    return Objective(algorithm(mismatch_cap=2.0), entry.build(entry.config(**settings)), beta, estimator)
 
 
 def groups(lengths: tuple[tuple[int, ...], ...] = LENGTHS, seed: int = 0) -> list[Group]:

@@ -223,7 +223,7 @@ def test_pitfall_05_full_takes_no_ratio_and_score_does():
         assert (with_old - without).norm() > 0.05 * without.norm(), estimator
 
 
-def one_token(old: float, rollout: float, cap: float) -> tuple[float, float]:
+def one_token(old: float | None, rollout: float, cap: float) -> tuple[float, float]:
     """d loss / d lp of one token at lp = 0 with advantage 1 and a rkl coefficient of 1: policy and regularizer."""
     gradients = []
     for part in ("policy", "regularizer"):
@@ -233,7 +233,7 @@ def one_token(old: float, rollout: float, cap: float) -> tuple[float, float]:
             policy_weight_N=torch.ones(1),
             regularizer_weight_N=torch.ones(1) if part == "regularizer" else None,
             ref_logprobs_N=-torch.ones(1),
-            old_logprobs_N=torch.tensor([old]),
+            old_logprobs_N=None if old is None else torch.tensor([old]),
             rollout_logprobs_N=torch.tensor([rollout]),
         )
         entry = REGULARIZERS["rkl"]
@@ -253,6 +253,7 @@ def test_pitfall_09_the_mismatch_weight_is_truncated_and_detached():
     assert one_token(0.0, -2 * log2, cap=0.0) == pytest.approx((-1.0, 1.0), rel=1e-6)
     assert one_token(0.0, 0.0, cap=2.0) == pytest.approx((-1.0, 1.0), rel=1e-6)
     assert one_token(0.0, -500.0, cap=2.0) == pytest.approx((-2.0, 2.0), rel=1e-6)
+    assert one_token(None, log2, cap=2.0) == pytest.approx((-0.5, 0.5), rel=1e-6), "first pass: old is lp"
 
 
 def test_pitfall_12_groups_without_variance_keep_their_regularizer_and_denominators():
@@ -286,6 +287,17 @@ def test_an_empty_micro_batch_gives_every_parameter_a_zero_gradient():
     for parameter in policy.parameters():
         assert parameter.grad is not None and torch.equal(parameter.grad, torch.zeros_like(parameter))
     assert out.sums["train/entropy"] == (0.0, 0.0)
+
+
+def test_with_every_component_off_the_backward_pass_still_reaches_the_parameters():
+    """A batch that is only measured: zero gradients, which a sharded backward pass needs, and the entropy."""
+    policy, _, _ = models()
+    batch = make_batch(groups(), algorithm(), 1.0)
+    stats = policy.statistics(batch)
+    out = objective()(stats, FlatStreams(), normalisers(batch, algorithm()))
+    out.loss.backward()
+    assert set(out.sums) == {"train/entropy"} and out.shares == {"train/loss": 0.0}
+    assert torch.equal(policy.gradient(), torch.zeros(policy.gradient().shape, dtype=torch.float64))
 
 
 def test_an_empty_response_is_finite_and_counts_as_a_sequence():
