@@ -151,6 +151,11 @@ class FSDP2Learner:
     @torch.no_grad()
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Whole tensors on the CPU under their Hugging Face names, one at a time. Collective."""
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in self.policy.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # a forward pass without a backward one leaves the root's weights gathered
         for name, parameter in self.policy.named_parameters():
             yield name.removeprefix("model."), parameter.full_tensor().detach().cpu()  # type: ignore[attr-defined]
 

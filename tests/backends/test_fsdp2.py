@@ -105,7 +105,9 @@ def parts(rows: TokenBatch, cut: Any = MINIBATCHES) -> list[Minibatch]:
     return [Minibatch(tuple(part), normalisers(rows.select(part), algorithm)) for part in cut]
 
 
-def gradients(dtype: torch.dtype, estimator: str, micro: int, chunk: int, cut: Any = MINIBATCHES) -> list[dict[str, Tensor]]:
+def gradients(
+    dtype: torch.dtype, estimator: str, micro: int, chunk: int, cut: Any = MINIBATCHES
+) -> list[dict[str, Tensor]]:
     made = learner(ReadGradient, dtype, estimator, micro, chunk)
     rows = batch(dtype)
     made.update(rows, parts(rows, cut), 1e-2)

@@ -1,0 +1,170 @@
+"""The engines against the model they hold: log-probs, weight updates, seeds.
+
+The oracle is a plain forward pass of transformers over prompt and response. Not covered: GPUs; sampling
+distributions of vLLM (a property of vLLM), beyond that log-probs are those of the tokens drawn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from carerl.backends.engines import ENGINES, Engine, request_seed
+from carerl.backends.hf_engine import _processed_logprobs
+from carerl.backends.model_files import make_model, save_model
+from carerl.config.load import load
+from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.tasks.tiny.initial import init_tiny
+from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
+from carerl.types import Completion, Sampling
+
+PROMPTS = [tuple(10 + (7 * i + j) % 50 for j in range(3 + i % 4)) for i in range(12)]
+
+
+def fresh(seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    return make_model(ShapeConfig(), (EOS,), lambda model: init_tiny(model, generator))
+
+
+def weights(model: Any) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def sampling(n: int = 2, temperature: float = 1.0, seed: int = 3, first: int = 0) -> Sampling:
+    return Sampling(n=n, temperature=temperature, max_new_tokens=6, seed=seed, stop_ids=(EOS,), first_request=first)
+
+
+def largest_gap(model: Any, prompts: Any, groups: list[list[Completion]], temperature: float = 1.0) -> float:
+    """Between an engine's log-probs and a plain forward pass."""
+    worst = 0.0
+    for prompt, group in zip(prompts, groups, strict=True):
+        for completion in group:
+            with torch.no_grad():
+                logits = model(torch.tensor([[*prompt, *completion.token_ids]])).logits[0].float()
+            logp = torch.log_softmax(logits / temperature, dim=-1)
+            for t, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
+                worst = max(worst, abs(float(logp[len(prompt) - 1 + t, token]) - logprob))
+    return worst
+
+
+@pytest.fixture(scope="module")
+def first_model() -> Any:
+    return fresh(1)
+
+
+@pytest.fixture(scope="module")
+def model_dir(first_model: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    directory = tmp_path_factory.mktemp("model")
+    save_model(directory, first_model.config, weights(first_model), make_tokenizer())
+    return str(directory)
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return load(["recipe=care_grpo_tiny"])
+
+
+@pytest.fixture(scope="module", params=["hf", pytest.param("vllm", marks=pytest.mark.engine)])
+def engine(request: pytest.FixtureRequest, config: RunConfig, model_dir: str, first_model: Any) -> Engine:
+    """One engine for all tests of its kind; each test begins by giving it the weights that it wants."""
+    made = ENGINES[request.param](config, model_dir)
+    assert largest_gap(first_model, PROMPTS, made.generate(PROMPTS, sampling())) < 1e-5
+    return made
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_pitfall_07_logprobs_are_those_of_the_tempered_model_after_every_update(
+    engine: Engine, temperature: float
+) -> None:
+    for seed in (2, 3):
+        model = fresh(seed)
+        engine.update_weights(weights(model).items())
+        groups = engine.generate(PROMPTS, sampling(temperature=temperature))
+        assert largest_gap(model, PROMPTS, groups, temperature) < 1e-5
+
+
+def test_pitfall_14_cached_prefixes_of_old_weights_are_forgotten(engine: Engine) -> None:
+    long_prompts = [tuple(10 + (i + j) % 50 for j in range(40)) for i in range(3)]
+    for seed in (4, 5):
+        model = fresh(seed)
+        engine.update_weights(weights(model).items())
+        assert largest_gap(model, long_prompts, engine.generate(long_prompts, sampling(n=4))) < 1e-5
+
+
+@pytest.mark.parametrize("left_out", ["model.layers.1.", "model.embed_tokens."])
+def test_pitfall_14_a_layer_left_out_shows_in_the_logprobs(engine: Engine, left_out: str) -> None:
+    """An engine either refuses a partial update or is told apart by the comparison that the parity probe makes."""
+    engine.update_weights(weights(fresh(6)).items())
+    model = fresh(7)
+    partial = {name: tensor for name, tensor in weights(model).items() if not name.startswith(left_out)}
+    try:
+        engine.update_weights(partial.items())
+    except ValueError as error:
+        assert left_out in str(error)
+    else:
+        assert largest_gap(model, PROMPTS, engine.generate(PROMPTS, sampling())) > 1e-3
+    engine.update_weights(weights(model).items())
+    assert largest_gap(model, PROMPTS, engine.generate(PROMPTS, sampling())) < 1e-5
+
+
+def test_a_response_depends_on_its_seed_and_not_on_its_neighbours(engine: Engine) -> None:
+    engine.update_weights(weights(fresh(8)).items())
+    together = engine.generate(PROMPTS, sampling(n=3))
+    assert engine.generate(PROMPTS, sampling(n=3)) == together
+    tail = engine.generate(PROMPTS[5:], sampling(n=3, first=5))
+    assert [[c.token_ids for c in group] for group in tail] == [[c.token_ids for c in group] for group in together[5:]]
+    other = engine.generate(PROMPTS, sampling(n=3, seed=4))
+    assert [[c.token_ids for c in g] for g in other] != [[c.token_ids for c in g] for g in together]
+    responses = [c.token_ids for group in together for c in group]
+    assert len(set(responses)) > len(responses) // 2
+
+
+def test_pitfall_13_a_response_ends_with_its_stop_token_or_counts_as_truncated(engine: Engine) -> None:
+    engine.update_weights(weights(fresh(9)).items())
+    completions = [c for group in engine.generate(PROMPTS, sampling(n=16)) for c in group]
+    for completion in completions:
+        assert EOS not in completion.token_ids[:-1]
+        assert completion.truncated == (completion.token_ids[-1] != EOS)
+        assert len(completion.token_ids) == 6 or not completion.truncated
+    assert {c.truncated for c in completions} == {True, False}
+
+
+def test_requests_get_unrelated_seeds() -> None:
+    seeds = {request_seed(seed, index) for seed in range(200) for index in range(200)}
+    assert len(seeds) > 39_900  # 40,000 draws from 2^31 collide less than once in the mean
+    assert max(seeds) < 2**31
+
+
+def test_top_k_and_top_p_keep_what_they_say() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    base = Sampling(n=1, temperature=1.0, max_new_tokens=1, seed=0)
+    kept = _processed_logprobs(logits, Sampling(**{**vars_of(base), "top_k": 2})).exp()
+    torch.testing.assert_close(kept, torch.tensor([[0.625, 0.375, 0.0, 0.0]]))
+    # .5 alone does not reach .7, .5 + .3 does
+    kept = _processed_logprobs(logits, Sampling(**{**vars_of(base), "top_p": 0.7})).exp()
+    torch.testing.assert_close(kept, torch.tensor([[0.625, 0.375, 0.0, 0.0]]))
+    sharp = _processed_logprobs(logits, Sampling(**{**vars_of(base), "temperature": 0.5})).exp()
+    squares = torch.tensor([[0.25, 0.09, 0.0225, 0.0025]])
+    torch.testing.assert_close(sharp, squares / squares.sum())
+
+
+def vars_of(value: Sampling) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in Sampling.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_a_saved_model_loads_like_any_other(tmp_path: Path, kind: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    shape = ShapeConfig(architecture=kind)
+    model = make_model(shape, (EOS,))
+    save_model(tmp_path, model.config, weights(model), make_tokenizer())
+    loaded = AutoModelForCausalLM.from_pretrained(str(tmp_path))
+    ids = torch.tensor([[2, 20, 30, 40]])
+    torch.testing.assert_close(loaded(ids).logits, model(ids).logits)
+    assert loaded.get_output_embeddings().weight.data_ptr() == loaded.get_input_embeddings().weight.data_ptr()
+    assert AutoTokenizer.from_pretrained(str(tmp_path)).eos_token_id == EOS == loaded.config.eos_token_id

@@ -1,0 +1,130 @@
+"""The commands as a person calls them: a process of its own, a fresh cluster, its exit code and what it prints."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = [
+    "steps=3", "prompts_per_step=8", "algorithm.group_size=4", "model.base_overrides=[steps=40]",
+    "evaluation.questions=10", "evaluation.samples=4", "tracking.display=plain",
+]  # fmt: skip
+
+
+def command(module: str, *words: str, cwd: Path, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"carerl.{module}", *words], cwd=cwd, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def test_from_nothing_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``make run`` does, smaller: the base model is not there yet and is trained first."""
+    monkeypatch.setenv("CARERL_CACHE", str(tmp_path / "cache"))
+    done = command("run", "recipe=care_grpo_tiny", *SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "training it first, 40 steps" in done.stdout
+    assert "step 3/3" in done.stdout and "base" in done.stdout and "UNKNOWABLE F1" in done.stdout
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("completed", 3)
+    (model,) = (path for path in (tmp_path / "cache" / "models").iterdir() if path.is_dir())
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in model.iterdir()}
+    compared = command("compare", str(run_dir), f"out={tmp_path / 'compare'}", cwd=tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    assert "care_grpo_tiny" in compared.stdout and (tmp_path / "compare" / "compare.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["recipe=care_grpo_tinny"], "care_grpo_tiny"),
+        (["recipe=care_grpo_tiny", "regularizer.beta=-1"], "regularizer.beta"),
+        (["recipe=care_grpo_tiny", "learner.rank=2"], "learner.ranks"),
+        (["recipe=care_grpo_tiny", "rollout.max_model_len=10"], "max_model_len"),
+        (["recipe=care_grpo_tiny", "model.path=./no_such_model"], "no_such_model"),
+        (["recipe=care_grpo_tiny", "rollout.cpus_per_actor=500"], "rollout"),
+    ],
+)
+def test_bad_input_is_refused_in_words_with_exit_code_2(words: list[str], said: str, tmp_path: Path) -> None:
+    done = command("run", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_saved_and_it_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "carerl.run", "recipe=care_grpo_tiny", *SMALL, "steps=500"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    metrics = tmp_path / "runs"
+    deadline = time.monotonic() + 200
+    while not any(file.stat().st_size for file in metrics.glob("*/metrics.jsonl")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 128 + number
+    assert "go on with: python -m carerl.run resume=" in out
+    (run_dir,) = metrics.iterdir()
+    at = json.loads((run_dir / "summary.json").read_text())["steps"]
+    resumed = command("run", f"resume={run_dir}", f"steps={at + 2}", "evaluation.at_end=false", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    steps = [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(set(steps)) == list(range(at + 3))
+
+
+@pytest.mark.e2e
+def test_two_learner_ranks_two_engines_and_the_plain_engine(tmp_path: Path) -> None:
+    """More than one of each actor: the same rollouts, and the same learning but for the order of sums."""
+    rows = {}
+    for name, extra in {
+        "one": [],
+        "two": ["learner.ranks=2", "rollout.actors=2", "reference.actors=2", "grading.actors=2",
+                "learner.cpus_per_rank=.1", "rollout.cpus_per_actor=.1", "reference.cpus_per_actor=.1"],
+        "plain": ["rollout.engine=hf"],
+    }.items():  # fmt: skip
+        done = command("run", "recipe=care_grpo_tiny", *SMALL, *extra, f"run_dir={tmp_path / name}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        rows[name] = [row for row in map(json.loads, lines) if "train/loss" in row]
+    first = {name: found[0] for name, found in rows.items()}
+    assert first["two"]["rollout/accuracy"] == first["one"]["rollout/accuracy"]
+    for metric in ("train/loss", "train/grad_norm", "regularizer/reverse_kl", "train/entropy"):
+        assert first["two"][metric] == pytest.approx(first["one"][metric], rel=1e-4, abs=1e-6)
+    assert all(row["rollout/mismatch_max"] < 1e-5 for found in rows.values() for row in found)
+
+
+@pytest.mark.e2e
+def test_a_sweep_keeps_going_past_a_failed_cell_and_can_be_repeated(tmp_path: Path) -> None:
+    words = ["recipe=care_grpo_tiny", "sync.probe_abort=0.001,1e-12", *SMALL[:-1], "seed=100", f"out={tmp_path / 's'}"]
+    done = command("sweep", *words, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "1 of 2 cells complete" in done.stdout and "sync.probe_abort" in done.stdout
+    begin = time.monotonic()
+    again = command("sweep", *words, cwd=tmp_path)
+    assert "2 cells, 1 complete already" in again.stdout and time.monotonic() - begin < 200
+
+
+def test_help_names_every_recipe_and_needs_no_cluster(tmp_path: Path) -> None:
+    done = command("run", "recipe=?", cwd=tmp_path)
+    assert done.returncode == 0
+    folder = Path(__file__).resolve().parents[2] / "recipes"
+    for recipe in folder.glob("*.yaml"):
+        assert recipe.stem in done.stdout
+    assert command("run", cwd=tmp_path).stdout == done.stdout
+
+
+def test_commands_can_be_called_from_anywhere(tmp_path: Path) -> None:
+    done = command("run", "recipe=care_grpo_7b", "dry_run=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "GPU-hours" in done.stdout or "GPU hours" in done.stdout

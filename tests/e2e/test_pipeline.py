@@ -1,0 +1,174 @@
+"""The whole pipeline with its real parts: Ray actors, vLLM rollouts, FSDP2 learner, sync, evaluation, report.
+
+One set of actors serves all runs here, as in a sweep. Covered: what a run leaves behind, the same seed giving the
+same run, a run stopped by Ctrl-C and gone on with, parity after every sync, a weight update with a layer left out.
+Not covered: the command line and a fresh cluster (``test_commands``), learning (the README's table).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from safetensors.torch import load_file
+
+from carerl.actors.crew import Crew, crew
+from carerl.actors.ray_cluster import cluster
+from carerl.backends.weight_sync import checksum
+from carerl.config.load import load
+from carerl.config.schema import RunConfig
+from carerl.controller import base, checkpoints, weights
+from carerl.controller.launch import Result, run
+from carerl.controller.stopping import StopFlag
+from carerl.report.display import QuietDisplay
+from carerl.report.records import read_evaluations, read_rollouts
+from carerl.tasks import TASKS
+from carerl.types import Example, Sampling
+
+SMALL = [
+    "seed=100", "steps=4", "prompts_per_step=8", "algorithm.group_size=4", "model.base_overrides=[steps=60]",
+    "sync.probe_every=1", "sync.probe_abort=1e-5", "checkpoint.every=2", "tracking.rollouts_every=2",
+    "evaluation.every=2", "evaluation.questions=12", "evaluation.questions_between=6", "evaluation.samples=4",
+    "tracking.display=quiet", "learner.micro_batch_rows=10", "learner.head_chunk_tokens=50",
+]  # fmt: skip
+
+
+def small(runs: Path, *words: str) -> RunConfig:
+    return load(["recipe=care_grpo_tiny", *SMALL, f"runs_dir={runs}", *words])
+
+
+@pytest.fixture(scope="module")
+def actors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Crew, str]]:
+    config = small(tmp_path_factory.mktemp("unused"))
+    with cluster():
+        model_dir = base.model_directory(config, QuietDisplay(), StopFlag())
+        with crew(config) as found:
+            yield found, model_dir
+
+
+def start(actors: tuple[Crew, str], config: RunConfig, display: Any = None) -> Result:
+    display = display or QuietDisplay()
+    with StopFlag() as stop:
+        return run(config, actors[0], actors[1], display, stop)
+
+
+@pytest.fixture(scope="module")
+def whole(actors: tuple[Crew, str], tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return start(actors, small(tmp_path_factory.mktemp("runs")))
+
+
+def rows(run_dir: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock and on the machine."""
+    found = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith(("time/", "system/"))} for row in found]
+
+
+def final_weights(run_dir: Path) -> Mapping[str, Any]:
+    return load_file(run_dir / "checkpoints" / "latest" / "model" / "model.safetensors")
+
+
+def test_a_run_leaves_behind_what_it_promises(whole: Result) -> None:
+    assert (whole.status, whole.step, whole.exit_code) == ("completed", 4, 0)
+    found = {path.name for path in whole.run_dir.iterdir()}
+    assert {"config.yaml", "versions.json", "metrics.jsonl", "summary.json", "report.html"} <= found
+    train = [row for row in rows(whole.run_dir) if "train/loss" in row]
+    assert [row["step"] for row in train] == [1, 2, 3, 4]
+    for row in train:
+        assert row["rollout/mismatch_max"] < 1e-5
+        assert row["sync/probe_max"] < 1e-5
+        assert row["rollout/effective_sample_size"] == pytest.approx(1.0, abs=1e-6)
+        assert row["sync/version"] == row["step"]
+        assert row["rollout/accuracy"] == row["rollout/reward"]
+    assert [record["step"] for record in read_evaluations(whole.run_dir / "evaluations")] == [0, 2, 4]
+    table = read_rollouts(whole.run_dir / "rollouts" / "step_000002.parquet")
+    assert len(table) == 32
+    assert {row["weight_version"] for row in table} == {1}  # the rollouts of step 2 come from the weights of step 1
+    assert all(row["correct"] == (row["answer"] == row["gold"]) for row in table)
+    assert whole.base["eval/kl_per_sequence"] == pytest.approx(0.0, abs=1e-6)
+    assert whole.final["eval/kl_per_sequence"] > 1e-4
+    assert "http" not in (whole.run_dir / "report.html").read_text().replace("http://www.w3.org", "")
+
+
+def test_the_same_seed_gives_the_same_run(actors: tuple[Crew, str], whole: Result, tmp_path: Path) -> None:
+    again = start(actors, small(tmp_path))
+    assert rows(again.run_dir) == rows(whole.run_dir)
+    other = start(actors, small(tmp_path, "rollout.temperature=1.1"))
+    assert rows(other.run_dir) != rows(whole.run_dir)
+
+
+class InterruptAt(QuietDisplay):
+    """Presses Ctrl-C once a step is shown."""
+
+    def __init__(self, step: int) -> None:
+        self.at = step
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        if step == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_pitfall_18_a_run_stopped_and_gone_on_with_equals_one_never_stopped(
+    actors: tuple[Crew, str], whole: Result, tmp_path: Path, at: int
+) -> None:
+    stopped = start(actors, small(tmp_path), InterruptAt(at))
+    assert (stopped.status, stopped.step, stopped.exit_code) == ("interrupted", at, 130)
+    resumed = start(actors, load([f"resume={stopped.run_dir}"]))
+    assert (resumed.status, resumed.step) == ("completed", 4)
+    assert rows(resumed.run_dir) == rows(whole.run_dir)
+    assert resumed.base == whole.base and resumed.final == whole.final
+    expected = final_weights(whole.run_dir)
+    for name, tensor in final_weights(resumed.run_dir).items():
+        assert tensor.equal(expected[name]), name
+
+
+def test_a_damaged_checkpoint_is_passed_over(actors: tuple[Crew, str], whole: Result, tmp_path: Path) -> None:
+    stopped = start(actors, small(tmp_path), InterruptAt(3))
+    newest = (stopped.run_dir / "checkpoints" / "latest").resolve()
+    shard = next(path for path in newest.rglob("*.distcp"))
+    shard.write_bytes(shard.read_bytes()[:-10])
+    said: list[str] = []
+    found, state = checkpoints.latest(stopped.run_dir / "checkpoints", said.append)
+    assert state["step"] == 2 and "checksum" in said[0]
+    resumed = start(actors, load([f"resume={stopped.run_dir}"]))
+    assert rows(resumed.run_dir) == rows(whole.run_dir)
+
+
+def test_pitfall_14_the_probe_fails_when_a_layer_is_left_out(actors: tuple[Crew, str], tmp_path: Path) -> None:
+    """The learner's weights of one layer never reach the engine; everything else does."""
+    found, model_dir = actors
+    config = small(tmp_path)
+    found.load(config, model_dir)
+    assert found.rollout is not None
+    trained = start(actors, small(tmp_path, "steps=2", "evaluation.every=0", "evaluation.at_start=false"))
+    assert trained.status == "completed"
+    task = TASKS["tiny"].build(config.task, config.seed)
+    assert weights.probe(found, task, config)["sync/probe_max"] < 1e-5
+    first = load_file(Path(model_dir) / "model.safetensors")
+    bucket_refs, _ = found.learner.publish()
+    pairs = [pair for ref in bucket_refs for pair in ray.get(ref)]
+    stale = [(n, first[n] if n.startswith("model.layers.1.") else t) for n, t in pairs]
+    found.rollout.sync([ray.put(stale)], 99, checksum(stale))
+    with pytest.raises(weights.ParityError, match="version 99"):
+        weights.probe(found, task, config)
+
+
+def test_pitfall_14_an_engine_refuses_to_generate_with_other_weights(actors: tuple[Crew, str]) -> None:
+    found = actors[0]
+    assert found.rollout is not None
+    weights.synchronise(found, version=7)
+    found.rollout.version = 8
+    example = Example("e", (2, 3), "")
+    sampling = Sampling(n=1, temperature=1.0, max_new_tokens=2, seed=0)
+    with pytest.raises(Exception, match="version 7, asked for 8"):
+        found.rollout.generate([example], sampling)
+    refs, _ = found.learner.publish()
+    with pytest.raises(Exception, match="damaged"):
+        found.rollout.sync(refs, 8, 12345)
+    with pytest.raises(Exception, match="version None"):
+        found.rollout.generate([example], sampling)
