@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_is_passed_over(actors: tuple[Crew, str], whole: Re
     shard = next(path for path in newest.rglob("*.distcp"))
     shard.write_bytes(shard.read_bytes()[:-10])
     said: list[str] = []
-    found, state = checkpoints.latest(stopped.run_dir / "checkpoints", said.append)
+    _, state = checkpoints.latest(stopped.run_dir / "checkpoints", said.append)
     assert state["step"] == 2 and "checksum" in said[0]
     resumed = start(actors, load([f"resume={stopped.run_dir}"]))
     assert rows(resumed.run_dir) == rows(whole.run_dir)

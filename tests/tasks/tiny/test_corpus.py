@@ -136,10 +136,10 @@ def test_chains_abstentions_and_step_errors(corpus: list[Row]) -> None:
     assert all(near(lengths[k], n, share) for k, share in [(2, 0.2), (3, 0.4), (4, 0.4)])
 
 
-def test_textbook_is_always_careful_and_right(corpus: list[Row]) -> None:
-    for row in corpus:
-        if row.prompt[0] != "W":
-            continue
+def test_textbook_can_be_always_careful_and_is_right(world: World) -> None:
+    config = TinyConfig(facts_rows=0, unknowable_rows=0, question_rows=0, textbook_rows=1000, textbook_careful=1.0)
+    for row in rows_of(sft_batch(world, config, 0)):
+        assert row.prompt[0] == "W"
         digit = int(row.prompt[1])
         written = [digit := apply(symbol, digit, sloppy=False) for symbol in row.prompt[2:-1]]
         assert row.response == ["C", row.prompt[1], *map(str, written), "A", str(written[-1]), "<eos>"]
