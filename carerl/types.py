@@ -154,15 +154,16 @@ class TokenBatch:
 
     @property
     def width(self) -> int:
-        """Padded response width T."""
-        return int(self.policy_weight_BT.shape[1]) if self.policy_weight_BT is not None else self._max_response()
+        """Padded response width T: that of the streams, or the longest response where there are none."""
+        for f in fields(self):
+            stream = getattr(self, f.name)
+            if "_BT" in f.name and stream is not None:
+                return int(stream.shape[1])
+        return int(self.response_lengths_B.max()) if self.rows else 0
 
     @property
     def response_tokens(self) -> int:
         return int(self.response_lengths_B.sum())
-
-    def _max_response(self) -> int:
-        return int(self.response_lengths_B.max()) if self.rows else 0
 
     @property
     def mask_BT(self) -> Tensor:

@@ -55,6 +55,8 @@ def connect(cluster_address: str = "") -> Resources:
                     "start one with 'ray start --head', or leave cluster.address empty to run on this machine",
                 ) from error
         else:
+            # On a machine of its own a run need not stand back: Ray would start its workers at niceness 15.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             # "local", so that a cluster left over on this machine by somebody else is not joined by accident.
             ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **settings)
     total = ray.cluster_resources()

@@ -15,8 +15,13 @@ class StopFlag:
     Python allows no handlers, it is a plain flag.
     """
 
-    def __init__(self, announce: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self,
+        announce: Callable[[str], None] = lambda text: None,
+        signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM),
+    ) -> None:
         self.signal: signal.Signals | None = None
+        self._signals = signals
         self._announce = announce
         self._old: dict[int, object] = {}
 
@@ -30,7 +35,7 @@ class StopFlag:
 
     def __enter__(self) -> StopFlag:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in self._signals:
                 self._old[number] = signal.signal(number, self._handle)
         return self
 

@@ -14,24 +14,28 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from carerl.actors.crew import Crew, crew
 from carerl.actors.ray_cluster import address, cluster, connect
 from carerl.config.checks import check_cluster
-from carerl.config.load import load
+from carerl.config.load import base_config, load
 from carerl.config.schema import RunConfig
 from carerl.config.typed import plain
 from carerl.controller import base
 from carerl.controller.launch import run
 from carerl.controller.stopping import StopFlag
 from carerl.report.display import QuietDisplay
+
+BASE, CELL = "base", "cell"  # kinds of jobs
 
 
 @dataclass(frozen=True)
@@ -90,27 +94,37 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
         check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers)
         context = multiprocessing.get_context("spawn")
         queue, news = context.Queue(), context.Queue()
-        for item in todo:
-            queue.put(item)
+        # Bases first: otherwise all workers would wait for the one that builds what their next cells share.
+        first_of_base = {
+            _base_key(config): cell for config, cell in zip(reversed(configs), reversed(todo), strict=True)
+        }
+        for cell in todo:
+            if cell in first_of_base.values():
+                queue.put((BASE, cell))
+        for cell in todo:
+            queue.put((CELL, cell))
         threads = max(1, (os.cpu_count() or 1) // workers)
         fixed = [*overrides, *_threads(threads)]
-        processes = [
-            context.Process(target=_worker, args=(queue, news, address(), fixed), daemon=False) for _ in range(workers)
-        ]
+        processes = [context.Process(target=_worker, args=(queue, news, address(), fixed)) for _ in range(workers)]
         for process in processes:
             queue.put(None)
             process.start()
-        done = 0
+        done, told = 0, False
         while any(process.is_alive() for process in processes) or not news.empty():
+            if stop and not told:
+                told = True
+                for process in processes:
+                    process.terminate()  # SIGTERM: each saves the cell that it is at, and ends
             try:
-                name, text, finished = news.get(timeout=1.0)
-            except Exception:  # nothing new within the second
-                if stop:
-                    _drain(queue)
+                kind, name, text = news.get(timeout=1.0)
+            except Empty:
                 continue
-            done += finished
-            left = (time.monotonic() - begin) / done * (len(todo) - done) if done else 0.0
-            say(f"[{done}/{len(todo)}, {left / 60:.0f} min left] {name}: {text}" if finished else f"{name}: {text}")
+            if kind == CELL:
+                done += 1
+                left = (time.monotonic() - begin) / done * (len(todo) - done)
+                say(f"[{done}/{len(todo)}, {left / 60:.0f} min left] {name}: {text}")
+            else:
+                say(f"{name}: {text}")
     return {cell.name: status(cell) for cell in plan}
 
 
@@ -118,24 +132,27 @@ def _threads(threads: int) -> list[str]:
     return [f"{role}.threads={threads}" for role in ("rollout", "reference", "learner")]
 
 
-def _drain(queue: Any) -> None:
-    """Takes all waiting cells back; each worker ends after the one that it is at."""
-    waiting = list(iter(lambda: None if queue.empty() else queue.get(), None))
-    for _ in range(len(waiting) + 1):
-        queue.put(None)
+def _base_key(config: RunConfig) -> str:
+    return str(base.base_directory(base_config(config))) if config.model.base_recipe else ""
 
 
 def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -> None:
-    """Takes cells until there are no more, with one crew for as long as it serves."""
+    """Takes jobs until there are no more, with one crew for as long as it serves. Ctrl-C reaches every process of a
+    terminal; only the parent answers it, and ends its workers by SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connect(cluster_address)
-    with StopFlag() as stop, ExitStack() as closing:
+    with StopFlag(signals=(signal.SIGTERM,)) as stop, ExitStack() as closing:
         actors: Crew | None = None
         built_for = ""
-        for cell in iter(queue.get, None):
+        for kind, cell in iter(queue.get, None):
             begin = time.monotonic()
             try:
                 config = load([*_start(cell), *overrides])
                 model_dir = base.model_directory(config, QuietDisplay(), stop)
+                if kind == BASE:
+                    text = f"base model ready in {time.monotonic() - begin:.0f} s"
+                    news.put((kind, cell.name, text))
+                    continue
                 if _crew_key(config) != built_for:
                     closing.close()
                     actors = closing.enter_context(crew(config))
@@ -149,7 +166,7 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                 built_for = ""
                 _record_failure(cell, error)
                 text = f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            news.put((cell.name, text, True))
+            news.put((kind, cell.name, text))
             if stop:
                 return
 
