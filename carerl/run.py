@@ -42,7 +42,7 @@ def _run(config: RunConfig) -> int:
         return launch(config).exit_code
     except (RunError, RunDirectoryError) as error:
         print(error, file=sys.stderr)
-        return 1
+        return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print("ended at once", file=sys.stderr)
         return 130

@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("ended at once; the same command goes on with it", file=sys.stderr)
+        return 130
     absent = sorted(name for name, status in ended.items() if status != "completed")
     for name in absent:
         print(f"not complete: {name} ({ended[name]})")

@@ -28,6 +28,12 @@ class ActorsNotPlaced(RuntimeError):
     """The cluster has the resources but does not hand them out."""
 
 
+def _shares(actors: list[Any], items: int) -> list[tuple[Any, slice]]:
+    """Each actor with its contiguous share of the items, even to one; actors without any are left out."""
+    ends = [items * k // len(actors) for k in range(len(actors) + 1)]
+    return [(actor, slice(a, b)) for actor, a, b in zip(actors, ends, ends[1:], strict=False) if b > a]
+
+
 class Rollout:
     """The engines. Prompts are split over them in contiguous shares."""
 
@@ -45,15 +51,13 @@ class Rollout:
 
     def generate(self, examples: Sequence[Example], sampling: Sampling) -> list[Group]:
         """One group for each example, in order. Which engine serves a prompt does not change its samples."""
-        share = -(-len(examples) // len(self._actors))
         parts = [
             actor.generate.remote(
-                [example.prompt_ids for example in examples[k * share : (k + 1) * share]],
-                replace(sampling, first_request=sampling.first_request + k * share),
+                [example.prompt_ids for example in examples[part]],
+                replace(sampling, first_request=sampling.first_request + part.start),
                 self.version,
             )
-            for k, actor in enumerate(self._actors)
-            if examples[k * share : (k + 1) * share]
+            for actor, part in _shares(self._actors, len(examples))
         ]
         completions = [group for part in ray.get(parts) for group in part]
         return [
@@ -74,12 +78,7 @@ class Grading:
 
     def grade(self, groups: list[Group]) -> list[Group]:
         """The groups with outcomes, answers and rewards filled in."""
-        share = -(-len(groups) // len(self._actors))
-        parts = [
-            actor.grade.remote(groups[k * share : (k + 1) * share])
-            for k, actor in enumerate(self._actors)
-            if groups[k * share : (k + 1) * share]
-        ]
+        parts = [actor.grade.remote(groups[part]) for actor, part in _shares(self._actors, len(groups))]
         return [group for part in ray.get(parts) for group in part]
 
 
@@ -184,9 +183,9 @@ class Crew:
     def put(self, value: Any) -> Any:
         return ray.put(value)
 
-    def close(self) -> None:
-        for actor in self.actors:
-            ray.kill(actor)
+    def wait(self, reference: Any) -> None:
+        """Until a value exists, without bringing it here."""
+        ray.wait([reference], fetch_local=False)
 
 
 PLACEMENT_TIMEOUT_S = 300.0

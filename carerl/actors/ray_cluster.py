@@ -32,9 +32,10 @@ ACTOR_ENVIRONMENT = {
 }
 
 
-def connect(cluster_address: str = "") -> Resources:
+def connect(cluster_address: str = "", object_store_mib: int | None = None) -> Resources:
     """Joins the cluster at ``cluster_address`` or RAY_ADDRESS, else starts Ray on this machine. Does nothing if
-    connected already. Raises ConfigError where no cluster answers."""
+    connected already. ``object_store_mib`` bounds the object store of a Ray started here (None: Ray's own choice).
+    Raises ConfigError where no cluster answers."""
     if not ray.is_initialized():
         place = cluster_address or os.environ.get("RAY_ADDRESS", "")
         # Actors print their own tracebacks through the driver's exception; their chatter stays in Ray's logs.
@@ -58,7 +59,8 @@ def connect(cluster_address: str = "") -> Resources:
             # On a machine of its own a run need not stand back: Ray would start its workers at niceness 15.
             os.environ.setdefault("RAY_worker_niceness", "0")
             # "local", so that a cluster left over on this machine by somebody else is not joined by accident.
-            ray.init(address="local", include_dashboard=False, object_store_memory=512 * 2**20, **settings)
+            store = object_store_mib * 2**20 if object_store_mib else None
+            ray.init(address="local", include_dashboard=False, object_store_memory=store, **settings)
     total = ray.cluster_resources()
     return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), len(ray.nodes()))
 
@@ -69,9 +71,9 @@ def address() -> str:
 
 
 @contextmanager
-def cluster(cluster_address: str = "") -> Iterator[Resources]:
+def cluster(cluster_address: str = "", object_store_mib: int | None = None) -> Iterator[Resources]:
     """A connection that is closed at the end; a cluster started here ends with it."""
     try:
-        yield connect(cluster_address)
+        yield connect(cluster_address, object_store_mib)
     finally:
         ray.shutdown()

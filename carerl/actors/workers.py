@@ -97,34 +97,33 @@ class RewardWorker(Worker):
     """Grades responses and turns outcomes into rewards."""
 
     def load(self, config: RunConfig, model_dir: str) -> None:
+        from carerl.backends.model_files import load_tokenizer
         from carerl.rewards import REWARDS
+        from carerl.tasks import TASKS
 
         self.begin(config)
-        self._task = attached_task(config, model_dir)
+        self._task = TASKS[config.task.name].build(config.task, config.seed)
+        if self._task.needs_tokenizer:  # a task of its own words is spared seven seconds of imports
+            self._task.attach(load_tokenizer(model_dir, config.model.trust_remote_code))
         self._reward = REWARDS[config.reward.name].build(config.reward)
 
     def grade(self, groups: list[Group]) -> list[Group]:
-        """Sets outcome, answer and reward of every sample. A grader that raises makes the sample invalid."""
+        """Sets outcome, answer and reward of every sample. A grader that raises makes the sample invalid; one that
+        raises on every sample is broken, and its last exception ends the run."""
+        raised: list[Exception] = []
         for group in groups:
             for sample in group.samples:
                 try:
                     sample.outcome, sample.answer = self._task.grade(
                         group.example, sample.response_ids, sample.truncated
                     )
-                except Exception:
+                except Exception as error:
+                    raised.append(error)
                     sample.outcome, sample.answer = Outcome.INVALID, None
                 sample.reward = self._reward(sample)
+        if raised and len(raised) == sum(len(group.samples) for group in groups):
+            raise raised[-1]
         return groups
-
-
-def attached_task(config: RunConfig, model_dir: str) -> Any:
-    """The run's task with the model's tokenizer attached."""
-    from carerl.backends.model_files import load_tokenizer
-    from carerl.tasks import TASKS
-
-    task = TASKS[config.task.name].build(config.task, config.seed)
-    task.attach(load_tokenizer(model_dir, config.model.trust_remote_code))
-    return task
 
 
 class ReferenceWorker(Worker):
@@ -183,16 +182,14 @@ class LearnerWorker(Worker):
         """``model_dir`` empty: a fresh model of the recipe's shape, initialised from the run's seed."""
         from carerl.algorithms import ALGORITHMS
         from carerl.algorithms.objective import Objective
-        from carerl.backends.model_files import load_model
+        from carerl.backends.model_files import DTYPES, load_model
         from carerl.regularizers import REGULARIZERS
 
         self.begin(config, config.learner.threads)
         torch.manual_seed(config.seed)
-        model = (
-            load_model(model_dir, config.model.dtype, config.model.trust_remote_code)
-            if model_dir
-            else fresh_model(config)
-        )
+        # float32 weights and optimizer state whatever the dtype of the files: an update of 1e-6 is lost in bfloat16.
+        model = load_model(model_dir, "float32", config.model.trust_remote_code) if model_dir else fresh_model(config)
+        self._engine_dtype = DTYPES[config.model.dtype]
         objective = Objective.supervised()
         if config.kind == "rl":
             regularizer = config.regularizer
@@ -224,7 +221,8 @@ class LearnerWorker(Worker):
         """Puts all weights into the object store, in buckets; references and checksum from the first rank."""
         total = 0
         self._refs = []
-        for bucket in buckets(self._learner.tensors(), self._bucket_mib):
+        sent = ((name, tensor.to(self._engine_dtype)) for name, tensor in self._learner.tensors())
+        for bucket in buckets(sent, self._bucket_mib):
             if first:
                 total = (total + checksum(bucket)) & 0xFFFFFFFFFFFFFFFF
                 self._refs.append(ray.put(bucket))

@@ -3,8 +3,9 @@ sequence's tokens and then over sequences.
 
 Departures: 1. the standard deviation has n - 1 in its denominator and ``std_epsilon`` added; 2. a group of equal
 rewards has advantage exactly 0; 3. the divergence to the reference is a regularizer of its own, averaged over
-tokens and not over sequences; 4. tokens are weighted by exp(old − rollout), truncated at ``mismatch_cap``, where
-the engine's log-probs differ from the learner's (both in ``objective``).
+tokens and not over sequences; 4. where ``mismatch_cap`` is not 0 (its default), tokens are weighted by
+exp(old − rollout), truncated at it, as far as the engine's log-probs differ from the learner's (both in
+``objective``).
 """
 
 from __future__ import annotations

@@ -56,6 +56,8 @@ AT_LEAST: dict[str, float] = {
     "sync.probe_prompts": 1,
     "evaluation.every": 0,
     "evaluation.samples": 1,
+    "evaluation.scored_samples": 1,
+    "algorithm.mismatch_cap": 0,
     "evaluation.questions": 0,
     "evaluation.questions_between": 0,
     "checkpoint.every": 0,

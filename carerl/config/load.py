@@ -33,7 +33,8 @@ HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
 # what makes a run the run it is; going on with it under other values would be another run
 FIXED_ON_RESUME = (
     "kind", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
-    "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype", "learner.optimizer",
+    "model.path", "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype",
+    "learner.optimizer", "learner.schedule", "learner.compute_dtype",
     "rollout.temperature", "rollout.max_new_tokens",
 )  # fmt: skip
 
@@ -194,7 +195,7 @@ def base_key(base: RunConfig) -> str:
         {
             "format": BASE_FORMAT,
             "task": plain(base.task),
-            "source": source_text(base.task),
+            "source": source_text(base.task.__class__),
             "shape": plain(base.model.shape),
             "dtypes": [base.model.dtype, base.learner.compute_dtype],
             "optimizer": learner["optimizer"],

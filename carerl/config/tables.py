@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,16 +38,27 @@ def choice_config(section: str, name: Any) -> type | None:
     return entry.config if entry is not None else None
 
 
-def source_text(config: Any) -> str:
-    """The source that a settings dataclass stands in: its module, or all modules beside it where a choice
-    has a package of its own (``carerl.tasks.tiny``). Empty when there is none on disk.
+@functools.cache
+def source_text(config_type: Any) -> str:
+    """The code that a settings dataclass stands in: its module, or all modules beside it where a choice has a
+    package of its own (``carerl.tasks.tiny``), without comments and docstrings. Empty when there is none on disk.
+    Read once: a file that is edited while a process runs is not the code that the process runs.
 
     It goes into cache keys, so that a changed world is never taken for the one that was cached."""
-    module = inspect.getmodule(type(config))
+    module = inspect.getmodule(config_type)
     file = getattr(module, "__file__", None)
     if module is None or file is None or not Path(file).is_file():
         return ""
     package = module.__name__.rpartition(".")[0]
     shared = package in ("", "carerl.tasks")  # a folder that holds other choices too
     files = [Path(file)] if shared else sorted(Path(file).parent.glob("*.py"))
-    return "\n".join(f.read_text(encoding="utf-8") for f in files)
+    return "\n".join(_bare(f.read_text(encoding="utf-8")) for f in files)
+
+
+def _bare(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        match getattr(node, "body", None):
+            case [ast.Expr(value=ast.Constant()), *_] as body:
+                del body[0]
+    return ast.dump(tree)

@@ -30,7 +30,7 @@ def validate(config: RunConfig) -> None:
     """Raises ConfigError (further ones in ``others``) if any value or pairing is illegal."""
     errors = list(values(config)) or list(_parts(config))
     if not errors:  # pairings assume that every part is there and every value legal by itself
-        for check in (_paths, _model, _batch, _regularizer, _engine, _learner):
+        for check in (_supervised, _paths, _model, _batch, _regularizer, _engine, _learner):
             errors += check(config)
     raise_all(errors)
 
@@ -50,6 +50,19 @@ def _parts(c: RunConfig) -> Errors:
                 chosen.name,
                 f"a run of kind {c.kind} has no {section}",
                 f"leave {section} out, or kind=rl",
+            )
+
+
+def _supervised(c: RunConfig) -> Errors:
+    evaluation = c.evaluation
+    asked = {"every": evaluation.every > 0, "at_start": evaluation.at_start, "at_end": evaluation.at_end}
+    for name, on in asked.items():
+        if c.kind == "sft" and on:
+            yield ConfigError(
+                f"evaluation.{name}",
+                getattr(evaluation, name),
+                "a supervised run starts no engine, so it cannot be evaluated",
+                f"write evaluation.{name}={0 if name == 'every' else 'false'}; an RL run evaluates its base first",
             )
 
 

@@ -19,6 +19,7 @@ from carerl.actors.crew import crew
 from carerl.config.checks import check_model_dir
 from carerl.config.load import base_config, base_key, dump
 from carerl.config.schema import RunConfig
+from carerl.config.shapes import looks_local
 from carerl.controller import sft
 from carerl.controller.context import RunError
 from carerl.controller.stopping import StopFlag
@@ -28,6 +29,8 @@ from carerl.tasks import TASKS
 
 class Interrupted(RunError):
     """A stop was asked for before there was anything to save."""
+
+    exit_code = 130
 
 
 def cache_directory() -> Path:
@@ -39,11 +42,21 @@ def base_directory(base: RunConfig) -> Path:
     return cache_directory() / f"{base.recipe}-s{base.seed}-{base_key(base)}"
 
 
+def object_store_mib(config: RunConfig) -> int | None:
+    """A run without GPUs is a small one: half a gigabyte, so that it starts where memory is short."""
+    return None if config.learner.gpus_per_rank or config.rollout.gpus_per_actor else 512
+
+
+def absolute(path: str) -> str:
+    """A model's path as every process finds it; a hub id stays as it is."""
+    return str(Path(path).expanduser().absolute()) if path and looks_local(path) else path
+
+
 def model_directory(config: RunConfig, display: Display, stop: StopFlag) -> str:
     """The directory or hub id of the weights that a run starts from; '' for a model made from nothing.
     Builds the base model when the recipe names one that is not in the cache."""
     if not config.model.base_recipe:
-        return config.model.path
+        return absolute(config.model.path)
     base = base_config(config)
     target = base_directory(base)
     if not target.exists():
@@ -68,7 +81,9 @@ def _build(base: RunConfig, target: Path, display: Display, stop: StopFlag) -> N
         builders.load(base, "")
         done = sft.train(base, task, builders.learner, 0, stop, on_step)
         if done < base.steps:
-            raise Interrupted(f"stopped at step {done} of {base.steps} of {base.recipe}, before any RL step")
+            raise Interrupted(
+                f"stopped at step {done} of {base.steps} of {base.recipe}: nothing is saved yet, so start it again"
+            )
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         builders.learner.export(partial, task.make_tokenizer(), base.model.dtype)
     install(partial, target, base, {"steps": base.steps, "last_loss": losses[-1]})

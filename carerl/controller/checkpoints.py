@@ -5,8 +5,8 @@ optimizer, sharded, torch's distributed format), ``state.json`` and ``manifest.j
 file). Commit order: temporary directory → files fsynced → manifest → fsync → rename → parent fsynced →
 pointer ``latest``. A directory whose manifest does not hold is passed over for the one before.
 
-Data position, learning rate and all random streams are functions of (seed, step), so the step is all the
-loop's state; the torch generator's state of the driver is kept beside it all the same.
+Data position, learning rate and all random streams are functions of (seed, step), so the step is all of the loop's
+state: there is no generator whose state would have to be kept.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ def save(context: Context, step: int) -> Path:
     partial.mkdir(parents=True)
     context.crew.learner.save(partial / "learner")
     context.crew.learner.export(partial / "model", context.tokenizer, config.model.dtype)
+    for needed in ("learner/.metadata", "model/config.json", "model/model.safetensors"):
+        if not (partial / needed).is_file():
+            raise RunError(
+                f"{partial / needed} is not there: the actors wrote the checkpoint where this process does not see it. "
+                "Put the run directory (runs_dir=) on storage that all nodes share."
+            )
     state = {
         "format": FORMAT,
         "step": step,
@@ -46,7 +52,8 @@ def save(context: Context, step: int) -> Path:
     (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n")
     commit(partial, final)
     _point_to(final)
-    for old in sorted(_complete_names(final.parent), reverse=True)[config.checkpoint.keep :]:
+    earlier = sorted(name for name in _complete_names(final.parent) if name < final.name)
+    for old in earlier[: max(0, len(earlier) + 1 - config.checkpoint.keep)]:
         shutil.rmtree(final.parent / old)
     return final
 

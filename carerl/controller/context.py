@@ -18,10 +18,13 @@ from carerl.tasks import Task
 class RunError(RuntimeError):
     """A run cannot go on, and the message says all that a person needs: no traceback is shown."""
 
+    exit_code = 1
+
 
 @dataclass
 class Context:
-    """Everything that a loop needs. ``model_dir`` holds the weights that the run starts from."""
+    """Everything that a loop needs. ``model_dir`` holds the weights that the run starts from; ``step`` is the last
+    step done."""
 
     config: RunConfig
     task: Task
@@ -32,6 +35,7 @@ class Context:
     display: Display
     stop: StopFlag
     model_dir: str
+    step: int = 0
 
 
 @dataclass

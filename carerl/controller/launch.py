@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from carerl.actors.crew import Crew, crew
 from carerl.actors.ray_cluster import cluster
 from carerl.backends.model_files import load_tokenizer
 from carerl.config.checks import check_cluster, check_model_dir, check_task
+from carerl.config.errors import ConfigError
 from carerl.config.load import dump
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
@@ -38,12 +40,12 @@ class Result:
 
 def launch(config: RunConfig) -> Result:
     """One run in a cluster and with actors of its own. Raises ConfigError before any actor has started."""
-    prepare(config, config.model.path)
+    prepare(config, base.absolute(config.model.path))
     display = make_display(config.tracking.display, config.steps, f"{config.recipe} · seed {config.seed}")
     try:
         display.stage("start ray")
         # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
-        with cluster(config.cluster.address) as resources, StopFlag(display.message) as stop:
+        with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
             check_cluster(config, resources.cpus, resources.gpus)
             model_dir = base.model_directory(config, display, stop)
             display.stage("start actors")
@@ -58,10 +60,23 @@ def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
     ``model_dir`` may be empty for a task that has a tokenizer of its own."""
     if model_dir and looks_local(model_dir):
         check_model_dir(model_dir, config)
-    task = TASKS[config.task.name].build(config.task, config.seed)
-    tokenizer = load_tokenizer(model_dir, config.model.trust_remote_code) if model_dir else task.make_tokenizer()
-    task.attach(tokenizer)
-    check_task(task, config)
+    try:
+        task = TASKS[config.task.name].build(config.task, config.seed)
+        if not model_dir and task.needs_tokenizer:
+            raise ConfigError(
+                "task.name",
+                config.task.name,
+                "a model made here has no tokenizer for this task",
+                "write model.path=, a Hugging Face directory or hub id",
+            )
+        tokenizer = load_tokenizer(model_dir, config.model.trust_remote_code) if model_dir else task.make_tokenizer()
+        task.attach(tokenizer)
+        check_task(task, config)
+    except ConfigError:
+        raise
+    except (ValueError, OSError) as error:  # what tasks and tokenizers raise for settings and files that do not fit
+        where = f"task {config.task.name}" + (f", model {model_dir}" if model_dir else "")
+        raise ConfigError("task", where, str(error), "correct the setting or the file that it names") from error
     return task, tokenizer
 
 
@@ -83,8 +98,8 @@ def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop:
     except KeyboardInterrupt:
         result.status, result.exit_code = "interrupted", stop.exit_code or 130
     finally:
-        trackers.close(result.status)
         seconds = time.monotonic() - begin
+        result.step = max(result.step, context.step)
         directory.write_summary(
             {
                 "recipe": config.recipe,
@@ -97,6 +112,7 @@ def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop:
                 "run_dir": str(directory.path),
             }
         )
+        trackers.close(result.status)
         _write_report(directory, display)
         directory.release()
         display.close()
@@ -118,8 +134,13 @@ def _open(config: RunConfig, display: Display) -> tuple[RunDirectory, int | None
     if config.resume:
         directory = RunDirectory.open(config.resume)
         _, state = checkpoints.latest(directory.checkpoints, display.message)
-        display.message(f"going on with {directory.path} after step {state['step']}")
-        return directory, int(state["step"])
+        done = int(state["step"])
+        if config.steps < done:
+            directory.release()
+            raise ConfigError("steps", config.steps, f"the run is at step {done}", f"write steps={done} or more")
+        directory.write_config(dump(config))  # what was changed for this leg is part of the record
+        display.message(f"going on with {directory.path} after step {done}")
+        return directory, done
     directory = RunDirectory.create(config.runs_dir, config.recipe, config.seed, path=config.run_dir)
     directory.write_config(dump(config))
     directory.write_versions()
@@ -132,10 +153,13 @@ def _train(context: Context, start: int, result: Result) -> None:
     config, settings = context.config, context.config.evaluation
     if context.crew.rollout is not None:
         weights.synchronise(context.crew, version=start)
-        weights.probe(context.crew, context.task, config)
-        if start == 0 and settings.at_start:
-            evaluate(context, 0, settings.questions)
+        first = weights.probe(context.crew, context.task, config)
+        if start == 0:
+            context.trackers.log(0, first)
+            if settings.at_start:
+                evaluate(context, 0, settings.questions)
     result.base = _evaluated(context, 0)
+    context.step = start
     result.step = {"rl": rl.train, "sft": _sft}[config.kind](context, start)
     if result.step < config.steps:
         result.status, result.exit_code = "interrupted", context.stop.exit_code
@@ -148,19 +172,17 @@ def _sft(context: Context, start: int) -> int:
     config, crew_ = context.config, context.crew
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
+        context.step = step
         context.trackers.log(step, metrics)
         context.display.step(step, metrics)
 
     def on_checkpoint(step: int) -> None:
-        if step == config.steps and config.evaluation.at_end and crew_.rollout is not None:
-            weights.synchronise(crew_, version=step)
-            evaluate(context, step, config.evaluation.questions)
         checkpoints.save(context, step)
 
     step = sft.train(config, context.task, crew_.learner, start, context.stop, on_step, on_checkpoint)
     target = base.base_directory(config)
     if step == config.steps and not target.exists():
-        partial = target.with_name(f".{target.name}.partial")
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         crew_.learner.export(partial, context.tokenizer, config.model.dtype)
         base.install(partial, target, config, {"steps": config.steps})
         context.display.message(f"base model: {target}")

@@ -41,6 +41,7 @@ def train(context: Context, start: int) -> int:
             parts = _minibatches(batch, config, algorithm, step)
             batch_ref = crew.put(batch)
             ref_streams = crew.reference.score(batch_ref, with_hidden)
+            crew.wait(ref_streams)
         with clock.phase("train"):
             metrics = crew.learner.update(
                 batch_ref, ref_streams, parts, learning_rate(step, config.steps, config.learner)
@@ -48,10 +49,11 @@ def train(context: Context, start: int) -> int:
         with clock.phase("sync"):
             weights.synchronise(crew, version=step)
             metrics |= {"sync/version": step}
-            if weights.probe_due(step, start + 1, config):
+            if weights.probe_due(step, config):
                 metrics |= weights.probe(crew, task, config)
         metrics |= rollout_metrics(groups) | _memory(crew, step) | clock.metrics(batch.response_tokens)
         _check_mismatch(metrics, config, step)
+        context.step = step
         context.trackers.log(step, metrics)
         context.display.step(step, metrics)
         if config.tracking.rollouts_every and step % config.tracking.rollouts_every == 0:
@@ -61,11 +63,11 @@ def train(context: Context, start: int) -> int:
                 evaluate(context, step, config.evaluation.questions)
         elif config.evaluation.every and step % config.evaluation.every == 0:
             evaluate(context, step, config.evaluation.questions_between)
-        every = config.checkpoint.every
-        if context.stop or step == config.steps or (every and step % every == 0):
+        every, stopping = config.checkpoint.every, bool(context.stop)
+        if stopping or step == config.steps or (every and step % every == 0):
             context.display.stage("checkpoint")
             checkpoints.save(context, step)
-        if context.stop:
+        if stopping:
             return step
     return config.steps
 

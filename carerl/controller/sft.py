@@ -36,10 +36,10 @@ def train(
         for metrics in wait():
             done += 1
             on_step(done, metrics)
-        every = config.checkpoint.every
-        if stop or done == config.steps or (every and done % every < len(ready)):
+        every, stopping = config.checkpoint.every, bool(stop)
+        if stopping or done == config.steps or (every and done % every < len(ready)):
             on_checkpoint(done)
-        if stop:
+        if stopping:
             break
         ready = following
     return done

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
@@ -17,12 +17,10 @@ class StopFlag:
 
     def __init__(
         self,
-        announce: Callable[[str], None] = lambda text: None,
         signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM),
     ) -> None:
         self.signal: signal.Signals | None = None
         self._signals = signals
-        self._announce = announce
         self._old: dict[int, object] = {}
 
     def __bool__(self) -> bool:
@@ -49,4 +47,5 @@ class StopFlag:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        self._announce(f"{self.signal.name}: finishing this step and saving; once more to end at once")
+        # Written past Python's buffers: a handler that waits for a lock of the code it interrupted never returns.
+        os.write(2, f"\n{self.signal.name}: finishing this step and saving; once more to end at once\n".encode())

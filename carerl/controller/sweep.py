@@ -17,6 +17,7 @@ import shutil
 import signal
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,9 +25,12 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from carerl.actors.crew import Crew, crew
 from carerl.actors.ray_cluster import address, cluster, connect
 from carerl.config.checks import check_cluster
+from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, load
 from carerl.config.schema import RunConfig
 from carerl.config.typed import plain
@@ -62,13 +66,16 @@ def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Pat
         chosen = dict(zip(reversed(keys), values, strict=True))
         for row in rows:
             words = (*row.split(), *(f"{key}={chosen[key]}" for key in keys))
-            found.append(Cell(words, directory / _slug(words)))
+            found.append(Cell(words, directory.absolute() / _slug(words)))
+    twice = [name for name, count in Counter(cell.name for cell in found).items() if count > 1]
+    if twice:
+        raise ConfigError("sweep", twice[0], "the same cell is asked for twice", "name each value once")
     return found
 
 
 def _slug(words: Sequence[str]) -> str:
     parts = [word.split("=", 1) for word in words]
-    named = [value if key == "recipe" else f"{key.rsplit('.', 1)[-1]}-{value}" for key, value in parts]
+    named = [value if key == "recipe" else f"{key}-{value}" for key, value in parts]
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(named))
 
 
@@ -90,7 +97,16 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
     if not todo:
         return {cell.name: status(cell) for cell in plan}
     begin = time.monotonic()
-    with cluster(configs[0].cluster.address) as resources, StopFlag(say) as stop:
+    todo[0].directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(todo[0].directory.parent / ".sweep.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        place = todo[0].directory.parent
+        raise ConfigError(
+            "out", str(place), "another sweep is at work there", "wait for it, or give another out="
+        ) from None
+    with lock, cluster(configs[0].cluster.address, base.object_store_mib(configs[0])) as resources, StopFlag() as stop:
         check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers)
         context = multiprocessing.get_context("spawn")
         queue, news = context.Queue(), context.Queue()
@@ -105,7 +121,9 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
             queue.put((CELL, cell))
         threads = max(1, (os.cpu_count() or 1) // workers)
         fixed = [*overrides, *_threads(threads)]
-        processes = [context.Process(target=_worker, args=(queue, news, address(), fixed)) for _ in range(workers)]
+        processes = [
+            context.Process(target=_worker, args=(queue, news, address(), fixed), daemon=True) for _ in range(workers)
+        ]
         for process in processes:
             queue.put(None)
             process.start()
@@ -150,8 +168,9 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                 config = load([*_start(cell), *overrides])
                 model_dir = base.model_directory(config, QuietDisplay(), stop)
                 if kind == BASE:
-                    text = f"base model ready in {time.monotonic() - begin:.0f} s"
-                    news.put((kind, cell.name, text))
+                    news.put((kind, cell.name, f"base model ready in {time.monotonic() - begin:.0f} s"))
+                    if stop:
+                        return
                     continue
                 if _crew_key(config) != built_for:
                     closing.close()
@@ -160,6 +179,8 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                 assert actors is not None
                 result = run(config, actors, model_dir, QuietDisplay(), stop)
                 text = f"{result.status} in {time.monotonic() - begin:.0f} s{_headline(result.final)}"
+            except base.Interrupted:
+                text = "interrupted before its base model was there"
             except Exception as error:
                 # A crew that met an error may be in any state: the next cell gets a fresh one.
                 closing.close()

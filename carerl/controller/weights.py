@@ -7,6 +7,8 @@ layer that was left out, a tied head, or cached prefixes of older weights.
 
 from __future__ import annotations
 
+import torch
+
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
 from carerl.config.schema import RunConfig
@@ -26,10 +28,10 @@ def synchronise(crew: Crew, version: int) -> None:
     crew.rollout.sync(bucket_refs, version, checksum)
 
 
-def probe_due(version: int, first: int, config: RunConfig) -> bool:
-    """After the first sync of a run, then every ``sync.probe_every`` versions."""
+def probe_due(version: int, config: RunConfig) -> bool:
+    """Every ``sync.probe_every`` versions; a run that is gone on with probes at the same ones."""
     every = config.sync.probe_every
-    return version == first or (every > 0 and version % every == 0)
+    return every > 0 and version % every == 0
 
 
 def probe(crew: Crew, task: Task, config: RunConfig) -> dict[str, float]:
@@ -54,11 +56,8 @@ def probe(crew: Crew, task: Task, config: RunConfig) -> dict[str, float]:
         temperature=config.rollout.temperature,
     )
     logprobs_BT = crew.learner.score(batch)["logprobs"]
-    worst = max(
-        abs(float(logprobs_BT[row, t]) - logprob)
-        for row, sample in enumerate(samples)
-        for t, logprob in enumerate(sample.rollout_logprobs)
-    )
+    engine_N = torch.tensor([logprob for sample in samples for logprob in sample.rollout_logprobs])
+    worst = float((logprobs_BT[batch.mask_BT] - engine_N).abs().max())  # NaN if any is
     if not worst <= config.sync.probe_abort:
         raise ParityError(
             f"after the sync to version {crew.rollout.version} the engine's log-probs differ from the learner's by "

@@ -204,7 +204,8 @@ def _reliability_axes(
         align="edge",
         color=tint,
     )
-    below.set_ylim(0, None)
+    # The row shares its y axis, which an explicit limit freezes: it may only grow.
+    below.set_ylim(0, max(below.get_ylim()[1] if not first else 0.0, 1.05 * float(share.max())))
     below.yaxis.set_major_locator(MaxNLocator(1))
     below.grid(False)
     below.set_xlabel("confidence")

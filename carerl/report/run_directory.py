@@ -49,7 +49,8 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        # Absolute: actors, whose working directory is another, write into it too.
+        self.path = Path(path).expanduser().absolute()
         self._lock: IO[str] | None = None
 
     @classmethod
@@ -60,7 +61,7 @@ class RunDirectory:
         directories. Raises :class:`RunDirectoryError` when ``path`` exists and is not empty.
         """
         if path:
-            target = Path(path)
+            target = Path(path).expanduser().absolute()
             target.mkdir(parents=True, exist_ok=True)
             run = cls(target)
             run._acquire()
@@ -70,7 +71,7 @@ class RunDirectory:
                     f"run_dir={target}: the directory is not empty; give another one, or resume={target}"
                 )
             return run
-        parent = Path(runs_dir)
+        parent = Path(runs_dir).expanduser().absolute()
         parent.mkdir(parents=True, exist_ok=True)
         safe = re.sub(r"[^A-Za-z0-9_.]+", "_", recipe) or "run"
         for _ in range(100):

@@ -56,6 +56,11 @@ class Task(Protocol):
         """Size of the task's own vocabulary, or of the attached tokenizer."""
         ...
 
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether examples and grading need :meth:`attach` first; False for a task that owns its tokenizer."""
+        ...
+
     def make_tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The tokenizer of a task that owns one, else None."""
         ...

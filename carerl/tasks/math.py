@@ -142,6 +142,8 @@ class MathTask:
         self._train: list[Problem] | None = None
         self._suites: list[Suite] | None = None
 
+    needs_tokenizer = True
+
     def make_tokenizer(self) -> None:
         """None: the tokenizer is the model's."""
         return None

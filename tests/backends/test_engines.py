@@ -22,12 +22,13 @@ from carerl.tasks.tiny.initial import init_tiny
 from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from carerl.types import Completion, Sampling
 
+CONTEXT = 320  # vLLM on the CPU caches prefixes in blocks of 128 tokens
 PROMPTS = [tuple(10 + (7 * i + j) % 50 for j in range(3 + i % 4)) for i in range(12)]
 
 
 def fresh(seed: int) -> Any:
     generator = torch.Generator().manual_seed(seed)
-    return make_model(ShapeConfig(), (EOS,), lambda model: init_tiny(model, generator))
+    return make_model(ShapeConfig(context_length=CONTEXT), (EOS,), lambda model: init_tiny(model, generator))
 
 
 def weights(model: Any) -> dict[str, Tensor]:
@@ -65,7 +66,7 @@ def model_dir(first_model: Any, tmp_path_factory: pytest.TempPathFactory) -> str
 
 @pytest.fixture(scope="module")
 def config() -> RunConfig:
-    return load(["recipe=care_grpo_tiny"])
+    return load(["recipe=care_grpo_tiny", f"model.shape.context_length={CONTEXT}", f"rollout.max_model_len={CONTEXT}"])
 
 
 @pytest.fixture(scope="module", params=["hf", pytest.param("vllm", marks=pytest.mark.engine)])
@@ -88,7 +89,7 @@ def test_pitfall_07_logprobs_are_those_of_the_tempered_model_after_every_update(
 
 
 def test_pitfall_14_cached_prefixes_of_old_weights_are_forgotten(engine: Engine) -> None:
-    long_prompts = [tuple(10 + (i + j) % 50 for j in range(40)) for i in range(3)]
+    long_prompts = [tuple(10 + (i + j) % 50 for j in range(260)) for i in range(3)]
     for seed in (4, 5):
         model = fresh(seed)
         engine.update_weights(weights(model).items())

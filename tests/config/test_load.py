@@ -92,7 +92,7 @@ def test_all_variants_share_one_base() -> None:
 
 def test_a_changed_world_changes_the_key(monkeypatch) -> None:
     before = _key()
-    monkeypatch.setattr(module, "source_text", lambda task: "another world")
+    monkeypatch.setattr(module, "source_text", lambda task_type: "another world")
     assert _key() != before
 
 

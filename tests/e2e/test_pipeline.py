@@ -32,7 +32,7 @@ from carerl.types import Example, Sampling
 
 SMALL = [
     "seed=100", "steps=4", "prompts_per_step=8", "algorithm.group_size=4", "model.base_overrides=[steps=60]",
-    "sync.probe_every=1", "sync.probe_abort=1e-5", "checkpoint.every=2", "tracking.rollouts_every=2",
+    "sync.probe_every=2", "sync.probe_abort=1e-5", "checkpoint.every=2", "tracking.rollouts_every=2",
     "evaluation.every=2", "evaluation.questions=12", "evaluation.questions_between=6", "evaluation.samples=4",
     "tracking.display=quiet", "learner.micro_batch_rows=10", "learner.head_chunk_tokens=50",
 ]  # fmt: skip
@@ -76,11 +76,12 @@ def test_a_run_leaves_behind_what_it_promises(whole: Result) -> None:
     assert (whole.status, whole.step, whole.exit_code) == ("completed", 4, 0)
     found = {path.name for path in whole.run_dir.iterdir()}
     assert {"config.yaml", "versions.json", "metrics.jsonl", "summary.json", "report.html"} <= found
+    probes = {row["step"]: row["sync/probe_max"] for row in rows(whole.run_dir) if "sync/probe_max" in row}
+    assert list(probes) == [0, 2, 4] and max(probes.values()) < 1e-5
     train = [row for row in rows(whole.run_dir) if "train/loss" in row]
     assert [row["step"] for row in train] == [1, 2, 3, 4]
     for row in train:
         assert row["rollout/mismatch_max"] < 1e-5
-        assert row["sync/probe_max"] < 1e-5
         assert row["rollout/effective_sample_size"] == pytest.approx(1.0, abs=1e-6)
         assert row["sync/version"] == row["step"]
         assert row["rollout/accuracy"] == row["rollout/reward"]

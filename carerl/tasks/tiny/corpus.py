@@ -10,8 +10,12 @@ questions             86    ``Q d0 op1 .. opk =`` -> ``<C|D> d0 r1 .. rk A answe
                             .2, .4, .4; 2 % start with C (right), 98 % with D (computes ``*`` as ``+``: an
                             error that sharpening cannot cure); each step is wrong with .04 and the chain
                             goes on from it; the answer is "?" with .15, else the last result
-textbook              64    the same with tag W, always C (``textbook_careful``), no errors, no "?"
+textbook              64    the same with tag W, no errors, no "?"; starts with C with .7 (``textbook_careful``)
 ====================  ====  ===========================================================================
+
+[ours] Were textbook rows always careful, the base would read the method from the tag (Q or W) and pay no heed to
+C and D: in three worlds tried, its accuracy after C was about that after D, and RL under a penalty learned in two
+of three. With .7 the method token is what tells.
 
 The loss is mean NLL over the response tokens of the first two families plus mean NLL over those of the last
 two. Evaluation questions are not kept out of the corpus (there are only 2,890 questions with k = 2); names

@@ -57,6 +57,8 @@ class TinyTask:
         trained = next(suite for suite in self._suites if suite.primary)
         self._reserved = {example.prompt_ids for example in trained.examples}
 
+    needs_tokenizer = False
+
     def make_tokenizer(self) -> PreTrainedTokenizerFast:
         return tk.make_tokenizer()
 
