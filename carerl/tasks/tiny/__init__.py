@@ -4,9 +4,9 @@ reinforcement learning on arithmetic shows what happens to knowledge that it doe
 The base model learns four families of rows (:mod:`.corpus`): names with known answer distributions
 (*facts*), made-up names (*unknowable*, mostly answered "?"), arithmetic answered mostly by a sloppy method
 that computes ``*`` as ``+`` (*questions*), and arithmetic without noise under another tag, 70 % of it done
-right (*textbook*). RL rewards right answers to questions. The right method is in the model, at 2 % of the questions; an RL run finds
-it. How far facts and unknowable names keep their calibration meanwhile is what the suites measure
-(:mod:`.evaluation`): their truth is known exactly.
+right (*textbook*). RL rewards right answers to questions. The right method is in the model, at 2 % of the
+questions; an RL run finds it. How far facts and unknowable names keep their calibration meanwhile is what the
+suites measure (:mod:`.evaluation`): their truth is known exactly.
 
 Everything is a pure function of (seed, purpose, step); ``seed`` moves the world itself.
 """
