@@ -30,6 +30,8 @@ from carerl.report.records import read_evaluations, read_rollouts
 from carerl.tasks import TASKS
 from carerl.types import Example, Sampling
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the base model and for all actors
+
 SMALL = [
     "seed=100", "steps=4", "prompts_per_step=8", "algorithm.group_size=4", "model.base_overrides=[steps=60]",
     "sync.probe_every=2", "sync.probe_abort=1e-5", "checkpoint.every=2", "tracking.rollouts_every=2",
