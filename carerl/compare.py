@@ -1,10 +1,11 @@
-"""Compare runs: a table over seeds, and one page of accuracy against calibration.
+"""Compare runs: tables over seeds, and one page of accuracy against calibration.
 
     python -m carerl.compare RUN… [out=DIR] [baseline=NAME]
 
 RUN is a run directory, a pattern, or a directory with runs below it (such as a sweep's). Writes
 compare.html, compare.csv and compare.md into DIR (default: compare). Stars mark differences from the
-baseline: a row's label, recipe or regularizer; by default the row whose regularizer is none.
+baseline, and a second table has the differences with their one-sided 95 % bounds. The baseline is named by
+a row's label, recipe or regularizer; by default it is the row whose regularizer is none.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from carerl.report.compare_page import notes, terminal_table, write_comparison
+from carerl.report.compare_page import difference_notes, notes, terminal_tables, write_comparison
 from carerl.report.comparison import ComparisonError, compare_runs
 from carerl.report.run_files import find_runs, read_run
 
@@ -42,9 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 400
     console = Console(width=width, highlight=False)
-    console.print(terminal_table(comparison, width))
-    for line in notes(comparison):
-        console.print(line, style="bright_black", markup=False)
+    table, *differences = terminal_tables(comparison, width)
+    for tables, lines in (([table], notes(comparison)), (differences, difference_notes(comparison))):
+        for shown in tables:
+            console.print(shown)
+        for line in lines:
+            console.print(line, style="bright_black", markup=False)
+        if differences:
+            console.print()
     for name, reason in comparison.left_out:
         console.print(f"left out: {name} ({reason})", style="yellow", markup=False)
     console.print(f"written: {', '.join(map(str, written))}", markup=False)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from carerl.compare import main
-from carerl.report.comparison import Comparison, Row, compare_runs, short_labels
+from carerl.report.compare_page import difference_tables, notes, terminal_tables
+from carerl.report.comparison import Comparison, Row, compare_runs, gap_closed, short_labels
 from carerl.report.run_files import find_runs, read_run
 from tests.report.synthetic_runs import BASE, config, make_run, make_sweep
 from tests.report.test_html import check_page
@@ -126,6 +129,122 @@ def test_no_spread_at_all_needs_no_t_statistic(tmp_path: Path) -> None:
     assert cells["eval/maj"].p == 1.0
 
 
+T_95_4 = 2.131847  # the .95 quantile of Student's t with 4 degrees of freedom
+
+
+def test_bounds_are_one_sided_and_on_the_side_that_speaks_against_the_row(tmp_path: Path) -> None:
+    """make_pair: standard errors of .01/√2 throughout. Accuracy and F1 have lower bounds, ECE an upper one; the F1
+    at t = 3.2 is above 0 with its bound, the ECE is worse and its upper bound worse still."""
+    make_pair(tmp_path)
+    comparison = compare(tmp_path)
+    care = by_label(comparison)["care_grpo_tiny"]
+    error, shift = 0.01 / math.sqrt(2), 3.2 * 0.01 / math.sqrt(2)
+    bounds = {name: care.cells[name].bound for name in comparison.columns}
+    assert bounds == pytest.approx(
+        {
+            "eval/accuracy": -0.12 - T_95_4 * error,
+            "calibration/facts_ece": shift + T_95_4 * error,
+            "calibration/unknowable_f1": shift - T_95_4 * error,
+        },
+        rel=1e-6,
+    )
+    (table,) = difference_tables(comparison)
+    assert table.title == "Paired differences to none_grpo_tiny"
+    assert table.head == ["method", "pairs", "accuracy ↑", "FACTS ECE ↓", "UNKNOWABLE F1 ↑"]
+    accuracy, ece, f1 = "-0.120 (≥ -0.135)", "+0.023 (≤ +0.038)", "+0.023 (≥ +0.008) ✓"
+    assert table.lines == [["care_grpo_tiny", "5", accuracy, ece, f1]]
+
+
+def test_a_lower_error_is_an_improvement_when_its_upper_bound_is_below_0(tmp_path: Path) -> None:
+    """Two seeds. Differences −.04 and −.05: −.045 ± t(.95, 1) · .005 with t = 6.314: the bound is −.0134. Entropy
+    has no better side and no bound."""
+    for seed, gain in ((1, 0.04), (2, 0.05)):
+        before = {"calibration/facts_ece": 0.1, "eval/entropy": 0.1}
+        after = {"calibration/facts_ece": 0.1 - gain, "eval/entropy": 0.1 + gain}
+        make_run(tmp_path, config("none", seed), before)
+        make_run(tmp_path, config("care", seed, "srkl"), after)
+    comparison = compare(tmp_path)
+    cells = by_label(comparison)["care"].cells
+    assert cells["calibration/facts_ece"].bound == pytest.approx(-0.045 + 6.313752 * 0.005, rel=1e-6)
+    assert cells["eval/entropy"].bound is None and cells["eval/entropy"].difference == pytest.approx(0.045)
+    (table,) = difference_tables(comparison)
+    assert [line[:3] for line in table.lines] == [["care", "2", "-0.045 (≤ -0.013) ✓"]]
+
+
+def test_one_pair_has_no_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (1, 2):
+        make_run(tmp_path / "runs", config("none", seed), {"calibration/facts_ece": 0.1})
+        make_run(tmp_path / "runs", config("care", seed + 1, "srkl"), {"calibration/facts_ece": 0.05})
+    cell = by_label(compare(tmp_path / "runs"))["care"].cells["calibration/facts_ece"]
+    assert (cell.pairs, cell.difference, cell.bound) == (1, None, None)
+    assert main([str(tmp_path / "runs"), f"out={tmp_path / 'out'}"]) == 0
+    written = [(tmp_path / "out" / f"compare.{ending}").read_text() for ending in ("md", "html")]
+    assert all("Paired differences" not in text for text in (capsys.readouterr().out, *written))
+
+
+def test_gap_closed_is_a_ratio_of_means_over_the_seeds_of_all_three(tmp_path: Path) -> None:
+    """Seeds 1 and 2: baseline − row .04 + .01, baseline − base .08 + .04: .05/.12. (The mean of the ratios would
+    be .375.) Seed 3 lacks the row and seed 4 the baseline."""
+    base = {1: 0.02, 2: 0.08, 3: 0.01, 4: 0.01}
+    none, care = {1: 0.10, 2: 0.12, 3: 0.90}, {1: 0.06, 2: 0.11, 4: 0.90}
+    for recipe, regularizer, errors in (("none", "none", none), ("care", "srkl", care)):
+        for seed, error in errors.items():
+            final = {"calibration/facts_ece": error}
+            make_run(tmp_path, config(recipe, seed, regularizer), final, {"calibration/facts_ece": base[seed]})
+    comparison = compare(tmp_path)
+    rows = by_label(comparison)
+    assert rows["care"].gap_closed == pytest.approx(0.05 / 0.12) and rows["none"].gap_closed is None
+    (table,) = difference_tables(comparison)
+    assert (table.head[-1], table.lines[0][-1]) == ("ECE gap closed", "42 %")
+    rows = by_label(compare(tmp_path, baseline="care"))
+    assert rows["none"].gap_closed == pytest.approx(-0.05 / 0.07), "worse than the baseline: below 0"
+    # a baseline that is no worse than the base has no gap, and one seed is none
+    assert gap_closed({1: 0.1, 2: 0.1}, {1: 0.2, 2: 0.2}, {1: 0.2, 2: 0.2}) is None
+    assert gap_closed({1: 0.1}, {1: 0.2}, {1: 0.0}) is None
+
+
+def test_every_baseline_has_a_table_and_every_row_its_own_base(tmp_path: Path) -> None:
+    """tiny: (.2 − .1)/(.2 − .0) = .5; small: (.2 − .1)/(.2 − .1) = 1."""
+    for model, before in (("tiny", 0.0), ("small", 0.1)):
+        for regularizer, error in (("none", 0.2), ("srkl", 0.1)):
+            for seed in (1, 2):
+                settings = config(f"{regularizer}_{model}", seed, regularizer)
+                settings["model"]["base_recipe"] = model
+                make_run(tmp_path, settings, {"calibration/facts_ece": error}, {"calibration/facts_ece": before})
+    comparison = compare(tmp_path)
+    titles = {table.title: table.lines[0][0] for table in difference_tables(comparison)}
+    assert titles == {
+        "Paired differences to none_tiny": "srkl_tiny",
+        "Paired differences to none_small": "srkl_small",
+    }
+    rows = by_label(comparison)
+    assert rows["srkl_tiny"].gap_closed == pytest.approx(0.5) and rows["srkl_small"].gap_closed == pytest.approx(1.0)
+
+
+def test_the_note_on_the_perfect_model_has_the_runs_own_values(tmp_path: Path) -> None:
+    """Means of .024 and .030 at 16 votes, and .052 alone at 8."""
+    for seed, votes, floor in ((1, 16, 0.024), (2, 16, 0.030), (3, 8, 0.052)):
+        settings = config("none", seed)
+        settings["evaluation"]["samples"] = votes
+        make_run(tmp_path, settings, {"calibration/facts_ece": 0.1, "calibration/facts_ece_floor": floor})
+    make_run(tmp_path, config("none", 4), {"calibration/facts_ece": 0.1})
+    (note,) = [note for note in notes(compare(tmp_path)) if "knows every probability" in note]
+    assert note.endswith("scores about 0.027 with 16 votes, about 0.052 with 8 votes.")
+
+
+def test_a_narrow_terminal_has_bounds_under_their_differences(tmp_path: Path) -> None:
+    make_pair(tmp_path)
+    comparison = compare(tmp_path)
+    for width, lines in ((120, 1), (70, 2)):
+        console = Console(width=width, file=io.StringIO())
+        for table in terminal_tables(comparison, width):
+            console.print(table)
+        printed = console.file.getvalue()  # type: ignore[attr-defined]
+        assert ("-0.120 (≥ -0.135)" in printed) is (lines == 1)
+        assert "-0.120" in printed and "(≥ -0.135)" in printed
+        assert max(map(len, printed.splitlines())) <= width
+
+
 def test_one_recipe_with_two_settings_makes_two_rows_named_by_what_differs(tmp_path: Path) -> None:
     for estimator in ("full", "score"):
         for seed in (1, 2):
@@ -187,6 +306,8 @@ def test_command_writes_table_page_csv_and_markdown(tmp_path: Path, capsys: pyte
     assert main([str(tmp_path / "runs"), f"out={out}"]) == 0
     printed = capsys.readouterr().out
     assert "0.940 ± 0.039" in printed and "0.820 ± 0.020*" in printed
+    assert "Paired differences to none_grpo_tiny" in printed and "+0.023 (≥ +0.008) ✓" in printed
+    assert "one-sided 95 % Student bound" in printed
     assert "left out: care_grpo_tiny-s6-20261121-100000-dead (no summary.json" in printed
 
     markdown = (out / "compare.md").read_text()
@@ -194,11 +315,15 @@ def test_command_writes_table_page_csv_and_markdown(tmp_path: Path, capsys: pyte
     assert "| none_grpo_tiny | 5 | 0.940 ± 0.039 | 0.100 ± 0.000 | 0.200 ± 0.000 |" in markdown
     assert "| care_grpo_tiny | 5 | 0.820 ± 0.020\\* | 0.123 ± 0.020 | 0.223 ± 0.020 |" in markdown
     assert "| base | 5 | 0.320 ± 0.020 | – | – |" in markdown
+    assert "| care_grpo_tiny | 5 | -0.120 (≥ -0.135) | +0.023 (≤ +0.038) | +0.023 (≥ +0.008) ✓ |" in markdown
 
     with open(out / "compare.csv", newline="") as file:
         rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
     row = rows["care_grpo_tiny", "eval/accuracy"]
     assert (row["n"], row["starred"], row["baseline"], row["pairs"]) == ("5", "1", "none_grpo_tiny", "5")
+    assert float(row["difference"]) == pytest.approx(-0.12) and row["gap_closed"] == ""
+    assert float(row["bound"]) == pytest.approx(-0.12 - T_95_4 * 0.01 / math.sqrt(2), rel=1e-6)
+    assert rows["none_grpo_tiny", "eval/accuracy"]["bound"] == ""
     assert float(row["mean"]) == pytest.approx(0.82) and row["seeds"] == "1 2 3 4 5"
     assert [float(value) for value in row["values"].split()] == pytest.approx([0.80, 0.81, 0.82, 0.83, 0.84])
     assert row["runs"].split()[0] == "care_grpo_tiny-s1-20261121-100000-ab12"
@@ -208,6 +333,8 @@ def test_command_writes_table_page_csv_and_markdown(tmp_path: Path, capsys: pyte
     words = " ".join(" ".join(page.text).split())
     assert page.tags["svg"] == 2  # against FACTS ECE and F1; these runs have no answer ECE
     assert "Holm-corrected over the 3 tests" in words
+    assert "care_grpo_tiny 5 -0.120 (≥ -0.135) +0.023 (≤ +0.038) +0.023 (≥ +0.008) ✓" in words
+    assert "FACTS: facts with known true answer probabilities" in words
     # every number of a cell leads to its runs
     assert page.references.count("group-2") == 4 and "group-2" in page.ids
     for seed in SEEDS:
@@ -223,11 +350,16 @@ def test_a_sweep_of_six_methods_makes_the_same_page_twice(tmp_path: Path) -> Non
     assert main(arguments) == 0
     assert (tmp_path / "out" / "compare.html").read_bytes() == first
     page = check_page(first.decode())
-    assert page.tags["svg"] == 3
+    assert page.tags["svg"] == 4
     # every group is named in every picture, the base too
-    assert [text.strip() for text in page.text].count("care · estimator=score") == 3
-    assert [text.strip() for text in page.text].count("rkl_tuned") == 3
+    assert [text.strip() for text in page.text].count("care · estimator=score") == 4
+    assert [text.strip() for text in page.text].count("rkl_tuned") == 4
     assert "maj@16" in page.text
+    with open(tmp_path / "out" / "compare.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    gaps = {line["method"]: float(line["gap_closed"]) for line in lines if line["gap_closed"]}
+    assert len(gaps) == 5 and {line["metric"] for line in lines if line["gap_closed"]} == {"calibration/facts_ece"}
+    assert any(line["metric"] == "calibration/question_ece" and line["bound"] for line in lines)
 
 
 @pytest.mark.parametrize(

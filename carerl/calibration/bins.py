@@ -41,7 +41,7 @@ def reliability_bins(
     item of weight 0 is no item. Edges are compared in the precision of the confidences: float32's .7 is in
     [.7, .8). Raises ValueError for confidences or correctness outside [0, 1], unequal lengths or an unknown scheme.
     """
-    c, a, w = checked(confidence, correct, weights)
+    c, a, w = _checked(confidence, correct, weights)
     if bins < 1:
         raise ValueError(f"bins = {bins}: one at least")
     c, a, w = c[w > 0], a[w > 0], w[w > 0]
@@ -98,7 +98,7 @@ def ece(
     return sum(b.count * abs(b.accuracy - b.confidence) for b in found) / total if total else float("nan")
 
 
-def checked(
+def _checked(
     confidence: ArrayLike, correct: ArrayLike, weights: ArrayLike | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Confidences, correctness and weights as flat float64 arrays of one length."""

@@ -78,15 +78,3 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
         running = max(running, min(1.0, float(p[index]) * (p.size - rank)))
         corrected[index] = running
     return corrected
-
-
-def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """Score interval of a share (Wilson 1927). Its ``mean`` is the interval's centre, which is not the share.
-    Raises ValueError without trials and for more successes than trials."""
-    if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"{successes} successes of {trials} trials are no share")
-    z = float(special.ndtri(0.5 + level / 2))
-    share, z2 = successes / trials, z * z
-    scale = 1 + z2 / trials
-    half = z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials)) / scale
-    return Interval((share + z2 / (2 * trials)) / scale, half)

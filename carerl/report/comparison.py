@@ -3,7 +3,9 @@
 Runs belong to one group when recipe and settings agree, seed aside. A cell is the mean over the group's
 seeds of a metric of the final evaluation, ± the half-width of its 95 % Student interval (n − 1 degrees).
 Stars mark paired differences (same seed) against the baseline row, two-sided, Holm-corrected over all
-tests of the table, at .05, and only where at least five seeds pair.
+tests of the table, at .05, and only where at least five seeds pair. From two pairs on, a difference has a
+one-sided 95 % Student bound on the side that speaks against the row. The side is the metric's, fixed before
+the data are seen: chosen by the sign of the difference, the bound would not hold at its level.
 """
 
 from __future__ import annotations
@@ -14,18 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carerl.calibration import holm, paired_t, t_interval
+from carerl.report.metric_table import HEADLINE_METRICS, format_number, metric_line
 from carerl.report.run_files import Run
 
-COLUMNS: tuple[str, ...] = (
-    "eval/accuracy",
-    "eval/maj",
-    "calibration/facts_ece",
-    "calibration/answer_ece",
-    "calibration/unknowable_f1",
-    "eval/entropy",
-    "eval/kl_per_sequence",
-)
-MIN_PAIRS = 5
+GAP_METRIC = "calibration/facts_ece"  # what "ECE gap closed" is about
+FLOOR_METRIC = "calibration/facts_ece_floor"
+MIN_PAIRS = 5  # for a star
 LEVEL = 0.05
 
 
@@ -33,8 +29,9 @@ LEVEL = 0.05
 class Cell:
     """One metric of one group. ``values`` maps a seed to its number; ``half`` is None below two seeds.
 
-    ``difference`` is the mean paired difference to the baseline over ``pairs`` seeds, ``p`` its p-value
-    and ``p_holm`` the corrected one; None where nothing was tested.
+    ``difference`` is the mean of row − baseline over the ``pairs`` seeds that both have, None below two.
+    ``bound`` is its one-sided 95 % bound: a lower one where more is better, an upper one where less is, None
+    where neither. ``p`` is the two-sided p-value, ``p_holm`` the corrected one; None where nothing was tested.
     """
 
     values: dict[int, float]
@@ -42,6 +39,7 @@ class Cell:
     half: float | None
     pairs: int = 0
     difference: float | None = None
+    bound: float | None = None
     p: float | None = None
     p_holm: float | None = None
 
@@ -52,14 +50,19 @@ class Cell:
 
 @dataclass(slots=True)
 class Row:
-    """A group of runs; ``is_base`` marks the rows of the untrained base models."""
+    """A group of runs; ``is_base`` marks the rows of the base models before training.
+
+    ``gap_closed``: the share of the baseline's loss in FACTS ECE that the row does not have, see
+    :func:`gap_closed`; None where it is not defined.
+    """
 
     label: str
     short: str
     runs: list[Run]
     cells: dict[str, Cell]
     is_base: bool = False
-    baseline: str = ""  # label of the row that its stars compare it with
+    baseline: str = ""  # label of the row that it is compared with
+    gap_closed: float | None = None
 
 
 @dataclass(slots=True)
@@ -95,9 +98,10 @@ def compare_runs(runs: Sequence[Run], baseline: str = "") -> Comparison:
         for label, brief, group in zip(labels, short, groups, strict=True)
     ]
     rows.sort(key=lambda row: row.runs[0].regularizer != "none")  # stable: the unregularised rows first
-    notes = _pair(rows, baseline)
-    rows = [*_base_rows(finished), *rows]
-    columns = [name for name in COLUMNS if any(name in row.cells for row in rows)]
+    bases = _base_rows(finished)
+    notes = [*_pair(rows, bases, baseline), *_floor_notes(finished)]
+    rows = [*bases, *rows]
+    columns = [name for name in HEADLINE_METRICS if any(name in row.cells for row in rows)]
     samples = {run.config.get("evaluation", {}).get("samples") for run in finished}
     return Comparison(rows, columns, samples.pop() if len(samples) == 1 else None, left_out, notes)
 
@@ -166,7 +170,7 @@ def differing(settings: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) 
 def _cells(results: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, Cell]:
     """``results``: (seed, metrics), one per seed."""
     cells = {}
-    for name in COLUMNS:
+    for name in HEADLINE_METRICS:
         values = {seed: float(metrics[name]) for seed, metrics in results if _is_number(metrics.get(name))}
         if values:
             cells[name] = make_cell(values)
@@ -203,31 +207,37 @@ def _base_rows(runs: Sequence[Run]) -> list[Row]:
 
 def _mean_metrics(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     means = {}
-    for name in COLUMNS:
+    for name in HEADLINE_METRICS:
         values = [float(metrics[name]) for metrics in found if _is_number(metrics.get(name))]
         if values:
             means[name] = math.fsum(values) / len(values)
     return means
 
 
-def _pair(rows: Sequence[Row], baseline: str) -> list[str]:
-    """Fill in the paired tests; returns what a reader should know about them."""
+def _pair(rows: Sequence[Row], bases: Sequence[Row], baseline: str) -> list[str]:
+    """Fill in differences, bounds and tests; returns what a reader should know about the stars."""
     tested: list[Cell] = []
     for row in rows:
         against = _baseline_of(row, rows, baseline)
         if against is None or against is row:
             continue
         row.baseline = against.label
+        base = next((b for b in bases if b.runs[0].base_key == row.runs[0].base_key), None)
+        if base and all(GAP_METRIC in r.cells for r in (row, against, base)):
+            row.gap_closed = gap_closed(*(r.cells[GAP_METRIC].values for r in (row, against, base)))
         for name, cell in row.cells.items():
             other = against.cells.get(name)
             seeds = [seed for seed in cell.values if other is not None and seed in other.values]
             cell.pairs = len(seeds)
-            if other is None or not seeds:
+            if other is None or len(seeds) < 2:
                 continue
             mine, theirs = [cell.values[s] for s in seeds], [other.values[s] for s in seeds]
-            cell.difference = math.fsum(a - b for a, b in zip(mine, theirs, strict=True)) / len(seeds)
+            test, better = paired_t(mine, theirs), metric_line(name).better
+            cell.difference = test.difference
+            if better:
+                cell.bound = test.lower_bound if better > 0 else -paired_t(theirs, mine).lower_bound
             if len(seeds) >= MIN_PAIRS:
-                cell.p = paired_p(mine, theirs)
+                cell.p = test.p_value
                 tested.append(cell)
     for cell, corrected in zip(tested, holm([c.p for c in tested if c.p is not None]), strict=True):
         cell.p_holm = float(corrected)
@@ -242,13 +252,33 @@ def _pair(rows: Sequence[Row], baseline: str) -> list[str]:
     ]
 
 
-def paired_p(mine: Sequence[float], theirs: Sequence[float]) -> float:
-    """Two-sided p-value of the mean paired difference. Without any spread a t statistic does not exist:
-    1 if all differences are 0, else 0."""
-    differences = [a - b for a, b in zip(mine, theirs, strict=True)]
-    if max(differences) == min(differences):
-        return 1.0 if differences[0] == 0 else 0.0
-    return float(paired_t(mine, theirs).p_value)
+def gap_closed(row: Mapping[int, float], baseline: Mapping[int, float], base: Mapping[int, float]) -> float | None:
+    """(baseline − row) / (baseline − base), each a mean over the seeds that all three have.
+
+    The arguments map a seed to an error. 1: as good as before training; 0: as bad as the baseline; outside
+    [0, 1] beyond either. None below two seeds, or if the baseline is no worse than the base.
+
+    >>> gap_closed({1: 0.25, 2: 0.25}, {1: 0.5, 2: 0.5}, {1: 0.0, 2: 0.0})
+    0.5
+    """
+    seeds = [seed for seed in row if seed in baseline and seed in base]
+    lost = math.fsum(baseline[seed] - base[seed] for seed in seeds)
+    if len(seeds) < 2 or lost <= 0:
+        return None
+    return math.fsum(baseline[seed] - row[seed] for seed in seeds) / lost
+
+
+def _floor_notes(runs: Sequence[Run]) -> list[str]:
+    """What a perfect model would have as FACTS ECE, from the runs' own final evaluations, by number of votes."""
+    floors: dict[Any, list[float]] = {}
+    for run in runs:
+        if _is_number(run.final.get(FLOOR_METRIC)):
+            floors.setdefault(run.config.get("evaluation", {}).get("samples"), []).append(run.final[FLOOR_METRIC])
+    scores = [
+        f"about {format_number(math.fsum(found) / len(found))}" + (f" with {votes} votes" if votes else "")
+        for votes, found in floors.items()
+    ]
+    return [f"FACTS ECE: a model that knows every probability scores {', '.join(scores)}."] if scores else []
 
 
 def _baseline_of(row: Row, rows: Sequence[Row], baseline: str) -> Row | None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Protocol
 
-from carerl.report.metric_table import SUMMARY_METRICS, clock, compact_number, format_number, metric_line
+from carerl.report.metric_table import HEADLINE_METRICS, clock, compact_number, format_number, metric_line
 
 # what a step's line shows, in this order, as far as the step has it; an SFT step has the last three only
 STEP_METRICS = (
@@ -171,9 +171,9 @@ class PlainDisplay:
 
 
 def evaluation_text(metrics: Mapping[str, float]) -> str:
-    """The evaluation's metrics in one line, those of the summary table in its order."""
+    """The evaluation's metrics in one line, the headline metrics in their order."""
     found = []
-    for name in SUMMARY_METRICS:
+    for name in HEADLINE_METRICS:
         if name in metrics:
             line = metric_line(name)
             found.append(f"{line.short} {format_number(metrics[name], line.digits)}")

@@ -10,9 +10,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from carerl.report.jsonl import read_metrics
-from carerl.report.metric_table import clock, format_number, metric_line
+from carerl.report.metric_table import MEANINGS, clock, format_number, metric_line
 from carerl.report.plots import PANELS, curve, reliability, time_split
-from carerl.report.records import read_evaluations, read_rollouts
+from carerl.report.records import read_evaluations, read_question_counts, read_rollouts
 from carerl.report.redaction import redact
 from carerl.report.run_directory import RunDirectory, write_text
 from carerl.report.summary import summary_rows
@@ -42,6 +42,7 @@ def write_report(run_dir: str | Path | RunDirectory) -> Path:
     summary = run.read_summary() or {}
     rows = read_metrics(run.metrics)
     evaluations = read_evaluations(run.evaluations)
+    questions = read_question_counts(run.evaluations)
     base, final = _base_and_final(summary, evaluations)
     step, samples = _samples(run)
     recipe, seed = (config.get(name) or summary.get(name, "") for name in ("recipe", "seed"))
@@ -52,12 +53,12 @@ def write_report(run_dir: str | Path | RunDirectory) -> Path:
         badges=_badges(run, summary, rows),
         verdict=verdict(base, final),
         summary=_summary(base, final),
-        sampling=_sampling(evaluations),
+        summary_notes=_summary_notes(base, final, evaluations, questions),
         settings=_settings(config),
         config_text=yaml.safe_dump(redact(config), sort_keys=False, allow_unicode=True) if config else "",
         versions=[(name, value) for name, value in run.read_versions().items() if value is not None],
         reliability=_reliability(evaluations),
-        curves=_curves(rows),
+        curves=_curves(rows, questions),
         samples=samples,
         samples_step=step,
     )
@@ -151,11 +152,42 @@ def _summary(base: Mapping[str, float], final: Mapping[str, float]) -> list[dict
     return shown
 
 
-def _sampling(evaluations: Sequence[Mapping[str, Any]]) -> str:
-    sampling = evaluations[-1].get("sampling") if evaluations else None
-    if not sampling:
-        return ""
-    return ", ".join(f"{k} {v}" for k, v in sampling.items() if isinstance(v, bool | int | float | str))
+def _summary_notes(
+    base: Mapping[str, float],
+    final: Mapping[str, float],
+    evaluations: Sequence[Mapping[str, Any]],
+    questions: Mapping[int, int],
+) -> list[str]:
+    """What a reader must know to read the table: how was asked, whether that was alike, and what the rows mean."""
+    notes = []
+    if evaluations and (settings := evaluations[-1].get("sampling") or {}):
+        notes.append(f"Evaluated at {_sampling(settings)}.")
+    if evaluations:
+        first, last = (questions.get(record["step"]) for record in (evaluations[0], evaluations[-1]))
+        if first and last and first != last:
+            notes.append(
+                f"The last evaluation asked {last:,} questions, the first {first:,}: their ECEs cannot be compared, "
+                "as an ECE tends to be higher on fewer questions."
+            )
+    return notes + [MEANINGS[name] for name, _, _ in summary_rows(base, final) if name in MEANINGS]
+
+
+def _sampling(settings: Mapping[str, Any]) -> str:
+    """The settings of an evaluation's sampling in words; the cuts of the distribution only where they cut.
+
+    >>> _sampling({"every": 50, "samples": 16, "temperature": 1.0, "top_p": 1.0, "top_k": -1, "seed": 12345})
+    'temperature 1, 16 samples per question, seed 12345'
+    """
+    words = {
+        "temperature": "temperature {:g}",
+        "top_p": "top-p {:g}",
+        "top_k": "top-k {}",
+        "samples": "{} samples per question",
+        "seed": "seed {}",
+    }
+    idle = {"top_p": 1.0, "top_k": -1}
+    shown = [name for name in words if settings.get(name) is not None and settings[name] != idle.get(name)]
+    return ", ".join(words[name].format(settings[name]) for name in shown)
 
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -193,12 +225,22 @@ def _reliability(evaluations: Sequence[Mapping[str, Any]]) -> list[dict[str, str
     return panels
 
 
-def _curves(rows: list[dict[str, float]]) -> list[dict[str, str]]:
+def _curves(rows: list[dict[str, float]], questions: Mapping[int, int]) -> list[dict[str, str]]:
+    """``questions``: how many each evaluation asked, by step."""
+    most = max(questions.values(), default=0)
+    fewer = {step: asked for step, asked in questions.items() if asked < most}
     panels = []
     for panel in PANELS:
-        svg = curve(panel, rows)
+        svg = curve(panel, rows, fewer)
         if svg:
-            panels.append({"title": panel.title, "note": panel.note, "svg": svg})
+            note = panel.note
+            if panel.biased and fewer:
+                asked = "–".join(f"{count:,}" for count in sorted({min(fewer.values()), max(fewer.values())}))
+                note += (
+                    f" Hollow: {asked} of {most:,} questions. An ECE tends to be higher on fewer, so compare hollow "
+                    "points with hollow ones only."
+                )
+            panels.append({"title": panel.title, "note": note, "svg": svg})
     split = time_split(rows)
     if split:
         panels.append({"title": "A step's time", "note": "Seconds; running median.", "svg": split})

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from carerl.report.display import STEP_METRICS, Pace
 from carerl.report.metric_table import (
-    SUMMARY_METRICS,
+    HEADLINE_METRICS,
     TIME_PARTS,
     clock,
     compact_number,
@@ -234,7 +234,7 @@ class LiveDisplay:
     def _evaluation_lines(self, step: int, metrics: Mapping[str, float]) -> list[RenderableType]:
         base = self._first_evaluation or {}
         grid = Table.grid(padding=(0, 2))
-        shown = [name for name in SUMMARY_METRICS if name in metrics]
+        shown = [name for name in HEADLINE_METRICS if name in metrics]
         grid.add_row(*(Text(metric_line(name).short, style="bright_black") for name in shown))
         grid.add_row(*(Text(format_number(metrics[name], metric_line(name).digits), style="bold") for name in shown))
         if any(metrics[name] != base.get(name, metrics[name]) for name in shown):

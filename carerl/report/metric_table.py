@@ -12,22 +12,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MetricLine:
-    """``better``: +1 more is better, -1 less is better, 0 neither. ``digits``: decimals in tables."""
+    """``better``: +1 more is better, -1 less is better, 0 neither. ``digits``: decimals in tables. ``share``: values
+    lie between 0 and 1."""
 
     label: str
     short: str
     better: int = 0
     digits: int = 3
+    share: bool = False
 
 
 METRIC_LINES: dict[str, MetricLine] = {
-    "eval/accuracy": MetricLine("accuracy", "accuracy", +1),
-    "eval/maj": MetricLine("maj@N", "maj@N", +1),
-    "eval/accuracy_k2": MetricLine("accuracy, 2 steps", "acc k2", +1),
-    "eval/accuracy_k4": MetricLine("accuracy, 4 steps", "acc k4", +1),
-    "calibration/facts_ece": MetricLine("FACTS ECE", "FACTS ECE", -1),
-    "calibration/answer_ece": MetricLine("answer ECE", "answer ECE", -1),
-    "calibration/unknowable_f1": MetricLine("UNKNOWABLE F1", "UNKN. F1", +1),
+    "eval/accuracy": MetricLine("accuracy", "accuracy", +1, share=True),
+    "eval/maj": MetricLine("maj@N", "maj@N", +1, share=True),
+    "eval/accuracy_k2": MetricLine("accuracy, 2 steps", "acc k2", +1, share=True),
+    "eval/accuracy_k4": MetricLine("accuracy, 4 steps", "acc k4", +1, share=True),
+    "calibration/facts_ece": MetricLine("FACTS ECE", "FACTS ECE", -1, share=True),
+    "calibration/facts_ece_floor": MetricLine("FACTS ECE, perfect model", "floor", share=True),
+    "calibration/answer_ece": MetricLine("answer ECE", "ans. ECE", -1, share=True),
+    "calibration/question_ece": MetricLine("question ECE", "quest. ECE", -1, share=True),
+    "calibration/unknowable_f1": MetricLine("UNKNOWABLE F1", "UNKN. F1", +1, share=True),
     "eval/entropy": MetricLine("entropy (nats/token)", "entropy"),
     "eval/kl_per_sequence": MetricLine("KL to base (nats/sequence)", "KL/seq", 0, 2),
     "rollout/reward": MetricLine("reward", "reward", +1),
@@ -42,11 +46,22 @@ METRIC_LINES: dict[str, MetricLine] = {
     "train/lr": MetricLine("learning rate", "lr", 0, 6),
 }
 
-SUMMARY_METRICS: tuple[str, ...] = (
+# a sentence under the tables for each label that does not explain itself
+MEANINGS: dict[str, str] = {
+    "calibration/facts_ece": "FACTS: facts with known true answer probabilities; ECE of the votes against them.",
+    "calibration/facts_ece_floor": "Perfect model: knows those probabilities; its ECE comes from having few votes.",
+    "calibration/answer_ece": "Answer ECE: FACTS, with the probability of the answer's token as confidence.",
+    "calibration/question_ece": "Question ECE: the task's own questions, the votes against right or wrong.",
+    "calibration/unknowable_f1": 'UNKNOWABLE: made-up names, where "?" is right; F1 of saying "?".',
+}
+
+# what displays and comparisons have room for; a run's own table shows every evaluation metric of METRIC_LINES
+HEADLINE_METRICS: tuple[str, ...] = (
     "eval/accuracy",
     "eval/maj",
     "calibration/facts_ece",
     "calibration/answer_ece",
+    "calibration/question_ece",
     "calibration/unknowable_f1",
     "eval/entropy",
     "eval/kl_per_sequence",

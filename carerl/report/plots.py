@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from carerl.calibration import ece
 from carerl.report.jsonl import series
 from carerl.report.metric_table import TIME_PARTS
 from carerl.report.svg import CARD, INK, LINE, MUTED, colour, style, to_svg
 
 SMOOTH_FROM = 60  # rows from which on a curve is drawn smoothed over its raw course
 SIZE = (5.6, 2.75)  # inches
+DASHED = (0, (3, 2))
+DOTTED = (0, (1, 2))
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture: ``lines`` are (metric, label); those that a run lacks are left out."""
+    """One picture: ``lines`` are (metric, label); those that a run lacks are left out.
+
+    ``reference`` is a line of the same kind, drawn muted and dashed: what the others are read against. ``biased``:
+    the values depend on how many questions were asked, so that points on fewer questions are drawn apart.
+    """
 
     name: str
     title: str
@@ -29,6 +36,8 @@ class Panel:
     note: str = ""
     log: bool = False
     unit: bool = False  # values lie between 0 and 1: show all of it
+    reference: tuple[str, str] | None = None
+    biased: bool = False
 
 
 PANELS: tuple[Panel, ...] = (
@@ -55,8 +64,14 @@ PANELS: tuple[Panel, ...] = (
     Panel(
         "ece",
         "Expected calibration error",
-        (("calibration/facts_ece", "FACTS"), ("calibration/answer_ece", "answer token")),
+        (
+            ("calibration/facts_ece", "FACTS"),
+            ("calibration/answer_ece", "answer token"),
+            ("calibration/question_ece", "questions"),
+        ),
         "Less is better.",
+        reference=("calibration/facts_ece_floor", "FACTS, perfect model"),
+        biased=True,
     ),
     Panel(
         "f1",
@@ -103,18 +118,28 @@ PANELS: tuple[Panel, ...] = (
 )
 
 
-def curve(panel: Panel, rows: list[dict[str, float]]) -> str | None:
-    """The panel as SVG, or None when the run has none of its metrics."""
+def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = ()) -> str | None:
+    """The panel as SVG, or None when the run has none of its metrics.
+
+    ``fewer``: the steps whose evaluation asked fewer questions than others. In a biased panel their points are
+    hollow and have a light line of their own.
+    """
     found = [(label, *series(rows, metric)) for metric, label in panel.lines]
     drawn = [(label, steps, values) for label, steps, values in found if steps]
     if panel.log:  # a difference of exactly 0 has no place on a logarithmic axis
         drawn = [(label, steps, values) for label, steps, values in drawn if max(values) > 0]
     if not drawn:
         return None
+    apart = sorted(fewer) if panel.biased else []
     with style():
         figure, axes = _figure()
         for index, (label, steps, values) in enumerate(drawn):
-            _line(axes, index, label, np.asarray(steps), np.asarray(values), panel.log)
+            # a second curve that lies on the first stays visible as a dashed one
+            stroke = {"color": colour(index), "linestyle": DASHED if index % 2 else "solid", "marker": "o"}
+            _line(axes, label, steps, values, stroke, apart, panel.log)
+        if panel.reference:
+            metric, label = panel.reference
+            _line(axes, label, *series(rows, metric), {"color": MUTED, "linestyle": DASHED, "linewidth": 1.2}, apart)
         if panel.log:
             axes.set_yscale("log")
         elif panel.unit:
@@ -171,13 +196,6 @@ def reliability(name: str, states: Mapping[str, Sequence[Mapping[str, float]]]) 
         return to_svg(figure, f"reliability-{name.replace('/', '-')}", f"Reliability of {name}: {', '.join(states)}")
 
 
-def bins_ece(bins: Sequence[Mapping[str, float]]) -> float:
-    """Expected calibration error of the bins: the count-weighted mean of |confidence − accuracy|."""
-    total = sum(b["count"] for b in bins)
-    gaps = sum(b["count"] * abs(b["confidence"] - b["accuracy"]) for b in bins if b["count"])
-    return gaps / total if total else float("nan")
-
-
 def _reliability_axes(
     axes: Any, below: Any, state: str, bins: Sequence[Mapping[str, float]], tint: str, first: bool
 ) -> None:
@@ -191,7 +209,8 @@ def _reliability_axes(
     axes.scatter(confidence, accuracy, s=14 + 160 * share, color=tint, edgecolor=CARD, linewidth=0.8, zorder=3)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    axes.text(0.03, 0.93, f"ECE {bins_ece(bins):.3f}", transform=axes.transAxes, color=INK, va="top")
+    error = ece(confidence, accuracy, scheme="unique", weights=share)  # a bin is an item of its weight
+    axes.text(0.03, 0.93, f"ECE {error:.3f}", transform=axes.transAxes, color=INK, va="top")
     axes.set_title(state, loc="left")
     low = np.asarray([b["low"] for b in bins])
     width = np.asarray([b["high"] for b in bins]) - low
@@ -241,16 +260,29 @@ def _finish(axes: Any) -> None:
     )
 
 
-def _line(axes: Any, index: int, label: str, steps: NDArray[Any], values: NDArray[np.float64], log: bool) -> None:
+def _line(
+    axes: Any,
+    label: str,
+    steps: Sequence[int],
+    values: Sequence[float],
+    stroke: Mapping[str, Any],
+    apart: Sequence[int] = (),
+    log: bool = False,
+) -> None:
+    """Values over steps in the look of ``stroke``; the points of the steps ``apart`` in a lighter one, unnamed."""
+    x, y = np.asarray(steps), np.asarray(values, dtype=np.float64)
     if log:
-        values = np.where(values > 0, values, np.nan)
-    # a second curve that lies on the first stays visible as a dashed one
-    dashes = (0, (3, 2)) if index % 2 else "solid"
-    if len(values) >= SMOOTH_FROM:
-        axes.plot(steps, values, color=colour(index), linewidth=0.8, alpha=0.3)
-        axes.plot(steps, _smooth(values), color=colour(index), label=label, linestyle=dashes)
-    else:
-        axes.plot(steps, values, color=colour(index), label=label, linestyle=dashes, marker="o", markersize=3.5)
+        y = np.where(y > 0, y, np.nan)
+    light = np.isin(x, apart)
+    if light.any():
+        look = {"linestyle": DOTTED, "linewidth": 1.2, "alpha": 0.7, "markerfacecolor": CARD}
+        axes.plot(x[light], y[light], **{**stroke, **look}, markersize=3.5)
+    x, y = x[~light], y[~light]
+    if len(y) >= SMOOTH_FROM:
+        axes.plot(x, y, color=stroke["color"], linewidth=0.8, alpha=0.3)
+        axes.plot(x, _smooth(y), color=stroke["color"], linestyle=stroke["linestyle"], label=label)
+    elif len(y):
+        axes.plot(x, y, **stroke, label=label, markersize=3.5)
 
 
 def _windows(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:

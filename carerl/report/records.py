@@ -69,7 +69,7 @@ def write_evaluation(
 ) -> tuple[Path, Path | None]:
     """``step_000200.json`` with metrics, reliability bins and sampling settings, and a Parquet file with
     one row per question (None when the evaluation has no rows). Returns both paths."""
-    stem = Path(directory) / f"step_{step:06d}"
+    stem = _stem(directory, step)
     record = {
         "step": int(step),
         "metrics": dict(evaluation.metrics),
@@ -92,6 +92,24 @@ def read_evaluations(directory: str | Path) -> list[dict[str, Any]]:
     """Every evaluation of a run in order of steps; a file that cannot be read is left out."""
     found = [read_json(path) for path in sorted(Path(directory).glob("step_*.json"))]
     return sorted((record for record in found if record and "step" in record), key=lambda record: record["step"])
+
+
+def read_question_counts(directory: str | Path) -> dict[int, int]:
+    """How many questions each evaluation of a run asked, by step: the rows of its table. An evaluation whose table
+    is missing or cannot be read is left out."""
+    import pyarrow.parquet as pq
+
+    counts = {}
+    for record in read_evaluations(directory):
+        try:
+            counts[record["step"]] = pq.read_metadata(_stem(directory, record["step"]).with_suffix(".parquet")).num_rows
+        except (OSError, ValueError):
+            continue
+    return counts
+
+
+def _stem(directory: str | Path, step: int) -> Path:
+    return Path(directory) / f"step_{step:06d}"
 
 
 def _as_dict(value: Any) -> Any:

@@ -54,7 +54,8 @@ def scatter(comparison: Comparison, x: str, y: str, size: tuple[float, float]) -
         )
         for mark in marks:
             _draw(axes, mark)
-        _limits(axes, marks)
+        axes.set_xlim(limits([mark.x for mark in marks], metric_line(x).share))
+        axes.set_ylim(limits([mark.y for mark in marks], metric_line(y).share))
         axes.set_xlabel(metric_line(x).label)
         axes.set_ylabel(
             metric_line(y).label + {1: "  (more is better)", -1: "  (less is better)"}[metric_line(y).better]
@@ -71,7 +72,7 @@ def scatter(comparison: Comparison, x: str, y: str, size: tuple[float, float]) -
 def _draw(axes: Any, mark: Mark) -> None:
     runs = mark.runs()
     if len(runs) > 1:
-        axes.scatter(*zip(*runs, strict=True), s=13, color=mark.tint, alpha=0.4, linewidth=0, zorder=2)
+        axes.scatter(*zip(*runs, strict=True), s=13, color=mark.tint, alpha=0.4, linewidth=0, zorder=2, clip_on=False)
     if mark.x.half is not None and mark.y.half is not None:
         axes.errorbar(
             mark.x.mean,
@@ -92,18 +93,19 @@ def _draw(axes: Any, mark: Mark) -> None:
         edgecolor=CARD,
         linewidth=1.3,
         zorder=4,
+        clip_on=False,  # a share of 0 or 1 lies on the frame
     )
 
 
-def _limits(axes: Any, marks: Sequence[Mark]) -> None:
-    for cells, setter in (([m.x for m in marks], axes.set_xlim), ([m.y for m in marks], axes.set_ylim)):
-        lows = [min(*c.values.values(), c.mean - (c.half or 0)) for c in cells]
-        highs = [max(*c.values.values(), c.mean + (c.half or 0)) for c in cells]
-        span = max(highs) - min(lows) or 0.1
-        top = max(highs) + 0.12 * span
-        # accuracy and F1 end at 1, and so do their axes, but for the room that a point at 1 needs
-        ends = max(max(c.values.values()) for c in cells) <= 1 < top
-        setter(min(lows) - 0.09 * span, 1.02 if ends else top)
+def limits(cells: Sequence[Cell], share: bool) -> tuple[float, float]:
+    """The ends of an axis that shows the cells' values and intervals with some room. An axis of a ``share`` stays
+    within [0, 1], though the intervals of few seeds can reach further."""
+    low = min(min(*cell.values.values(), cell.mean - (cell.half or 0)) for cell in cells)
+    high = max(max(*cell.values.values(), cell.mean + (cell.half or 0)) for cell in cells)
+    least, most = (0.0, 1.0) if share else (-math.inf, math.inf)
+    low, high = max(least, low), min(most, high)
+    span = high - low or 0.1
+    return max(least, low - 0.09 * span), min(most, high + 0.12 * span)
 
 
 def place_labels(figure: Figure, axes: Any, marks: Sequence[Mark]) -> list[Box]:

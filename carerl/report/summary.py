@@ -12,14 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from carerl.report.live import change_text
-from carerl.report.metric_table import SUMMARY_METRICS, clock, format_number, metric_line
-
-EXTRA_METRICS = ("eval/accuracy_k2", "eval/accuracy_k4")
+from carerl.report.metric_table import METRIC_LINES, clock, format_number, metric_line
 
 
 def summary_rows(base: Mapping[str, float], final: Mapping[str, float]) -> list[tuple[str, float | None, float | None]]:
-    """``(metric, before, after)`` for the metrics that either has, in the table's order."""
-    names = [*SUMMARY_METRICS, *EXTRA_METRICS]
+    """``(metric, before, after)`` for the evaluation metrics that either has, in the order of ``METRIC_LINES``."""
+    names = [name for name in METRIC_LINES if name.startswith(("eval/", "calibration/"))]
     return [(name, base.get(name), final.get(name)) for name in names if name in base or name in final]
 
 

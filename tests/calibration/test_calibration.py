@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from carerl.calibration import brier, ece, majority, reliability_bins
+from carerl.calibration import ece, majority, reliability_bins
 
 
 def test_ece_by_hand():
@@ -82,13 +82,8 @@ def test_a_weight_of_two_is_the_item_twice_and_of_zero_no_item(scheme):
         assert (a.confidence, a.accuracy) == pytest.approx((b.confidence, b.accuracy))
 
 
-def test_brier_by_hand():
-    """(.2² + .3² + 0)/3"""
-    assert brier([0.2, 0.7, 1.0], [0, 1, 1]) == pytest.approx((0.04 + 0.09) / 3)
-
-
 def test_nothing_to_measure_is_nan():
-    assert np.isnan(ece([], [])) and np.isnan(brier([], [])) and reliability_bins([], []) == []
+    assert np.isnan(ece([], [])) and reliability_bins([], []) == []
 
 
 @pytest.mark.parametrize(

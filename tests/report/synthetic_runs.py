@@ -21,7 +21,10 @@ BASE = {
     "calibration/unknowable_f1": 0.926,
     "eval/entropy": 0.191,
     "eval/kl_per_sequence": 0.0,
+    "calibration/question_ece": 0.064,
+    "calibration/facts_ece_floor": 0.026,
 }
+QUESTIONS = {"all": 12, "between": 4}  # asked by the evaluations of fill_run
 
 
 @dataclass
@@ -95,10 +98,11 @@ def bins(gap: float, count: int = 40) -> list[dict[str, float]]:
     ]
 
 
-def evaluation(share: float, gap: float) -> FakeEvaluation:
+def evaluation(share: float, gap: float, questions: int) -> FakeEvaluation:
     metrics = {name: value * (1 - share) + 0.9 * share for name, value in BASE.items()}
-    metrics |= {"calibration/facts_ece": gap, "calibration/answer_ece": 0.028}
-    return FakeEvaluation(metrics, {"facts": bins(gap), "answer": bins(0.028)}, [{"id": "q", "share": 0.5}])
+    metrics |= {"calibration/facts_ece": gap, "calibration/answer_ece": 0.028, "calibration/facts_ece_floor": 0.026}
+    rows = [{"id": f"q{i}", "share": 0.5} for i in range(questions)]
+    return FakeEvaluation(metrics, {"facts": bins(gap), "answer": bins(0.028)}, rows)
 
 
 def fill_run(run: Path, steps: int = 200, seed: int = 0) -> None:
@@ -106,7 +110,10 @@ def fill_run(run: Path, steps: int = 200, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     tracker = JsonlTracker(run / "metrics.jsonl")
     gaps = {0: 0.03, steps // 2: 0.04, steps: 0.05}
-    evaluations = {step: evaluation(step / steps, gap) for step, gap in gaps.items()}
+    evaluations = {
+        step: evaluation(step / steps, gap, QUESTIONS["all" if step in (0, steps) else "between"])
+        for step, gap in gaps.items()
+    }
     tracker.log(0, evaluations[0].metrics)
     for step in range(1, steps + 1):
         level = 0.32 + 0.63 / (1 + math.exp(-(step - 60) / 18))
@@ -141,7 +148,7 @@ def fill_run(run: Path, steps: int = 200, seed: int = 0) -> None:
         if step in evaluations:
             tracker.log(step, evaluations[step].metrics)
     tracker.close()
-    sampling = {"n": 16, "temperature": 1.0, "max_new_tokens": 8, "seed": 12345, "stop_ids": [2]}
+    sampling = {"every": steps // 2, "samples": 16, "temperature": 1.0, "top_p": 1.0, "top_k": -1, "seed": 12345}
     for step, found in evaluations.items():
         write_evaluation(run / "evaluations", step, found, sampling)
     rows = []
@@ -171,36 +178,36 @@ def fill_run(run: Path, steps: int = 200, seed: int = 0) -> None:
 
 # what the tiny world showed, roughly: (recipe, regularizer, settings, values in the order of BASE)
 METHODS: tuple[tuple[str, str, dict[str, Any], tuple[float, ...]], ...] = (
-    ("none_grpo_tiny", "none", {}, (0.996, 0.998, 0.098, 0.067, 0.219, 0.008, 7.3)),
+    ("none_grpo_tiny", "none", {}, (0.996, 0.998, 0.098, 0.067, 0.219, 0.008, 7.3, 0.004, 0.026)),
     (
         "rkl_grpo_tiny",
         "rkl",
         {"beta": 3.0, "estimator": "full"},
-        (0.35, 0.428, 0.031, 0.04, 0.888, 0.156, 0.09),
+        (0.35, 0.428, 0.031, 0.04, 0.888, 0.156, 0.09, 0.061, 0.026),
     ),
     (
         "care_grpo_tiny",
         "srkl",
         {"beta": 3.0, "alpha": 0.8, "estimator": "full"},
-        (0.947, 0.994, 0.053, 0.026, 0.453, 0.047, 4.5),
+        (0.947, 0.994, 0.053, 0.026, 0.453, 0.047, 4.5, 0.041, 0.026),
     ),
     (
         "care_grpo_tiny",
         "srkl",
         {"beta": 3.0, "alpha": 0.8, "estimator": "score"},
-        (0.951, 0.993, 0.046, 0.027, 0.519, 0.042, 4.6),
+        (0.951, 0.993, 0.046, 0.027, 0.519, 0.042, 4.6, 0.039, 0.026),
     ),
     (
         "rkl_tuned_grpo_tiny",
         "rkl",
         {"beta": 0.2, "estimator": "full"},
-        (0.914, 0.98, 0.067, 0.03, 0.30, 0.05, 4.2),
+        (0.914, 0.98, 0.067, 0.03, 0.30, 0.05, 4.2, 0.048, 0.026),
     ),
     (
         "fkl_tuned_grpo_tiny",
         "fkl",
         {"beta": 0.2, "estimator": "full"},
-        (0.862, 0.95, 0.047, 0.03, 0.547, 0.06, 3.9),
+        (0.862, 0.95, 0.047, 0.03, 0.547, 0.06, 3.9, 0.055, 0.026),
     ),
 )
 
@@ -210,7 +217,7 @@ def make_sweep(parent: Path, seeds: range = range(1000, 1008)) -> None:
     rng = np.random.default_rng(0)
     for number, (recipe, regularizer, settings, centre) in enumerate(METHODS):
         for seed in seeds:
-            noise = rng.normal(0, (0.006, 0.003, 0.006, 0.003, 0.05, 0.003, 0.2))
+            noise = rng.normal(0, (0.006, 0.003, 0.006, 0.003, 0.05, 0.003, 0.2, 0.004, 0.0005))
             values = np.abs(np.asarray(centre) + noise)
             values[:6] = np.minimum(values[:6], 1.0)
             final = dict(zip(BASE, values.tolist(), strict=True))

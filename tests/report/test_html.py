@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -89,6 +90,12 @@ def test_report_is_whole_and_self_contained(run: Path) -> None:
     assert "FACTS ECE 0.031 0.053 +0.022" in words
     assert "UNKNOWABLE F1 0.926 0.453 -0.473" in words
     assert "srkl, beta 3.0, alpha 0.8, estimator full" in words
+    # what a perfect model has does not change; how was asked, and what the labels mean, in words
+    assert "FACTS ECE, perfect model 0.026 0.026 +0.000" in words and "question ECE 0.064" in words
+    assert "Evaluated at temperature 1, 16 samples per question, seed 12345." in words and "every 100" not in words
+    assert "FACTS: facts with known true answer probabilities" in words and "UNKNOWABLE: made-up names" in words
+    # the evaluation between start and end asked 4 questions, the others 12
+    assert "Hollow: 4 of 12 questions." in words and "cannot be compared" not in words
     # reliability of facts and answer, base and final each; their ECEs as the bins were made
     assert words.count("ECE 0.030") == 1 and words.count("ECE 0.050") == 1 and words.count("ECE 0.028") == 2
     # nine curves (no supervised loss in this run), the time split, two reliability diagrams
@@ -108,13 +115,20 @@ def test_same_run_same_page(run: Path) -> None:
     assert write_report(run).read_bytes() == first
 
 
+def test_a_last_evaluation_on_fewer_questions_is_said_to_be_no_match(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / run.name
+    shutil.copytree(run, copy)
+    (copy / "summary.json").unlink()
+    (copy / "evaluations" / "step_000200.json").unlink()
+    words = " ".join(" ".join(check_page(write_report(copy).read_text()).text).split())
+    assert "The last evaluation asked 4 questions, the first 12" in words
+
+
 @pytest.mark.parametrize(
     "missing",
     [("summary.json",), ("summary.json", "evaluations", "rollouts"), ("metrics.jsonl",), ("config.yaml",)],
 )
 def test_an_unfinished_run_has_a_report_too(run: Path, tmp_path: Path, missing: tuple[str, ...]) -> None:
-    import shutil
-
     copy = tmp_path / run.name
     shutil.copytree(run, copy)
     for name in missing:

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from carerl.report.plots import PANELS, _running_median, _smooth, bins_ece, curve, reliability, time_split
+from carerl.report.plots import PANELS, _running_median, _smooth, curve, reliability, time_split
 from tests.report.synthetic_runs import bins
 
 
@@ -16,15 +16,42 @@ def paths(svg: str) -> list[str]:
     return re.findall(r'\bd="([^"]+)"', svg)
 
 
-def test_bins_ece_is_the_weighted_gap() -> None:
-    made = [
-        {"confidence": 0.9, "accuracy": 0.5, "count": 3},
-        {"confidence": 0.2, "accuracy": 0.3, "count": 1},
-        {"confidence": 0.0, "accuracy": 0.0, "count": 0},
+def coordinates(svg: str, dashes: str) -> list[list[tuple[float, float]]]:
+    """The points of the lines whose dash pattern matches, one list a line."""
+    lines = re.findall(rf'<path d="([^"]+)" clip-path="[^"]+" style="[^"]*stroke-dasharray: {dashes}', svg)
+    return [[(float(x), float(y)) for x, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", line)] for line in lines]
+
+
+def test_evaluations_on_fewer_questions_have_a_line_of_their_own() -> None:
+    """Full at 0 and 100, fewer at 25, 50 and 75: five points of FACTS, and of the floor, in two lines each."""
+    panel = next(panel for panel in PANELS if panel.biased)
+    assert panel.name == "ece"
+    rows = [
+        {"step": s, "calibration/facts_ece": 0.1, "calibration/facts_ece_floor": 0.02} for s in (0, 25, 50, 75, 100)
     ]
-    assert bins_ece(made) == pytest.approx((3 * 0.4 + 1 * 0.1) / 4)
-    assert bins_ece(bins(0.05)) == pytest.approx(0.05)
-    assert np.isnan(bins_ece([]))
+    together = curve(panel, rows)
+    apart = curve(panel, rows, {25: 4, 50: 4, 75: 4})
+    assert together is not None and apart is not None
+    dotted = r"1\.2,2\.4"  # 1 and 2 line widths of 1.2
+    assert coordinates(together, dotted) == []
+    facts, floor = coordinates(apart, dotted)
+    assert len(facts) == len(floor) == 3
+    quarter = (facts[2][0] - facts[0][0]) / 2
+    assert facts[1][0] - facts[0][0] == pytest.approx(quarter, abs=1e-3)
+    # the reference lies below: its y in the picture, counted from above, is greater
+    assert floor[0][1] > facts[0][1]
+    (dashed,) = coordinates(apart, r"3\.6,2\.4")  # the reference on all questions: 0 and 100
+    assert dashed[1][0] - dashed[0][0] == pytest.approx(4 * quarter, abs=1e-3) and dashed[0][1] == floor[0][1]
+    assert apart.count(">FACTS<") == apart.count(">FACTS, perfect model<") == 1
+    # other panels do not depend on how many were asked
+    accuracy = next(panel for panel in PANELS if panel.name == "evaluation")
+    rows = [{"step": s, "eval/accuracy": 0.5} for s in (0, 50, 100)]
+    assert curve(accuracy, rows, {50: 4}) == curve(accuracy, rows)
+
+
+def test_a_reference_alone_is_no_curve() -> None:
+    panel = next(panel for panel in PANELS if panel.reference)
+    assert curve(panel, [{"step": 0.0, "calibration/facts_ece_floor": 0.02}]) is None
 
 
 def test_a_curve_is_drawn_only_of_what_was_logged() -> None:
@@ -59,6 +86,17 @@ def test_reliability_shows_states_side_by_side() -> None:
     assert [ece for ece in ("ECE 0.030", "ECE 0.050") if ece in svg] == ["ECE 0.030", "ECE 0.050"]
     assert "empty" not in svg
     assert reliability("facts", {"base": []}) is None
+
+
+def test_the_ece_of_a_diagram_is_the_weighted_gap_of_its_bins() -> None:
+    """(3 · .4 + 1 · .1 + 0 · .9) / 4 = .325"""
+    made = [
+        {"low": 0.9, "high": 1.0, "confidence": 0.9, "accuracy": 0.5, "count": 3},
+        {"low": 0.2, "high": 0.3, "confidence": 0.2, "accuracy": 0.3, "count": 1},
+        {"low": 0.0, "high": 0.1, "confidence": 0.0, "accuracy": 0.9, "count": 0},
+    ]
+    svg = reliability("facts", {"base": made})
+    assert svg is not None and "ECE 0.325" in svg
 
 
 def test_bins_of_unique_vote_shares_have_no_width_and_are_still_drawn() -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from carerl.report.records import (
     ROLLOUT_COLUMNS,
     read_evaluations,
+    read_question_counts,
     read_rollouts,
     write_evaluation,
     write_rollouts,
@@ -89,6 +90,13 @@ def test_evaluation_reads_back(tmp_path: Path) -> None:
         {"id": "q1", "share": 0.5, "answer": None},
         {"id": "q2", "share": None, "answer": "7"},
     ]
+
+
+def test_questions_are_counted_from_the_tables(tmp_path: Path) -> None:
+    for step, asked in ((0, 5), (50, 2), (100, 5), (150, 0)):  # no table without rows
+        write_evaluation(tmp_path, step, FakeEvaluation({}, rows=[{"id": i} for i in range(asked)]))
+    (tmp_path / "step_000100.parquet").write_bytes(b"PAR1")
+    assert read_question_counts(tmp_path) == {0: 5, 50: 2}
 
 
 def test_evaluations_come_in_order_of_steps_without_broken_ones(tmp_path: Path) -> None:

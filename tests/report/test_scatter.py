@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from carerl.report.comparison import Cell
-from carerl.report.scatter import Mark, _overlap, place_labels
+from carerl.report.comparison import Cell, make_cell
+from carerl.report.scatter import Mark, _overlap, limits, place_labels
 from carerl.report.svg import colour, style
 
 
@@ -55,3 +55,16 @@ def test_a_lone_label_stands_beside_its_mean() -> None:
         x, y = axes.transData.transform((0.5, 0.5))
     gap = max(box[0] - x, x - box[2], 0.0)
     assert 5 < gap < 20 and box[1] < y < box[3]
+
+
+def test_the_axis_of_a_share_ends_at_0_and_1() -> None:
+    """Two seeds at .02 and .06: mean .04, half-width 12.706 · .02 = .254, so that the interval is −.214 … .294."""
+    cells = [make_cell({1: 0.02, 2: 0.06})]
+    low, high = limits(cells, share=True)
+    assert low == 0.0 and high == pytest.approx(0.294 * 1.12, abs=1e-3)
+    low, high = limits(cells, share=False)
+    assert low == pytest.approx(-0.214 - 0.09 * 0.508, abs=1e-3)
+    assert limits([make_cell({1: 0.9, 2: 1.0})], share=True)[1] == 1.0
+    # where neither end is near there is room on both sides
+    low, high = limits([make_cell({1: 0.4}), make_cell({1: 0.6})], share=True)
+    assert (low, high) == pytest.approx((0.4 - 0.018, 0.6 + 0.024))

@@ -24,6 +24,15 @@ def test_plain_table_to_the_letter() -> None:
     )
 
 
+def test_a_run_s_table_has_what_displays_have_no_room_for() -> None:
+    metrics = {"eval/accuracy_k4": 0.2, "calibration/facts_ece_floor": 0.026, "calibration/question_ece": 0.064}
+    assert summary_text(metrics, metrics).splitlines()[1:] == [
+        "accuracy, 4 steps         0.200  0.200  +0.000",
+        "FACTS ECE, perfect model  0.026  0.026  +0.000",
+        "question ECE              0.064  0.064  +0.000",
+    ]
+
+
 def test_no_escape_codes_off_a_terminal() -> None:
     out = io.StringIO()
     print_summary(BASE, FINAL, title="x", file=out)
