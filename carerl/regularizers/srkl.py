@@ -12,7 +12,8 @@ become confident in pays a bounded price. It is unbounded below: a token pushed 
 pulled back without limit. That asymmetry is the method.
 
 Departures: [ours] 1. the baseline 1 − alpha is subtracted, so that the coefficient is 0 at the reference and
-a fresh run starts without the regularizer's noise (without it the variance is about 1,000 times larger).
+a fresh run starts without the regularizer's noise (near the reference its variance would be hundreds of
+times larger).
 2. log rho is computed from the gap d = lp − lr alone, as −log(alpha + (1 − alpha) e^−d). That equals
 lp − logaddexp(log alpha + lp, log(1 − alpha) + lr), but is exactly 0 at d = 0 and loses no digits near it.
 """
