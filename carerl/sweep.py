@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carerl.config.errors import ConfigError
-from carerl.config.sweeps import sweep_rows
+from carerl.config.sweeps import bare_word, sweep_rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def _parse(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]], dict[
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
-            raise ConfigError(word, None, "a setting is written key=value", "see --help")
+            raise bare_word(word)
         if key in ("out", "workers", "sweep"):
             options[key] = text
         elif key == "recipe":

@@ -6,6 +6,8 @@
                 model's settings and cache key (``base_config``, ``base_key``); ``usage``
 ``compose``     where recipes are found and what ``extends:`` means
 ``validate``    values and pairings that are refused; ``load`` calls it
+``task_values`` the same for the settings of the shipped tasks
+``sweeps``      sweep specs, and whether a cell was run with the settings that are asked for
 ``checks``      what needs the model's directory, the built task or the cluster at hand
 ``plan``        actors, placement, batches, memory, GPU-hours; ``render`` makes text of it
 ``errors``      ``ConfigError``: field, value, reason, remedy

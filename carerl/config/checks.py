@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,14 @@ from carerl.config.actors import ActorGroup, actor_groups
 from carerl.config.errors import ConfigError, raise_all
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import read_model_json, shape_from_directory
+from carerl.config.task_values import vocabulary
 
 if TYPE_CHECKING:
     from carerl.tasks.base import Task
+    from carerl.types import Example
+
+LOOKED_AT = 20_000  # training prompts that are looked at, at most: about two seconds of tokenising
+AT_A_TIME = 256
 
 
 def check_model_dir(path: str, config: RunConfig) -> None:
@@ -105,31 +110,50 @@ def _squeezed(text: str) -> str:
 
 
 def check_task(task: Task, config: RunConfig) -> None:
-    """Refuses a task whose prompts do not fit the context with the answers they need.
+    """Refuses a task whose vocabulary the model does not have, or whose prompts do not fit the context with the
+    answers they need.
 
-    Looks at the first step's training prompts and at every evaluation prompt. Raises ConfigError."""
-    errors = []
+    Looks at every evaluation prompt and at the training prompts of :func:`training_examples`. Raises ConfigError."""
+    errors = [] if task.needs_tokenizer else list(vocabulary(config, task.vocab_size))
     limit = config.rollout.max_model_len
     new = config.rollout.max_new_tokens
-    sets: list[tuple[str, Iterable[tuple[int, ...]], int]] = []
+    sets: list[tuple[str, Iterable[Example], int]] = []
     if config.kind == "rl":
-        examples = task.train_examples(0, config.prompts_per_step)
-        sets.append(("training", (e.prompt_ids for e in examples), new))
+        sets.append(("training", training_examples(task, config.prompts_per_step), new))
     for suite in task.suites():
-        room = max(new, suite.max_new_tokens or 0)
-        sets.append((f"evaluation {suite.name}", (e.prompt_ids for e in suite.examples), room))
-    for name, prompts, room in sets:
-        longest = max((len(p) for p in prompts), default=0)
-        if longest + room > limit:
+        sets.append((f"evaluation {suite.name}", suite.examples, max(new, suite.max_new_tokens or 0)))
+    for name, examples, room in sets:
+        tokens, example_id = max(
+            ((len(e.prompt_ids), e.id) for e in examples), default=(0, ""), key=lambda pair: pair[0]
+        )
+        if tokens + room > limit:
             errors.append(
                 ConfigError(
                     "rollout.max_model_len",
                     limit,
-                    f"prompts of {name} have up to {longest} tokens, {room} new ones make {longest + room}",
-                    f"write rollout.max_model_len={longest + room} or more, or lower rollout.max_new_tokens",
+                    f"the longest prompt of {name}, {example_id}, has {tokens} tokens; {room} new make {tokens + room}",
+                    f"write rollout.max_model_len={tokens + room} or more, lower rollout.max_new_tokens, or leave "
+                    "longer prompts out of the data",
                 )
             )
     raise_all(errors)
+
+
+def training_examples(task: Task, prompts_per_step: int) -> Iterator[Example]:
+    """The first step's examples, then those that follow until :data:`AT_A_TIME` in a row bring no new prompt.
+
+    A finite set is one epoch after the other, so that every prompt of it has been seen by then. A task does not say
+    how many prompts it has: of a set of more than :data:`LOOKED_AT`, and of one made as it is needed, this is a sample
+    of that size."""
+    yield from task.train_examples(0, prompts_per_step)
+    seen: set[int] = set()
+    for step in range(LOOKED_AT // AT_A_TIME):
+        examples = task.train_examples(step, AT_A_TIME)
+        known = len(seen)
+        seen.update(hash(example.prompt_ids) for example in examples)
+        if len(seen) == known:
+            return
+        yield from examples
 
 
 def check_cluster(config: RunConfig, cpus: float, gpus: float) -> None:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+SURE = 0.75  # likeness from which a word of another place is worth naming
+
 
 class ConfigError(ValueError):
     """A setting that is refused, in words for the person who typed it.
@@ -31,12 +33,13 @@ class ConfigError(ValueError):
         return type(self), (self.field, self.value, self.reason, self.remedy, self.others)
 
     def __str__(self) -> str:
-        setting = self.field if self.value is None else f"{self.field} = {_shown(self.value)}"
+        setting = self.field if self.value is None else f"{self.field} = {shown(self.value)}"
         own = f"{setting} is refused\n  reason: {self.reason}\n  remedy: {self.remedy}"
         return "\n\n".join([own, *map(str, self.others)])
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message shows it: text without quotes unless it needs them, long ones cut."""
     text = repr(value) if not isinstance(value, str) or value != value.strip() or not value else value
     return text if len(text) <= 200 else text[:197] + "..."
 
@@ -48,10 +51,15 @@ def raise_all(errors: Sequence[ConfigError]) -> None:
         raise ConfigError(first.field, first.value, first.reason, first.remedy, rest)
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word closest to the given one, or None when nothing is close."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The known word closest to the given one, or None when none is as like it as ``cutoff``."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return found[0] if found else None
+
+
+def closest(word: str, known: Iterable[str]) -> float:
+    """How like the nearest of the known words the given one is, 0 to 1."""
+    return max((difflib.SequenceMatcher(None, word, k).ratio() for k in known), default=0.0)
 
 
 def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
@@ -63,14 +71,19 @@ def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
     return "choose one of " + ", ".join(prefix + k for k in known) if known else "remove it"
 
 
-def unknown_key(path: str, value: Any, owner: str, known: Iterable[str]) -> ConfigError:
-    """The error for a key that its section does not have. ``owner`` names the section in words."""
+def unknown_key(path: str, value: Any, owner: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> ConfigError:
+    """The error for a key that its section does not have. ``owner`` names the section in words, ``elsewhere`` are
+    dotted names of other sections' settings: one that ends in the very key is what was meant (``lr`` for
+    ``learner.optimizer.lr``); a merely similar one must be more like it than any key of the section."""
     known = list(known)
     prefix, _, key = path.rpartition(".")
+    by_name: dict[str, list[str]] = {}
+    for setting in elsewhere:
+        by_name.setdefault(setting.rpartition(".")[2], []).append(setting)
+    similar = nearest(key, by_name, SURE)
+    if similar is not None and closest(key, [similar]) > closest(key, known):
+        remedy = f"did you mean {' or '.join(by_name[similar])}?"
+    else:
+        remedy = suggestion(key, known, prefix + "." if prefix else "")
     listing = ", ".join(known) or "no settings"
-    return ConfigError(
-        path,
-        value,
-        f"{key} is not a setting of {owner}; it has {listing}",
-        suggestion(key, known, prefix + "." if prefix else ""),
-    )
+    return ConfigError(path, value, f"{key} is not a setting of {owner}; it has {listing}", remedy)

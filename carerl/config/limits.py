@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from carerl.config.compose import leaves
 from carerl.config.errors import ConfigError, suggestion
 from carerl.config.schema import RunConfig
+from carerl.config.task_values import task_values
 from carerl.config.typed import plain
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -116,3 +117,4 @@ def values(config: RunConfig) -> Iterator[ConfigError]:
     for key, value in plain(config.model.shape).items():
         if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
             yield ConfigError(f"model.shape.{key}", value, "it must be above 0", f"write model.shape.{key}=...")
+    yield from task_values(config.task)

@@ -21,13 +21,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from carerl.config import compose
 from carerl.config.compose import Tree
-from carerl.config.errors import ConfigError, nearest
+from carerl.config.errors import SURE, ConfigError, closest, nearest
 from carerl.config.schema import RunConfig
 from carerl.config.tables import CHOICES, source_text
 from carerl.config.typed import build, plain
 from carerl.config.validate import validate
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+LEARNER_ACTORS = ("backend", "ranks", "cpus_per_rank", "gpus_per_rank", "threads")  # who they are, not what they do
 BASE_FORMAT = 1  # raise it when the same settings give another base model
 HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
 # what makes a run the run it is; going on with it under other values would be another run
@@ -108,14 +109,7 @@ def parse(argv: Sequence[str]) -> Tree:
     for word in argv:
         key, equals, text = word.partition("=")
         if not equals or not KEY.fullmatch(key):
-            known = list(RunConfig.__dataclass_fields__)
-            guess = nearest(key.lstrip("-"), known)
-            raise ConfigError(
-                word,
-                None,
-                "a setting is written key=value, without spaces",
-                f"write {guess}=..." if guess else "see --help",
-            )
+            raise ConfigError(word, None, "a setting is written key=value, without spaces", _meant(word))
         try:
             value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[index,call-overload]
         except (yaml.YAMLError, OmegaConfBaseException) as error:
@@ -129,6 +123,16 @@ def parse(argv: Sequence[str]) -> Tree:
                 raise ConfigError(key, text, f"{parent} was given as a single value before", "give one of them")
         node[last] = value
     return tree
+
+
+def _meant(word: str) -> str:
+    """The remedy for a word that is no ``key=value``: a recipe's name by itself, or nearly a setting's."""
+    key, equals, _ = word.partition("=")
+    fields, recipes = list(RunConfig.__dataclass_fields__), compose.recipe_names()
+    recipe, field = nearest(word, recipes, SURE), nearest(key.lstrip("-"), fields)
+    if recipe and not equals and closest(word, [recipe]) > closest(word, fields):
+        return f"write recipe={recipe}"
+    return f"write {field}=..." if field else "see --help"
 
 
 def resolve(tree: Tree) -> Tree:
@@ -166,9 +170,12 @@ def base_config(config: RunConfig) -> RunConfig:
         "task": plain(config.task),
         "model": {"shape": plain(config.model.shape), "dtype": config.model.dtype},
         "rollout": plain(config.rollout),
+        # The run's own learner actors train it.
+        "learner": {name: getattr(config.learner, name) for name in LEARNER_ACTORS},
         "plugins": list(config.plugins),
         "runs_dir": config.runs_dir,
         "tracking": {"display": config.tracking.display},
+        "cluster": plain(config.cluster),
     }
     if tree.get("kind") != "sft":
         raise ConfigError(

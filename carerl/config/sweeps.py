@@ -1,14 +1,39 @@
-"""Sweep specs: ``recipes/sweeps/NAME.yaml`` lists the rows of a comparison, each the words of a command line."""
+"""Sweep specs, and what a cell's directory says about the settings it was run with.
+
+``recipes/sweeps/NAME.yaml`` lists the rows of a comparison, each the words of a command line.
+"""
 
 from __future__ import annotations
 
-from carerl.config.compose import read_file
-from carerl.config.errors import ConfigError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from carerl.config.compose import find, leaves, read_yaml, recipe_folders, recipe_names
+from carerl.config.errors import SURE, ConfigError, nearest, shown, suggestion
+from carerl.config.load import read
+from carerl.config.schema import RunConfig
+from carerl.config.typed import plain
+
+# what the sweep itself sets, and what only says where a run lies or is watched
+NOT_COMPARED = (
+    "description", "run_dir", "runs_dir", "resume", "dry_run", "tracking.display", "cluster.address",
+    "rollout.threads", "reference.threads", "learner.threads",
+)  # fmt: skip
+NAMED = 3  # differing settings that a message names
+ABSENT = "(not set)"
+
+
+def sweep_names() -> list[str]:
+    return sorted({path.stem for folder in recipe_folders() for path in (folder / "sweeps").glob("*.yaml")})
 
 
 def sweep_rows(name: str) -> list[str]:
     """The rows of a sweep spec. Raises ConfigError."""
-    tree = read_file(f"sweeps/{name}", "sweep")
+    known = sweep_names()
+    if name not in known:
+        raise ConfigError("sweep", name, "there is no sweep of this name", suggestion(name, known))
+    tree = read_yaml(find(f"sweeps/{name}", "sweep"))
     rows = tree.get("rows")
     unknown = sorted(set(tree) - {"description", "rows"})
     if unknown:
@@ -18,3 +43,53 @@ def sweep_rows(name: str) -> list[str]:
             f"{name}.rows", rows, "not a list of command lines", "write each as 'recipe=NAME key=value …'"
         )
     return rows
+
+
+def bare_word(word: str) -> ConfigError:
+    """The error for a word of a sweep's command line that is not ``key=value``."""
+    remedy = "see --help"
+    for key, names in (("recipe", recipe_names()), ("sweep", sweep_names())):
+        if (guess := nearest(word, names, SURE)) is not None:
+            remedy = f"write {key}={guess}"
+    return ConfigError(word, None, "a setting is written key=value, without spaces", remedy)
+
+
+def refuse_own(words: Sequence[str]) -> None:
+    """Refuses settings of a cell that the sweep itself decides. Raises ConfigError."""
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in ("run_dir", "resume"):
+            raise ConfigError(key, value, "a sweep gives every cell a directory of its own", "write out= instead")
+        if key == "dry_run":
+            raise ConfigError(key, value, "a sweep has no plan", "plan a cell by python -m carerl.run … dry_run=true")
+
+
+def check_stored(directory: Path, asked: RunConfig, state: str) -> None:
+    """Refuses to take a cell's directory for the run that is asked for when it was run with other settings.
+    ``state`` says what the cell is, in words. Raises ConfigError."""
+    remedy = f"give another out=, or delete the cell: {directory}"
+    try:
+        stored = read(directory / "config.yaml")
+    except ConfigError as error:
+        where = f"{error.field}: {error.reason}"
+        reason = f"cell {directory.name} is {state}, but its settings cannot be read ({where})"
+        raise ConfigError("out", str(directory), reason, remedy) from None
+    differing = differences(plain(asked), plain(stored))
+    if differing:
+        key, now, then = differing[0]
+        reason = f"cell {directory.name} is {state}, and was run with {key} = {shown(then)}"
+        also = [f"{k} = {shown(was)}, now {shown(new)}" for k, new, was in differing[1:NAMED]]
+        more = len(differing) - NAMED
+        reason += "".join(f"; {text}" for text in also) + (f"; and {more} more differ" if more > 0 else "")
+        raise ConfigError(key, now, reason, remedy)
+
+
+def differences(asked: dict[str, Any], stored: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(setting, asked, stored) of all that is compared and differs, in the order of the asked ones."""
+    new, old = dict(leaves(asked)), dict(leaves(stored))
+    keys = [key for key in {**new, **old} if key not in NOT_COMPARED]
+    return [
+        (key, new.get(key, ABSENT), old.get(key, ABSENT))
+        for key in keys
+        if new.get(key, ABSENT) != old.get(key, ABSENT)
+    ]

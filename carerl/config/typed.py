@@ -7,7 +7,7 @@ recipe says what it means or is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from typing import Any, get_type_hints
 
@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from carerl.config.compose import Tree
 from carerl.config.errors import ConfigError, suggestion, unknown_key
 from carerl.config.schema import RunConfig
-from carerl.config.tables import CHOICES
+from carerl.config.tables import CHOICES, choice_config
 
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -26,13 +26,30 @@ SIGNED_FRACTION = re.compile(r"[-+]\.[0-9]+([eE][-+]?[0-9]+)?")  # -.5, which YA
 
 def build(tree: Mapping[str, Any]) -> RunConfig:
     """A resolved tree as a RunConfig. Raises ConfigError for unknown keys, wrong types, unknown names."""
-    result: RunConfig = fill(RunConfig, {k: v for k, v in tree.items() if k not in CHOICES}, "", "a run")
+    paths = list(setting_paths(tree))
+    result: RunConfig = fill(RunConfig, {k: v for k, v in tree.items() if k not in CHOICES}, "", "a run", paths)
     for section in CHOICES:
-        setattr(result, section, choose(section, tree.get(section)))
+        setattr(result, section, choose(section, tree.get(section), paths))
     return result
 
 
-def choose(section: str, tree: Any) -> Any:
+def setting_paths(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Dotted names of the settings and sections that a run with this tree's choices has."""
+    yield from _paths(RunConfig, "")
+    for section in CHOICES:
+        chosen = tree.get(section)
+        if isinstance(chosen, dict) and (config := choice_config(section, chosen.get("name"))) is not None:
+            yield from _paths(config, section + ".")
+
+
+def _paths(cls: type, prefix: str) -> Iterator[str]:
+    for key, hint in get_type_hints(cls).items():
+        yield prefix + key
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield from _paths(hint, f"{prefix}{key}.")
+
+
+def choose(section: str, tree: Any, paths: Sequence[str] = ()) -> Any:
     """The dataclass that a section's ``name`` chooses, filled; None for a section that is absent."""
     if tree is None:
         return None
@@ -54,18 +71,19 @@ def choose(section: str, tree: Any) -> Any:
         )
     if name not in table:
         raise ConfigError(f"{section}.name", name, f"there is no {section} of this name", suggestion(str(name), table))
-    return fill(table[name].config, tree, section + ".", f"{section} {name}")
+    return fill(table[name].config, tree, section + ".", f"{section} {name}", paths)
 
 
-def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str) -> Any:
-    """An instance of a dataclass from plain values, defaults for what is absent."""
+def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str, paths: Sequence[str] = ()) -> Any:
+    """An instance of a dataclass from plain values, defaults for what is absent. ``paths``: where a key that is not
+    one of the dataclass may have been meant."""
     names = [f.name for f in fields(cls)]
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in tree.items():
         path = prefix + key
         if key not in names:
-            raise unknown_key(path, value, owner, names)
+            raise unknown_key(path, value, owner, names, paths)
         hint = hints[key]
         if is_dataclass(hint) and isinstance(hint, type):
             if not isinstance(value, dict):
@@ -73,7 +91,7 @@ def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str) -> Any:
                 raise ConfigError(
                     path, value, f"{path} is a section, not a single value", f"write {path}.{section}=..."
                 )
-            values[key] = fill(hint, value, path + ".", f"section {path}")
+            values[key] = fill(hint, value, path + ".", f"section {path}", paths)
         else:
             values[key] = convert(hint, path, value)
     return cls(**values)

@@ -18,6 +18,7 @@ from carerl.config.limits import values
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import effective_shape, looks_local
 from carerl.config.tables import CHOICES
+from carerl.config.task_values import task_pairings
 from carerl.regularizers import ESTIMATORS, refusal
 
 Errors = Iterator[ConfigError]
@@ -30,7 +31,7 @@ def validate(config: RunConfig) -> None:
     """Raises ConfigError (further ones in ``others``) if any value or pairing is illegal."""
     errors = list(values(config)) or list(_parts(config))
     if not errors:  # pairings assume that every part is there and every value legal by itself
-        for check in (_supervised, _paths, _model, _batch, _regularizer, _engine, _learner):
+        for check in (_supervised, _paths, _model, task_pairings, _batch, _regularizer, _engine, _learner):
             errors += check(config)
     raise_all(errors)
 

@@ -47,6 +47,17 @@ CASES = [
     (f"{TINY} regularizer=rkl", "regularizer", "a section", "regularizer.name=rkl"),
     (f"{TINY} learner=2", "learner", "a section", "learner."),
     (f"{TINY} --seed=3", "--seed=3", "key=value", "seed"),
+    # a setting by its last name, a recipe by itself
+    (f"{TINY} beta=1", "beta", "not a setting of a run", "did you mean regularizer.beta?"),
+    (f"{TINY} lr=1e-3", "lr", "not a setting of a run", "did you mean learner.optimizer.lr?"),
+    (f"{TINY} learner.lr=1e-3", "learner.lr", "section learner", "did you mean learner.optimizer.lr?"),
+    (f"{TINY} optimizer.lr=1e-3", "optimizer", "not a setting of a run", "did you mean learner.optimizer?"),
+    (f"{TINY} multiply=.2", "multiply", "not a setting of a run", "did you mean task.multiply?"),
+    (f"{TINY} temperature=1", "temperature", "", "did you mean rollout.temperature or evaluation.temperature?"),
+    (f"{TINY} regularizer.name=rkl alpha=.5", "alpha", "not a setting of a run", "one of recipe"),
+    ("care_grpo_tiny", "care_grpo_tiny", "key=value", "write recipe=care_grpo_tiny"),
+    ("care_grpo_tinny seed=3", "care_grpo_tinny", "key=value", "write recipe=care_grpo_tiny"),
+    (f"{TINY} model.base_overrides=[lr=1]", "lr", "not a setting", "did you mean learner.optimizer.lr?"),
     (f"{TINY} seed", "seed", "key=value", "seed"),
     # types
     (f"{TINY} steps=2.5", "steps", "a whole number", "steps="),

@@ -9,10 +9,19 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from carerl.config.checks import check_cluster, check_model_dir, check_task
+from carerl.config.checks import (
+    AT_A_TIME,
+    LOOKED_AT,
+    check_cluster,
+    check_model_dir,
+    check_task,
+    training_examples,
+)
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
+from carerl.config.schema import RunConfig
 from carerl.tasks import TASKS
+from carerl.tasks.math import MathTask
 
 WORDS = ["<pad>", "<eos>", "A", "Q", "=", "1", "2", "3", "4"]
 
@@ -144,6 +153,61 @@ def test_exactly_enough_room_is_enough() -> None:
     config.rollout.max_model_len -= 1
     with pytest.raises(ConfigError):
         check_task(task, config)
+
+
+def math_task(folder: Path, lengths: list[int]) -> tuple[MathTask, RunConfig]:
+    """MATH with training problems of so many letters, and a tokenizer that makes a token of each."""
+    folder.mkdir(exist_ok=True)
+    for name, letters in {"train": lengths, "eval": [1]}.items():
+        rows = [json.dumps({"problem": f"{i:05d}" + "x" * n, "answer": "1"}) for i, n in enumerate(letters)]
+        (folder / f"{name}.jsonl").write_text("\n".join(rows))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({c: i for i, c in enumerate([*alphabet, "<eos>"])}, []))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    words = [f"task.train_path={folder / 'train.jsonl'}", f"task.eval_path={folder / 'eval.jsonl'}"]
+    config = load(["recipe=care_grpo_3b", *words, "prompts_per_step=32", "algorithm.minibatches=1", "learner.ranks=1"])
+    task = MathTask(config.task, config.seed)
+    task.attach(PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>"))
+    return task, config
+
+
+def test_every_training_prompt_is_checked_not_only_the_first_steps(tmp_path: Path) -> None:
+    size = 1000
+    task, _ = math_task(tmp_path, [10] * size)
+    last = task.train_examples(0, size)[-1]  # of the first epoch: no step before the 31st has it
+    number = int(last.id.rpartition(":")[2]) - 1
+    task, config = math_task(tmp_path, [10 if i != number else 300 for i in range(size)])
+    assert last.id not in {e.id for e in task.train_examples(0, config.prompts_per_step)}
+    longest = len(last.prompt_ids) + 290
+    config.rollout.max_model_len = longest + config.rollout.max_new_tokens
+    check_task(task, config)
+    config.rollout.max_model_len -= 1
+    with pytest.raises(ConfigError) as caught:
+        check_task(task, config)
+    error = caught.value
+    assert (error.field, error.value) == ("rollout.max_model_len", config.rollout.max_model_len)
+    assert f"{last.id}, has {longest} tokens" in error.reason
+    assert f"rollout.max_model_len={config.rollout.max_model_len + 1} or more" in error.remedy
+
+
+def test_a_finite_set_is_walked_once_and_an_endless_one_is_sampled(tmp_path: Path) -> None:
+    size = AT_A_TIME + 44
+    task, _ = math_task(tmp_path, [10] * size)
+    seen = [example.prompt_ids for example in training_examples(task, 32)]
+    assert len(set(seen)) == size
+    assert len(seen) == 32 + 2 * AT_A_TIME  # the first step's, one epoch and the rest of its second part
+    config = load(["recipe=care_grpo_tiny"])
+    tiny = TASKS["tiny"].build(config.task, 100)
+    assert sum(1 for _ in training_examples(tiny, 32)) == 32 + LOOKED_AT // AT_A_TIME * AT_A_TIME
+
+
+def test_a_tasks_own_vocabulary_must_fit_the_model() -> None:
+    config = load(["recipe=care_grpo_tiny"])
+    task = TASKS["tiny"].build(config.task, 100)
+    config.model.shape.vocab_size = task.vocab_size - 1
+    with pytest.raises(ConfigError) as caught:
+        check_task(task, config)
+    assert (caught.value.field, caught.value.value) == ("model.shape.vocab_size", task.vocab_size - 1)
 
 
 def test_a_cluster_with_too_few_cpus_or_gpus() -> None:

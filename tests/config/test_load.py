@@ -53,7 +53,9 @@ def test_settings_key_depends_on_values_and_not_on_order() -> None:
 
 
 def test_the_base_lives_in_the_runs_world() -> None:
-    run = load(["recipe=care_grpo_tiny", "seed=7", "task.entities=90", "model.shape.num_layers=2"])
+    run = load(
+        ["recipe=care_grpo_tiny", "seed=7", "task.entities=90", "task.evaluation_facts=90", "model.shape.num_layers=2"]
+    )
     base = base_config(run)
     assert (base.recipe, base.kind, base.seed, base.steps) == ("base_tiny", "sft", 7, 2000)
     assert base.task == run.task and base.model.shape == run.model.shape
@@ -64,7 +66,7 @@ def test_the_base_lives_in_the_runs_world() -> None:
 
 SAME = ["learner.ranks=2", "learner.micro_batch_rows=64", "rollout.engine=hf", "regularizer.beta=1",
         "steps=5", "evaluation.every=1", "runs_dir=elsewhere", "learner.optimizer.lr=1"]  # fmt: skip
-OTHER = ["seed=101", "task.entities=149", "model.shape.num_layers=2", "model.dtype=bfloat16",
+OTHER = ["seed=101", "task.entities=151", "model.shape.num_layers=2", "model.dtype=bfloat16",
          'model.base_overrides=["steps=20"]', 'model.base_overrides=["learner.optimizer.lr=1e-3"]',
          'model.base_overrides=["learner.schedule.name=constant"]']  # fmt: skip
 

@@ -67,10 +67,10 @@ def test_variants_of_a_family_differ_in_the_regularizer_only(family: list[str]) 
 
 def test_tiny_rows_use_the_exact_divergence_and_the_papers_alpha() -> None:
     care = load(["recipe=care_grpo_tiny"]).regularizer
-    assert (care.name, care.beta, care.alpha, care.estimator) == ("srkl", 3.0, 0.8, "full")
+    assert (care.name, care.beta, care.alpha, care.estimator) == ("srkl", 4.0, 0.8, "full")
     rkl = load(["recipe=rkl_grpo_tiny"]).regularizer
-    assert (rkl.name, rkl.beta, rkl.estimator) == ("rkl", 3.0, "full")
-    assert load(["recipe=rkl_tuned_grpo_tiny"]).regularizer.beta == 0.2
+    assert (rkl.name, rkl.beta, rkl.estimator) == ("rkl", 4.0, "full")
+    assert load(["recipe=rkl_tuned_grpo_tiny"]).regularizer.beta == 0.3
     assert load(["recipe=fkl_tuned_grpo_tiny"]).regularizer.name == "fkl"
     assert load(["recipe=care_grpo_tiny", "regularizer.estimator=score"]).regularizer.estimator == "score"
 

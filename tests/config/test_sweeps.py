@@ -1,0 +1,103 @@
+"""A sweep's words, and cells whose directories hold a run with other settings than are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from carerl.config.errors import ConfigError
+from carerl.config.load import dump, load
+from carerl.config.sweeps import NOT_COMPARED, bare_word, check_stored, refuse_own, sweep_names, sweep_rows
+from carerl.config.typed import setting_paths
+from carerl.sweep import main
+
+TINY = "recipe=care_grpo_tiny"
+
+
+def test_every_shipped_sweep_can_be_read() -> None:
+    assert "regularizers_tiny" in sweep_names()
+    for name in sweep_names():
+        assert all(load(row.split()).recipe for row in sweep_rows(name))
+
+
+@pytest.mark.parametrize("name", ["regularizers_tny", "regularizer_tiny"])
+def test_the_nearest_sweep_is_named(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        sweep_rows(name)
+    error = caught.value
+    assert (error.field, error.value, error.remedy) == ("sweep", name, "did you mean regularizers_tiny?")
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("care_grpo_tiny", "write recipe=care_grpo_tiny"),
+        ("regularizers_tny", "write sweep=regularizers_tiny"),
+        ("zzz", "see --help"),
+    ],
+)
+def test_a_name_by_itself(word: str, remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bare_word(word).remedy == remedy
+    assert main([word]) == 2
+    assert f"remedy: {remedy}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["run_dir=x", "resume=x", "dry_run=true"])
+def test_what_the_sweep_decides_is_not_for_a_cell(word: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse_own([TINY, word])
+    assert caught.value.field == word.split("=")[0]
+    refuse_own([TINY, "seed=100", "tracking.display=plain"])
+
+
+def stored(cell: Path, *words: str) -> Path:
+    cell.mkdir()
+    (cell / "config.yaml").write_text(dump(load([TINY, *words])))
+    return cell
+
+
+def test_where_and_how_a_cell_was_run_does_not_matter(tmp_path: Path) -> None:
+    assert set(NOT_COMPARED) <= set(setting_paths({}))
+    cell = stored(tmp_path / "cell", "rollout.threads=1", "reference.threads=1", "learner.threads=1",
+                  "tracking.display=quiet", "runs_dir=elsewhere", f"run_dir={tmp_path / 'x'}")  # fmt: skip
+    check_stored(cell, load([TINY]), "complete")
+
+
+@pytest.mark.parametrize(
+    ("word", "field", "asked", "was"),
+    [
+        ("steps=7", "steps", 200, "7"),
+        ("regularizer.beta=0.75", "regularizer.beta", load([TINY]).regularizer.beta, "0.75"),
+        ("learner.optimizer.betas=[0.5,0.5]", "learner.optimizer.betas", [0.9, 0.99], "[0.5, 0.5]"),
+        ("model.base_overrides=[steps=20]", "model.base_overrides", [], "['steps=20']"),
+        ("tracking.rollouts_every=3", "tracking.rollouts_every", 1, "3"),
+    ],
+)
+def test_a_cell_of_other_settings_is_refused(tmp_path: Path, word: str, field: str, asked: object, was: str) -> None:
+    cell = stored(tmp_path / "cell-7", word)
+    with pytest.raises(ConfigError) as caught:
+        check_stored(cell, load([TINY]), "half done")
+    error = caught.value
+    assert (error.field, error.value) == (field, asked)
+    assert error.reason == f"cell cell-7 is half done, and was run with {field} = {was}"
+    assert error.remedy == f"give another out=, or delete the cell: {cell}"
+
+
+def test_a_choice_of_another_name_and_how_many_settings_differ(tmp_path: Path) -> None:
+    cell = stored(tmp_path / "cell", "regularizer.name=rkl", "steps=7", "seed=3", "prompts_per_step=8")
+    with pytest.raises(ConfigError) as caught:
+        check_stored(cell, load([TINY]), "complete")
+    assert caught.value.field == "seed" and "seed = 3" in caught.value.reason
+    assert "steps = 7, now 200" in caught.value.reason
+    # seed, steps, prompts_per_step, regularizer.name and the alpha that rkl does not have: 5, of which 3 are shown
+    assert "2 more differ" in caught.value.reason
+
+
+@pytest.mark.parametrize("text", [None, "steps: [", "no_such_setting: 3\n"])
+def test_a_cell_whose_settings_cannot_be_read_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        check_stored(tmp_path, load([TINY]), "complete")
+    assert caught.value.field == "out" and "cannot be read" in caught.value.reason
