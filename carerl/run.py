@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: RunConfig) -> int:
-    from carerl.controller.context import RunError
     from carerl.controller.launch import launch
     from carerl.report import RunDirectoryError
+    from carerl.types import RunError
 
     try:
         return launch(config).exit_code

@@ -29,6 +29,12 @@ import torch
 from torch import Tensor
 
 
+class RunError(RuntimeError):
+    """A run cannot go on, and the message says all that a person needs: no traceback is shown."""
+
+    exit_code = 1
+
+
 class Outcome(StrEnum):
     """What a grader says of one response. Six different things, never merged into a number here."""
 

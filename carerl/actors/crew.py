@@ -21,10 +21,10 @@ from carerl.actors import workers
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.schema import RunConfig
-from carerl.types import Example, Group, Sample, Sampling, TokenBatch
+from carerl.types import Example, Group, RunError, Sample, Sampling, TokenBatch
 
 
-class ActorsNotPlaced(RuntimeError):
+class ActorsNotPlaced(RunError):
     """The cluster has the resources but does not hand them out."""
 
 
@@ -85,7 +85,6 @@ class Grading:
 class Reference:
     def __init__(self, actors: list[Any]):
         self._actors = actors
-        self._next = 0
 
     def load(self, config: RunConfig, model_dir: str) -> list[Any]:
         return [actor.load.remote(config, model_dir) for actor in self._actors]
@@ -94,11 +93,11 @@ class Reference:
         """A reference to the frozen head (V, D)."""
         return self._actors[0].head.remote()
 
-    def score(self, batch: Any, with_hidden: bool) -> Any:
-        """A reference to the streams of a batch (itself a reference); actors take turns."""
-        actor = self._actors[self._next % len(self._actors)]
-        self._next += 1
-        return actor.score.remote(batch, with_hidden)
+    def score(self, batch: Any, rows: int, with_hidden: bool) -> list[Any]:
+        """References to the streams of contiguous shares of a batch (itself a reference, of ``rows`` rows), one an
+        actor, in order."""
+        shares = _shares(self._actors, rows)
+        return [actor.score.remote(batch, part.start, part.stop, with_hidden) for actor, part in shares]
 
 
 class Learner:
@@ -112,15 +111,21 @@ class Learner:
     def _all(self, method: str, *arguments: Any) -> list[Any]:
         return list(ray.get([getattr(actor, method).remote(*arguments) for actor in self._actors]))
 
+    def begin(self, config: RunConfig, model_dir: str) -> None:
+        """Loads, and waits for it."""
+        ray.get(self.load(config, model_dir))
+
     def load(self, config: RunConfig, model_dir: str) -> list[Any]:
         return [actor.load.remote(config, model_dir) for actor in self._actors]
 
     def set_reference_head(self, head: Any) -> None:
         self._all("set_reference_head", head)
 
-    def update(self, batch: Any, streams: Any, minibatches: Sequence[Minibatch], lr: float) -> dict[str, float]:
-        """Metrics of the optimizer steps; every rank reports the same."""
-        return self._all("update", batch, streams, list(minibatches), lr)[0]
+    def update(
+        self, batch: Any, streams: Sequence[Any], minibatches: Sequence[Minibatch], lr: float
+    ) -> dict[str, float]:
+        """Metrics of the optimizer steps; every rank reports the same. ``streams``: see :meth:`Reference.score`."""
+        return self._all("update", list(minibatches), lr, batch, *streams)[0]
 
     def update_many(self, steps: list[tuple[TokenBatch, list[Minibatch], float]]) -> Callable[[], Any]:
         """Starts several supervised steps; the returned function waits for their metrics."""
@@ -128,9 +133,9 @@ class Learner:
         pending = [actor.update_many.remote(ref) for actor in self._actors]
         return lambda: ray.get(pending)[0]
 
-    def score(self, batch: TokenBatch, streams: Any = None) -> dict[str, Tensor]:
+    def score(self, batch: TokenBatch, streams: Sequence[Any] = ()) -> dict[str, Tensor]:
         """(B, T) streams of a batch: logprobs, entropy, rkl (see the learner)."""
-        parts = self._all("score", ray.put(batch), ray.put({}) if streams is None else streams)
+        parts = self._all("score", ray.put(batch), *streams)
         whole = {name: torch.zeros(batch.rows, batch.width) for name in parts[0][1]}
         for rows, values in parts:
             for name, stream in values.items():
@@ -183,9 +188,9 @@ class Crew:
     def put(self, value: Any) -> Any:
         return ray.put(value)
 
-    def wait(self, reference: Any) -> None:
-        """Until a value exists, without bringing it here."""
-        ray.wait([reference], fetch_local=False)
+    def wait(self, references: list[Any]) -> None:
+        """Until all values exist, without bringing them here."""
+        ray.wait(references, num_returns=len(references), fetch_local=False)
 
 
 PLACEMENT_TIMEOUT_S = 300.0
@@ -207,6 +212,8 @@ def crew(config: RunConfig) -> Iterator[Crew]:
     everyone = [actor for actors in started.values() for actor in actors]
     try:
         _wait_until_placed(started)
+        for actor in started.get("rollout", []):
+            actor.prepare.remote(config)  # nobody waits for it: what fails here fails in load, and is told there
         yield Crew(
             learner=Learner(started["learner"], config.learner.gpus_per_rank),
             rollout=Rollout(started["rollout"]) if "rollout" in started else None,

@@ -59,6 +59,13 @@ class RolloutWorker(Worker):
         self._built_with = ""
         self._version: int | None = None
 
+    def prepare(self, config: RunConfig) -> None:
+        """What ``load`` would spend most of its time on, for a process that would wait."""
+        from carerl.backends.engines import ENGINES
+
+        self.begin(config, config.rollout.threads)
+        ENGINES[config.rollout.engine].prepare(config)
+
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Builds the engine unless one of the same settings and shape is there already; its weights count
         as none until the first sync."""
@@ -68,7 +75,7 @@ class RolloutWorker(Worker):
         built_with = json.dumps([vars(config.rollout), _shape(model_dir), config.model.dtype], default=str)
         if built_with != self._built_with:
             self._engine = None
-            self._engine = ENGINES[config.rollout.engine](config, model_dir)
+            self._engine = ENGINES[config.rollout.engine].build(config, model_dir)
             self._built_with = built_with
         self._version = None
 
@@ -144,10 +151,11 @@ class ReferenceWorker(Worker):
         return self._policy.head_VD.detach().cpu()
 
     @torch.no_grad()
-    def score(self, batch: TokenBatch, with_hidden: bool) -> dict[str, Tensor]:
-        """``ref_hidden_BTD`` if asked for (log-probs follow from it in the learner), else ``ref_logprobs_BT``."""
-        mask_BT = batch.mask_BT
-        parts = [batch.select(range(k, min(k + self._rows, batch.rows))) for k in range(0, batch.rows, self._rows)]
+    def score(self, batch: TokenBatch, start: int, stop: int, with_hidden: bool) -> dict[str, Tensor]:
+        """Of the rows from ``start`` to ``stop``, in the whole batch's width: ``ref_hidden_BTD`` if asked for
+        (log-probs follow from it in the learner), else ``ref_logprobs_BT``."""
+        mask_BT = batch.mask_BT[start:stop]
+        parts = [batch.select(range(k, min(k + self._rows, stop))) for k in range(start, stop, self._rows)]
         if with_hidden:
             hidden_ND = torch.cat([self._policy.hidden(part).cpu() for part in parts])
             hidden_BTD = hidden_ND.new_zeros(*mask_BT.shape, hidden_ND.shape[-1])
@@ -207,15 +215,15 @@ class LearnerWorker(Worker):
     def set_reference_head(self, head_VD: Tensor) -> None:
         self._learner.set_reference_head(head_VD)
 
-    def update(self, batch: TokenBatch, streams: dict[str, Tensor], minibatches: Any, lr: float) -> dict[str, float]:
-        return self._learner.update(batch.with_streams(**streams), minibatches, lr)
+    def update(self, minibatches: Any, lr: float, batch: TokenBatch, *streams: dict[str, Tensor]) -> dict[str, float]:
+        return self._learner.update(_with_shares(batch, streams), minibatches, lr)
 
     def update_many(self, steps: list[tuple[TokenBatch, Any, float]]) -> list[dict[str, float]]:
         """Several steps in one call, for supervised training on batches that are ready."""
         return [self._learner.update(batch, minibatches, lr) for batch, minibatches, lr in steps]
 
-    def score(self, batch: TokenBatch, streams: dict[str, Tensor]) -> tuple[list[int], dict[str, Tensor]]:
-        return self._learner.score(batch.with_streams(**streams))
+    def score(self, batch: TokenBatch, *streams: dict[str, Tensor]) -> tuple[list[int], dict[str, Tensor]]:
+        return self._learner.score(_with_shares(batch, streams))
 
     def publish(self, first: bool) -> tuple[list[Any], int]:
         """Puts all weights into the object store, in buckets; references and checksum from the first rank."""
@@ -241,6 +249,12 @@ class LearnerWorker(Worker):
         weights: Bucket = [(name, t.to(DTYPES[dtype])) for name, t in self._learner.tensors() if first]
         if first:
             save_model(Path(directory), self._learner.hf_config, dict(weights), tokenizer)
+
+
+def _with_shares(batch: TokenBatch, shares: tuple[dict[str, Tensor], ...]) -> TokenBatch:
+    """The batch with streams whose rows come in contiguous shares, in order."""
+    names = shares[0] if shares else ()
+    return batch.with_streams(**{name: torch.cat([share[name] for share in shares]) for name in names})
 
 
 def fresh_model(config: RunConfig) -> Any:

@@ -31,19 +31,10 @@ from .token_statistics import Exact, TokenStatistics
 REVERSE_KL = REGULARIZERS["rkl"].build(REGULARIZERS["rkl"].config())  # what every run reports
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What the reference must send: its log-probs of the sampled tokens, or its last hidden states."""
-
-    ref_logprobs: bool
-    ref_hidden: bool
-
-
-def needs(regularizer_config: Any) -> Needs:
-    """What a regularizer's settings ask for. Log-probs at least: reverse KL is reported also without a penalty.
-    Hidden states contain them."""
-    hidden = regularizer_config.estimator == "full" and regularizer_config.beta > 0
-    return Needs(ref_logprobs=not hidden, ref_hidden=hidden)
+def needs_hidden(regularizer_config: Any) -> bool:
+    """Whether the reference must send its last hidden states. Otherwise its log-probs of the sampled tokens do, which
+    are always wanted: reverse KL is reported also without a penalty."""
+    return bool(regularizer_config.estimator == "full" and regularizer_config.beta > 0)
 
 
 @dataclass

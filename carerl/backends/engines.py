@@ -7,6 +7,7 @@ twice. It holds one set of weights, replaced in place by ``update_weights``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -30,10 +31,25 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class EngineEntry:
+    """A line of the table. ``prepare`` does in advance what needs no model, such as imports of ten seconds, in the
+    actor's process while it would wait."""
+
+    build: Callable[[RunConfig, str], Engine]
+    prepare: Callable[[RunConfig], None] = lambda config: None
+
+
 def _vllm(config: RunConfig, model_dir: str) -> Engine:
     from carerl.backends.vllm_engine import VLLMEngine
 
     return VLLMEngine(config, model_dir)
+
+
+def _prepare_vllm(config: RunConfig) -> None:
+    from carerl.backends.vllm_engine import prepare
+
+    prepare(config)
 
 
 def _hf(config: RunConfig, model_dir: str) -> Engine:
@@ -42,7 +58,7 @@ def _hf(config: RunConfig, model_dir: str) -> Engine:
     return HFEngine(config, model_dir)
 
 
-ENGINES: dict[str, Callable[[RunConfig, str], Engine]] = {"vllm": _vllm, "hf": _hf}
+ENGINES = {"vllm": EngineEntry(_vllm, _prepare_vllm), "hf": EngineEntry(_hf)}
 
 
 def request_seed(seed: int, index: int) -> int:

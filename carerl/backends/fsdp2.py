@@ -97,7 +97,7 @@ class FSDP2Learner:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        totals = Totals()
+        totals, skipped = Totals(), 0
         with_policy_term = batch.advantages_BT is not None
         first = set(minibatches[0].rows)
         later = {r for m in minibatches[1:] for r in m.rows}
@@ -125,9 +125,11 @@ class FSDP2Learner:
             if on_policy and first & later:  # a later epoch meets these rows again, perhaps on another rank
                 old_BT += self._over_ranks(first_pass_BT)
             norm = self._step()
-            if self._rank == 0:  # the same on every rank
+            finite = math.isfinite(norm)
+            skipped += not finite
+            if finite and self._rank == 0:  # the same on every rank
                 totals.add({"train/grad_norm": (norm, 1.0)})
-        return {**totals.reduced(), "train/lr": lr}
+        return {**totals.reduced(), "train/lr": lr, "train/skipped_updates": float(skipped)}
 
     @torch.no_grad()
     def score(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:

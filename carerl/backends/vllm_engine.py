@@ -19,16 +19,17 @@ from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling
 
 
-def _environment(config: RunConfig, on_gpu: bool) -> None:
-    """vLLM reads these when it is imported."""
+def prepare(config: RunConfig) -> None:
+    """Imports vLLM, which reads these variables as it is imported."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not on_gpu:
+    if not config.rollout.gpus_per_actor:
         # The cores are shared with learner and reference, which take turns with the engine.
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(config.rollout.kv_cache_gib)))
+    from vllm import LLM  # noqa: F401
 
 
 class VLLMEngine:
@@ -37,7 +38,7 @@ class VLLMEngine:
     def __init__(self, config: RunConfig, model_dir: str):
         rollout = config.rollout
         on_gpu = rollout.gpus_per_actor > 0
-        _environment(config, on_gpu)
+        prepare(config)
         from vllm import LLM
 
         threads = torch.get_num_threads()

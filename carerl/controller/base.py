@@ -15,16 +15,16 @@ from typing import Any
 import platformdirs
 from filelock import FileLock
 
-from carerl.actors.crew import crew
+from carerl.actors.crew import Learner
 from carerl.config.checks import check_model_dir
 from carerl.config.load import base_config, base_key, dump
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.controller import sft
-from carerl.controller.context import RunError
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display
 from carerl.tasks import TASKS
+from carerl.types import RunError
 
 
 class Interrupted(RunError):
@@ -52,23 +52,30 @@ def absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute()) if path and looks_local(path) else path
 
 
-def model_directory(config: RunConfig, display: Display, stop: StopFlag) -> str:
-    """The directory or hub id of the weights that a run starts from; '' for a model made from nothing.
-    Builds the base model when the recipe names one that is not in the cache."""
+def starting_directory(config: RunConfig) -> str:
+    """Where a run's starting weights are, or will be once its base model is built; '' for a model made from nothing."""
     if not config.model.base_recipe:
         return absolute(config.model.path)
-    base = base_config(config)
-    target = base_directory(base)
+    return str(base_directory(base_config(config)))
+
+
+def model_directory(config: RunConfig, learner: Learner, display: Display, stop: StopFlag) -> str:
+    """The directory or hub id of the weights that a run starts from; '' for a model made from nothing.
+    Builds the base model when the recipe names one that is not in the cache, with the run's own ``learner``."""
+    place = starting_directory(config)
+    if not config.model.base_recipe:
+        return place
+    base, target = base_config(config), Path(place)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.exists():
-                _build(base, target, display, stop)
-    check_model_dir(str(target), config)
-    return str(target)
+                _build(base, learner, target, display, stop)
+    check_model_dir(place, config)
+    return place
 
 
-def _build(base: RunConfig, target: Path, display: Display, stop: StopFlag) -> None:
+def _build(base: RunConfig, learner: Learner, target: Path, display: Display, stop: StopFlag) -> None:
     display.message(f"{base.recipe} (seed {base.seed}) is not in the cache: training it first, {base.steps} steps")
     task = TASKS[base.task.name].build(base.task, base.seed)
     losses: list[float] = []
@@ -77,15 +84,14 @@ def _build(base: RunConfig, target: Path, display: Display, stop: StopFlag) -> N
         losses.append(metrics["train/ce_loss"])
         display.progress(step, base.steps, f"{base.recipe} · loss {losses[-1]:.3f}")
 
-    with crew(base) as builders:
-        builders.load(base, "")
-        done = sft.train(base, task, builders.learner, 0, stop, on_step)
-        if done < base.steps:
-            raise Interrupted(
-                f"stopped at step {done} of {base.steps} of {base.recipe}: nothing is saved yet, so start it again"
-            )
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        builders.learner.export(partial, task.make_tokenizer(), base.model.dtype)
+    learner.begin(base, "")
+    done = sft.train(base, task, learner, 0, stop, on_step)
+    if done < base.steps:
+        raise Interrupted(
+            f"stopped at step {done} of {base.steps} of {base.recipe}: nothing is saved yet, so start it again"
+        )
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    learner.export(partial, task.make_tokenizer(), base.model.dtype)
     install(partial, target, base, {"steps": base.steps, "last_loss": losses[-1]})
 
 

@@ -3,7 +3,8 @@
 ``checkpoints/step_000100/`` holds ``model/`` (an ordinary Hugging Face directory), ``learner/`` (model and
 optimizer, sharded, torch's distributed format), ``state.json`` and ``manifest.json`` (SHA-256 of every
 file). Commit order: temporary directory → files fsynced → manifest → fsync → rename → parent fsynced →
-pointer ``latest``. A directory whose manifest does not hold is passed over for the one before.
+pointer ``latest``. A directory whose manifest does not hold is passed over for the one before; the run that goes on
+from that one renames it to ``step_000100.damaged``.
 
 Data position, learning rate and all random streams are functions of (seed, step), so the step is all of the loop's
 state: there is no generator whose state would have to be kept.
@@ -14,11 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from carerl.controller.context import Context, RunError
+from carerl.controller.context import Context
+from carerl.report import RunDirectory
+from carerl.types import RunError
 
 FORMAT = 1
 
@@ -52,9 +56,9 @@ def save(context: Context, step: int) -> Path:
     (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n")
     commit(partial, final)
     _point_to(final)
-    earlier = sorted(name for name in _complete_names(final.parent) if name < final.name)
+    earlier = [path for number, path in _complete(final.parent) if number < step]
     for old in earlier[: max(0, len(earlier) + 1 - config.checkpoint.keep)]:
-        shutil.rmtree(final.parent / old)
+        shutil.rmtree(old)
     return final
 
 
@@ -72,8 +76,8 @@ def commit(partial: Path, final: Path) -> None:
         os.fsync(file.fileno())
     for folder in [partial, *(path for path in partial.rglob("*") if path.is_dir())]:
         _fsync_directory(folder)
-    if final.exists():  # of a run that went back to an earlier checkpoint
-        shutil.rmtree(final)
+    if final.exists():
+        _set_aside(final)
     os.rename(partial, final)
     _fsync_directory(final.parent)
 
@@ -82,6 +86,8 @@ def verify(directory: Path) -> str | None:
     """Why a checkpoint cannot be used, or None. Read before anything in it is unpickled."""
     try:
         manifest = json.loads((directory / "manifest.json").read_text())
+        if not isinstance(manifest, dict):
+            return "manifest.json is not a mapping"
         for name, digest in manifest.items():
             with open(directory / name, "rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
@@ -89,15 +95,14 @@ def verify(directory: Path) -> str | None:
         state = json.loads((directory / "state.json").read_text())
     except (OSError, ValueError) as error:
         return str(error)
-    if state.get("format") != FORMAT:
-        return f"format {state.get('format')}, this version reads {FORMAT}"
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return f"state.json is not of format {FORMAT}, which this version reads"
     return None
 
 
 def latest(checkpoints: Path, warn: Any) -> tuple[Path, dict[str, Any]]:
     """The newest checkpoint that is whole, and its state. Raises NoCheckpoint."""
-    for name in sorted(_complete_names(checkpoints), reverse=True):
-        directory = checkpoints / name
+    for _, directory in reversed(_complete(checkpoints)):
         problem = verify(directory)
         if problem is None:
             return directory, json.loads((directory / "state.json").read_text())
@@ -105,8 +110,38 @@ def latest(checkpoints: Path, warn: Any) -> tuple[Path, dict[str, Any]]:
     raise NoCheckpoint(f"{checkpoints} holds no whole checkpoint")
 
 
-def _complete_names(checkpoints: Path) -> list[str]:
-    return [path.name for path in checkpoints.glob("step_*") if path.is_dir()]
+def go_back(run: RunDirectory, checkpoint: Path, step: int, warn: Any) -> None:
+    """Leaves a run directory as it was when the ``checkpoint`` of ``step`` was its newest one.
+
+    Later checkpoints, which are damaged, are set aside. Evaluations, rollout tables and the summary of what came
+    after are removed, as they are made again (the rows of metrics.jsonl are dropped by its tracker)."""
+    _point_to(checkpoint)  # first: a pointer to a directory that is not there looks like a run without a checkpoint
+    for number, path in _complete(run.checkpoints):
+        if number > step:
+            warn(f"checkpoint {path} is set aside as {_set_aside(path).name}")
+    for folder in (run.evaluations, run.rollouts):
+        for number, path in _numbered(folder, r"step_(\d+)\.\w+"):
+            if number > step:
+                path.unlink()
+    run.summary.unlink(missing_ok=True)
+
+
+def _set_aside(directory: Path) -> Path:
+    """Renames a checkpoint so that nothing takes it for one, and it is still there to look at."""
+    names = (f"{directory.name}{again}.damaged" for again in ("", *(f".{n}" for n in range(2, 1000))))
+    target = next(path for name in names if not (path := directory.with_name(name)).exists())
+    os.rename(directory, target)
+    return target
+
+
+def _complete(checkpoints: Path) -> list[tuple[int, Path]]:
+    """(step, directory) of what was committed, damaged since or not, in order of steps."""
+    return [(number, path) for number, path in _numbered(checkpoints, r"step_(\d+)") if path.is_dir()]
+
+
+def _numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
+    found = [(re.fullmatch(pattern, path.name), path) for path in folder.glob("step_*")]
+    return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def _point_to(final: Path) -> None:

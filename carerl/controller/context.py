@@ -15,12 +15,6 @@ from carerl.report import Display, RunDirectory, Trackers
 from carerl.tasks import Task
 
 
-class RunError(RuntimeError):
-    """A run cannot go on, and the message says all that a person needs: no traceback is shown."""
-
-    exit_code = 1
-
-
 @dataclass
 class Context:
     """Everything that a loop needs. ``model_dir`` holds the weights that the run starts from; ``step`` is the last

@@ -69,7 +69,7 @@ def policy_statistics(context: Context, groups: list[Group]) -> dict[str, float]
     few = context.config.evaluation.scored_samples
     pairs = [(g.example.prompt_ids, s.response_ids) for g in groups for s in g.samples[:few]]
     batch = pack_rows([prompt for prompt, _ in pairs], [response for _, response in pairs])
-    streams = crew.reference.score(crew.put(batch), True)
+    streams = crew.reference.score(crew.put(batch), batch.rows, True)
     scores = crew.learner.score(batch, streams)
     tokens = max(1, batch.response_tokens)
     return {

@@ -17,7 +17,7 @@ from carerl.config.load import dump
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.config.typed import plain
-from carerl.controller import base, checkpoints, rl, sft, weights
+from carerl.controller import base, checkpoints, rl, sft, starting_weights, weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate
 from carerl.controller.stopping import StopFlag
@@ -41,15 +41,21 @@ class Result:
 def launch(config: RunConfig) -> Result:
     """One run in a cluster and with actors of its own. Raises ConfigError before any actor has started."""
     prepare(config, base.absolute(config.model.path))
+    if config.resume:
+        starting_weights.check_recipe(
+            config, config.resume, "go on with the recipe and code of its start, or start a new run"
+        )
+        if Path(place := base.starting_directory(config)).exists():  # else it is made again, and checked then
+            starting_weights.check_unchanged(config, config.resume, place)
     display = make_display(config.tracking.display, config.steps, f"{config.recipe} · seed {config.seed}")
     try:
         display.stage("start ray")
         # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
         with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
             check_cluster(config, resources.cpus, resources.gpus)
-            model_dir = base.model_directory(config, display, stop)
             display.stage("start actors")
             with crew(config) as actors:
+                model_dir = base.model_directory(config, actors.learner, display, stop)
                 return run(config, actors, model_dir, display, stop)
     finally:
         display.close()
@@ -84,7 +90,7 @@ def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop:
     """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
     directory says how it ended."""
     task, tokenizer = prepare(config, model_dir)
-    directory, start = _open(config, display)
+    directory, start = _open(config, display, model_dir)
     trackers = make_trackers(directory, plain(config), resume_step=start, warn=display.message)
     context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir)
     begin = time.monotonic()
@@ -129,21 +135,29 @@ def _write_report(directory: RunDirectory, display: Display) -> None:
         display.message(f"report.html could not be written: {type(error).__name__}: {error}")
 
 
-def _open(config: RunConfig, display: Display) -> tuple[RunDirectory, int | None]:
-    """The run's directory, and the step to go on from (None: a fresh run)."""
+def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirectory, int | None]:
+    """The run's directory, and the step to go on from (None: a fresh run). Nothing in it is changed before it is
+    known that the run can go on."""
     if config.resume:
         directory = RunDirectory.open(config.resume)
-        _, state = checkpoints.latest(directory.checkpoints, display.message)
-        done = int(state["step"])
-        if config.steps < done:
+        try:
+            newest, state = checkpoints.latest(directory.checkpoints, display.message)
+            done = int(state["step"])
+            if config.steps < done:
+                raise ConfigError("steps", config.steps, f"the run is at step {done}", f"write steps={done} or more")
+            starting_weights.check_unchanged(config, directory.path, model_dir)
+        except BaseException:
             directory.release()
-            raise ConfigError("steps", config.steps, f"the run is at step {done}", f"write steps={done} or more")
+            raise
+        checkpoints.go_back(directory, newest, done, display.message)
+        starting_weights.record(directory.path, model_dir)
         directory.write_config(dump(config))  # what was changed for this leg is part of the record
         display.message(f"going on with {directory.path} after step {done}")
         return directory, done
     directory = RunDirectory.create(config.runs_dir, config.recipe, config.seed, path=config.run_dir)
     directory.write_config(dump(config))
     directory.write_versions()
+    starting_weights.record(directory.path, model_dir)
     display.message(f"run directory: {directory.path}")
     return directory, None
 

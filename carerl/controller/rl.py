@@ -7,16 +7,16 @@ from typing import Any
 from carerl.actors.crew import Crew
 from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.batching import make_batch, minibatches, normalisers
-from carerl.algorithms.objective import needs
+from carerl.algorithms.objective import needs_hidden
 from carerl.backends.engines import request_seed
 from carerl.backends.learners import Minibatch
 from carerl.config.schema import RunConfig
 from carerl.controller import checkpoints, weights
-from carerl.controller.context import Clock, Context, RunError
+from carerl.controller.context import Clock, Context
 from carerl.controller.evaluation import evaluate
 from carerl.controller.schedule import learning_rate
 from carerl.report import write_rollouts
-from carerl.types import Group, Outcome, Sampling, TokenBatch
+from carerl.types import Group, Outcome, RunError, Sampling, TokenBatch
 
 
 class MismatchError(RunError):
@@ -28,7 +28,7 @@ def train(context: Context, start: int) -> int:
     config, task, crew = context.config, context.task, context.crew
     assert crew.rollout is not None and crew.grading is not None and crew.reference is not None
     algorithm = ALGORITHMS[config.algorithm.name].build(config.algorithm)
-    with_hidden = needs(config.regularizer).ref_hidden
+    with_hidden = needs_hidden(config.regularizer)
     for step in range(start + 1, config.steps + 1):
         clock = Clock(context.display)
         with clock.phase("generate"):
@@ -40,7 +40,7 @@ def train(context: Context, start: int) -> int:
             batch = make_batch(groups, algorithm, config.rollout.temperature)
             parts = _minibatches(batch, config, algorithm, step)
             batch_ref = crew.put(batch)
-            ref_streams = crew.reference.score(batch_ref, with_hidden)
+            ref_streams = crew.reference.score(batch_ref, batch.rows, with_hidden)
             crew.wait(ref_streams)
         with clock.phase("train"):
             metrics = crew.learner.update(

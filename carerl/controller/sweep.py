@@ -3,7 +3,7 @@
 A sweep is a directory with one run directory per cell. Each worker process keeps its Ray actors, with
 their engines, from cell to cell and only changes their weights and settings. A cell that is complete is
 left alone, one that was stopped goes on from its checkpoint, and one that fails does not take the others
-with it.
+with it. A cell that was run with other settings than are asked for now is never counted as one of the sweep.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, load
 from carerl.config.schema import RunConfig
+from carerl.config.sweeps import check_stored, refuse_own
 from carerl.config.typed import plain
-from carerl.controller import base
+from carerl.controller import base, starting_weights
 from carerl.controller.launch import run
 from carerl.controller.stopping import StopFlag
 from carerl.report.display import QuietDisplay
@@ -66,6 +67,7 @@ def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Pat
         chosen = dict(zip(reversed(keys), values, strict=True))
         for row in rows:
             words = (*row.split(), *(f"{key}={chosen[key]}" for key in keys))
+            refuse_own(words)
             found.append(Cell(words, directory.absolute() / _slug(words)))
     twice = [name for name, count in Counter(cell.name for cell in found).items() if count > 1]
     if twice:
@@ -90,9 +92,12 @@ def status(cell: Cell) -> str:
 def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
     """Runs what is not complete and returns every cell's status. Settings are checked before any starts.
 
-    Raises ConfigError for a cell whose settings are refused."""
-    todo = [cell for cell in plan if status(cell) != "completed"]
-    configs = [load([*cell.words, *overrides]) for cell in todo]
+    Raises ConfigError for a cell whose settings are refused, or whose directory holds a run with other settings."""
+    asked = [load([*cell.words, *overrides]) for cell in plan]
+    for cell, config in zip(plan, asked, strict=True):
+        _check_cell(cell, config)
+    pairs = [(cell, config) for cell, config in zip(plan, asked, strict=True) if status(cell) != "completed"]
+    todo, configs = [cell for cell, _ in pairs], [config for _, config in pairs]
     say(f"{len(plan)} cells, {len(plan) - len(todo)} complete already, {workers} at a time")
     if not todo:
         return {cell.name: status(cell) for cell in plan}
@@ -146,6 +151,23 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
     return {cell.name: status(cell) for cell in plan}
 
 
+def _check_cell(cell: Cell, asked: RunConfig) -> None:
+    """Refuses a cell that is complete or would be gone on with, and was run with other settings or from another base
+    model. One that starts afresh takes the settings that are asked for. Raises ConfigError."""
+    if status(cell) == "completed":
+        state = "complete"
+    elif _can_go_on(cell):
+        state = "half done"
+    else:
+        return
+    check_stored(cell.directory, asked, state)
+    starting_weights.check_recipe(asked, cell.directory, f"give another out=, or delete the cell: {cell.directory}")
+
+
+def _can_go_on(cell: Cell) -> bool:
+    return (cell.directory / "checkpoints" / "latest").exists()
+
+
 def _threads(threads: int) -> list[str]:
     return [f"{role}.threads={threads}" for role in ("rollout", "reference", "learner")]
 
@@ -166,17 +188,17 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
             begin = time.monotonic()
             try:
                 config = load([*_start(cell), *overrides])
-                model_dir = base.model_directory(config, QuietDisplay(), stop)
-                if kind == BASE:
-                    news.put((kind, cell.name, f"base model ready in {time.monotonic() - begin:.0f} s"))
-                    if stop:
-                        return
-                    continue
                 if _crew_key(config) != built_for:
                     closing.close()
                     actors = closing.enter_context(crew(config))
                     built_for = _crew_key(config)
                 assert actors is not None
+                model_dir = base.model_directory(config, actors.learner, QuietDisplay(), stop)
+                if kind == BASE:
+                    news.put((kind, cell.name, f"base model ready in {time.monotonic() - begin:.0f} s"))
+                    if stop:
+                        return
+                    continue
                 result = run(config, actors, model_dir, QuietDisplay(), stop)
                 text = f"{result.status} in {time.monotonic() - begin:.0f} s{_headline(result.final)}"
             except base.Interrupted:
@@ -194,7 +216,7 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
 
 def _start(cell: Cell) -> Iterator[str]:
     """The words that start a cell afresh, or go on with it where it has a checkpoint."""
-    if (cell.directory / "checkpoints" / "latest").exists():
+    if _can_go_on(cell):
         return iter([f"resume={cell.directory}"])
     if cell.directory.exists():
         shutil.rmtree(cell.directory)  # it had not come to its first checkpoint

@@ -12,9 +12,8 @@ import torch
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
 from carerl.config.schema import RunConfig
-from carerl.controller.context import RunError
 from carerl.tasks import Task
-from carerl.types import Sampling
+from carerl.types import RunError, Sampling
 
 
 class ParityError(RunError):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from carerl.algorithms.batching import Normalisers, make_batch, normalisers
-from carerl.algorithms.objective import FlatStreams, Objective, flatten, needs
+from carerl.algorithms.objective import FlatStreams, Objective, flatten, needs_hidden
 from carerl.algorithms.token_statistics import TokenStatistics
 from carerl.regularizers import REGULARIZERS
 from carerl.types import TokenBatch
@@ -369,7 +369,7 @@ def test_what_is_missing_is_said():
         objective("rkl", -1.0)
 
 
-def test_needs():
+def test_needs_hidden():
     """What nobody needs is not computed: hidden states only for ``full`` with a strength."""
     for name, beta, estimator, hidden in (
         ("none", None, None, False),
@@ -379,7 +379,7 @@ def test_needs():
     ):
         config = REGULARIZERS[name].config
         settings = config() if beta is None else config(beta=beta, estimator=estimator)
-        assert needs(settings).ref_hidden is hidden and needs(settings).ref_logprobs is not hidden
+        assert needs_hidden(settings) is hidden
 
 
 def test_flatten_is_row_major():

@@ -47,10 +47,8 @@ def small(runs: Path, *words: str) -> RunConfig:
 @pytest.fixture(scope="module")
 def actors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Crew, str]]:
     config = small(tmp_path_factory.mktemp("unused"))
-    with cluster():
-        model_dir = base.model_directory(config, QuietDisplay(), StopFlag())
-        with crew(config) as found:
-            yield found, model_dir
+    with cluster(), crew(config) as found:
+        yield found, base.model_directory(config, found.learner, QuietDisplay(), StopFlag())
 
 
 def start(actors: tuple[Crew, str], config: RunConfig, display: Any = None) -> Result:

@@ -1,0 +1,118 @@
+"""Checkpoints and what lies beside them in a run directory. Their content is a stand-in; no actor is started.
+
+tests/e2e/test_pipeline.py goes on with real ones.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from carerl.controller import checkpoints
+from carerl.report import RunDirectory
+
+
+def commit(run: RunDirectory, step: int) -> Path:
+    final = run.checkpoint_dir(step)
+    partial = final.with_name(f".{final.name}.partial")
+    (partial / "learner").mkdir(parents=True)
+    (partial / "learner" / "shard").write_text(f"weights of step {step}")
+    (partial / "state.json").write_text(json.dumps({"format": checkpoints.FORMAT, "step": step}))
+    checkpoints.commit(partial, final)
+    checkpoints._point_to(final)
+    return final
+
+
+def damage(checkpoint: Path) -> None:
+    (checkpoint / "learner" / "shard").write_text("other weights")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory(tmp_path)
+    for step in (50, 100, 150, 200):
+        commit(run, step)
+    for step in range(10, 201, 10):
+        for path in (
+            run.rollout_file(step),
+            *(run.evaluations / f"step_{step:06d}.{end}" for end in ("json", "parquet")),
+        ):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(str(step))
+    run.write_summary({"status": "completed", "steps": 200})
+    return run
+
+
+def go_back(run: RunDirectory) -> tuple[int, list[str]]:
+    said: list[str] = []
+    newest, state = checkpoints.latest(run.checkpoints, said.append)
+    checkpoints.go_back(run, newest, state["step"], said.append)
+    return state["step"], said
+
+
+def steps(folder: Path) -> set[int]:
+    return {int(path.stem.removeprefix("step_")) for path in folder.iterdir()}
+
+
+def test_nothing_of_what_came_after_stays(run: RunDirectory) -> None:
+    for step in (150, 200):
+        damage(run.checkpoint_dir(step))
+    assert go_back(run)[0] == 100
+    assert steps(run.evaluations) == steps(run.rollouts) == set(range(10, 101, 10))
+    assert len(list(run.evaluations.iterdir())) == 2 * 10
+    assert not run.summary.exists()  # it said completed
+
+
+def test_damaged_checkpoints_are_set_aside_and_kept(run: RunDirectory) -> None:
+    for step in (150, 200):
+        damage(run.checkpoint_dir(step))
+    _, said = go_back(run)
+    names = {path.name for path in run.checkpoints.iterdir()}
+    assert names == {"step_000050", "step_000100", "step_000150.damaged", "step_000200.damaged", "latest"}
+    assert (run.checkpoints / "step_000200.damaged" / "learner" / "shard").read_text() == "other weights"
+    assert (run.checkpoints / "latest").resolve() == run.checkpoint_dir(100)  # not a pointer to nowhere
+    assert sum("checksum" in line for line in said) == sum(".damaged" in line for line in said) == 2
+    # they are taken neither for a checkpoint to go on from nor for one to prune
+    assert [step for step, _ in checkpoints._complete(run.checkpoints)] == [50, 100]
+
+
+def test_damaged_twice(run: RunDirectory) -> None:
+    for _ in range(3):
+        damage(run.checkpoint_dir(200))
+        assert go_back(run)[0] == 150
+        commit(run, 200)
+    aside = {path.name for path in run.checkpoints.glob("*.damaged")}
+    assert aside == {"step_000200.damaged", "step_000200.2.damaged", "step_000200.3.damaged"}
+
+
+def test_a_sound_run_keeps_all_that_it_has(run: RunDirectory) -> None:
+    assert go_back(run) == (200, [])
+    assert steps(run.evaluations) == steps(run.rollouts) == set(range(10, 201, 10))
+    assert [step for step, _ in checkpoints._complete(run.checkpoints)] == [50, 100, 150, 200]
+
+
+def test_the_newest_is_the_one_of_the_largest_step(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for step in (999_999, 1_000_000):  # in the order of names the first comes last
+        commit(run, step)
+    assert checkpoints.latest(run.checkpoints, print)[1]["step"] == 1_000_000
+
+
+@pytest.mark.parametrize(("name", "text"), [("manifest.json", "[]"), ("manifest.json", "{"), ("state.json", "[]")])
+def test_files_that_are_not_what_they_should_be_are_damage(run: RunDirectory, name: str, text: str) -> None:
+    newest = run.checkpoint_dir(200)
+    (newest / name).write_text(text)
+    if name == "state.json":  # with a manifest that holds
+        (newest / "manifest.json").write_text("{}")
+    assert checkpoints.verify(newest)
+    assert go_back(run)[0] == 150
+
+
+def test_no_checkpoint_at_all(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    damage(commit(run, 50))
+    with pytest.raises(checkpoints.NoCheckpoint, match="holds no whole checkpoint"):
+        checkpoints.latest(run.checkpoints, lambda text: None)
+    assert run.checkpoint_dir(50).is_dir()  # to look at; nothing is renamed where nothing goes on
