@@ -20,11 +20,14 @@ class Policy(nn.Module):
     """A causal language model of Hugging Face's, seen as token statistics.
 
     ``forward`` returns a plain dict of tensors, because the sharding wrapper finds the outputs whose
-    backward pass it must prepare by walking containers that it knows.
+    backward pass it must prepare by walking containers that it knows. Raises ValueError for a head with a bias, which
+    the logits here would leave out.
     """
 
     def __init__(self, model: Any, chunk_tokens: int):
         super().__init__()
+        if getattr(model.get_output_embeddings(), "bias", None) is not None:
+            raise ValueError(f"{type(model).__name__} has a bias on its output head, which is not computed here")
         self.model = model
         self.chunk_tokens = chunk_tokens
         self.frozen_ref_head_VD: Tensor | None = None  # not a parameter: it is neither trained nor sharded

@@ -373,3 +373,10 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_three_end_the_run() -
         assert torch.equal(after[name], tensor)
     assert metrics["train/skipped_updates"] == 1 and "train/grad_norm" not in metrics
     assert "3 updates in a row" in message
+
+
+def test_a_head_with_a_bias_is_refused() -> None:
+    biased = model(2, torch.float32)
+    biased.lm_head = torch.nn.Linear(biased.lm_head.in_features, biased.lm_head.out_features, bias=True)
+    with pytest.raises(ValueError, match="bias on its output head"):
+        Policy(biased, 1000)
