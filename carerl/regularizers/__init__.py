@@ -5,7 +5,7 @@ To add one: a file with its ``Config``, its class and ``build``, and a line belo
 
 from __future__ import annotations
 
-from carerl.regularizers import fkl, none, rkl, srkl
+from carerl.regularizers import fkl, js, none, rkl, sfkl, srkl
 from carerl.regularizers.base import Regularizer, RegularizerEntry
 from carerl.regularizers.estimators import ESTIMATORS, refusal, token_loss
 
@@ -13,6 +13,8 @@ REGULARIZERS: dict[str, RegularizerEntry] = {
     "none": RegularizerEntry(none.NoneConfig, none.build, "no penalty"),
     "rkl": RegularizerEntry(rkl.RKLConfig, rkl.build, "reverse KL(policy ‖ reference): strict, unbounded"),
     "fkl": RegularizerEntry(fkl.FKLConfig, fkl.build, "forward KL(reference ‖ policy): covers the reference"),
+    "sfkl": RegularizerEntry(sfkl.SFKLConfig, sfkl.build, "skew forward KL: forgetting pays a bounded price"),
+    "js": RegularizerEntry(js.JSConfig, js.build, "Jensen–Shannon: at most log 2, symmetric"),
     "srkl": RegularizerEntry(
         srkl.SRKLConfig,
         srkl.build,

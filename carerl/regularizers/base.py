@@ -1,4 +1,4 @@
-"""What a regularizer is, and the two numerical tools that they all use."""
+"""What a regularizer is, and the numerical tools that they share."""
 
 from __future__ import annotations
 
@@ -69,6 +69,27 @@ def safe_exp(x: Tensor, limit: float = EXP_LIMIT) -> Tensor:
     and gradient finite and the gradient's sign right, which a clamp (gradient 0) does not.
     """
     return x.clamp(max=limit).exp() * (1 + (x - limit).clamp(min=0))
+
+
+def one_minus_exp(x: Tensor) -> Tensor:
+    """1 − e^x: with the digits that the difference would cancel near 0, and going on as :func:`safe_exp`."""
+    return torch.where(x.abs() < 1, -torch.expm1(x.clamp(-1, 1)), 1 - safe_exp(x))
+
+
+def skew_log_ratio(d: Tensor, alpha: float) -> Tensor:
+    """log(a / (alpha · a + (1 − alpha) · b)) for d = log(a/b), at most log(1/alpha), with gradient.
+
+    Computed from the gap alone, as −log(alpha + (1 − alpha) e^−d). That equals log a − logaddexp(log alpha + log a,
+    log(1 − alpha) + log b), but is exactly 0 at d = 0 and loses no digits near it. alpha = 0: d; alpha = 1: 0.
+    """
+    if alpha == 0.0:
+        return d
+    if alpha == 1.0:
+        return d - d  # 0 with a gradient of 0
+    # Each branch is clamped to where it is used, so that the other one's gradient is never inf * 0.
+    near = -torch.log1p((1 - alpha) * torch.expm1(-d.clamp(-1, 1)))
+    far = -torch.logaddexp(torch.full_like(d, math.log(alpha)), math.log1p(-alpha) - d)
+    return torch.where(d.abs() < 1, near, far)
 
 
 def excess(log_ratio: Tensor) -> Tensor:

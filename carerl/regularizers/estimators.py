@@ -33,6 +33,13 @@ K1_REASON = (
     "for reverse KL, and for the skew divergence one that points away from the reference"
 )
 
+# divergences that are no mean of a log-ratio under the policy, and what to know about them
+NO_LOG_RATIO = {
+    "fkl": "k3 on rkl already has the gradient of forward KL, and score on fkl equals it",
+    "sfkl": "skew forward KL is a mean under the reference, and has score and full",
+    "js": "Jensen–Shannon is half a mean under the reference, and has score and full",
+}
+
 
 def refusal(name: str, estimator: str) -> str | None:
     """Why the regularizer called ``name`` does not take ``estimator``; None if it does."""
@@ -40,11 +47,9 @@ def refusal(name: str, estimator: str) -> str | None:
         return K1_REASON
     if estimator not in ESTIMATORS:
         return f"there is no estimator of this name; there are {', '.join(ESTIMATORS)}"
-    if name == "fkl" and estimator in ("k2", "k3"):
-        return (
-            f"{estimator} is made for reverse KL; k3 on rkl already has the gradient of forward KL, "
-            "and score on fkl equals it"
-        )
+    if estimator in ("k2", "k3") and name in NO_LOG_RATIO:
+        reason = f"{estimator} is made from a log-ratio whose mean under the policy is the divergence"
+        return f"{reason}; {NO_LOG_RATIO[name]}"
     return None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carerl.regularizers.base import EXP_LIMIT, gap, safe_exp
+from carerl.regularizers.base import EXP_LIMIT, gap, one_minus_exp, safe_exp
 
 
 @dataclass
@@ -32,9 +32,7 @@ class ForwardKL:
 
     def coefficient(self, lp: Tensor, lr: Tensor) -> Tensor:
         """1 − r/p, at most 1: a token far under the reference is pulled back with a weight of r/p."""
-        log_x = -gap(lp, lr).detach()
-        near = -torch.expm1(log_x.clamp(-1, 1))  # keeps the digits that 1 − x would cancel
-        return torch.where(log_x.abs() < 1, near, 1 - safe_exp(log_x))
+        return one_minus_exp(-gap(lp, lr).detach())
 
     def value(self, lp: Tensor, lr: Tensor) -> Tensor:
         """x log x − x + 1 with x = r/p: nonnegative, with mean Σ r log(r/p) under the policy."""

@@ -14,19 +14,17 @@ pulled back without limit. That asymmetry is the method.
 Departures: [ours] 1. the baseline 1 − alpha is subtracted, so that the coefficient is 0 at the reference and
 a fresh run starts without the regularizer's noise (near the reference its variance would be hundreds of
 times larger).
-2. log rho is computed from the gap d = lp − lr alone, as −log(alpha + (1 − alpha) e^−d). That equals
-lp − logaddexp(log alpha + lp, log(1 − alpha) + lr), but is exactly 0 at d = 0 and loses no digits near it.
+2. log rho is computed from the gap lp − lr alone, see ``skew_log_ratio``.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from carerl.regularizers.base import check_alpha, excess, gap
+from carerl.regularizers.base import check_alpha, excess, gap, skew_log_ratio
 
 LOG_RHO_LIMIT = 80.0  # reached only by alpha < e^-80, where alpha * rho would be inf * 0
 
@@ -70,16 +68,7 @@ class SkewReverseKL:
 
     def log_ratio(self, lp: Tensor, lr: Tensor) -> Tensor:
         """log rho. The gradient goes through the mixture too: d log rho / d lp = 1 − alpha · rho."""
-        d = gap(lp, lr)
-        if self.alpha == 0.0:
-            return d
-        if self.alpha == 1.0:
-            return d - d  # 0 with a gradient of 0
-        # Each branch is clamped to where it is used, so that the other one's gradient is never inf * 0.
-        near = -torch.log1p((1 - self.alpha) * torch.expm1(-d.clamp(-1, 1)))
-        reference_part = math.log1p(-self.alpha) - d
-        far = -torch.logaddexp(torch.full_like(d, math.log(self.alpha)), reference_part)
-        return torch.where(d.abs() < 1, near, far)
+        return skew_log_ratio(gap(lp, lr), self.alpha)
 
 
 def build(config: SRKLConfig) -> SkewReverseKL:

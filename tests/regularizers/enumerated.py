@@ -13,7 +13,9 @@ ALPHAS = (0.0, 0.2, 0.5, 0.8, 0.95, 1.0)
 CASES: list[tuple[str, dict[str, float]]] = [
     ("rkl", {}),
     ("fkl", {}),
+    ("js", {}),
     *(("srkl", {"alpha": alpha}) for alpha in ALPHAS),
+    *(("sfkl", {"alpha": alpha}) for alpha in ALPHAS),
 ]
 
 TokenLoss = Callable[[Tensor, Tensor], Tensor]

@@ -43,9 +43,12 @@ def log_m(lp: Tensor, lr: Tensor, alpha: float) -> Tensor:
 
 
 def divergence_by_definition(name: str, settings: dict[str, float], p: Tensor, r: Tensor) -> Tensor:
-    if name == "fkl":
-        return (r * (r / p).log()).sum()
     alpha = settings.get("alpha", 0.0)
+    if name in ("fkl", "sfkl"):
+        return (r * (r / (alpha * r + (1 - alpha) * p)).log()).sum()
+    if name == "js":
+        m = (p + r) / 2
+        return ((p * (p / m).log()).sum() + (r * (r / m).log()).sum()) / 2
     return (p * (p / (alpha * p + (1 - alpha) * r)).log()).sum()
 
 
@@ -233,15 +236,54 @@ def test_a_curvature_of_one_minus_alpha_squared():
     assert float(strong / weak) == pytest.approx(25, rel=2e-3)
 
 
+@by_distance
+def test_skew_forward_kl_is_skew_reverse_kl_with_the_roles_exchanged(distance):
+    """KL(r ‖ alpha r + (1 − alpha) p) is KL(p ‖ alpha p + (1 − alpha) r) with p and r exchanged."""
+    logits, logr = DISTANCES[distance]()
+    logp = logits.detach().log_softmax(-1)
+    for alpha in (0.2, 0.8):
+        ours = build("sfkl", alpha=alpha).exact(logp[None], logr[None])
+        torch.testing.assert_close(ours, build("srkl", alpha=alpha).exact(logr[None], logp[None]), rtol=1e-12, atol=0)
+
+
+@by_distance
+def test_jensen_shannon_is_symmetric_and_the_mean_of_the_two_skew_divergences(distance):
+    logits, logr = DISTANCES[distance]()
+    logp = logits.detach().log_softmax(-1)[None]
+    js = build("js").exact(logp, logr[None])
+    torch.testing.assert_close(js, build("js").exact(logr[None], logp), rtol=1e-12, atol=0)
+    halves = [build(name, alpha=0.5).exact(logp, logr[None]) for name in ("srkl", "sfkl")]
+    torch.testing.assert_close(js, (halves[0] + halves[1]) / 2, rtol=1e-12, atol=0)
+
+
+def test_jensen_shannon_is_at_most_log_2():
+    """Disjoint supports: m is half of each, so that both parts are log 2."""
+    logp = torch.tensor([[0.0, -300.0]], dtype=torch.float64)
+    assert float(build("js").exact(logp, logp.flip(1))) == pytest.approx(math.log(2), rel=1e-12)
+
+
+def test_strengths_near_the_reference():
+    """To second order reverse KL is ½ E[d²]; Jensen–Shannon is a quarter of it, skew forward KL (1 − alpha)²."""
+    _, logr = near()
+    policy = (logr + 1e-3 * torch.linspace(-1, 1, len(logr), dtype=torch.float64)).log_softmax(-1)
+    reverse = float(build("rkl").exact(policy[None], logr[None]))
+    assert float(build("js").exact(policy[None], logr[None])) == pytest.approx(reverse / 4, rel=2e-3)
+    assert float(build("sfkl", alpha=0.8).exact(policy[None], logr[None])) == pytest.approx(reverse / 25, rel=2e-3)
+
+
 def test_refusals_name_their_reason():
-    for name in ("rkl", "srkl", "fkl"):
+    names = ("rkl", "srkl", "fkl", "sfkl", "js")
+    for name in names:
         reason = refusal(name, "k1")
         assert reason is not None and "expected gradient" in reason
     for estimator in ("k2", "k3"):
         assert refusal("rkl", estimator) is None and refusal("srkl", estimator) is None
-        reason = refusal("fkl", estimator)
-        assert reason is not None and "forward KL" in reason
-    for name in ("rkl", "srkl", "fkl"):
+        for name, word in (("fkl", "forward KL"), ("sfkl", "skew forward KL"), ("js", "Jensen")):
+            reason = refusal(name, estimator)
+            assert reason is not None and "log-ratio" in reason and word in reason
+            with pytest.raises(ValueError, match="log-ratio"):
+                token_loss(build(name), estimator, torch.zeros(3), torch.zeros(3))
+    for name in names:
         assert refusal(name, "score") is None and refusal(name, "full") is None
     assert "score" in (refusal("rkl", "sore") or "")
 

@@ -10,10 +10,11 @@ import math
 import pytest
 import torch
 
-from carerl.regularizers import REGULARIZERS, token_loss
+from carerl.regularizers import REGULARIZERS, refusal, token_loss
 from carerl.regularizers.base import EXP_LIMIT, safe_exp
-from tests.regularizers.enumerated import ALPHAS, CASES, build, far, near
+from tests.regularizers.enumerated import CASES, build, far, near
 
+EDGES = (1e-9, 1 - 1e-9)
 INNER_ALPHAS = [0.2, 0.5, 0.8, 0.9, 0.95]
 
 
@@ -70,12 +71,50 @@ def test_pitfall_06_end_points(distance):
 
 
 @pytest.mark.parametrize("distance", [near, far])
-def test_the_ends_are_approached_continuously(distance):
+def test_pitfall_06_end_points_of_skew_forward_kl(distance):
+    """alpha multiplies the reference: alpha = 0 is forward KL in every function, alpha = 1 is no penalty."""
+    logits, logr = distance()
+    lp = logits.log_softmax(-1)
+    zero, one, forward = build("sfkl", alpha=0.0), build("sfkl", alpha=1.0), build("fkl")
+    for function in ("coefficient", "value"):
+        ours, theirs = getattr(zero, function)(lp, logr), getattr(forward, function)(lp, logr)
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
+        assert torch.equal(getattr(one, function)(lp, logr), torch.zeros_like(lp)), function
+    torch.testing.assert_close(
+        zero.exact(lp[None], logr[None]), forward.exact(lp[None], logr[None]), rtol=1e-15, atol=0
+    )
+    (gradient,) = torch.autograd.grad(one.exact(lp[None], logr[None])[0], logits)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("name", ["srkl", "sfkl"])
+@pytest.mark.parametrize("distance", [near, far])
+def test_the_ends_are_approached_continuously(distance, name):
     logits, logr = distance()
     lp = logits.detach().log_softmax(-1)[None]
     for edge, inner in ((0.0, 1e-9), (1.0, 1 - 1e-9)):
-        at, beside = (build("srkl", alpha=a).exact(lp, logr[None]) for a in (edge, inner))
+        at, beside = (build(name, alpha=a).exact(lp, logr[None]) for a in (edge, inner))
         torch.testing.assert_close(beside, at, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "low", "high"),
+    # −(1 − alpha)²/alpha and 1 − alpha: −.25/.5 and .5; −.04/.8 and .2
+    [(0.5, -0.5, 0.5), (0.8, -0.05, 0.2)],
+)
+def test_skew_forward_kl_pays_bounded_prices_on_both_sides(alpha, low, high):
+    gaps = torch.linspace(-200, 200, 5001, dtype=torch.float64)
+    coefficient = build("sfkl", alpha=alpha).coefficient(gaps, torch.zeros_like(gaps))
+    assert float(coefficient[0]) == pytest.approx(low, rel=1e-12)
+    assert float(coefficient[-1]) == pytest.approx(high, rel=1e-12)
+    assert bool((coefficient.diff() >= -1e-15).all()), "the coefficient grows with the gap"
+
+
+def test_jensen_shannon_is_bounded_above_and_unbounded_below():
+    """½ log(p/m): at most ½ log 2; far under the reference m = r/2, so ½ (gap + log 2)."""
+    gaps = torch.tensor([200.0, 0.0, -200.0], dtype=torch.float64)
+    coefficient = build("js").coefficient(gaps, torch.zeros_like(gaps))
+    assert coefficient.tolist() == pytest.approx([math.log(2) / 2, 0.0, -100 + math.log(2) / 2], rel=1e-12)
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
@@ -90,12 +129,17 @@ def test_value_is_nonnegative_with_the_divergence_as_its_mean(name, settings, di
     torch.testing.assert_close(mean, regularizer.exact(lp[None], logr[None])[0].detach(), rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize(("name", "settings"), [*CASES, ("srkl", {"alpha": 1 - 1e-9}), ("srkl", {"alpha": 1e-9})])
-@pytest.mark.parametrize("estimator", ["score", "k2", "k3"])
+FINITE_CASES = [
+    (name, settings, estimator)
+    for name, settings in [*CASES, *((name, {"alpha": a}) for name in ("srkl", "sfkl") for a in EDGES)]
+    for estimator in ("score", "k2", "k3")
+    if refusal(name, estimator) is None
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "estimator"), FINITE_CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_finite_at_gaps_of_200_nats(name, settings, estimator, dtype):
-    if name == "fkl" and estimator != "score":
-        pytest.skip("forward KL has no such estimator")
     regularizer = build(name, **settings)
     lp = torch.tensor([-200.0, -100.0, 0.0, 0.0, -1e-6, -201.0, -200.0], dtype=dtype, requires_grad=True)
     lr = torch.tensor([0.0, 0.0, -100.0, -200.0, -200.0, -1.0, -200.0], dtype=dtype)
@@ -126,13 +170,13 @@ def test_the_naive_mixture_fails_where_ours_does_not():
     assert not bool(torch.isfinite(gradient).all())
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_float32_keeps_the_digits_near_the_reference(alpha):
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_float32_keeps_the_digits_near_the_reference(name, settings):
     """At a gap of 1e-3 nats the coefficient is (1 − alpha)² · 1e-3: 4e-5 at .8, with log-probs of −12. Taken
     through log m = logaddexp(…) it would carry the rounding of −12, 1e-6."""
     lr = torch.full((5,), -12.0)
     lp = lr + torch.tensor([-1e-2, -1e-3, 0.0, 1e-3, 1e-2])
-    regularizer = build("srkl", alpha=alpha)
+    regularizer = build(name, **settings)
     single, double = regularizer.coefficient(lp, lr), regularizer.coefficient(lp.double(), lr.double())
     torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-9)
 
@@ -174,10 +218,11 @@ def test_none_is_zero_with_zero_gradient():
     assert float(total.detach()) == 0.0 and gradient.abs().sum() == 0
 
 
+@pytest.mark.parametrize("name", ["srkl", "sfkl"])
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan, math.inf])
-def test_alpha_outside_the_unit_interval_is_refused(alpha):
+def test_alpha_outside_the_unit_interval_is_refused(alpha, name):
     with pytest.raises(ValueError, match="alpha"):
-        build("srkl", alpha=alpha)
+        build(name, alpha=alpha)
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)

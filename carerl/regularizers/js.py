@@ -1,0 +1,53 @@
+"""``js``: Jensen–Shannon divergence, ½ KL(policy ‖ m) + ½ KL(reference ‖ m) with m = ½ policy + ½ reference.
+
+Symmetric and at most log 2 (J. Lin, "Divergence measures based on the Shannon entropy", 1991). As (p + r)/(2m) = 1,
+the mixture's own movement drops out:
+
+    gradient     ½ Σ_a p · log(p/m) · grad log p
+    coefficient  ½ log(p/m), in (−inf, ½ log 2]: 0 at the reference without a baseline
+
+Near the reference it is a quarter of reverse KL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from carerl.regularizers.base import gap, safe_exp, skew_log_ratio
+
+
+@dataclass
+class JSConfig:
+    """``beta``: strength. ``estimator``: score | full."""
+
+    name: str = "js"
+    beta: float = 0.04
+    estimator: str = "score"
+
+
+@dataclass(frozen=True)
+class JensenShannon:
+    """See :class:`carerl.regularizers.base.Regularizer`."""
+
+    def coefficient(self, lp: Tensor, lr: Tensor) -> Tensor:
+        return skew_log_ratio(gap(lp, lr).detach(), 0.5) / 2
+
+    def value(self, lp: Tensor, lr: Tensor) -> Tensor:
+        """½ log(p/m) + ½ (r/p) log(r/m): convex in r/p with its minimum, 0, at the reference."""
+        d = gap(lp, lr).detach()
+        return ((skew_log_ratio(d, 0.5) + safe_exp(-d) * skew_log_ratio(-d, 0.5)) / 2).clamp(min=0)
+
+    def exact(self, logp_NV: Tensor, logr_NV: Tensor) -> Tensor:
+        d_NV = gap(logp_NV, logr_NV)
+        policy_NV, reference_NV = logp_NV.to(d_NV.dtype).exp(), logr_NV.to(d_NV.dtype).exp()
+        return (policy_NV * skew_log_ratio(d_NV, 0.5) + reference_NV * skew_log_ratio(-d_NV, 0.5)).sum(-1) / 2
+
+    def log_ratio(self, lp: Tensor, lr: Tensor) -> Tensor:
+        """Raises ValueError: Jensen–Shannon is no mean of a log-ratio under the policy."""
+        raise ValueError("Jensen–Shannon has the estimators score and full: k2 and k3 are made from a log-ratio")
+
+
+def build(config: JSConfig) -> JensenShannon:
+    return JensenShannon()
