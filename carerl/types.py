@@ -141,10 +141,12 @@ class TokenBatch:
     response_lengths_B: Tensor  # int64
     temperature: float = 1.0
     # policy term
+    policy_rows_B: Tensor | None = None  # bool, rows that its denominator counts; None: all
     advantages_BT: Tensor | None = None  # float32
     policy_weight_BT: Tensor | None = None  # float32, before division by the global normaliser
     rollout_logprobs_BT: Tensor | None = None  # float32, from the engine
     old_logprobs_BT: Tensor | None = None  # float32, the learner's own at the rollout's weights
+    entropy_weight_BT: Tensor | None = None  # float32, of the entropy bonus
     # regularizer
     regularizer_weight_BT: Tensor | None = None  # float32
     ref_logprobs_BT: Tensor | None = None  # float32

@@ -1,13 +1,14 @@
 """How tokens and sequences are weighted in the policy term: a weight per token and one global denominator.
 
 The weight is local to a row and the denominator is counted over the whole optimizer minibatch, before it is
-cut into micro-batches or spread over ranks; padding appears in neither.
+cut into micro-batches or spread over ranks; padding appears in neither, nor do rows that ``policy_rows_B`` leaves out.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from carerl.types import TokenBatch
@@ -19,8 +20,29 @@ class Aggregation(Protocol):
         ...
 
 
+def policy_mask(batch: TokenBatch) -> Tensor:
+    """(B, T) bool: response tokens of the rows whose policy term is counted."""
+    return batch.mask_BT & _rows(batch)[:, None]
+
+
 def sequence_mean(batch: TokenBatch) -> tuple[Tensor, float]:
     """The mean over a response's tokens, then over responses (GRPO). An empty response has no tokens to
     weigh but counts as a response."""
     lengths_B1 = batch.response_lengths_B[:, None].clamp(min=1)
-    return batch.mask_BT / lengths_B1.float(), float(batch.rows)
+    return policy_mask(batch) / lengths_B1.float(), float(_rows(batch).sum())
+
+
+def token_mean(batch: TokenBatch) -> tuple[Tensor, float]:
+    """The mean over all tokens of all responses (DAPO)."""
+    mask_BT = policy_mask(batch)
+    return mask_BT.float(), float(mask_BT.sum())
+
+
+def sequence_sum(batch: TokenBatch, length: float) -> tuple[Tensor, float]:
+    """The sum over a response's tokens, divided by a constant that no response decides, then the mean over
+    responses (Dr. GRPO; with ``length`` = 1 REINFORCE's own gradient)."""
+    return policy_mask(batch) / length, float(_rows(batch).sum())
+
+
+def _rows(batch: TokenBatch) -> Tensor:
+    return torch.ones(batch.rows, dtype=torch.bool) if batch.policy_rows_B is None else batch.policy_rows_B

@@ -1,4 +1,4 @@
-"""What an algorithm is: three functions and a number."""
+"""What an algorithm is: three functions and a few settings, and the configuration that all algorithms share."""
 
 from __future__ import annotations
 
@@ -11,20 +11,81 @@ from torch import Tensor
 from .aggregation import Aggregation
 from .surrogate import Surrogate
 
+UPDATES = ("full", "positive", "negative")
+
+
+@dataclass
+class AlgorithmConfig:
+    """The settings that every algorithm has; each adds its own and may have other defaults."""
+
+    name: str
+    group_size: int = 8  # samples per prompt, G
+    minibatches: int = 2  # optimizer steps per batch of rollouts and epoch
+    epochs: int = 1
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    update: str = "full"  # full | positive | negative: the advantages whose policy terms take part
+    entropy_bonus: float = 0.0  # coefficient of the mean token entropy, nats
+    mismatch_cap: float = 0.0  # largest exp(old - rollout) of a token; 0: no correction, right while they agree
+    mismatch_correction: str = "truncate"  # truncate | mask | sequence_mask: what happens beyond the cap
+
+    @property
+    def smallest_group(self) -> int:
+        """The smallest ``group_size`` that has an advantage."""
+        return 2
+
 
 @dataclass(frozen=True)
 class Algorithm:
     """``advantages`` maps rewards (P prompts, G samples) to advantages of the same shape; ``surrogate`` is the
     policy term of a token; ``aggregation`` says how tokens and sequences are weighted.
 
+    ``update``: which samples' policy terms take part, by the sign of the advantage; positive and negative add up to
+    full, as denominators, regularizer and entropy bonus are those of the full batch whichever it is.
+    ``entropy_bonus`` multiplies the mean token entropy, which is subtracted from the loss.
     ``mismatch_cap`` bounds the weight exp(old − rollout) by which a token's policy term and sampled
     regularizer are corrected when engine and learner disagree about the same weights; 0: no such weight.
+    ``mismatch_correction``: what becomes of weights beyond it, see :mod:`carerl.algorithms.mismatch`.
+    ``length_reward``: added to a sample's reward before its advantage, from its number of tokens.
+    ``drop_uniform_groups``: groups that are all correct or all not lose their policy term and their regularizer, and
+    are counted in no denominator. ``mask_truncated``: so do the policy terms of truncated responses.
     """
 
     advantages: Callable[[Tensor], Tensor]
     surrogate: Surrogate
     aggregation: Aggregation
+    update: str = "full"
+    entropy_bonus: float = 0.0
     mismatch_cap: float = 0.0
+    mismatch_correction: str = "truncate"
+    length_reward: Callable[[int], float] | None = None
+    drop_uniform_groups: bool = False
+    mask_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.update not in UPDATES:
+            raise ValueError(f"update = {self.update}: it must be one of {', '.join(UPDATES)}")
+
+    @classmethod
+    def of(
+        cls,
+        config: AlgorithmConfig,
+        advantages: Callable[[Tensor], Tensor],
+        surrogate: Surrogate,
+        aggregation: Aggregation,
+        **settings: Any,
+    ) -> Algorithm:
+        """The parts with the settings that every algorithm has; ``settings``: the other fields."""
+        return cls(
+            advantages,
+            surrogate,
+            aggregation,
+            update=config.update,
+            entropy_bonus=config.entropy_bonus,
+            mismatch_cap=config.mismatch_cap,
+            mismatch_correction=config.mismatch_correction,
+            **settings,
+        )
 
 
 @dataclass(frozen=True)

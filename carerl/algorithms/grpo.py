@@ -4,8 +4,8 @@ sequence's tokens and then over sequences.
 Departures: 1. the standard deviation has n - 1 in its denominator and ``std_epsilon`` added; 2. a group of equal
 rewards has advantage exactly 0; 3. the divergence to the reference is a regularizer of its own, averaged over
 tokens and not over sequences; 4. where ``mismatch_cap`` is not 0 (its default), tokens are weighted by
-exp(old − rollout), truncated at it, as far as the engine's log-probs differ from the learner's (both in
-``objective``).
+exp(old − rollout), as far as the engine's log-probs differ from the learner's (3 and 4 in ``objective``, for every
+algorithm here).
 """
 
 from __future__ import annotations
@@ -15,27 +15,21 @@ from functools import partial
 
 from .advantages import group_relative
 from .aggregation import sequence_mean
-from .base import Algorithm
+from .base import Algorithm, AlgorithmConfig
 from .surrogate import clipped
 
 
 @dataclass
-class GRPOConfig:
+class GRPOConfig(AlgorithmConfig):
     name: str = "grpo"
-    group_size: int = 8  # samples per prompt, G
-    minibatches: int = 2  # optimizer steps per batch of rollouts and epoch
-    epochs: int = 1
-    clip_low: float = 0.2
-    clip_high: float = 0.2
     advantage_std: bool = True  # divide by the group's standard deviation
     std_epsilon: float = 1e-4
-    mismatch_cap: float = 0.0  # largest exp(old - rollout) of a token; 0: no correction, right while they agree
 
 
 def grpo(config: GRPOConfig) -> Algorithm:
-    return Algorithm(
+    return Algorithm.of(
+        config,
         advantages=partial(group_relative, divide_by_std=config.advantage_std, epsilon=config.std_epsilon),
         surrogate=partial(clipped, low=config.clip_low, high=config.clip_high),
         aggregation=sequence_mean,
-        mismatch_cap=config.mismatch_cap,
     )

@@ -1,4 +1,5 @@
-"""The learner's loss: policy term + beta · regularizer + cross-entropy, each over its own global count.
+"""The learner's loss: policy term + beta · regularizer − bonus · entropy + cross-entropy, each over its own global
+count.
 
 Every component is a *sum* over the tokens at hand divided by a denominator that was counted over the whole
 optimizer minibatch. So losses and gradients add up over micro-batches and ranks, however they are cut.
@@ -9,7 +10,9 @@ Departures from the papers [ours]:
 2. Sampled estimators are weighted by policy / pi_old, detached, when ``old_logprobs`` say that the samples are
    an older policy's. ``full`` takes no ratio: it is exact at every prefix visited.
 3. Where engine and learner disagree about the sampling weights, the policy term and the sampled regularizer
-   are weighted by exp(old − rollout), detached and truncated at ``Algorithm.mismatch_cap``.
+   are weighted by exp(old − rollout), detached and bounded, see :mod:`carerl.algorithms.mismatch`.
+4. The entropy bonus is the exact entropy at every prefix visited and takes no ratio. It is averaged over the tokens of
+   the policy term.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from carerl.types import TokenBatch
 
 from .base import Algorithm
 from .batching import Normalisers
+from .mismatch import mismatch_weight
 from .surrogate import LOG_RATIO_LIMIT
 from .token_statistics import Exact, TokenStatistics
 
@@ -39,7 +43,8 @@ def needs_hidden(regularizer_config: Any) -> bool:
 
 @dataclass
 class FlatStreams:
-    """The streams of a micro-batch at its response tokens, each (N,) or None where it is off."""
+    """The streams of a micro-batch at its response tokens, each (N,) or None where it is off. ``lengths_B``: how many
+    of the N tokens are each row's, for what belongs to whole rows."""
 
     advantages_N: Tensor | None = None
     policy_weight_N: Tensor | None = None
@@ -47,7 +52,9 @@ class FlatStreams:
     rollout_logprobs_N: Tensor | None = None
     ref_logprobs_N: Tensor | None = None
     regularizer_weight_N: Tensor | None = None
+    entropy_weight_N: Tensor | None = None
     ce_weight_N: Tensor | None = None
+    lengths_B: Tensor | None = None
 
 
 def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStreams:
@@ -67,7 +74,9 @@ def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStream
         rollout_logprobs_N=flat(batch.rollout_logprobs_BT),
         ref_logprobs_N=flat(batch.ref_logprobs_BT),
         regularizer_weight_N=flat(batch.regularizer_weight_BT),
+        entropy_weight_N=flat(batch.entropy_weight_BT),
         ce_weight_N=flat(batch.ce_weight_BT),
+        lengths_B=batch.response_lengths_B.to(device),
     )
 
 
@@ -75,8 +84,8 @@ def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStream
 class ObjectiveOutput:
     """``loss``: scalar with gradient. Both dicts add up over micro-batches and ranks: of ``sums[name] = (sum,
     count)`` the metric is sum / count; ``shares[name]`` is a part of the whole minibatch's value, and
-    ``train/loss`` is the sum of ``train/policy_loss``, ``regularizer/loss`` (beta included) and
-    ``train/ce_loss``."""
+    ``train/loss`` is the sum of ``train/policy_loss``, ``regularizer/loss`` (beta included),
+    ``train/entropy_loss`` (the bonus with its sign) and ``train/ce_loss``."""
 
     loss: Tensor
     sums: dict[str, tuple[float, float]]
@@ -104,8 +113,8 @@ class _Tally:
 
 
 class Objective:
-    """Components that are on are those whose streams are there: advantages, regularizer weights, cross-entropy
-    weights. ``beta`` >= 0 multiplies the regularizer. Raises ValueError for an estimator that is refused."""
+    """Components that are on are those whose streams are there: advantages, weights of regularizer, entropy and
+    cross-entropy. ``beta`` >= 0 multiplies the regularizer. Raises ValueError for an estimator that is refused."""
 
     def __init__(self, algorithm: Algorithm | None, regularizer: Regularizer, beta: float, estimator: str):
         if estimator not in ESTIMATORS:
@@ -134,7 +143,7 @@ class Objective:
         tally.mean("train/entropy", stats.entropy_N)
         # Every parameter takes part in every backward pass, also when no component has a token.
         loss = 0.0 * stats.logprobs_N.sum()
-        weight_N = self._mismatch_weight(stats, streams)
+        weight_N = self._mismatch_weight(stats, streams, tally)
         if streams.advantages_N is not None:
             policy = self._policy(stats, streams, weight_N, tally) / normalisers.policy
             loss = loss + tally.share("train/policy_loss", policy)
@@ -143,6 +152,11 @@ class Objective:
             if term_N is not None:
                 penalty = self._beta * (streams.regularizer_weight_N * term_N).sum() / normalisers.regularizer
                 loss = loss + tally.share("regularizer/loss", penalty)
+        if streams.entropy_weight_N is not None:
+            if self._algorithm is None:
+                raise ValueError("a batch with entropy weights needs an algorithm")
+            bonus = (streams.entropy_weight_N * stats.entropy_N).sum() / normalisers.entropy
+            loss = loss + tally.share("train/entropy_loss", -self._algorithm.entropy_bonus * bonus)
         if streams.ce_weight_N is not None:
             ce_N = stats.cross_entropy_N if stats.cross_entropy_N is not None else -stats.logprobs_N
             ce = (streams.ce_weight_N * ce_N).sum() / normalisers.ce
@@ -150,14 +164,18 @@ class Objective:
         tally.share("train/loss", loss)
         return tally.output(loss, stats.logprobs_N.numel())
 
-    def _mismatch_weight(self, stats: TokenStatistics, streams: FlatStreams) -> Tensor | None:
-        """min(exp(old − rollout), cap), (N,), detached; None where there is nothing to correct. Without
-        ``old_logprobs`` the current policy is the one that the engine meant to sample from."""
-        cap = 0.0 if self._algorithm is None else self._algorithm.mismatch_cap
-        if cap == 0.0 or streams.rollout_logprobs_N is None:
+    def _mismatch_weight(self, stats: TokenStatistics, streams: FlatStreams, tally: _Tally) -> Tensor | None:
+        """(N,), detached; None where there is nothing to correct. Without ``old_logprobs`` the current policy is the
+        one that the engine meant to sample from."""
+        algorithm, rollout_N = self._algorithm, streams.rollout_logprobs_N
+        if algorithm is None or algorithm.mismatch_cap == 0.0 or rollout_N is None:
             return None
         old_N = stats.logprobs_N if streams.old_logprobs_N is None else streams.old_logprobs_N
-        return (old_N - streams.rollout_logprobs_N).detach().clamp(max=LOG_RATIO_LIMIT).exp().clamp(max=cap)
+        cap, correction = algorithm.mismatch_cap, algorithm.mismatch_correction
+        weight_N = mismatch_weight(old_N, rollout_N, streams.lengths_B, cap, correction)
+        if correction != "truncate":
+            tally.mean("train/mismatch_masked", weight_N == 0)
+        return weight_N
 
     def _policy(self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: _Tally) -> Tensor:
         """The weighted sum of the policy terms, before division by the normaliser."""
@@ -165,7 +183,7 @@ class Objective:
             raise ValueError("a batch with advantages needs an algorithm and a policy_weight stream")
         lp_N = stats.logprobs_N
         old_N = lp_N.detach() if streams.old_logprobs_N is None else streams.old_logprobs_N
-        term_N, clipped_N = self._algorithm.surrogate(lp_N, old_N, streams.advantages_N)
+        term_N, clipped_N = self._algorithm.surrogate(lp_N, old_N, streams.advantages_N, streams.lengths_B)
         tally.mean("train/clip_fraction", clipped_N)
         tally.mean("train/ratio", _ratio(lp_N, old_N))
         if weight_N is not None:

@@ -290,7 +290,7 @@ def _weightless(batch: TokenBatch) -> TokenBatch:
     part = batch.select([0])
     zero = {
         name: torch.zeros_like(stream)
-        for name in ("policy_weight_BT", "regularizer_weight_BT", "ce_weight_BT")
+        for name in ("policy_weight_BT", "entropy_weight_BT", "regularizer_weight_BT", "ce_weight_BT")
         if (stream := getattr(part, name)) is not None
     }
     return part.with_streams(**zero)

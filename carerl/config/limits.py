@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from carerl.algorithms import CORRECTIONS, UPDATES
 from carerl.config.compose import leaves
 from carerl.config.errors import ConfigError, suggestion
 from carerl.config.schema import RunConfig
@@ -16,6 +17,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "model.dtype": ("float32", "bfloat16"),
     "reference.compute_dtype": ("float32", "bfloat16", "float64"),
     "learner.compute_dtype": ("float32", "bfloat16", "float64"),
+    "algorithm.update": UPDATES,
+    "algorithm.mismatch_correction": CORRECTIONS,
     "learner.backend": ("fsdp2",),
     "learner.schedule.name": ("constant", "linear", "cosine"),
     "rollout.engine": ("vllm", "hf"),
@@ -58,7 +61,11 @@ AT_LEAST: dict[str, float] = {
     "evaluation.every": 0,
     "evaluation.samples": 1,
     "evaluation.scored_samples": 1,
+    "algorithm.entropy_bonus": 0,
     "algorithm.mismatch_cap": 0,
+    "algorithm.overlong_length": 1,
+    "algorithm.overlong_buffer": 0,
+    "algorithm.constant_length": 1,
     "evaluation.questions": 0,
     "evaluation.questions_between": 0,
     "checkpoint.every": 0,
@@ -88,7 +95,7 @@ def values(config: RunConfig) -> Iterator[ConfigError]:
             if isinstance(number, float) and not math.isfinite(number):
                 yield ConfigError(key, value, "it is not a finite number", f"write {key}=<a finite number>")
     for key, allowed in NAMES.items():
-        if flat[key] not in allowed:
+        if key in flat and flat[key] not in allowed:
             reason = "it must be one of " + ", ".join(allowed)
             yield ConfigError(key, flat[key], reason, suggestion(str(flat[key]), allowed, key + "="))
     for key, low in AT_LEAST.items():

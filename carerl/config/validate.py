@@ -31,7 +31,7 @@ def validate(config: RunConfig) -> None:
     """Raises ConfigError (further ones in ``others``) if any value or pairing is illegal."""
     errors = list(values(config)) or list(_parts(config))
     if not errors:  # pairings assume that every part is there and every value legal by itself
-        for check in (_supervised, _paths, _model, task_pairings, _batch, _regularizer, _engine, _learner):
+        for check in (_supervised, _paths, _model, task_pairings, _batch, _algorithm, _regularizer, _engine, _learner):
             errors += check(config)
     raise_all(errors)
 
@@ -167,7 +167,7 @@ def _batch(c: RunConfig) -> Errors:
     if c.kind != "rl":
         return
     group_size, minibatches = _number(a, "group_size", 1), _number(a, "minibatches", 1)
-    if group_size < 2:
+    if group_size < _number(a, "smallest_group", 2):
         yield ConfigError(
             "algorithm.group_size",
             group_size,
@@ -205,6 +205,29 @@ def _batch(c: RunConfig) -> Errors:
             a.clip_low,
             "ratios are clipped at 1 - clip_low, which must stay above 0",
             "write algorithm.clip_low=0.2",
+        )
+
+
+def _algorithm(c: RunConfig) -> Errors:
+    a = c.algorithm
+    cap, correction = _number(a, "mismatch_cap", 0.0), _number(a, "mismatch_correction", "truncate")
+    if correction != "truncate" and cap < 1:
+        off = cap == 0
+        yield ConfigError(
+            "algorithm.mismatch_correction",
+            correction,
+            f"algorithm.mismatch_cap={cap:g} turns the correction off"
+            if off
+            else f"no weight lies between 1/cap and cap at algorithm.mismatch_cap={cap:g}",
+            "write algorithm.mismatch_cap=2 too, or algorithm.mismatch_correction=truncate",
+        )
+    buffer, length = _number(a, "overlong_buffer", 0), _number(a, "overlong_length", 0)
+    if buffer > length:
+        yield ConfigError(
+            "algorithm.overlong_buffer",
+            buffer,
+            f"it is longer than algorithm.overlong_length={length}: even an empty response would be punished",
+            f"write algorithm.overlong_buffer={length} or less, or 0 for off",
         )
 
 

@@ -71,7 +71,7 @@ def test_a_group_of_one_has_no_advantage():
 )
 def test_surrogate_by_hand(ratio, advantage, loss, is_clipped):
     lp = torch.tensor([math.log(ratio)], dtype=torch.float64, requires_grad=True)
-    ours, flag = clipped(lp, torch.zeros(1), torch.tensor([advantage]), low=0.2, high=0.3)
+    ours, flag = clipped(lp, torch.zeros(1), torch.tensor([advantage]), None, low=0.2, high=0.3)
     assert float(ours.detach()) == pytest.approx(loss) and bool(flag) is is_clipped
     (gradient,) = torch.autograd.grad(ours.sum(), lp)
     assert float(gradient) == pytest.approx(0.0 if is_clipped else -ratio * advantage)
@@ -80,7 +80,7 @@ def test_surrogate_by_hand(ratio, advantage, loss, is_clipped):
 def test_surrogate_has_no_gradient_through_the_old_policy_and_stays_finite():
     lp = torch.tensor([-1.0, 0.0, -300.0, 0.0], requires_grad=True)
     old = torch.tensor([-1.0, -300.0, 0.0, -300.0], requires_grad=True)
-    loss, _ = clipped(lp, old, torch.tensor([1.0, -1.0, 1.0, 0.0]), 0.2, 0.2)
+    loss, _ = clipped(lp, old, torch.tensor([1.0, -1.0, 1.0, 0.0]), None, 0.2, 0.2)
     loss.sum().backward()
     assert old.grad is None and lp.grad is not None
     assert bool(torch.isfinite(loss).all()) and bool(torch.isfinite(lp.grad).all())

@@ -1,0 +1,33 @@
+"""Dr. GRPO (arXiv 2503.20783): GRPO without its two divisions, by the group's standard deviation, which favours
+questions that are nearly solved or nearly hopeless, and by the response's length, which favours long wrong answers.
+
+The sum over a response's tokens is divided by ``constant_length``, meant to be the generation budget: a constant, not
+the width that a batch happens to be padded to.
+
+Departures: as GRPO's 2 and 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from .advantages import group_relative
+from .aggregation import sequence_sum
+from .base import Algorithm, AlgorithmConfig
+from .surrogate import clipped
+
+
+@dataclass
+class DrGRPOConfig(AlgorithmConfig):
+    name: str = "dr_grpo"
+    constant_length: int = 1024  # tokens
+
+
+def dr_grpo(config: DrGRPOConfig) -> Algorithm:
+    return Algorithm.of(
+        config,
+        advantages=partial(group_relative, divide_by_std=False, epsilon=0.0),
+        surrogate=partial(clipped, low=config.clip_low, high=config.clip_high),
+        aggregation=partial(sequence_sum, length=float(config.constant_length)),
+    )

@@ -1,0 +1,36 @@
+"""GSPO (arXiv 2507.18071): GRPO with one ratio per sequence, exp(mean of its tokens' log-ratios), clipped around 1
+by narrow bounds of its own.
+
+The ratio is over the response's tokens and nothing else; an empty response has none and still counts in the mean over
+sequences.
+
+Departures: 1. as GRPO's 1 to 3; so the regularizer keeps its token ratio. 2. a ``mismatch_cap`` weighs the sequence by
+the mean of its tokens' weights; ``mismatch_correction=sequence_mask`` decides by sequences, as the ratio does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from .advantages import group_relative
+from .aggregation import sequence_mean
+from .base import Algorithm, AlgorithmConfig
+from .surrogate import sequence_clipped
+
+
+@dataclass
+class GSPOConfig(AlgorithmConfig):
+    name: str = "gspo"
+    clip_low: float = 3e-4
+    clip_high: float = 4e-4
+    std_epsilon: float = 1e-4
+
+
+def gspo(config: GSPOConfig) -> Algorithm:
+    return Algorithm.of(
+        config,
+        advantages=partial(group_relative, divide_by_std=True, epsilon=config.std_epsilon),
+        surrogate=partial(sequence_clipped, low=config.clip_low, high=config.clip_high),
+        aggregation=sequence_mean,
+    )
