@@ -245,7 +245,7 @@ def _regularizer(c: RunConfig) -> Errors:
             "regularizer.beta",
             beta,
             "the regularizer none has no strength",
-            "write regularizer.name=rkl (or srkl, fkl), or regularizer.beta=0",
+            "write regularizer.name=rkl (or another), or regularizer.beta=0",
         )
     if r.name != "none" and estimator is not None and (reason := refusal(r.name, estimator)) is not None:
         allowed = [e for e in ESTIMATORS if refusal(r.name, e) is None]

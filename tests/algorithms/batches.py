@@ -10,20 +10,27 @@ from carerl.algorithms.batching import Normalisers, make_batch
 from carerl.algorithms.objective import Objective, ObjectiveOutput, flatten
 from carerl.algorithms.token_statistics import TokenStatistics, token_statistics
 from carerl.regularizers import REGULARIZERS
-from carerl.types import Example, Group, Sample, TokenBatch
+from carerl.types import Example, Group, Outcome, Sample, TokenBatch
 
 V, D = 11, 5
 LENGTHS = ((3, 1, 4, 2), (5, 2, 2, 1), (1, 6, 3, 3))  # response lengths, by group
 
 
-def algorithm(**settings: object) -> Algorithm:
-    entry = ALGORITHMS["grpo"]
+def algorithm(name: str = "grpo", **settings: object) -> Algorithm:
+    entry = ALGORITHMS[name]
     return entry.build(entry.config(**settings))
 
 
-def objective(name: str = "none", beta: float = 0.0, estimator: str = "score", **settings: float) -> Objective:
+def objective(
+    name: str = "none",
+    beta: float = 0.0,
+    estimator: str = "score",
+    policy: Algorithm | None = None,
+    **settings: float,
+) -> Objective:
+    """``policy``: the algorithm, GRPO with truncated mismatch weights by default."""
     entry = REGULARIZERS[name]
-    return Objective(algorithm(mismatch_cap=2.0), entry.build(entry.config(**settings)), beta, estimator)
+    return Objective(policy or algorithm(mismatch_cap=2.0), entry.build(entry.config(**settings)), beta, estimator)
 
 
 def groups(lengths: tuple[tuple[int, ...], ...] = LENGTHS, seed: int = 0) -> list[Group]:
@@ -39,8 +46,10 @@ def groups(lengths: tuple[tuple[int, ...], ...] = LENGTHS, seed: int = 0) -> lis
         samples = []
         for k, length in enumerate(group):
             logprobs = (-2 - 0.3 * torch.rand(length, generator=generator)).tolist()
+            right = k % 2 == number % 2
+            outcome = Outcome.CORRECT if right else Outcome.WRONG
             samples.append(
-                Sample(example.id, ids(length), tuple(logprobs), False, 0, reward=float(k % 2 == number % 2))
+                Sample(example.id, ids(length), tuple(logprobs), False, 0, outcome=outcome, reward=float(right))
             )
         made.append(Group(example, samples))
     return made
@@ -100,9 +109,16 @@ def streams_of(batch: TokenBatch, values_N: Tensor) -> Tensor:
     return stream
 
 
-def full_batch(ref: Toy, old: Toy | None, temperature: float = 1.0, lengths=LENGTHS) -> TokenBatch:
+def full_batch(
+    ref: Toy,
+    old: Toy | None,
+    temperature: float = 1.0,
+    lengths=LENGTHS,
+    policy: Algorithm | None = None,
+    made: list[Group] | None = None,
+) -> TokenBatch:
     """Every stream filled: reference and old log-probs from models, the engine's a little beside the old ones."""
-    batch = make_batch(groups(lengths), algorithm(), temperature)
+    batch = make_batch(made or groups(lengths), policy or algorithm(), temperature)
     scored = streams_of(batch, ref.statistics(batch).logprobs_N)
     changes: dict[str, Tensor] = {"ref_logprobs_BT": scored}
     if old is not None:

@@ -38,7 +38,7 @@ CASES = [
     ),
     (f"{TINY} stps=3", "stps", "not a setting of a run", "steps?"),
     (f"{TINY} regularizer.name=srlk", "regularizer.name", "no regularizer of this name", "srkl"),
-    (f"{TINY} algorithm.name=gpro", "algorithm.name", "no algorithm", "grpo"),
+    (f"{TINY} algorithm.name=grpoo", "algorithm.name", "no algorithm", "grpo"),
     (f"{TINY} task.name=tinny", "task.name", "no task", "tiny"),
     (f"{TINY} rollout.engine=vlm", "rollout.engine", "one of vllm, hf", "vllm"),
     (f"{TINY} learner.schedule.name=cosin", "learner.schedule.name", "cosine", "cosine"),
@@ -94,6 +94,25 @@ CASES = [
     (f"{TINY} regularizer.name=fkl regularizer.estimator=k3", "regularizer.estimator", "", "score"),
     (f"{TINY} regularizer.name=none regularizer.beta=1", "regularizer.beta", "", "regularizer."),
     (f"{TINY} algorithm.group_size=1", "algorithm.group_size", "compares", "group_size=8"),
+    (f"{TINY} algorithm.update=both", "algorithm.update", "one of full, positive, negative", ""),
+    (f"{TINY} algorithm.mismatch_correction=cut", "algorithm.mismatch_correction", "truncate, mask", ""),
+    (f"{TINY} algorithm.mismatch_correction=mask", "algorithm.mismatch_correction", "off", "mismatch_cap=2"),
+    (
+        f"{TINY} algorithm.mismatch_correction=sequence_mask algorithm.mismatch_cap=.5",
+        "algorithm.mismatch_correction",
+        "no weight",
+        "mismatch_cap=2",
+    ),
+    (f"{TINY} algorithm.entropy_bonus=-.1", "algorithm.entropy_bonus", "at least 0", "=0"),
+    (f"{TINY} algorithm.name=dr_grpo algorithm.constant_length=0", "algorithm.constant_length", "at least 1", "=1"),
+    (
+        "recipe=care_dapo_tiny algorithm.overlong_buffer=9",
+        "algorithm.overlong_buffer",
+        "overlong_length=8",
+        "8 or less",
+    ),
+    (f"{TINY} regularizer.name=js regularizer.estimator=k2", "regularizer.estimator", "log-ratio", "score or full"),
+    (f"{TINY} regularizer.name=sfkl regularizer.alpha=2", "regularizer.alpha", "between 0 and 1", "alpha="),
     (f"{TINY} prompts_per_step=33", "algorithm.minibatches", "do not divide", "1, 3, 11, 33"),
     (f"{TINY} algorithm.minibatches=5", "algorithm.minibatches", "whole groups", "multiple of 5"),
     (f"{TINY} learner.ranks=129", "learner.ranks", "128 rows", "learner.ranks=128"),
@@ -193,6 +212,9 @@ def test_the_edges_of_ranges_are_legal() -> None:
         "regularizer.beta=0",
         "seed=0",
         "algorithm.group_size=2",
+        "algorithm.mismatch_cap=1 algorithm.mismatch_correction=mask",
+        "algorithm.name=dapo algorithm.overlong_length=8 algorithm.overlong_buffer=8",
+        "algorithm.name=reinforce_pp algorithm.group_baseline=false algorithm.group_size=1",
         "algorithm.minibatches=32",
         "learner.ranks=128",
         "evaluation.top_p=0.5",
@@ -201,7 +223,7 @@ def test_the_edges_of_ranges_are_legal() -> None:
         "tracking.wandb=off",
         "model.shape.head_dim=64",
     ):
-        load([TINY, words])
+        load([TINY, *words.split()])
 
 
 def test_what_only_vllm_cannot_do_is_legal_with_the_other_engine() -> None:
