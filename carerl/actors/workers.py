@@ -206,6 +206,7 @@ class LearnerWorker(Worker):
                 REGULARIZERS[regularizer.name].build(regularizer),
                 regularizer.beta,
                 regularizer.estimator,
+                regularizer.place,
             )
         device = _device(config.learner.gpus_per_rank)
         self._learner = LEARNERS[config.learner.backend](model, config.learner, objective, device)

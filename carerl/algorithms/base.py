@@ -34,6 +34,11 @@ class AlgorithmConfig:
         """The smallest ``group_size`` that has an advantage."""
         return 2
 
+    @property
+    def sequence_ratio(self) -> bool:
+        """Whether all tokens of a response share one ratio, so that no token has a reward of its own."""
+        return False
+
 
 @dataclass(frozen=True)
 class Algorithm:

@@ -26,6 +26,10 @@ class GSPOConfig(AlgorithmConfig):
     clip_high: float = 4e-4
     std_epsilon: float = 1e-4
 
+    @property
+    def sequence_ratio(self) -> bool:
+        return True
+
 
 def gspo(config: GSPOConfig) -> Algorithm:
     return Algorithm.of(

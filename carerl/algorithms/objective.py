@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carerl.regularizers import ESTIMATORS, REGULARIZERS, Regularizer, refusal, token_loss
+from carerl.regularizers import ESTIMATORS, PLACES, REGULARIZERS, Regularizer, refusal, reward_shaping, token_loss
 from carerl.types import TokenBatch
 
 from .base import Algorithm
@@ -114,17 +114,23 @@ class _Tally:
 
 class Objective:
     """Components that are on are those whose streams are there: advantages, weights of regularizer, entropy and
-    cross-entropy. ``beta`` >= 0 multiplies the regularizer. Raises ValueError for an estimator that is refused."""
+    cross-entropy. ``beta`` >= 0 multiplies the regularizer; ``place`` reward adds it to the advantages, see
+    :func:`carerl.regularizers.reward_shaping`. Raises ValueError for an estimator that is refused."""
 
-    def __init__(self, algorithm: Algorithm | None, regularizer: Regularizer, beta: float, estimator: str):
+    def __init__(
+        self, algorithm: Algorithm | None, regularizer: Regularizer, beta: float, estimator: str, place: str = "loss"
+    ):
         if estimator not in ESTIMATORS:
             raise ValueError(refusal("", estimator))
+        if place not in PLACES or (place == "reward" and estimator != "score"):
+            raise ValueError(f"place = {place} with estimator = {estimator}: a place in the reward is for score")
         if not beta >= 0:
             raise ValueError(f"beta = {beta}: a negative strength would drive the policy off the reference")
         self._algorithm = algorithm
         self._regularizer = regularizer
         self._beta = beta
         self._estimator = estimator
+        self._in_reward = place == "reward" and beta > 0
 
     @classmethod
     def supervised(cls) -> Objective:
@@ -183,7 +189,10 @@ class Objective:
             raise ValueError("a batch with advantages needs an algorithm and a policy_weight stream")
         lp_N = stats.logprobs_N
         old_N = lp_N.detach() if streams.old_logprobs_N is None else streams.old_logprobs_N
-        term_N, clipped_N = self._algorithm.surrogate(lp_N, old_N, streams.advantages_N, streams.lengths_B)
+        advantages_N = streams.advantages_N
+        if self._in_reward and (lr_N := self._reference(stats, streams)) is not None:
+            advantages_N = advantages_N + reward_shaping(self._regularizer, self._beta, old_N, lr_N)
+        term_N, clipped_N = self._algorithm.surrogate(lp_N, old_N, advantages_N, streams.lengths_B)
         tally.mean("train/clip_fraction", clipped_N)
         tally.mean("train/ratio", _ratio(lp_N, old_N))
         if weight_N is not None:
@@ -193,12 +202,10 @@ class Objective:
     def _penalty(
         self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: _Tally
     ) -> Tensor | None:
-        """The regularizer's per-token loss, None if beta is 0. The divergence is reported in any case."""
-        lp_N = stats.logprobs_N
-        lr_N = stats.ref_logprobs_N if stats.ref_logprobs_N is not None else streams.ref_logprobs_N
+        """The regularizer's per-token loss, None if beta is 0 or it is in the reward. The divergence is reported in any
+        case."""
+        lp_N, lr_N = stats.logprobs_N, self._reference(stats, streams)
         if lr_N is None:
-            if self._beta > 0:
-                raise ValueError("a regularizer with beta > 0 needs the reference's log-probs or hidden states")
             return None
         tally.mean("regularizer/reverse_kl", REVERSE_KL.value(lp_N, lr_N) if stats.rkl_N is None else stats.rkl_N)
         if self._beta == 0.0:
@@ -214,7 +221,16 @@ class Objective:
         tally.mean("regularizer/value", self._regularizer.value(lp_N, lr_N))
         if self._estimator == "score":
             tally.mean("regularizer/coefficient", self._regularizer.coefficient(lp_N, lr_N).abs())
+        if self._in_reward:
+            return None
         return token_loss(self._regularizer, self._estimator, lp_N, lr_N, importance_N)
+
+    def _reference(self, stats: TokenStatistics, streams: FlatStreams) -> Tensor | None:
+        """The reference's log-probs of the sampled tokens; None where they are not there and not needed."""
+        lr_N = stats.ref_logprobs_N if stats.ref_logprobs_N is not None else streams.ref_logprobs_N
+        if lr_N is None and self._beta > 0:
+            raise ValueError("a regularizer with beta > 0 needs the reference's log-probs or hidden states")
+        return lr_N
 
 
 def _ratio(lp_N: Tensor, old_N: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from carerl.config.errors import ConfigError, suggestion
 from carerl.config.schema import RunConfig
 from carerl.config.task_values import task_values
 from carerl.config.typed import plain
+from carerl.regularizers import PLACES
 
 NAMES: dict[str, tuple[str, ...]] = {
     "kind": ("rl", "sft"),
@@ -19,6 +20,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "learner.compute_dtype": ("float32", "bfloat16", "float64"),
     "algorithm.update": UPDATES,
     "algorithm.mismatch_correction": CORRECTIONS,
+    "regularizer.place": PLACES,
     "learner.backend": ("fsdp2",),
     "learner.schedule.name": ("constant", "linear", "cosine"),
     "rollout.engine": ("vllm", "hf"),

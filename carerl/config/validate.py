@@ -254,6 +254,21 @@ def _regularizer(c: RunConfig) -> Errors:
         else:
             remedy = suggestion(estimator, allowed, "regularizer.estimator=")
         yield ConfigError("regularizer.estimator", estimator, reason, remedy)
+    elif _number(r, "place", "loss") == "reward":
+        yield from _in_reward(c)
+
+
+def _in_reward(c: RunConfig) -> Errors:
+    update = _number(c.algorithm, "update", "full")
+    wrong = (
+        (c.regularizer.estimator != "score", f"estimator {c.regularizer.estimator} is a loss and no reward of a token"),
+        (_number(c.algorithm, "sequence_ratio", False), f"{c.algorithm.name} gives all tokens of a response one ratio"),
+        (update != "full", f"algorithm.update={update} takes away the policy terms that it would stand in"),
+    )
+    remedies = ("regularizer.estimator=score", "regularizer.place=loss", "regularizer.place=loss")
+    for (is_wrong, reason), remedy in zip(wrong, remedies, strict=True):
+        if is_wrong:
+            yield ConfigError("regularizer.place", "reward", reason, f"write {remedy}")
 
 
 def _engine(c: RunConfig) -> Errors:

@@ -6,8 +6,8 @@ To add one: a file with its ``Config``, its class and ``build``, and a line belo
 from __future__ import annotations
 
 from carerl.regularizers import fkl, js, none, rkl, sfkl, srkl
-from carerl.regularizers.base import Regularizer, RegularizerEntry
-from carerl.regularizers.estimators import ESTIMATORS, refusal, token_loss
+from carerl.regularizers.base import PLACES, PenaltyConfig, Regularizer, RegularizerEntry
+from carerl.regularizers.estimators import ESTIMATORS, refusal, reward_shaping, token_loss
 
 REGULARIZERS: dict[str, RegularizerEntry] = {
     "none": RegularizerEntry(none.NoneConfig, none.build, "no penalty"),
@@ -22,4 +22,14 @@ REGULARIZERS: dict[str, RegularizerEntry] = {
     ),
 }
 
-__all__ = ["ESTIMATORS", "REGULARIZERS", "Regularizer", "RegularizerEntry", "refusal", "token_loss"]
+__all__ = [
+    "ESTIMATORS",
+    "PLACES",
+    "REGULARIZERS",
+    "PenaltyConfig",
+    "Regularizer",
+    "RegularizerEntry",
+    "refusal",
+    "reward_shaping",
+    "token_loss",
+]

@@ -13,6 +13,20 @@ from torch import Tensor
 EXP_LIMIT = 30.0  # nats, beyond which exp() goes on as its tangent
 
 
+PLACES = ("loss", "reward")
+
+
+@dataclass
+class PenaltyConfig:
+    """The settings of every penalty. ``beta``: strength. ``estimator``: see :mod:`carerl.regularizers.estimators`.
+    ``place``: loss, a component of its own; reward, −beta · coefficient added to each token's advantage."""
+
+    name: str
+    beta: float = 0.04
+    estimator: str = "score"
+    place: str = "loss"
+
+
 class Regularizer(Protocol):
     """A divergence of the policy from the reference at one prefix, as pure functions of log-probabilities.
 

@@ -53,6 +53,16 @@ def refusal(name: str, estimator: str) -> str | None:
     return None
 
 
+def reward_shaping(regularizer: Regularizer, beta: float, old_lp: Tensor, lr: Tensor) -> Tensor:
+    """−beta · coefficient, detached: what a divergence in the reward adds to each sampled token's advantage, after the
+    rewards were normalised. ``old_lp``: under the policy that sampled.
+
+    On the first pass the policy term then has the gradient of ``score``, with the policy term's weights and denominator
+    in place of the regularizer's: the same one where tokens are averaged alike, biased where they weigh 1/|y|.
+    """
+    return -beta * regularizer.coefficient(old_lp, lr)
+
+
 def token_loss(
     regularizer: Regularizer, estimator: str, lp: Tensor, lr: Tensor, importance: Tensor | None = None
 ) -> Tensor:

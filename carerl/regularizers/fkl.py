@@ -14,16 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carerl.regularizers.base import EXP_LIMIT, gap, one_minus_exp, safe_exp
+from carerl.regularizers.base import EXP_LIMIT, PenaltyConfig, gap, one_minus_exp, safe_exp
 
 
 @dataclass
-class FKLConfig:
-    """``beta``: strength. ``estimator``: score | full."""
+class FKLConfig(PenaltyConfig):
+    """``estimator``: score | full."""
 
     name: str = "fkl"
-    beta: float = 0.04
-    estimator: str = "score"
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from carerl.regularizers.base import gap, safe_exp, skew_log_ratio
+from carerl.regularizers.base import PenaltyConfig, gap, safe_exp, skew_log_ratio
 
 
 @dataclass
-class JSConfig:
-    """``beta``: strength. ``estimator``: score | full."""
+class JSConfig(PenaltyConfig):
+    """``estimator``: score | full."""
 
     name: str = "js"
-    beta: float = 0.04
-    estimator: str = "score"
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from carerl.regularizers.base import gap
 
 @dataclass
 class NoneConfig:
-    """Neither strength nor estimator can be set: the constants below are for code that reads them."""
+    """Strength, estimator and place cannot be set: the constants below are for code that reads them."""
 
     name: str = "none"
     beta: ClassVar[float] = 0.0
     estimator: ClassVar[str] = "score"
+    place: ClassVar[str] = "loss"
 
 
 @dataclass(frozen=True)

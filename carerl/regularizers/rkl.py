@@ -10,16 +10,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from carerl.regularizers.base import excess, gap
+from carerl.regularizers.base import PenaltyConfig, excess, gap
 
 
 @dataclass
-class RKLConfig:
-    """``beta``: strength. ``estimator``: score | full | k2 | k3, see :mod:`carerl.regularizers.estimators`."""
+class RKLConfig(PenaltyConfig):
+    """``estimator``: score | full | k2 | k3."""
 
     name: str = "rkl"
-    beta: float = 0.04
-    estimator: str = "score"
 
 
 @dataclass(frozen=True)

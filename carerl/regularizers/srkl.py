@@ -24,24 +24,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carerl.regularizers.base import check_alpha, excess, gap, skew_log_ratio
+from carerl.regularizers.base import PenaltyConfig, check_alpha, excess, gap, skew_log_ratio
 
 LOG_RHO_LIMIT = 80.0  # reached only by alpha < e^-80, where alpha * rho would be inf * 0
 
 
 @dataclass
-class SRKLConfig:
-    """``beta``: strength. ``alpha``: share of the policy in the mixture, in [0, 1].
-    ``estimator``: score | full | k2 | k3, see :mod:`carerl.regularizers.estimators`.
+class SRKLConfig(PenaltyConfig):
+    """``alpha``: share of the policy in the mixture, in [0, 1]. ``estimator``: score | full | k2 | k3.
 
     Near the reference the divergence is (1 − alpha)² of reverse KL's: equal betas compare unequal
     strengths (25 times at alpha = .8).
     """
 
     name: str = "srkl"
-    beta: float = 0.04
     alpha: float = 0.8
-    estimator: str = "score"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from carerl.algorithms.objective import FlatStreams, Objective, flatten
 from carerl.algorithms.rows import row_means
 from carerl.algorithms.surrogate import clipped, sequence_clipped
 from carerl.algorithms.token_statistics import TokenStatistics
+from carerl.regularizers import REGULARIZERS
 from carerl.types import Group, Outcome, TokenBatch
 from tests.algorithms.batches import LENGTHS, Toy, algorithm, full_batch, groups, objective, positions, run
 from tests.algorithms.test_objective import SPLITS, models, padded
@@ -453,6 +454,54 @@ def test_entropy_weights_need_an_algorithm():
     stats = TokenStatistics(torch.zeros(1, requires_grad=True), torch.zeros(1))
     with pytest.raises(ValueError, match="algorithm"):
         Objective.supervised()(stats, FlatStreams(entropy_weight_N=torch.ones(1)), Normalisers(1, 1, 1))
+
+
+# ---- the divergence in the reward ---------------------------------------------------------------
+
+
+def in_place(place: str, policy: Algorithm, with_old: bool = False) -> tuple[Tensor, dict[str, float], dict]:
+    model, old, ref = models()
+    batch = full_batch(ref, old if with_old else None, policy=policy)
+    entry = REGULARIZERS["srkl"]
+    target = Objective(policy, entry.build(entry.config(alpha=0.5)), 0.7, "score", place)
+    out = run(model, batch, target, normalisers(batch, policy))
+    return model.gradient(), out.shares, out.sums
+
+
+def test_on_the_first_pass_the_reward_has_the_gradient_of_the_loss_where_tokens_are_averaged_alike():
+    """DAPO's token mean: both are sum(c · grad lp)/N. Under GRPO's 1/|y| they are two things."""
+    (loss, _, _), (reward, shares, sums) = (in_place(place, algorithm("dapo")) for place in ("loss", "reward"))
+    torch.testing.assert_close(reward, loss, rtol=1e-6, atol=1e-9)
+    assert "regularizer/loss" not in shares and "regularizer/value" in sums, "reported, and no component"
+    (loss, _, _), (reward, _, _) = (in_place(place, algorithm("grpo")) for place in ("loss", "reward"))
+    assert (loss - reward).norm() > 0.05 * loss.norm()
+
+
+def test_the_reward_is_shaped_by_the_policy_that_sampled():
+    """Off policy the coefficient is the old policy's, the ratio the surrogate's: −min(w B, clip(w) B) with
+    B = A − beta · c(old)."""
+    policy = algorithm("dapo")
+    found, _, _ = in_place("reward", policy, with_old=True)
+    model, old, ref = models()
+    batch = full_batch(ref, old, policy=policy)
+    mask_BT = batch.mask_BT
+    d = (batch.old_logprobs_BT - batch.ref_logprobs_BT)[mask_BT]
+    rho = 1 / (0.5 + 0.5 * (-d).exp())
+    shaped = batch.advantages_BT[mask_BT] - 0.7 * (rho.log() - 0.5 * (rho - 1))
+    ratio = (model.statistics(batch).logprobs_N - batch.old_logprobs_BT[mask_BT]).exp()
+    (-torch.minimum(ratio * shaped, ratio.clamp(0.8, 1.28) * shaped).mean()).backward()
+    torch.testing.assert_close(found, model.gradient(), rtol=1e-6, atol=1e-9)
+
+
+def test_what_the_reward_cannot_hold_is_refused():
+    entry = REGULARIZERS["srkl"]
+    for estimator, place in (("full", "reward"), ("k2", "reward"), ("score", "advantage")):
+        with pytest.raises(ValueError, match="place"):
+            Objective(algorithm(), entry.build(entry.config()), 1.0, estimator, place)
+    stats = TokenStatistics(torch.zeros(1, requires_grad=True), torch.zeros(1))
+    target = Objective(algorithm(), entry.build(entry.config()), 1.0, "score", "reward")
+    with pytest.raises(ValueError, match="reference"):
+        target(stats, FlatStreams(advantages_N=torch.ones(1), policy_weight_N=torch.ones(1)), Normalisers(1, 1, 1))
 
 
 def test_flatten_tells_the_rows_apart():
