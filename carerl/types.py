@@ -11,6 +11,7 @@ T      response tokens of a row, right-padded; index t is the t-th response toke
 V      vocabulary
 D      hidden size
 K      cross-entropy targets of one token (padded)
+M      strata that metrics are split by
 N      tokens of a flattened selection, without padding
 ====== =========================================================================
 
@@ -155,6 +156,8 @@ class TokenBatch:
     ce_weight_BT: Tensor | None = None  # float32
     ce_target_ids_BTK: Tensor | None = None  # int64
     ce_target_weights_BTK: Tensor | None = None  # float32
+    # reports only
+    strata_BM: Tensor | None = None  # bool, the strata that a row belongs to, see algorithms.strata
 
     @property
     def rows(self) -> int:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from carerl.actors import workers
+from carerl.algorithms.objective import Strengths
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.schema import RunConfig
@@ -51,22 +52,28 @@ class Rollout:
 
     def generate(self, examples: Sequence[Example], sampling: Sampling) -> list[Group]:
         """One group for each example, in order. Which engine serves a prompt does not change its samples."""
+        return self.start(examples, sampling)()
+
+    def start(self, examples: Sequence[Example], sampling: Sampling) -> Callable[[], list[Group]]:
+        """Queues the prompts at the engines, behind earlier ones; the returned function waits for their groups."""
+        version = self.version
         parts = [
             actor.generate.remote(
                 [example.prompt_ids for example in examples[part]],
                 replace(sampling, first_request=sampling.first_request + part.start),
-                self.version,
+                version,
             )
             for actor, part in _shares(self._actors, len(examples))
         ]
-        completions = [group for part in ray.get(parts) for group in part]
-        return [
-            Group(
-                example,
-                [Sample(example.id, c.token_ids, c.logprobs, c.truncated, self.version) for c in group],
-            )
-            for example, group in zip(examples, completions, strict=True)
-        ]
+
+        def wait() -> list[Group]:
+            completions = [group for part in ray.get(parts) for group in part]
+            return [
+                Group(example, [Sample(example.id, c.token_ids, c.logprobs, c.truncated, version) for c in group])
+                for example, group in zip(examples, completions, strict=True)
+            ]
+
+        return wait
 
 
 class Grading:
@@ -122,10 +129,10 @@ class Learner:
         self._all("set_reference_head", head)
 
     def update(
-        self, batch: Any, streams: Sequence[Any], minibatches: Sequence[Minibatch], lr: float
+        self, batch: Any, streams: Sequence[Any], minibatches: Sequence[Minibatch], lr: float, strengths: Strengths
     ) -> dict[str, float]:
         """Metrics of the optimizer steps; every rank reports the same. ``streams``: see :meth:`Reference.score`."""
-        return self._all("update", list(minibatches), lr, batch, *streams)[0]
+        return self._all("update", list(minibatches), lr, strengths, batch, *streams)[0]
 
     def update_many(self, steps: list[tuple[TokenBatch, list[Minibatch], float]]) -> Callable[[], Any]:
         """Starts several supervised steps; the returned function waits for their metrics."""

@@ -18,6 +18,7 @@ import ray
 import torch
 from torch import Tensor
 
+from carerl.algorithms.strata import answer_shares
 from carerl.backends.learners import LEARNERS
 from carerl.backends.weight_sync import Bucket, buckets, checksum
 from carerl.config.compose import import_plugins
@@ -115,8 +116,9 @@ class RewardWorker(Worker):
         self._reward = REWARDS[config.reward.name].build(config.reward)
 
     def grade(self, groups: list[Group]) -> list[Group]:
-        """Sets outcome, answer and reward of every sample. A grader that raises makes the sample invalid; one that
-        raises on every sample is broken, and its last exception ends the run."""
+        """Sets outcome, answer, confidence and reward of every sample. The confidence is the share of the group with
+        the same answer. A grader that raises makes the sample invalid; one that raises on every sample is broken, and
+        its last exception ends the run."""
         raised: list[Exception] = []
         for group in groups:
             for sample in group.samples:
@@ -127,6 +129,8 @@ class RewardWorker(Worker):
                 except Exception as error:
                     raised.append(error)
                     sample.outcome, sample.answer = Outcome.INVALID, None
+            shares = answer_shares([sample.answer for sample in group.samples])
+            for sample, sample.confidence in zip(group.samples, shares, strict=True):
                 sample.reward = self._reward(sample)
         if raised and len(raised) == sum(len(group.samples) for group in groups):
             raise raised[-1]
@@ -216,8 +220,10 @@ class LearnerWorker(Worker):
     def set_reference_head(self, head_VD: Tensor) -> None:
         self._learner.set_reference_head(head_VD)
 
-    def update(self, minibatches: Any, lr: float, batch: TokenBatch, *streams: dict[str, Tensor]) -> dict[str, float]:
-        return self._learner.update(_with_shares(batch, streams), minibatches, lr)
+    def update(
+        self, minibatches: Any, lr: float, strengths: Any, batch: TokenBatch, *streams: dict[str, Tensor]
+    ) -> dict[str, float]:
+        return self._learner.update(_with_shares(batch, streams), minibatches, lr, strengths)
 
     def update_many(self, steps: list[tuple[TokenBatch, Any, float]]) -> list[dict[str, float]]:
         """Several steps in one call, for supervised training on batches that are ready."""

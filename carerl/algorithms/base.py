@@ -25,7 +25,9 @@ class AlgorithmConfig:
     clip_low: float = 0.2
     clip_high: float = 0.2
     update: str = "full"  # full | positive | negative: the advantages whose policy terms take part
-    entropy_bonus: float = 0.0  # coefficient of the mean token entropy, nats
+    entropy_bonus: float = 0.0  # coefficient of the mean token entropy
+    entropy_target: float = 0.0  # nats a token that the bonus is adapted to; 0: it stays as it is
+    entropy_step: float = 0.001  # by which the bonus is then moved in every step of the loop
     mismatch_cap: float = 0.0  # largest exp(old - rollout) of a token; 0: no correction, right while they agree
     mismatch_correction: str = "truncate"  # truncate | mask | sequence_mask: what happens beyond the cap
 
@@ -47,13 +49,15 @@ class Algorithm:
 
     ``update``: which samples' policy terms take part, by the sign of the advantage; positive and negative add up to
     full, as denominators, regularizer and entropy bonus are those of the full batch whichever it is.
-    ``entropy_bonus`` multiplies the mean token entropy, which is subtracted from the loss.
+    ``entropy_bonus`` multiplies the mean token entropy, which is subtracted from the loss; with an ``entropy_target``
+    it is only the first value, see :mod:`carerl.algorithms.entropy`.
     ``mismatch_cap`` bounds the weight exp(old − rollout) by which a token's policy term and sampled
     regularizer are corrected when engine and learner disagree about the same weights; 0: no such weight.
     ``mismatch_correction``: what becomes of weights beyond it, see :mod:`carerl.algorithms.mismatch`.
     ``length_reward``: added to a sample's reward before its advantage, from its number of tokens.
     ``drop_uniform_groups``: groups that are all correct or all not lose their policy term and their regularizer, and
-    are counted in no denominator. ``mask_truncated``: so do the policy terms of truncated responses.
+    are counted in no denominator; ``max_draws`` times the prompts of a step may be drawn to have others in their place.
+    ``mask_truncated``: so do the policy terms of truncated responses.
     """
 
     advantages: Callable[[Tensor], Tensor]
@@ -61,10 +65,12 @@ class Algorithm:
     aggregation: Aggregation
     update: str = "full"
     entropy_bonus: float = 0.0
+    entropy_target: float = 0.0
     mismatch_cap: float = 0.0
     mismatch_correction: str = "truncate"
     length_reward: Callable[[int], float] | None = None
     drop_uniform_groups: bool = False
+    max_draws: int = 1
     mask_truncated: bool = False
 
     def __post_init__(self) -> None:
@@ -87,6 +93,7 @@ class Algorithm:
             aggregation,
             update=config.update,
             entropy_bonus=config.entropy_bonus,
+            entropy_target=config.entropy_target,
             mismatch_cap=config.mismatch_cap,
             mismatch_correction=config.mismatch_correction,
             **settings,

@@ -12,6 +12,7 @@ from carerl.types import Group, Sample, TokenBatch
 
 from .aggregation import policy_mask
 from .base import Algorithm
+from .strata import strata
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,9 @@ def make_batch(groups: Sequence[Group], algorithm: Algorithm, temperature: float
         advantages_BT=advantages_B[:, None] * mask_BT,
         policy_weight_BT=weight_BT,
         regularizer_weight_BT=(mask_BT & kept_B[:, None]).float(),
-        entropy_weight_BT=policy_mask(batch).float() if algorithm.entropy_bonus else None,
+        entropy_weight_BT=policy_mask(batch).float() if algorithm.entropy_bonus or algorithm.entropy_target else None,
         rollout_logprobs_BT=rollout_BT,
+        strata_BM=strata(samples),
     )
 
 
@@ -122,6 +124,12 @@ def normalisers(rows: TokenBatch, algorithm: Algorithm) -> Normalisers:
     _, policy = algorithm.aggregation(rows)
     weights = (rows.regularizer_weight_BT, rows.ce_weight_BT, rows.entropy_weight_BT)
     return Normalisers(max(policy, 1.0), *(_weighted(weight_BT, rows) for weight_BT in weights))
+
+
+def has_weight(rows: TokenBatch) -> bool:
+    """Whether any token of these rows takes part in any component."""
+    weights = (rows.policy_weight_BT, rows.regularizer_weight_BT, rows.entropy_weight_BT, rows.ce_weight_BT)
+    return any(weight_BT is not None and bool(weight_BT.any()) for weight_BT in weights)
 
 
 def _weighted(weight_BT: Tensor | None, rows: TokenBatch) -> float:

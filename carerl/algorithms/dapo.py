@@ -1,8 +1,9 @@
 """DAPO (arXiv 2503.14476): GRPO with a higher upper clip, the mean over all tokens of the minibatch, groups without
 information dropped, and two ways with responses that ran into the length limit.
 
-Groups all right or all wrong, by the grader's outcome and not by the shaped reward, lose policy term and regularizer
-and are counted in no denominator. ``mask_truncated`` takes the policy terms of truncated responses out of loss and
+Dynamic sampling: groups all right or all wrong, by the grader's outcome and not by the shaped reward, are replaced by
+those of fresh prompts, as far as ``max_draws`` allows. What is left of them loses policy term and regularizer and is
+counted in no denominator. ``mask_truncated`` takes the policy terms of truncated responses out of loss and
 policy denominator; their rewards still take part in their group's advantages, and their regularizer stays: leaving it
 out would make what a token is regularised by depend on the rest of its response. ``overlong_buffer`` is the soft
 overlong punishment.
@@ -28,6 +29,7 @@ class DAPOConfig(AlgorithmConfig):
     clip_high: float = 0.28
     std_epsilon: float = 1e-4
     drop_uniform_groups: bool = True
+    max_draws: int = 4  # prompts drawn a step at most, times prompts_per_step; 1: dropped groups are not replaced
     mask_truncated: bool = False
     overlong_length: int = 1024  # tokens at which the punishment is whole; meant to be rollout.max_new_tokens
     overlong_buffer: int = 0  # tokens before it over which the punishment grows from 0 to 1; 0: none
@@ -51,5 +53,6 @@ def dapo(config: DAPOConfig) -> Algorithm:
         aggregation=token_mean,
         length_reward=partial(overlong_punishment, length=length, buffer=buffer) if buffer else None,
         drop_uniform_groups=config.drop_uniform_groups,
+        max_draws=config.max_draws,
         mask_truncated=config.mask_truncated,
     )

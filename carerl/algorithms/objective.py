@@ -29,6 +29,7 @@ from carerl.types import TokenBatch
 from .base import Algorithm
 from .batching import Normalisers
 from .mismatch import mismatch_weight
+from .strata import STRATA
 from .surrogate import LOG_RATIO_LIMIT
 from .token_statistics import Exact, TokenStatistics
 
@@ -44,7 +45,7 @@ def needs_hidden(regularizer_config: Any) -> bool:
 @dataclass
 class FlatStreams:
     """The streams of a micro-batch at its response tokens, each (N,) or None where it is off. ``lengths_B``: how many
-    of the N tokens are each row's, for what belongs to whole rows."""
+    of the N tokens are each row's, for what belongs to whole rows. ``strata_NM``: the strata of a token's row."""
 
     advantages_N: Tensor | None = None
     policy_weight_N: Tensor | None = None
@@ -55,6 +56,7 @@ class FlatStreams:
     entropy_weight_N: Tensor | None = None
     ce_weight_N: Tensor | None = None
     lengths_B: Tensor | None = None
+    strata_NM: Tensor | None = None
 
 
 def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStreams:
@@ -67,6 +69,7 @@ def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStream
         positions_T = torch.arange(stream_BT.shape[1])
         return stream_BT[positions_T[None, :] < batch.response_lengths_B[:, None]].to(device)
 
+    strata_BM = batch.strata_BM
     return FlatStreams(
         advantages_N=flat(batch.advantages_BT),
         policy_weight_N=flat(batch.policy_weight_BT),
@@ -77,7 +80,19 @@ def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStream
         entropy_weight_N=flat(batch.entropy_weight_BT),
         ce_weight_N=flat(batch.ce_weight_BT),
         lengths_B=batch.response_lengths_B.to(device),
+        strata_NM=None
+        if strata_BM is None
+        else strata_BM.repeat_interleave(batch.response_lengths_B, dim=0).to(device),
     )
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """What multiplies the components in one update. ``beta`` >= 0: the regularizer; ``entropy_bonus``: the mean token
+    entropy, subtracted from the loss. They are arguments as a run may adapt them."""
+
+    beta: float = 0.0
+    entropy_bonus: float = 0.0
 
 
 @dataclass
@@ -96,25 +111,41 @@ class ObjectiveOutput:
 class _Tally:
     """Detached scalars, brought to the host in one transfer."""
 
+    strata_NM: Tensor | None = None
     totals: dict[str, Tensor] = field(default_factory=dict)
     shares: dict[str, Tensor] = field(default_factory=dict)
+    split: dict[str, Tensor] = field(default_factory=dict)  # sums over each stratum, (M,)
 
     def mean(self, name: str, values_N: Tensor) -> None:
         self.totals[name] = values_N.detach().double().sum()
+
+    def mean_and_split(self, name: str, values_N: Tensor) -> None:
+        """Also over each stratum, as ``name_stratum``."""
+        self.mean(name, values_N)
+        if self.strata_NM is not None:
+            self.split[name] = values_N.detach().double() @ self.strata_NM.double()
 
     def share(self, name: str, value: Tensor) -> Tensor:
         self.shares[name] = value.detach().double()
         return value
 
     def output(self, loss: Tensor, tokens: int) -> ObjectiveOutput:
-        numbers = iter(torch.stack([*self.totals.values(), *self.shares.values()]).tolist())
+        counts = [] if self.strata_NM is None else [self.strata_NM.double().sum(dim=0)]
+        scalars = torch.stack([*self.totals.values(), *self.shares.values()])
+        numbers = iter(torch.cat([scalars, *counts, *self.split.values()]).tolist())
         sums = {name: (next(numbers), float(tokens)) for name in self.totals}
-        return ObjectiveOutput(loss, sums, {name: next(numbers) for name in self.shares})
+        shares = {name: next(numbers) for name in self.shares}
+        stratum_tokens = [next(numbers) for _ in STRATA] if counts else []
+        for name in self.split:
+            values = {stratum: (next(numbers), n) for stratum, n in zip(STRATA, stratum_tokens, strict=True)}
+            sums |= {f"{name}_{stratum}": value for stratum, value in values.items() if value[1]}
+        return ObjectiveOutput(loss, sums, shares)
 
 
 class Objective:
     """Components that are on are those whose streams are there: advantages, weights of regularizer, entropy and
-    cross-entropy. ``beta`` >= 0 multiplies the regularizer; ``place`` reward adds it to the advantages, see
+    cross-entropy. ``beta`` >= 0 multiplies the regularizer, unless an update brings strengths of its own; one of 0 is
+    no regularizer whatever they say. ``place`` reward adds it to the advantages, see
     :func:`carerl.regularizers.reward_shaping`. Raises ValueError for an estimator that is refused."""
 
     def __init__(
@@ -128,7 +159,8 @@ class Objective:
             raise ValueError(f"beta = {beta}: a negative strength would drive the policy off the reference")
         self._algorithm = algorithm
         self._regularizer = regularizer
-        self._beta = beta
+        self._strengths = Strengths(beta, 0.0 if algorithm is None else algorithm.entropy_bonus)
+        self._regularized = beta > 0
         self._estimator = estimator
         self._in_reward = place == "reward" and beta > 0
 
@@ -141,28 +173,32 @@ class Objective:
     @property
     def exact(self) -> Exact | None:
         """The exact divergence, if it is what the loss uses."""
-        return self._regularizer.exact if self._estimator == "full" and self._beta > 0 else None
+        return self._regularizer.exact if self._estimator == "full" and self._regularized else None
 
-    def __call__(self, stats: TokenStatistics, streams: FlatStreams, normalisers: Normalisers) -> ObjectiveOutput:
-        """The loss of these tokens, N of them or none. All streams and statistics are (N,)."""
-        tally = _Tally()
-        tally.mean("train/entropy", stats.entropy_N)
+    def __call__(
+        self, stats: TokenStatistics, streams: FlatStreams, normalisers: Normalisers, strengths: Strengths | None = None
+    ) -> ObjectiveOutput:
+        """The loss of these tokens, N of them or none. All streams and statistics are (N,). ``strengths``: those of
+        this update; None: those of the settings."""
+        strengths = strengths or self._strengths
+        tally = _Tally(streams.strata_NM)
+        tally.mean_and_split("train/entropy", stats.entropy_N)
         # Every parameter takes part in every backward pass, also when no component has a token.
         loss = 0.0 * stats.logprobs_N.sum()
         weight_N = self._mismatch_weight(stats, streams, tally)
         if streams.advantages_N is not None:
-            policy = self._policy(stats, streams, weight_N, tally) / normalisers.policy
+            policy = self._policy(stats, streams, weight_N, strengths.beta, tally) / normalisers.policy
             loss = loss + tally.share("train/policy_loss", policy)
         if streams.regularizer_weight_N is not None:
             term_N = self._penalty(stats, streams, weight_N, tally)
             if term_N is not None:
-                penalty = self._beta * (streams.regularizer_weight_N * term_N).sum() / normalisers.regularizer
+                penalty = strengths.beta * (streams.regularizer_weight_N * term_N).sum() / normalisers.regularizer
                 loss = loss + tally.share("regularizer/loss", penalty)
         if streams.entropy_weight_N is not None:
             if self._algorithm is None:
                 raise ValueError("a batch with entropy weights needs an algorithm")
             bonus = (streams.entropy_weight_N * stats.entropy_N).sum() / normalisers.entropy
-            loss = loss + tally.share("train/entropy_loss", -self._algorithm.entropy_bonus * bonus)
+            loss = loss + tally.share("train/entropy_loss", -strengths.entropy_bonus * bonus)
         if streams.ce_weight_N is not None:
             ce_N = stats.cross_entropy_N if stats.cross_entropy_N is not None else -stats.logprobs_N
             ce = (streams.ce_weight_N * ce_N).sum() / normalisers.ce
@@ -183,7 +219,9 @@ class Objective:
             tally.mean("train/mismatch_masked", weight_N == 0)
         return weight_N
 
-    def _policy(self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: _Tally) -> Tensor:
+    def _policy(
+        self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, beta: float, tally: _Tally
+    ) -> Tensor:
         """The weighted sum of the policy terms, before division by the normaliser."""
         if self._algorithm is None or streams.advantages_N is None or streams.policy_weight_N is None:
             raise ValueError("a batch with advantages needs an algorithm and a policy_weight stream")
@@ -191,7 +229,7 @@ class Objective:
         old_N = lp_N.detach() if streams.old_logprobs_N is None else streams.old_logprobs_N
         advantages_N = streams.advantages_N
         if self._in_reward and (lr_N := self._reference(stats, streams)) is not None:
-            advantages_N = advantages_N + reward_shaping(self._regularizer, self._beta, old_N, lr_N)
+            advantages_N = advantages_N + reward_shaping(self._regularizer, beta, old_N, lr_N)
         term_N, clipped_N = self._algorithm.surrogate(lp_N, old_N, advantages_N, streams.lengths_B)
         tally.mean("train/clip_fraction", clipped_N)
         tally.mean("train/ratio", _ratio(lp_N, old_N))
@@ -207,28 +245,33 @@ class Objective:
         lp_N, lr_N = stats.logprobs_N, self._reference(stats, streams)
         if lr_N is None:
             return None
-        tally.mean("regularizer/reverse_kl", REVERSE_KL.value(lp_N, lr_N) if stats.rkl_N is None else stats.rkl_N)
-        if self._beta == 0.0:
+        reverse_kl_N = REVERSE_KL.value(lp_N, lr_N) if stats.rkl_N is None else stats.rkl_N
+        tally.mean_and_split("regularizer/reverse_kl", reverse_kl_N)
+        if not self._regularized:
             return None
         if self._estimator == "full":
             if stats.divergence_N is None:
                 raise ValueError("estimator full needs the exact divergence: pass Objective.exact to token_statistics")
-            tally.mean("regularizer/value", stats.divergence_N)
+            tally.mean_and_split("regularizer/value", stats.divergence_N)
+            self._report_coefficient(lp_N, lr_N, tally)
             return stats.divergence_N
         importance_N = None if streams.old_logprobs_N is None else _ratio(lp_N, streams.old_logprobs_N)
         if weight_N is not None:
             importance_N = weight_N if importance_N is None else weight_N * importance_N
-        tally.mean("regularizer/value", self._regularizer.value(lp_N, lr_N))
-        if self._estimator == "score":
-            tally.mean("regularizer/coefficient", self._regularizer.coefficient(lp_N, lr_N).abs())
+        tally.mean_and_split("regularizer/value", self._regularizer.value(lp_N, lr_N))
+        self._report_coefficient(lp_N, lr_N, tally)
         if self._in_reward:
             return None
         return token_loss(self._regularizer, self._estimator, lp_N, lr_N, importance_N)
 
+    def _report_coefficient(self, lp_N: Tensor, lr_N: Tensor, tally: _Tally) -> None:
+        """How hard a sampled token is pushed, whichever way."""
+        tally.mean_and_split("regularizer/coefficient", self._regularizer.coefficient(lp_N, lr_N).abs())
+
     def _reference(self, stats: TokenStatistics, streams: FlatStreams) -> Tensor | None:
         """The reference's log-probs of the sampled tokens; None where they are not there and not needed."""
         lr_N = stats.ref_logprobs_N if stats.ref_logprobs_N is not None else streams.ref_logprobs_N
-        if lr_N is None and self._beta > 0:
+        if lr_N is None and self._regularized:
             raise ValueError("a regularizer with beta > 0 needs the reference's log-probs or hidden states")
         return lr_N
 

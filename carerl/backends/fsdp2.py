@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from carerl.algorithms.objective import Objective, flatten
+from carerl.algorithms.objective import Objective, Strengths, flatten
 from carerl.algorithms.token_statistics import TokenStatistics
 from carerl.backends.learners import Minibatch
 from carerl.backends.model_files import DTYPES
@@ -88,7 +88,9 @@ class FSDP2Learner:
 
     # ---- what the group calls -------------------------------------------------------------------
 
-    def update(self, batch: TokenBatch, minibatches: Sequence[Minibatch], lr: float) -> dict[str, float]:
+    def update(
+        self, batch: TokenBatch, minibatches: Sequence[Minibatch], lr: float, strengths: Strengths | None = None
+    ) -> dict[str, float]:
         """Optimizer steps over the minibatches, in order; metrics reduced over all ranks.
 
         ``old_logprobs`` of a row are the learner's own at the weights that the batch was sampled with.
@@ -113,7 +115,7 @@ class FSDP2Learner:
                 if with_policy_term and not on_policy and rows:
                     part = part.with_streams(old_logprobs_BT=old_BT[rows][:, : part.width])
                 stats = self._statistics(part)
-                out = self._objective(stats, flatten(part, self.device), minibatch.normalisers)
+                out = self._objective(stats, flatten(part, self.device), minibatch.normalisers, strengths)
                 # FSDP averages gradients over ranks; each rank's loss is a share of the global sum.
                 (out.loss * self._world).backward()
                 if rows:

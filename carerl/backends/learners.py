@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from carerl.algorithms.batching import Normalisers
-from carerl.algorithms.objective import Objective
+from carerl.algorithms.objective import Objective, Strengths
 from carerl.config.schema import LearnerConfig
 from carerl.types import TokenBatch
 
@@ -29,8 +29,11 @@ class Learner(Protocol):
 
     hf_config: Any
 
-    def update(self, batch: TokenBatch, minibatches: Sequence[Minibatch], lr: float) -> dict[str, float]:
-        """Optimizer steps over the minibatches, in order; metrics reduced over all ranks."""
+    def update(
+        self, batch: TokenBatch, minibatches: Sequence[Minibatch], lr: float, strengths: Strengths | None = None
+    ) -> dict[str, float]:
+        """Optimizer steps over the minibatches, in order; metrics reduced over all ranks. ``strengths``: of the
+        loss's components; None: those that the objective was built with."""
         ...
 
     def score(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:

@@ -140,15 +140,15 @@ def check_task(task: Task, config: RunConfig) -> None:
 
 
 def training_examples(task: Task, prompts_per_step: int) -> Iterator[Example]:
-    """The first step's examples, then those that follow until :data:`AT_A_TIME` in a row bring no new prompt.
+    """The first examples, then those that follow until :data:`AT_A_TIME` in a row bring no new prompt.
 
     A finite set is one epoch after the other, so that every prompt of it has been seen by then. A task does not say
     how many prompts it has: of a set of more than :data:`LOOKED_AT`, and of one made as it is needed, this is a sample
     of that size."""
     yield from task.train_examples(0, prompts_per_step)
     seen: set[int] = set()
-    for step in range(LOOKED_AT // AT_A_TIME):
-        examples = task.train_examples(step, AT_A_TIME)
+    for start in range(0, LOOKED_AT - AT_A_TIME + 1, AT_A_TIME):
+        examples = task.train_examples(start, AT_A_TIME)
         known = len(seen)
         seen.update(hash(example.prompt_ids) for example in examples)
         if len(seen) == known:

@@ -64,7 +64,9 @@ AT_LEAST: dict[str, float] = {
     "evaluation.samples": 1,
     "evaluation.scored_samples": 1,
     "algorithm.entropy_bonus": 0,
+    "algorithm.entropy_target": 0,
     "algorithm.mismatch_cap": 0,
+    "algorithm.max_draws": 1,
     "algorithm.overlong_length": 1,
     "algorithm.overlong_buffer": 0,
     "algorithm.constant_length": 1,
@@ -76,6 +78,8 @@ AT_LEAST: dict[str, float] = {
     "cluster.gpus_per_node": 0,
     "cluster.gpu_memory_gib": 0,
     "regularizer.beta": 0,
+    "regularizer.target_kl": 0,
+    "reference.report_every": 0,
     "algorithm.minibatches": 1,
     "algorithm.epochs": 1,
     "algorithm.clip_low": 0,
@@ -83,6 +87,7 @@ AT_LEAST: dict[str, float] = {
     "algorithm.std_epsilon": 0,
 }
 ABOVE_ZERO = (
+    "algorithm.entropy_step", "regularizer.beta_gain",
     "rollout.temperature", "evaluation.temperature", "rollout.kv_cache_gib", "learner.optimizer.eps",
     "sync.probe_abort", "sync.mismatch_abort", "cluster.gpu_tflops", "cluster.gpu_bandwidth_tbps",
 )  # fmt: skip
@@ -105,7 +110,7 @@ def values(config: RunConfig) -> Iterator[ConfigError]:
         if isinstance(value, int | float) and value < low:
             yield ConfigError(key, value, f"it must be at least {low:g}", f"write {key}={low:g} or more")
     for key in ABOVE_ZERO:
-        if flat[key] <= 0:
+        if key in flat and flat[key] <= 0:
             yield ConfigError(key, flat[key], "it must be above 0", f"write {key}=<a number above 0>")
     for key in ZERO_TO_ONE:
         value = flat.get(key)

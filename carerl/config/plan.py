@@ -212,6 +212,11 @@ def _notes(
             f"the KV cache holds {memory['rollout']['KV cache']:.2g} GiB, "
             f"{c.rollout.max_batch_rows} sequences of full length take {rows:.2g}: long ones wait their turn"
         )
+    if (draws := getattr(c.algorithm, "max_draws", 1)) > 1:
+        notes.append(
+            f"dynamic sampling draws up to {draws * c.prompts_per_step} prompts a step, {draws} times the batch, until "
+            "it is full of groups with right and wrong responses; the figures above are without these draws"
+        )
     if c.model.base_recipe:
         notes.append(f"the base model comes from recipe {c.model.base_recipe}, made once and cached")
     return notes

@@ -63,6 +63,7 @@ class RolloutConfig:
 @dataclass
 class ReferenceConfig:
     actors: int = 1
+    report_every: int = 10  # steps between reports of the reverse KL where no penalty needs it; 0: evaluations only
     micro_batch_rows: int = 256
     compute_dtype: str = "float32"
     threads: int = 0

@@ -221,6 +221,14 @@ def _algorithm(c: RunConfig) -> Errors:
             else f"no weight lies between 1/cap and cap at algorithm.mismatch_cap={cap:g}",
             "write algorithm.mismatch_cap=2 too, or algorithm.mismatch_correction=truncate",
         )
+    draws = _number(a, "max_draws", 1)
+    if draws > 1 and not _number(a, "drop_uniform_groups", False):
+        yield ConfigError(
+            "algorithm.max_draws",
+            draws,
+            "only groups that are dropped are replaced, and algorithm.drop_uniform_groups is false",
+            "write algorithm.max_draws=1, or algorithm.drop_uniform_groups=true",
+        )
     buffer, length = _number(a, "overlong_buffer", 0), _number(a, "overlong_length", 0)
     if buffer > length:
         yield ConfigError(
@@ -256,6 +264,13 @@ def _regularizer(c: RunConfig) -> Errors:
         yield ConfigError("regularizer.estimator", estimator, reason, remedy)
     elif _number(r, "place", "loss") == "reward":
         yield from _in_reward(c)
+    if _number(r, "target_kl", 0.0) > 0 and beta == 0:
+        yield ConfigError(
+            "regularizer.target_kl",
+            r.target_kl,
+            "beta is adapted by factors, and one of 0 stays 0",
+            "write regularizer.beta=1 for a start, or regularizer.target_kl=0",
+        )
 
 
 def _in_reward(c: RunConfig) -> Errors:

@@ -6,8 +6,8 @@ file). Commit order: temporary directory → files fsynced → manifest → fsyn
 pointer ``latest``. A directory whose manifest does not hold is passed over for the one before; the run that goes on
 from that one renames it to ``step_000100.damaged``.
 
-Data position, learning rate and all random streams are functions of (seed, step), so the step is all of the loop's
-state: there is no generator whose state would have to be kept.
+Learning rate and all random streams are functions of (seed, step): there is no generator whose state would have to be
+kept. What else the loop knows, the data position among it, is :class:`carerl.controller.loop_state.LoopState`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def save(context: Context, step: int) -> Path:
         "weight_version": step,
         "recipe": config.recipe,
         "seed": config.seed,
+        "loop": asdict(context.loop),
     }
     (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n")
     commit(partial, final)

@@ -10,6 +10,7 @@ from typing import Any
 
 from carerl.actors.crew import Crew
 from carerl.config.schema import RunConfig
+from carerl.controller.loop_state import LoopState
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display, RunDirectory, Trackers
 from carerl.tasks import Task
@@ -17,8 +18,8 @@ from carerl.tasks import Task
 
 @dataclass
 class Context:
-    """Everything that a loop needs. ``model_dir`` holds the weights that the run starts from; ``step`` is the last
-    step done."""
+    """Everything that a loop needs. ``model_dir`` holds the weights that the run starts from; ``loop`` is the state
+    after ``step``, the last step done."""
 
     config: RunConfig
     task: Task
@@ -29,6 +30,7 @@ class Context:
     display: Display
     stop: StopFlag
     model_dir: str
+    loop: LoopState
     step: int = 0
 
 

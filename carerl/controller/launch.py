@@ -20,6 +20,7 @@ from carerl.config.typed import plain
 from carerl.controller import base, checkpoints, rl, sft, starting_weights, weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate
+from carerl.controller.loop_state import LoopState
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
 from carerl.report.records import read_evaluations
@@ -90,9 +91,10 @@ def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop:
     """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
     directory says how it ended."""
     task, tokenizer = prepare(config, model_dir)
-    directory, start = _open(config, display, model_dir)
+    directory, start, state = _open(config, display, model_dir)
     trackers = make_trackers(directory, plain(config), resume_step=start, warn=display.message)
-    context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir)
+    loop = LoopState.after(config, start or 0, state)
+    context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop)
     begin = time.monotonic()
     result = Result("failed", start or 0, directory.path, {}, {}, 1)
     try:
@@ -135,9 +137,9 @@ def _write_report(directory: RunDirectory, display: Display) -> None:
         display.message(f"report.html could not be written: {type(error).__name__}: {error}")
 
 
-def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirectory, int | None]:
-    """The run's directory, and the step to go on from (None: a fresh run). Nothing in it is changed before it is
-    known that the run can go on."""
+def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirectory, int | None, dict[str, Any]]:
+    """The run's directory, the step to go on from (None: a fresh run), and the checkpoint's state. Nothing in it is
+    changed before it is known that the run can go on."""
     if config.resume:
         directory = RunDirectory.open(config.resume)
         try:
@@ -153,13 +155,13 @@ def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirec
         starting_weights.record(directory.path, model_dir)
         directory.write_config(dump(config))  # what was changed for this leg is part of the record
         display.message(f"going on with {directory.path} after step {done}")
-        return directory, done
+        return directory, done, state
     directory = RunDirectory.create(config.runs_dir, config.recipe, config.seed, path=config.run_dir)
     directory.write_config(dump(config))
     directory.write_versions()
     starting_weights.record(directory.path, model_dir)
     display.message(f"run directory: {directory.path}")
-    return directory, None
+    return directory, None, {}
 
 
 def _train(context: Context, start: int, result: Result) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from carerl.actors.crew import Crew
-from carerl.algorithms import ALGORITHMS
-from carerl.algorithms.batching import make_batch, minibatches, normalisers
+from carerl.algorithms import ALGORITHMS, Algorithm
+from carerl.algorithms.batching import has_weight, make_batch, minibatches, normalisers
 from carerl.algorithms.objective import needs_hidden
 from carerl.backends.engines import request_seed
 from carerl.backends.learners import Minibatch
@@ -14,9 +12,10 @@ from carerl.config.schema import RunConfig
 from carerl.controller import checkpoints, weights
 from carerl.controller.context import Clock, Context
 from carerl.controller.evaluation import evaluate
+from carerl.controller.rollouts import roll_out, rollout_metrics, rollout_rows
 from carerl.controller.schedule import learning_rate
 from carerl.report import write_rollouts
-from carerl.types import Group, Outcome, RunError, Sampling, TokenBatch
+from carerl.types import RunError, TokenBatch
 
 
 class MismatchError(RunError):
@@ -25,39 +24,38 @@ class MismatchError(RunError):
 
 def train(context: Context, start: int) -> int:
     """Steps ``start + 1`` … ``steps``; returns the last step done, fewer if a stop was asked for."""
-    config, task, crew = context.config, context.task, context.crew
-    assert crew.rollout is not None and crew.grading is not None and crew.reference is not None
+    config, task, crew, loop = context.config, context.task, context.crew, context.loop
+    assert crew.reference is not None
     algorithm = ALGORITHMS[config.algorithm.name].build(config.algorithm)
     with_hidden = needs_hidden(config.regularizer)
     for step in range(start + 1, config.steps + 1):
         clock = Clock(context.display)
-        with clock.phase("generate"):
-            examples = task.train_examples(step, config.prompts_per_step)
-            groups = crew.rollout.generate(examples, _sampling(config, step, task.stop_ids))
-        with clock.phase("reward"):
-            groups = crew.grading.grade(groups)
+        rollouts = roll_out(context, algorithm, step, clock.phase)
         with clock.phase("reference"):
-            batch = make_batch(groups, algorithm, config.rollout.temperature)
+            batch = make_batch(rollouts.groups, algorithm, config.rollout.temperature)
             parts = _minibatches(batch, config, algorithm, step)
-            batch_ref = crew.put(batch)
-            ref_streams = crew.reference.score(batch_ref, batch.rows, with_hidden)
-            crew.wait(ref_streams)
+            batch_ref, ref_streams = crew.put(batch), []
+            if _reference_due(config, step):
+                ref_streams = crew.reference.score(batch_ref, batch.rows, with_hidden)
+                crew.wait(ref_streams)
         with clock.phase("train"):
-            metrics = crew.learner.update(
-                batch_ref, ref_streams, parts, learning_rate(step, config.steps, config.learner)
-            )
+            rate = learning_rate(step, config.steps, config.learner)
+            metrics = crew.learner.update(batch_ref, ref_streams, parts, rate, loop.strengths) if parts else {}
+            metrics |= {"train/empty_minibatches": config.algorithm.minibatches * config.algorithm.epochs - len(parts)}
+            metrics |= loop.adapt(config, metrics)
         with clock.phase("sync"):
             weights.synchronise(crew, version=step)
             metrics |= {"sync/version": step}
             if weights.probe_due(step, config):
                 metrics |= weights.probe(crew, task, config)
-        metrics |= rollout_metrics(groups) | _memory(crew, step) | clock.metrics(batch.response_tokens)
+        metrics |= rollout_metrics(rollouts, batch) | _memory(crew, step) | clock.metrics(rollouts.tokens)
         _check_mismatch(metrics, config, step)
         context.step = step
         context.trackers.log(step, metrics)
         context.display.step(step, metrics)
         if config.tracking.rollouts_every and step % config.tracking.rollouts_every == 0:
-            write_rollouts(context.run.rollout_file(step), rollout_rows(context, step, groups, batch))
+            rows = rollout_rows(context.tokenizer.decode, step, rollouts, batch)
+            write_rollouts(context.run.rollout_file(step), rows)
         if step == config.steps:
             if config.evaluation.at_end:
                 evaluate(context, step, config.evaluation.questions)
@@ -72,21 +70,17 @@ def train(context: Context, start: int) -> int:
     return config.steps
 
 
-def _sampling(config: RunConfig, step: int, stop_ids: tuple[int, ...]) -> Sampling:
-    return Sampling(
-        n=config.algorithm.group_size,
-        temperature=config.rollout.temperature,
-        max_new_tokens=config.rollout.max_new_tokens,
-        seed=request_seed(config.seed, step),
-        top_p=config.rollout.top_p,
-        top_k=config.rollout.top_k,
-        stop_ids=stop_ids,
-    )
+def _reference_due(config: RunConfig, step: int) -> bool:
+    """A penalty needs the reference in every step. Without one it is asked now and then: reverse KL is reported all
+    the same."""
+    every = config.reference.report_every
+    return bool(config.regularizer.beta > 0 or (every and (step == 1 or step % every == 0)))
 
 
-def _minibatches(batch: TokenBatch, config: RunConfig, algorithm: Any, step: int) -> list[Minibatch]:
-    """The optimizer minibatches of every epoch, each with the global counts of its rows."""
-    rows = [
+def _minibatches(batch: TokenBatch, config: RunConfig, algorithm: Algorithm, step: int) -> list[Minibatch]:
+    """The optimizer minibatches of every epoch, each with the global counts of its rows. One in which every row was
+    dropped is left out: a step along a gradient of 0 would still move the weights, by the optimizer's momentum."""
+    parts = [
         part
         for epoch in range(config.algorithm.epochs)
         for part in minibatches(
@@ -96,57 +90,8 @@ def _minibatches(batch: TokenBatch, config: RunConfig, algorithm: Any, step: int
             seed=request_seed(config.seed, step * config.algorithm.epochs + epoch),
         )
     ]
-    return [Minibatch(tuple(part), normalisers(batch.select(part), algorithm)) for part in rows]
-
-
-def rollout_metrics(groups: list[Group]) -> dict[str, float]:
-    samples = [sample for group in groups for sample in group.samples]
-    tokens = sum(len(sample.response_ids) for sample in samples)
-
-    def share(outcome: Outcome) -> float:
-        return sum(sample.outcome is outcome for sample in samples) / len(samples)
-
-    return {
-        "rollout/reward": sum(sample.reward or 0.0 for sample in samples) / len(samples),
-        "rollout/accuracy": share(Outcome.CORRECT),
-        "rollout/response_length": tokens / len(samples),
-        "rollout/truncated_fraction": sum(sample.truncated for sample in samples) / len(samples),
-        "rollout/unparsed_fraction": share(Outcome.UNPARSED),
-        "rollout/invalid_fraction": share(Outcome.INVALID),
-        "rollout/zero_variance_fraction": sum(len({sample.reward for sample in group.samples}) == 1 for group in groups)
-        / len(groups),
-        "rollout/tokens": tokens,
-    }
-
-
-def rollout_rows(context: Context, step: int, groups: list[Group], batch: TokenBatch) -> list[dict[str, Any]]:
-    """One dict for each sample, as the rollout tables hold them."""
-    decode = context.tokenizer.decode
-    assert batch.advantages_BT is not None
-    rows: list[dict[str, Any]] = []
-    for group in groups:
-        for number, sample in enumerate(group.samples):
-            length = len(sample.response_ids)
-            rows.append(
-                {
-                    "step": step,
-                    "example_id": sample.example_id,
-                    "sample": number,
-                    "prompt": decode(list(group.example.prompt_ids)),
-                    "response": decode(list(sample.response_ids)),
-                    "gold": group.example.gold,
-                    "answer": sample.answer,
-                    "outcome": str(sample.outcome),
-                    "correct": sample.correct,
-                    "reward": sample.reward,
-                    "advantage": float(batch.advantages_BT[len(rows), 0]) if length else None,
-                    "confidence": sample.confidence,
-                    "tokens": length,
-                    "mean_logprob": sum(sample.rollout_logprobs) / length if length else None,
-                    "weight_version": sample.weight_version,
-                }
-            )
-    return rows
+    chosen = [(part, batch.select(part)) for part in parts]
+    return [Minibatch(tuple(part), normalisers(rows, algorithm)) for part, rows in chosen if has_weight(rows)]
 
 
 def _memory(crew: Crew, step: int) -> dict[str, float]:

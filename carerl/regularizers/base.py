@@ -18,11 +18,15 @@ PLACES = ("loss", "reward")
 
 @dataclass
 class PenaltyConfig:
-    """The settings of every penalty. ``beta``: strength. ``estimator``: see :mod:`carerl.regularizers.estimators`.
-    ``place``: loss, a component of its own; reward, −beta · coefficient added to each token's advantage."""
+    """The settings of every penalty. ``beta``: strength, or the first value of one that is adapted until the reverse
+    KL to the reference is ``target_kl``, see :mod:`carerl.regularizers.adaptive`. ``estimator``: see
+    :mod:`carerl.regularizers.estimators`. ``place``: loss, a component of its own; reward, −beta · coefficient added to
+    each token's advantage."""
 
     name: str
     beta: float = 0.04
+    target_kl: float = 0.0  # nats a token; 0: beta stays as it is
+    beta_gain: float = 0.1
     estimator: str = "score"
     place: str = "loss"
 

@@ -93,6 +93,30 @@ PANELS: tuple[Panel, ...] = (
         "Nats per response token.",
     ),
     Panel(
+        "entropy_split",
+        "Entropy of right and wrong responses",
+        (("train/entropy_right", "right"), ("train/entropy_wrong", "wrong")),
+        "Nats per response token, training rollouts.",
+    ),
+    Panel(
+        "divergence_split",
+        "Divergence of right and wrong responses",
+        (("regularizer/reverse_kl_right", "right"), ("regularizer/reverse_kl_wrong", "wrong")),
+        "Reverse KL, nats per response token, training rollouts.",
+    ),
+    Panel(
+        "coefficient_split",
+        "What the penalty asks, by confidence",
+        tuple((f"regularizer/coefficient_confidence_{low}", f"from {low} %") for low in (0, 25, 50, 75)),
+        "Mean size of the coefficient of a sampled token. Confidence: the share of the group with the same answer.",
+    ),
+    Panel(
+        "strengths",
+        "Adapted strengths",
+        (("regularizer/beta", "beta"), ("train/entropy_bonus", "entropy bonus")),
+        "What multiplies the penalty and the mean entropy.",
+    ),
+    Panel(
         "mismatch",
         "Engine against learner",
         (
@@ -110,8 +134,9 @@ PANELS: tuple[Panel, ...] = (
             ("rollout/truncated_fraction", "truncated"),
             ("rollout/unparsed_fraction", "unparsed"),
             ("rollout/zero_variance_fraction", "groups of one reward"),
+            ("rollout/informative_fraction", "groups with right and wrong"),
         ),
-        "Fractions. A group of one reward has no advantage to learn from.",
+        "Fractions of all that was sampled. A group of one reward has no advantage to learn from.",
         unit=True,
     ),
     Panel("gradient", "Gradient norm", (("train/grad_norm", "before clipping"),), "Global norm."),

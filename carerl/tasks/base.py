@@ -69,8 +69,9 @@ class Task(Protocol):
         """Takes the model's tokenizer. Raises ValueError if it cannot serve this task."""
         ...
 
-    def train_examples(self, step: int, n: int) -> list[Example]:
-        """The examples of one step, a pure function of (seed, step, n): the data position is the step."""
+    def train_examples(self, start: int, n: int) -> list[Example]:
+        """Positions ``start`` to ``start + n - 1`` of an endless sequence that depends on the seed alone, however it
+        is cut."""
         ...
 
     def sft_batch(self, step: int) -> TokenBatch:

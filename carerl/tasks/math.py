@@ -160,14 +160,14 @@ class MathTask:
         self.stop_ids = (int(tokenizer.eos_token_id),)
         self.vocab_size = len(tokenizer)
 
-    def train_examples(self, step: int, n: int) -> list[Example]:
-        """Positions ``step * n`` to ``step * n + n - 1`` of the endless sequence of epochs."""
+    def train_examples(self, start: int, n: int) -> list[Example]:
+        """One epoch after the other, each in an order of its own."""
         if self._train is None:
             self._train = load_problems(self.config.train_path, self.config.train_split)
         size = len(self._train)
         orders: dict[int, np.ndarray] = {}
         examples = []
-        for position in range(step * n, (step + 1) * n):
+        for position in range(start, start + n):
             epoch, place = divmod(position, size)
             if epoch not in orders:
                 orders[epoch] = np.random.default_rng([self.seed, _STREAM_ORDER, epoch]).permutation(size)

@@ -174,7 +174,7 @@ def math_task(folder: Path, lengths: list[int]) -> tuple[MathTask, RunConfig]:
 def test_every_training_prompt_is_checked_not_only_the_first_steps(tmp_path: Path) -> None:
     size = 1000
     task, _ = math_task(tmp_path, [10] * size)
-    last = task.train_examples(0, size)[-1]  # of the first epoch: no step before the 31st has it
+    last = task.train_examples(0, size)[-1]  # of the first epoch
     number = int(last.id.rpartition(":")[2]) - 1
     task, config = math_task(tmp_path, [10 if i != number else 300 for i in range(size)])
     assert last.id not in {e.id for e in task.train_examples(0, config.prompts_per_step)}

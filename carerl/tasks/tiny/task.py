@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+BLOCK = 32  # training questions drawn with one generator
 MAX_QUESTIONS = 5000  # of an evaluation suite; there are 2,890 different ones with k = 2
 
 
@@ -72,14 +73,20 @@ class TinyTask:
                 "<eos> = 1); use a base model made by recipe=base_tiny"
             )
 
-    def train_examples(self, step: int, n: int) -> list[Example]:
-        """``n`` questions of ``train_k`` operators, none of them one of the evaluation suite's."""
-        rng = stream(self.seed, STREAM_TRAIN, step)
+    def train_examples(self, start: int, n: int) -> list[Example]:
+        """Questions of ``train_k`` operators, none of them one of the evaluation suite's. Drawn in blocks, each with a
+        generator of its own."""
+        first, last = start // BLOCK, (start + n - 1) // BLOCK
+        drawn = [example for block in range(first, last + 1) for example in self._train_block(block)]
+        return drawn[start - first * BLOCK :][:n]
+
+    def _train_block(self, block: int) -> list[Example]:
+        rng = stream(self.seed, STREAM_TRAIN, block)
         examples: list[Example] = []
-        while len(examples) < n:
-            drawn = self._questions(rng, n, self.config.train_k, "")
+        while len(examples) < BLOCK:
+            drawn = self._questions(rng, BLOCK, self.config.train_k, "")
             examples += [example for example in drawn if example.prompt_ids not in self._reserved]
-        return [replace(example, id=f"train/{step}/{i}") for i, example in enumerate(examples[:n])]
+        return [replace(example, id=f"train/{block * BLOCK + i}") for i, example in enumerate(examples[:BLOCK])]
 
     def sft_batch(self, step: int) -> TokenBatch:
         """See :func:`carerl.tasks.tiny.corpus.sft_batch`."""

@@ -16,13 +16,15 @@ def test_table_builds_the_task() -> None:
     assert task.stop_ids == (tk.EOS,) and task.vocab_size == 64
 
 
-def test_pitfall_18_training_examples_are_a_function_of_seed_and_step() -> None:
+def test_pitfall_18_training_examples_are_a_function_of_seed_and_position() -> None:
     one, same = TinyTask(TinyConfig(), 100), TinyTask(TinyConfig(), 100)
-    for step in (199, 3, 0):  # in any order, with or without the steps between
-        assert one.train_examples(step, 32) == same.train_examples(step, 32)
-    assert one.train_examples(3, 32) != one.train_examples(4, 32)
+    whole = same.train_examples(0, 300)
+    assert len({example.id for example in whole}) == 300
+    for start, n in ((250, 50), (0, 1), (31, 2), (32, 32), (7, 90)):  # in any order, however it is cut
+        assert one.train_examples(start, n) == whole[start : start + n]
+    assert one.train_examples(5, 0) == []
     other = TinyTask(TinyConfig(), 101)
-    assert [e.prompt_ids for e in one.train_examples(3, 32)] != [e.prompt_ids for e in other.train_examples(3, 32)]
+    assert [e.prompt_ids for e in whole] != [e.prompt_ids for e in other.train_examples(0, 300)]
 
 
 def test_evaluating_changes_no_training_example() -> None:
@@ -36,7 +38,7 @@ def test_evaluating_changes_no_training_example() -> None:
 def test_training_questions_are_never_evaluation_questions() -> None:
     task = TinyTask(TinyConfig(evaluation_questions=3000), 100)  # many, so that draws do collide
     evaluation = {example.prompt_ids for example in task.suites()[0].examples}
-    drawn = [example for step in range(20) for example in task.train_examples(step, 64)]
+    drawn = task.train_examples(0, 20 * 64)
     assert not evaluation & {example.prompt_ids for example in drawn}
     assert all(len(example.prompt_ids) == 6 for example in drawn)
     assert len({example.id for example in drawn}) == 20 * 64

@@ -1,0 +1,70 @@
+"""What the loop carries from step to step besides weights and optimizer: few numbers, kept in every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from carerl.algorithms.entropy import adapted_entropy_bonus
+from carerl.algorithms.objective import Strengths
+from carerl.config.schema import RunConfig
+from carerl.regularizers.adaptive import adapted_beta
+
+
+@dataclass
+class LoopState:
+    """``position``: the next training prompt. ``informative``: the share of groups that had something to teach lately,
+    from which the number of prompts to draw is foreseen. ``beta``, ``entropy_bonus``: strengths of the next step."""
+
+    position: int
+    informative: float
+    beta: float
+    entropy_bonus: float
+
+    @classmethod
+    def after(cls, config: RunConfig, step: int, state: Mapping[str, Any]) -> LoopState:
+        """That of a checkpoint's ``state`` after ``step``; the first one, or what it lacks, follows from the settings.
+
+        A strength that is not adapted is the settings', so that one changed on resume takes effect. The first
+        ``prompts_per_step`` positions are the parity probe's."""
+        loop = cls(
+            position=(step + 1) * config.prompts_per_step,
+            informative=1.0,
+            beta=getattr(config.regularizer, "beta", 0.0),
+            entropy_bonus=getattr(config.algorithm, "entropy_bonus", 0.0),
+        )
+        kept = state.get("loop", {})
+        own = {"position", "informative"}
+        own |= {"beta"} if _beta_target(config) else set()
+        own |= {"entropy_bonus"} if _entropy_target(config) else set()
+        for field in fields(cls):
+            if field.name in own and field.name in kept:
+                setattr(loop, field.name, kept[field.name])
+        return loop
+
+    @property
+    def strengths(self) -> Strengths:
+        return Strengths(self.beta, self.entropy_bonus)
+
+    def adapt(self, config: RunConfig, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Moves the strengths by what a step measured; returns those that the step itself had, as metrics."""
+        used: dict[str, float] = {}
+        if self.beta > 0:
+            used["regularizer/beta"] = self.beta
+        if self.entropy_bonus > 0 or _entropy_target(config):
+            used["train/entropy_bonus"] = self.entropy_bonus
+        if (target := _beta_target(config)) and (measured := metrics.get("regularizer/reverse_kl")) is not None:
+            self.beta = adapted_beta(self.beta, measured, target, config.regularizer.beta_gain)
+        if (target := _entropy_target(config)) and (measured := metrics.get("train/entropy")) is not None:
+            step = config.algorithm.entropy_step
+            self.entropy_bonus = adapted_entropy_bonus(self.entropy_bonus, measured, target, step)
+        return used
+
+
+def _beta_target(config: RunConfig) -> float:
+    return float(getattr(config.regularizer, "target_kl", 0.0))
+
+
+def _entropy_target(config: RunConfig) -> float:
+    return float(getattr(config.algorithm, "entropy_target", 0.0))

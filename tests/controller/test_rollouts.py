@@ -1,0 +1,151 @@
+"""Dynamic sampling: which prompts are drawn, which groups are taken, what is counted.
+
+Real engines and the data position in a whole run are tests/e2e's."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+
+import pytest
+
+from carerl.algorithms import ALGORITHMS
+from carerl.algorithms.batching import has_weight, make_batch
+from carerl.controller.rollouts import collect, rollout_metrics, rollout_rows
+from carerl.types import Example, Group, Outcome, Sample
+
+SIZE = 4
+
+
+class Engines:
+    """Groups by prompt: ``right[i]`` of the four responses to prompt i are right. Notes what is asked for and when."""
+
+    def __init__(self, right: list[int]) -> None:
+        self.right = right
+        self.log: list[str] = []
+
+    def start(self, first: int, n: int):
+        self.log.append(f"start {first}+{n}")
+
+        def wait() -> list[Group]:
+            self.log.append(f"wait {first}")
+            return [self._group(i) for i in range(first, first + n)]
+
+        return wait
+
+    def grade(self, groups: list[Group]) -> list[Group]:
+        self.log.append(f"grade {groups[0].example.id}")
+        for group in groups:
+            right = self.right[int(group.example.id) % len(self.right)]
+            for k, sample in enumerate(group.samples):
+                sample.outcome = Outcome.CORRECT if k < right else Outcome.WRONG
+                sample.reward = 1.0 if sample.correct else 0.0
+        return groups
+
+    def _group(self, i: int) -> Group:
+        samples = [Sample(str(i), (5, 1), (-0.1, -0.2), False, 0) for _ in range(SIZE)]
+        return Group(Example(str(i), (2, 3), "7"), samples)
+
+    def collect(self, wanted: int, max_draws: int, expected: float = 1.0):
+        return collect(self.start, self.grade, wanted, max_draws, expected, lambda name: nullcontext())
+
+
+def ids(groups: list[Group]) -> list[int]:
+    return [int(group.example.id) for group in groups]
+
+
+def test_without_selection_one_wave_is_all_there_is():
+    engines = Engines([0, 4, 2])
+    rollouts, _ = engines.collect(wanted=6, max_draws=1)
+    assert engines.log == ["start 0+6", "wait 0", "grade 0"]
+    assert ids(rollouts.groups) == list(range(6)) and rollouts.missing == 0
+
+
+def test_pitfall_16_groups_all_right_or_all_wrong_are_replaced_by_fresh_prompts():
+    engines = Engines([4, 1, 0, 3])  # every other one is informative
+    rollouts, rate = engines.collect(wanted=4, max_draws=4)
+    assert ids(rollouts.groups) == [1, 3, 5, 7], "in the order of the prompts"
+    assert ids(rollouts.generated) == list(range(len(rollouts.generated))), "each prompt once"
+    assert rollouts.missing == 0
+    n = len(rollouts.generated)  # all four of four were expected, and every other one was seen to be
+    assert rate == pytest.approx((4 + n // 2) / (4 + n))
+
+
+def test_pitfall_16_selection_is_by_outcome_and_not_by_shaped_reward():
+    engines = Engines([4, 2])
+    graded = engines.grade
+
+    def shaped(groups: list[Group]) -> list[Group]:
+        for group in graded(groups):
+            for k, sample in enumerate(group.samples):
+                sample.reward = 0.5 if group.example.id in "13579" else 1.0 - k / 100  # as a length penalty does
+        return groups
+
+    engines.grade = shaped  # type: ignore[method-assign]
+    rollouts, _ = engines.collect(wanted=2, max_draws=4)
+    assert ids(rollouts.groups) == [1, 3], "even prompts are all right, whatever their rewards"
+
+
+@pytest.mark.parametrize("right", [[0], [4]])
+def test_pitfall_16_refilling_is_bounded_and_what_is_missing_is_counted(right):
+    engines = Engines(right)
+    rollouts, rate = engines.collect(wanted=4, max_draws=3)
+    assert len(rollouts.generated) == 12
+    assert ids(rollouts.groups) == [0, 1, 2, 3] and rollouts.missing == 4
+    assert rate == pytest.approx(4 / 16)
+    dapo = ALGORITHMS["dapo"]
+    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
+    assert not has_weight(batch), "a batch without information moves nothing"
+
+
+def test_pitfall_16_counters_count_what_was_thrown_away():
+    engines = Engines([4, 4, 4, 2])
+    rollouts, _ = engines.collect(wanted=2, max_draws=5)
+    dapo = ALGORITHMS["dapo"]
+    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
+    metrics = rollout_metrics(rollouts, batch)
+    n = len(rollouts.generated)
+    assert ids(rollouts.groups) == [3, 7] and n >= 8
+    assert metrics["rollout/groups"] == n
+    assert metrics["rollout/generated_tokens"] == n * SIZE * 2
+    assert metrics["rollout/tokens"] == 2 * SIZE * 2
+    assert metrics["rollout/accuracy"] == pytest.approx(sum(engines.right[i % 4] for i in range(n)) / (4 * n))
+    rows = rollout_rows(str, 1, rollouts, batch)
+    assert len(rows) == n * SIZE
+    assert [row["example_id"] for row in rows if row["trained"]] == ["3"] * SIZE + ["7"] * SIZE
+    assert all((row["advantage"] is None) == (not row["trained"]) for row in rows)
+    assert sum(row["advantage"] for row in rows if row["trained"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_engines_have_a_wave_to_do_while_another_is_graded():
+    engines = Engines([4, 2])
+    engines.collect(wanted=8, max_draws=4)
+    queued = 0
+    for k, event in enumerate(engines.log):
+        queued += event.startswith("start")
+        if event.startswith("wait"):
+            queued -= 1
+        if event.startswith("grade") and any(later.startswith("start") for later in engines.log[k:]):
+            assert queued > 0, f"engines were idle at {event}: {engines.log}"
+
+
+def test_as_many_are_drawn_as_the_last_steps_let_expect():
+    engines = Engines([4, 4, 4, 2])
+    rollouts, _ = engines.collect(wanted=4, max_draws=10, expected=0.25)
+    assert engines.log[:2] == ["start 0+8", "start 8+8"], "4 / .25 in two waves, before this step has shown anything"
+    assert rollouts.missing == 0 and len(rollouts.generated) == 16 and rollouts.waves == 2
+
+
+@pytest.mark.parametrize("wanted", [1, 3, 8])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("expected", [1e-6, 0.3, 1.0])
+def test_it_ends_within_the_bound_and_takes_the_first_informative_groups(wanted, share, expected):
+    right = [2 if math.floor((i + 1) * share) > math.floor(i * share) else 4 for i in range(100)]
+    rollouts, rate = Engines(right).collect(wanted, 5, expected)
+    drawn = len(rollouts.generated)
+    assert wanted <= drawn <= 5 * wanted and len(rollouts.groups) == wanted
+    good = [i for i in range(drawn) if right[i] == 2]
+    assert ids(rollouts.groups)[: wanted - rollouts.missing] == good[:wanted]
+    assert (rollouts.missing == 0) == (len(good) >= wanted)
+    assert rollouts.missing == 0 or drawn == 5 * wanted, "nothing is missing before the bound is reached"
+    assert 0 <= rate <= 1
