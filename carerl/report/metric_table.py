@@ -37,6 +37,7 @@ METRIC_LINES: dict[str, MetricLine] = {
     "rollout/reward": MetricLine("reward", "reward", +1),
     "rollout/accuracy": MetricLine("rollout accuracy", "accuracy", +1),
     "regularizer/reverse_kl": MetricLine("divergence", "divergence"),
+    "regularizer/beta": MetricLine("beta", "beta"),
     "train/entropy": MetricLine("entropy", "entropy"),
     "rollout/mismatch_mean": MetricLine("mismatch", "mismatch", 0, 6),
     "time/tokens_per_second": MetricLine("tokens/s", "tokens/s", 0, 0),

@@ -7,6 +7,7 @@ Not covered: the command line and a fresh cluster (``test_commands``), learning 
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 from collections.abc import Iterator, Mapping
@@ -126,6 +127,58 @@ def test_pitfall_18_a_run_stopped_and_gone_on_with_equals_one_never_stopped(
     expected = final_weights(whole.run_dir)
     for name, tensor in final_weights(resumed.run_dir).items():
         assert tensor.equal(expected[name]), name
+
+
+def test_pitfall_16_and_18_draws_and_adapted_strengths_are_counted_and_gone_on_with(
+    actors: tuple[Crew, str], tmp_path: Path
+) -> None:
+    """Everything that the loop carries from step to step moves here: refills, beta and the entropy bonus."""
+    words = [
+        "recipe=care_dapo_tiny",
+        *SMALL,
+        f"runs_dir={tmp_path}",
+        "algorithm.max_draws=5",
+        "tracking.rollouts_every=1",
+    ]
+    words += ["regularizer.target_kl=.001", "algorithm.entropy_target=3", "algorithm.entropy_step=.01"]
+    whole = start(actors, load(words))
+    train = [row for row in rows(whole.run_dir) if "train/loss" in row]
+    tables = [read_rollouts(whole.run_dir / "rollouts" / f"step_{step:06d}.parquet") for step in (1, 2, 3, 4)]
+    drawn = [sample["example_id"] for table in tables for sample in table if sample["sample"] == 0]
+    assert drawn == [f"train/{8 + k}" for k in range(len(drawn))], "every prompt once, none left out"
+    for row, table in zip(train, tables, strict=True):
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for sample in table:
+            groups.setdefault(sample["example_id"], []).append(sample)
+        mixed = [k for k, group in groups.items() if 0 < sum(sample["correct"] for sample in group) < 4]
+        trained = [k for k, group in groups.items() if group[0]["trained"]]
+        assert row["rollout/groups"] == len(groups) <= 40 and len(trained) == 8
+        assert row["rollout/missing_groups"] == max(0, 8 - len(mixed))
+        assert trained == mixed[:8] or row["rollout/missing_groups"] > 0
+        assert row["rollout/generated_tokens"] == sum(sample["tokens"] for sample in table)
+        assert row["rollout/tokens"] == sum(sample["tokens"] for sample in table if sample["trained"])
+        assert row["train/entropy_right"] != row["train/entropy_wrong"]
+    assert len(drawn) > 4 * 8, "some groups were replaced, else this test shows nothing"
+    assert [row["train/entropy_bonus"] for row in train] == pytest.approx([0, 0.01, 0.02, 0.03])
+    assert all(a["regularizer/beta"] != b["regularizer/beta"] for a, b in itertools.pairwise(train))
+    stopped = start(actors, load([*words, f"run_dir={tmp_path / 'stopped'}"]), InterruptAt(2))
+    resumed = start(actors, load([f"resume={stopped.run_dir}"]))
+    assert (resumed.status, resumed.step) == ("completed", 4)
+    assert rows(resumed.run_dir) == rows(whole.run_dir)
+    expected = final_weights(whole.run_dir)
+    assert all(tensor.equal(expected[name]) for name, tensor in final_weights(resumed.run_dir).items())
+
+
+def test_without_a_penalty_the_reference_is_asked_now_and_then(actors: tuple[Crew, str], tmp_path: Path) -> None:
+    found = {}
+    for every in (2, 0):
+        words = ["recipe=none_grpo_tiny", *SMALL, f"runs_dir={tmp_path}", f"reference.report_every={every}"]
+        found[every] = rows(start(actors, load(words)).run_dir)
+    reported = [row["step"] for row in found[2] if "regularizer/reverse_kl" in row]
+    assert reported == [1, 2, 4]
+    assert not [row for row in found[0] if "regularizer/reverse_kl" in row]
+    losses = [[row["train/loss"] for row in run_rows if "train/loss" in row] for run_rows in found.values()]
+    assert losses[0] == losses[1], "a report changes nothing"
 
 
 def test_a_damaged_checkpoint_is_passed_over(actors: tuple[Crew, str], whole: Result, tmp_path: Path) -> None:
