@@ -4,6 +4,7 @@ A sweep is a directory with one run directory per cell. Each worker process keep
 their engines, from cell to cell and only changes their weights and settings. A cell that is complete is
 left alone, one that was stopped goes on from its checkpoint, and one that fails does not take the others
 with it. A cell that was run with other settings than are asked for now is never counted as one of the sweep.
+sweep.json lists the cells that were ever asked for (:mod:`carerl.report.sweep_file`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -39,20 +39,9 @@ from carerl.controller import base, starting_weights
 from carerl.controller.launch import run
 from carerl.controller.stopping import StopFlag
 from carerl.report.display import QuietDisplay
+from carerl.report.sweep_file import ERROR_FILE, Cell, status, write_cells
 
 BASE, CELL = "base", "cell"  # kinds of jobs
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of a sweep: the words of its command line, and its directory."""
-
-    words: tuple[str, ...]
-    directory: Path
-
-    @property
-    def name(self) -> str:
-        return self.directory.name
 
 
 def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Path) -> list[Cell]:
@@ -66,9 +55,10 @@ def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Pat
     for values in itertools.product(*(grid[key] for key in reversed(keys))):
         chosen = dict(zip(reversed(keys), values, strict=True))
         for row in rows:
-            words = (*row.split(), *(f"{key}={chosen[key]}" for key in keys))
+            settings = {key: chosen[key] for key in keys}
+            words = Cell(directory, row, settings).words
             refuse_own(words)
-            found.append(Cell(words, directory.absolute() / _slug(words)))
+            found.append(Cell(directory.absolute() / _slug(words), row, settings))
     twice = [name for name, count in Counter(cell.name for cell in found).items() if count > 1]
     if twice:
         raise ConfigError("sweep", twice[0], "the same cell is asked for twice", "name each value once")
@@ -81,14 +71,6 @@ def _slug(words: Sequence[str]) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(named))
 
 
-def status(cell: Cell) -> str:
-    """``completed``, ``interrupted``, ``failed`` or ``absent``."""
-    try:
-        return str(json.loads((cell.directory / "summary.json").read_text())["status"])
-    except (OSError, ValueError, KeyError):
-        return "interrupted" if (cell.directory / "config.yaml").exists() else "absent"
-
-
 def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
     """Runs what is not complete and returns every cell's status. Settings are checked before any starts.
 
@@ -96,22 +78,39 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
     asked = [load([*cell.words, *overrides]) for cell in plan]
     for cell, config in zip(plan, asked, strict=True):
         _check_cell(cell, config)
-    pairs = [(cell, config) for cell, config in zip(plan, asked, strict=True) if status(cell) != "completed"]
+    pairs = [(cell, config) for cell, config in zip(plan, asked, strict=True) if status(cell.directory) != "completed"]
     todo, configs = [cell for cell, _ in pairs], [config for _, config in pairs]
     say(f"{len(plan)} cells, {len(plan) - len(todo)} complete already, {workers} at a time")
     if not todo:
-        return {cell.name: status(cell) for cell in plan}
-    begin = time.monotonic()
-    todo[0].directory.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(todo[0].directory.parent / ".sweep.lock", blocking=False)
+        return {cell.name: status(cell.directory) for cell in plan}
+    place = todo[0].directory.parent
+    place.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place / ".sweep.lock", blocking=False)
     try:
-        lock.acquire()
+        held = lock.acquire()
     except Timeout:
-        place = todo[0].directory.parent
         raise ConfigError(
             "out", str(place), "another sweep is at work there", "wait for it, or give another out="
         ) from None
-    with lock, cluster(configs[0].cluster.address, base.object_store_mib(configs[0])) as resources, StopFlag() as stop:
+    with held:
+        try:
+            write_cells(place, plan)  # what fails or is never reached can then be told from what was never asked for
+        except ValueError as error:
+            raise ConfigError("out", str(place), str(error), "or give another out=") from None
+        _run(todo, configs, workers, overrides, say)
+    return {cell.name: status(cell.directory) for cell in plan}
+
+
+def _run(
+    todo: Sequence[Cell],
+    configs: Sequence[RunConfig],
+    workers: int,
+    overrides: Sequence[str],
+    say: Callable[[str], None],
+) -> None:
+    """Runs the cells, ``workers`` at a time."""
+    begin = time.monotonic()
+    with cluster(configs[0].cluster.address, base.object_store_mib(configs[0])) as resources, StopFlag() as stop:
         check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers)
         context = multiprocessing.get_context("spawn")
         queue, news = context.Queue(), context.Queue()
@@ -148,13 +147,12 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
                 say(f"[{done}/{len(todo)}, {left / 60:.0f} min left] {name}: {text}")
             else:
                 say(f"{name}: {text}")
-    return {cell.name: status(cell) for cell in plan}
 
 
 def _check_cell(cell: Cell, asked: RunConfig) -> None:
     """Refuses a cell that is complete or would be gone on with, and was run with other settings or from another base
     model. One that starts afresh takes the settings that are asked for. Raises ConfigError."""
-    if status(cell) == "completed":
+    if status(cell.directory) == "completed":
         state = "complete"
     elif _can_go_on(cell):
         state = "half done"
@@ -208,7 +206,7 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                 closing.close()
                 built_for = ""
                 _record_failure(cell, error)
-                text = f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                text = f"failed: {_brief(error)}"
             news.put((kind, cell.name, text))
             if stop:
                 return
@@ -217,6 +215,7 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
 def _start(cell: Cell) -> Iterator[str]:
     """The words that start a cell afresh, or go on with it where it has a checkpoint."""
     if _can_go_on(cell):
+        (cell.directory / ERROR_FILE).unlink(missing_ok=True)  # of an earlier try
         return iter([f"resume={cell.directory}"])
     if cell.directory.exists():
         shutil.rmtree(cell.directory)  # it had not come to its first checkpoint
@@ -231,7 +230,14 @@ def _crew_key(config: RunConfig) -> str:
 
 def _record_failure(cell: Cell, error: BaseException) -> None:
     cell.directory.mkdir(parents=True, exist_ok=True)
-    (cell.directory / "error.txt").write_text("".join(traceback.format_exception(error)))
+    (cell.directory / ERROR_FILE).write_text("\n".join([_brief(error), "", *traceback.format_exception(error)]))
+
+
+def _brief(error: BaseException) -> str:
+    if isinstance(error, ConfigError):  # its first line has no reason
+        return f"{error.field}: {error.reason}"
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _headline(metrics: Mapping[str, float]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from carerl.report.run_directory import RunDirectory
+from carerl.report.sweep_file import SWEEP_FILE
 
 # settings that say where and how a run is watched, not what it computes
 IGNORED = (
@@ -27,6 +28,7 @@ IGNORED = (
 )
 IGNORED_ENDINGS = (".threads", ".cpus_per_actor", ".cpus_per_rank", ".seed")
 BASE_FIELDS = ("task", "model", "evaluation")
+SWEPT = ("regularizer.alpha", "regularizer.beta")  # the position along a family's frontier
 
 
 @dataclass(slots=True)
@@ -54,6 +56,23 @@ class Run:
     @property
     def group_key(self) -> tuple[Any, ...]:
         return (self.recipe, *sorted((name, repr(value)) for name, value in self.settings.items()))
+
+    @property
+    def alpha(self) -> float | None:
+        return _number(self.settings.get("regularizer.alpha"))
+
+    @property
+    def beta(self) -> float | None:
+        return _number(self.settings.get("regularizer.beta"))
+
+    @property
+    def family_settings(self) -> dict[str, Any]:
+        """All settings but those that move a run along its family's frontier."""
+        return {name: value for name, value in self.settings.items() if name not in SWEPT}
+
+    @property
+    def family_key(self) -> tuple[Any, ...]:
+        return tuple(sorted((name, repr(value)) for name, value in self.family_settings.items()))
 
     @property
     def base_settings(self) -> dict[str, Any]:
@@ -89,6 +108,21 @@ def find_runs(arguments: Sequence[str]) -> list[Path]:
             )
         found.update(dict.fromkeys(run.resolve() for run in below))
     return list(found)
+
+
+def find_sweeps(arguments: Sequence[str]) -> list[Path]:
+    """Sweep directories among the arguments and below them. The sweep around a run that is named by itself is not
+    one: its other cells were not asked about."""
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        paths = [Path(argument)] if Path(argument).exists() else [Path(p) for p in sorted(glob.glob(argument))]
+        for path in paths:
+            for root, directories, files in os.walk(path):
+                if _is_run(Path(root)):
+                    directories.clear()
+                elif SWEEP_FILE in files:
+                    found[Path(root).resolve()] = None
+    return sorted(found)
 
 
 def read_run(path: Path) -> Run:
@@ -167,6 +201,10 @@ def _runs_below(path: Path) -> list[Path]:
         found += [Path(root, name) for name in runs]
         directories[:] = [name for name in directories if name not in runs]
     return found
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _is_run(path: Path) -> bool:

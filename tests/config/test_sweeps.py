@@ -10,9 +10,27 @@ from carerl.config.errors import ConfigError
 from carerl.config.load import dump, load
 from carerl.config.sweeps import NOT_COMPARED, bare_word, check_stored, refuse_own, sweep_names, sweep_rows
 from carerl.config.typed import setting_paths
-from carerl.sweep import main
+from carerl.controller.sweep import cells
+from carerl.sweep import _parse, main
 
 TINY = "recipe=care_grpo_tiny"
+
+
+def test_commas_make_a_grid_and_brackets_keep_a_list_whole() -> None:
+    words = [TINY, "regularizer.alpha=0,.2,.5", "learner.optimizer.betas=[0.9,0.99],[0.9,0.95]", "seed=100", "out=x"]
+    rows, grid, options = _parse(words)
+    assert rows == [TINY] and options == {"out": "x"}
+    assert grid == {
+        "regularizer.alpha": ["0", ".2", ".5"],
+        "learner.optimizer.betas": ["[0.9,0.99]", "[0.9,0.95]"],
+        "seed": ["100"],
+    }
+    plan = cells(rows, grid, Path("x"))
+    assert len({cell.name for cell in plan}) == 6
+    read = [load(cell.words) for cell in plan]
+    assert {(c.regularizer.alpha, tuple(c.learner.optimizer.betas)) for c in read} == {  # type: ignore[attr-defined]
+        (alpha, (0.9, second)) for alpha in (0.0, 0.2, 0.5) for second in (0.99, 0.95)
+    }
 
 
 def test_every_shipped_sweep_can_be_read() -> None:

@@ -10,14 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from carerl import sweep as command
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, dump, load
 from carerl.config.schema import RunConfig
 from carerl.controller import base, launch, starting_weights
-from carerl.controller.sweep import Cell, cells, sweep
+from carerl.controller.sweep import _record_failure, _start, cells, sweep
 from carerl.report.display import QuietDisplay
+from carerl.report.sweep_file import Cell, read_cells, status, why_absent
 from carerl.tasks.tiny.tokenizer import make_tokenizer
 from tests.controller.test_checkpoints import commit, damage
 
@@ -225,6 +227,44 @@ def test_a_cell_that_starts_afresh_takes_what_is_asked(tmp_path: Path, monkeypat
     monkeypatch.setattr("carerl.controller.sweep.cluster", never)
     with pytest.raises(Started):  # it had no checkpoint: it is started
         sweep([cell], 1, QUIET, print)
+
+
+def test_a_sweep_leaves_a_list_of_the_cells_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of those that are complete, before anything is run; an extension adds its own, a refused one nothing."""
+    monkeypatch.setattr("carerl.controller.sweep.cluster", never)
+    plan = cells(TINY[:1], {"regularizer.alpha": ["0", ".5"], "seed": ["100"]}, tmp_path)
+    stopped_or_complete(plan[0].directory, [*plan[0].words, *QUIET], complete=True)
+    with pytest.raises(Started):
+        sweep(plan, 1, QUIET, print)
+    assert read_cells(tmp_path) == plan
+    more = cells(TINY[:1], {"regularizer.alpha": [".5", ".9"], "seed": ["100"]}, tmp_path)
+    with FileLock(tmp_path / ".sweep.lock"), pytest.raises(ConfigError) as caught:
+        sweep(more, 1, QUIET, print)
+    assert caught.value.reason == "another sweep is at work there" and read_cells(tmp_path) == plan
+    with pytest.raises(ConfigError):
+        sweep(cells(TINY[:1], {"regularizer.alpha": ["2"]}, tmp_path), 1, QUIET, print)
+    assert read_cells(tmp_path) == plan
+    with pytest.raises(Started):
+        sweep(more, 1, QUIET, print)
+    assert read_cells(tmp_path) == [*plan, more[1]]
+
+
+def test_a_failure_is_told_in_the_first_line_and_forgotten_when_the_cell_goes_on(tmp_path: Path) -> None:
+    cell = one_cell(tmp_path)
+    stopped_or_complete(cell.directory, [*cell.words, *QUIET], complete=False)
+    for error, line in (
+        (RuntimeError("out of memory\nat step 3"), "RuntimeError: out of memory"),
+        (ConfigError("steps", 3, "too few", "give more"), "steps: too few"),
+        (AssertionError(), "AssertionError"),
+    ):
+        _record_failure(cell, error)
+        assert (status(cell.directory), why_absent(cell.directory)) == ("failed", f"failed: {line}")
+    assert list(_start(cell)) == [f"resume={cell.directory}"]
+    assert status(cell.directory) == "interrupted"
+    # without a checkpoint it starts afresh, and nothing of the failed try is left
+    fresh = one_cell(tmp_path / "other")
+    _record_failure(fresh, RuntimeError("x"))
+    assert list(_start(fresh)) == [*fresh.words, f"run_dir={fresh.directory}"] and status(fresh.directory) == "absent"
 
 
 def test_a_sweep_cannot_take_over_a_directory(tmp_path: Path) -> None:
