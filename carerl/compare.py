@@ -3,7 +3,9 @@
     python -m carerl.compare RUN… [out=DIR] [baseline=NAME]
 
 RUN is a run directory, a pattern, or a directory with runs below it (such as a sweep's). Writes
-compare.html, compare.csv and compare.md into DIR (default: compare). Stars mark differences from the
+compare.html, compare.csv and compare.md into DIR (default: compare). Runs that differ in alpha or beta only are
+joined to a curve; further tables hold beta, the divergence reached, or the tokens generated equal. Cells that a
+sweep was asked for and that have no result are listed with the reason. Stars mark differences from the
 baseline, and a second table has the differences with their one-sided 95 % bounds. The baseline is named by
 a row's label, recipe or regularizer; by default it is the row whose regularizer is none.
 """
@@ -17,9 +19,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from carerl.report.compare_page import difference_notes, notes, terminal_tables, write_comparison
+from carerl.report.compare_page import terminal_table, terminal_tables, write_comparison
+from carerl.report.compare_tables import difference_notes, notes
 from carerl.report.comparison import ComparisonError, compare_runs
-from carerl.report.run_files import find_runs, read_run
+from carerl.report.run_files import find_runs, find_sweeps, read_run
+from carerl.report.sweep_file import read_cells
+from carerl.report.views import views
 
 OPTIONS = ("out", "baseline")
 
@@ -32,12 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         paths, options = _parse(arguments)
-        comparison = compare_runs([read_run(path) for path in find_runs(paths)], options.get("baseline", ""))
+        cells = [cell for sweep in find_sweeps(paths) for cell in read_cells(sweep)]
+        comparison = compare_runs([read_run(path) for path in find_runs(paths)], options.get("baseline", ""), cells)
+        held_equal = views(comparison)
         out = Path(options.get("out", "compare"))
         if out.exists() and not out.is_dir():
             raise ComparisonError(f"out={out}: is a file; give a directory")
-        written = write_comparison(comparison, out)
-    except (ComparisonError, OSError) as error:
+        written = write_comparison(comparison, out, held_equal)
+    except (ValueError, OSError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
     terminal = sys.stdout.isatty()
@@ -51,6 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(line, style="bright_black", markup=False)
         if differences:
             console.print()
+    for view in held_equal:
+        console.print(terminal_table(view.table) if view.table else view.title, style="" if view.table else "bold")
+        for line in view.notes:
+            console.print(line, style="bright_black", markup=False)
+        console.print()
+    for words, reason in comparison.absent:
+        console.print(f"absent: {words} ({reason})", style="yellow", markup=False)
     for name, reason in comparison.left_out:
         console.print(f"left out: {name} ({reason})", style="yellow", markup=False)
     console.print(f"written: {', '.join(map(str, written))}", markup=False)

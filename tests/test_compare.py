@@ -12,9 +12,12 @@ import pytest
 from rich.console import Console
 
 from carerl.compare import main
-from carerl.report.compare_page import difference_tables, notes, terminal_tables
+from carerl.report.compare_page import terminal_tables
+from carerl.report.compare_tables import difference_tables, notes
 from carerl.report.comparison import Comparison, Row, compare_runs, gap_closed, short_labels
+from carerl.report.jsonl import JsonlTracker
 from carerl.report.run_files import find_runs, read_run
+from carerl.report.sweep_file import Cell, write_cells
 from tests.report.synthetic_runs import BASE, config, make_run, make_sweep
 from tests.report.test_html import check_page
 
@@ -350,16 +353,99 @@ def test_a_sweep_of_six_methods_makes_the_same_page_twice(tmp_path: Path) -> Non
     assert main(arguments) == 0
     assert (tmp_path / "out" / "compare.html").read_bytes() == first
     page = check_page(first.decode())
-    assert page.tags["svg"] == 4
-    # every group is named in every picture, the base too
-    assert [text.strip() for text in page.text].count("care · estimator=score") == 4
-    assert [text.strip() for text in page.text].count("rkl_tuned") == 4
+    # four against accuracy; at equal beta, and at matched divergence, two panels in one each
+    assert page.tags["svg"] == 6
+    texts = [text.strip() for text in page.text]
+    # every group is named in every picture of accuracy, the base too; rkl's two betas are points of one curve
+    assert texts.count("care · estimator=score") == 4 + 2 + 1  # the last in the table at matched divergence
+    assert texts.count("fkl_tuned") == 4 + 2 + 1 + 2 + 1  # also at equal beta
+    assert texts.count("rkl β=0.2") == 4 + 2 and "rkl_tuned" not in texts
     assert "maj@16" in page.text
     with open(tmp_path / "out" / "compare.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     gaps = {line["method"]: float(line["gap_closed"]) for line in lines if line["gap_closed"]}
     assert len(gaps) == 5 and {line["metric"] for line in lines if line["gap_closed"]} == {"calibration/facts_ece"}
     assert any(line["metric"] == "calibration/question_ece" and line["bound"] for line in lines)
+
+
+ALPHAS = {"0": (0.35, 0.03, 0.1), ".5": (0.44, 0.04, 1.0), ".8": (0.95, 0.05, 4.0), ".95": (0.99, 0.08, 6.0)}
+
+
+def make_alpha_sweep(sweep: Path) -> None:
+    """Four alphas over two seeds, whose differences are ±.01, and rkl at one beta; evaluated in between. Of two more
+    cells one failed before its run began, and one was never reached."""
+    cells = []
+    for seed in (100, 101):
+        sign = 1 if seed == 100 else -1
+        for alpha, (accuracy, error, divergence) in ALPHAS.items():
+            settings = config("care_grpo_tiny", seed, "srkl", alpha=float(alpha), beta=3.0, estimator="full")
+            final = {
+                "eval/accuracy": accuracy + 0.01 * sign,
+                "calibration/facts_ece": error + 0.001 * sign,
+                "calibration/unknowable_f1": 1 - accuracy,
+                "eval/kl_per_sequence": divergence,
+            }
+            run = make_run(sweep, settings, final, suffix=alpha.strip("."))
+            cells.append(Cell(run, "recipe=care_grpo_tiny", {"regularizer.alpha": alpha, "seed": str(seed)}))
+            tracker = JsonlTracker(run / "metrics.jsonl")
+            for step in range(5):
+                if step:
+                    tracker.log(step, {"rollout/generated_tokens": 1000.0, "rollout/accuracy": 0.3 + step / 10})
+                tracker.log(step, {"eval/accuracy": 0.3 + (accuracy - 0.3) * step / 4, "calibration/facts_ece": error})
+            tracker.close()
+    failed, never = sweep / "cell-failed", sweep / "cell-never"
+    failed.mkdir()
+    (failed / "error.txt").write_text("RuntimeError: out of memory\n\nTraceback …\n")
+    for directory, seed in ((failed, "102"), (never, "103")):
+        cells.append(Cell(directory, "recipe=care_grpo_tiny", {"regularizer.alpha": ".8", "seed": seed}))
+    write_cells(sweep, cells)
+
+
+def test_a_sweep_over_alpha_is_a_frontier_and_says_what_is_absent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_alpha_sweep(tmp_path / "sweep")
+    # seeds 100 to 103 of alpha .8 were asked for
+    for seed in (100, 101):
+        for beta, accuracy, divergence in ((3.0, 0.36, 0.2), (0.2, 0.90, 4.2)):
+            settings = config(f"rkl{'' if beta == 3 else '_tuned'}_grpo_tiny", seed, "rkl", beta=beta, estimator="full")
+            final = {"eval/accuracy": accuracy, "calibration/facts_ece": 0.06, "eval/kl_per_sequence": divergence}
+            make_run(tmp_path / "sweep", settings, final)
+    assert main([str(tmp_path / "sweep"), f"out={tmp_path / 'out'}"]) == 0
+    printed = capsys.readouterr().out
+    words = "recipe=care_grpo_tiny regularizer.alpha=.8 seed="
+    assert f"absent: {words}102 (failed: RuntimeError: out of memory)" in printed
+    assert f"absent: {words}103 (not run)" in printed
+
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "| care_grpo_tiny · regularizer.alpha=0.8 | 2 of 4 | 0.950 ± 0.127 |" in text
+    assert "| care_grpo_tiny · regularizer.alpha=0.5 | 2 | 0.440 ± 0.127 |" in text
+    # care reaches .1 to 6 nats and rkl .2 to 4.2: at 2.2, where care is .44 + .51 · 1.2/3 and rkl .36 + .54 · 2/4
+    assert "**At matched divergence: 2.2 nats per sequence**" in text
+    assert "| care | 0.644 ± 0.127 | 0.044 ± 0.013 |" in text and "| rkl | 0.630 ± 0.000 |" in text
+    # 4 steps of 1,000 tokens; rkl logged none
+    assert "**At matched generated tokens: 4,000**" in text
+    assert "| care_grpo_tiny · regularizer.alpha=0.8 | 2 | 0.950 ± 0.000 | 0.050 ± 0.000 |  |" in text
+    assert "| rkl_grpo_tiny | – | – | – | no tokens in metrics.jsonl |" in text
+    assert "| care α=0.8 | 3 | 2 | 0.950 ± 0.127 |" in text and "| rkl | 3 | 2 | 0.360 ± 0.000 |" in text
+
+    page = check_page((tmp_path / "out" / "compare.html").read_text())
+    texts = [text.strip() for text in page.text]
+    for title in ("At equal beta", "At matched divergence", "At matched generated tokens", "Absent cells"):
+        assert title in texts
+    assert texts.count("care α=0") >= 3  # the pictures of ECE and F1, and of the divergence
+    assert f"{words}102" in texts and "failed: RuntimeError: out of memory" in texts
+    with open(tmp_path / "out" / "compare.csv", newline="") as file:
+        places = {(row["method"], row["family"], row["alpha"], row["beta"]) for row in csv.DictReader(file)}
+    assert ("care_grpo_tiny · regularizer.alpha=0.95", "0", "0.95", "3.0") in places
+    assert ("rkl_tuned_grpo_tiny", "1", "", "0.2") in places and ("base", "", "", "") in places
+
+
+def test_a_broken_sweep_file_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_pair(tmp_path)
+    (tmp_path / "sweep.json").write_text("{}")
+    assert main([str(tmp_path), f"out={tmp_path / 'out'}"]) == 2
+    assert "sweep.json: does not list a sweep's cells" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ module              holds
 ``metric_table``    label, format and direction of each metric
 ``summary``         the end table, base → after
 ``html``            report.html (``plots``, ``svg``: its pictures)
-``comparison``      runs grouped over seeds (``run_files``: found and read from disk)
-``compare_page``    a comparison as table, Markdown, CSV and page (``scatter``: its pictures)
+``comparison``      runs grouped over seeds (``run_files``, ``sweep_file``: found and read from disk)
+``frontier``        curves over alpha and beta, and what they have in common (``trajectories``: over tokens)
+``views``           what is held equal: beta, divergence, tokens (``frontier_plots``, ``labels``: the pictures)
+``compare_page``    a comparison as table, Markdown, CSV and page (``compare_tables``, ``scatter``: its parts)
 =================== ==================================================================
 
 matplotlib, jinja2, pyarrow and wandb are imported by the modules and functions that need them, so that

@@ -11,6 +11,7 @@ the data are seen: chosen by the sign of the difference, the bound would not hol
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 from carerl.calibration import holm, paired_t, t_interval
 from carerl.report.metric_table import HEADLINE_METRICS, format_number, metric_line
 from carerl.report.run_files import Run
+from carerl.report.sweep_file import Cell as SweptCell
+from carerl.report.sweep_file import why_absent
 
 GAP_METRIC = "calibration/facts_ece"  # what "ECE gap closed" is about
 FLOOR_METRIC = "calibration/facts_ece_floor"
@@ -53,7 +56,8 @@ class Row:
     """A group of runs; ``is_base`` marks the rows of the base models before training.
 
     ``gap_closed``: the share of the baseline's loss in FACTS ECE that the row does not have, see
-    :func:`gap_closed`; None where it is not defined.
+    :func:`gap_closed`; None where it is not defined. ``asked``: the cells of a sweep that make the row, complete or
+    not; 0 where no sweep says.
     """
 
     label: str
@@ -63,14 +67,19 @@ class Row:
     is_base: bool = False
     baseline: str = ""  # label of the row that it is compared with
     gap_closed: float | None = None
+    asked: int = 0
 
 
 @dataclass(slots=True)
 class Comparison:
+    """``absent``: (words, reason) of the cells that a sweep was asked for and that have no result; ``left_out``: other
+    runs that are not in the table."""
+
     rows: list[Row]
     columns: list[str]
     samples: int | None  # N of maj@N, when all runs agree
     left_out: list[tuple[str, str]]  # run, reason
+    absent: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -78,18 +87,21 @@ class ComparisonError(ValueError):
     """Something that the user can mend: nothing found, or a baseline that is not there."""
 
 
-def compare_runs(runs: Sequence[Run], baseline: str = "") -> Comparison:
-    """The table of the finished runs among ``runs``.
+def compare_runs(runs: Sequence[Run], baseline: str = "", cells: Sequence[SweptCell] = ()) -> Comparison:
+    """The table of the finished runs among ``runs``; ``cells`` are those that the runs' sweeps were asked for.
 
     ``baseline`` names a row by label, recipe or regularizer; empty means the rows whose regularizer is
     ``none``, for each row the one with its own algorithm, task and model.
     """
-    left_out = [(run.name, run.unfinished) for run in runs if run.unfinished]
+    reasons = [(cell, why_absent(cell.directory)) for cell in cells]
+    missing = {cell.directory for cell, reason in reasons if reason}
+    left_out = [(run.name, run.unfinished) for run in runs if run.unfinished and run.path not in missing]
     finished, repeated = _one_per_seed([run for run in runs if not run.unfinished])
     left_out += repeated
     if not finished:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out)
-        raise ComparisonError(f"no finished run among {len(runs)} found ({reasons})")
+        left_out += [(cell.name, reason) for cell, reason in reasons if reason]
+        why = "; ".join(f"{name}: {reason}" for name, reason in left_out)
+        raise ComparisonError(f"no finished run among {len(runs)} found ({why})")
     groups = _grouped(finished)
     labels = _labels(groups)
     short = short_labels(labels)
@@ -97,13 +109,15 @@ def compare_runs(runs: Sequence[Run], baseline: str = "") -> Comparison:
         Row(label, brief, group, _cells([(run.seed, run.final) for run in group]))
         for label, brief, group in zip(labels, short, groups, strict=True)
     ]
-    rows.sort(key=lambda row: row.runs[0].regularizer != "none")  # stable: the unregularised rows first
+    _order(rows)
+    _count_asked(rows, cells)
     bases = _base_rows(finished)
     notes = [*_pair(rows, bases, baseline), *_floor_notes(finished)]
     rows = [*bases, *rows]
     columns = [name for name in HEADLINE_METRICS if any(name in row.cells for row in rows)]
     samples = {run.config.get("evaluation", {}).get("samples") for run in finished}
-    return Comparison(rows, columns, samples.pop() if len(samples) == 1 else None, left_out, notes)
+    absent = [(" ".join(cell.words), reason) for cell, reason in reasons if reason]
+    return Comparison(rows, columns, samples.pop() if len(samples) == 1 else None, left_out, absent, notes)
 
 
 def short_labels(labels: Sequence[str]) -> list[str]:
@@ -146,6 +160,24 @@ def _grouped(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         groups.setdefault(run.group_key, []).append(run)
     return [sorted(group, key=lambda run: run.seed) for group in groups.values()]
+
+
+def _order(rows: list[Row]) -> None:
+    """The unregularised rows first; rows of one family together, by beta and alpha as numbers."""
+    families = list(dict.fromkeys(row.runs[0].family_key for row in rows))
+
+    def place(row: Row) -> tuple[Any, ...]:
+        run = row.runs[0]
+        return run.regularizer != "none", families.index(run.family_key), run.beta or 0.0, run.alpha or 0.0
+
+    rows.sort(key=place)
+
+
+def _count_asked(rows: Sequence[Row], cells: Sequence[SweptCell]) -> None:
+    asked = Counter(cell.method for cell in cells)
+    methods = {cell.directory: cell.method for cell in cells}
+    for row in rows:
+        row.asked = sum(asked[method] for method in {methods[run.path] for run in row.runs if run.path in methods})
 
 
 def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:

@@ -305,7 +305,7 @@ def _line(
     x, y = x[~light], y[~light]
     if len(y) >= SMOOTH_FROM:
         axes.plot(x, y, color=stroke["color"], linewidth=0.8, alpha=0.3)
-        axes.plot(x, _smooth(y), color=stroke["color"], linestyle=stroke["linestyle"], label=label)
+        axes.plot(x, smooth(y), color=stroke["color"], linestyle=stroke["linestyle"], label=label)
     elif len(y):
         axes.plot(x, y, **stroke, label=label, markersize=3.5)
 
@@ -315,7 +315,7 @@ def _windows(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
 
 
-def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """A centred running mean over a twentieth of the run; shorter at the ends, so it keeps its length."""
     means = [np.nan if np.isnan(window).all() else float(np.nanmean(window)) for window in _windows(values)]
     return np.asarray(means)

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from carerl.report.plots import PANELS, _running_median, _smooth, curve, reliability, time_split
+from carerl.report.plots import PANELS, _running_median, curve, reliability, smooth, time_split
 from tests.report.synthetic_runs import bins
 
 
@@ -111,11 +111,11 @@ def test_bins_of_unique_vote_shares_have_no_width_and_are_still_drawn() -> None:
 
 def test_smoothing_keeps_length_and_a_straight_line() -> None:
     line = np.arange(200, dtype=float)
-    assert _smooth(line)[5:-5] == pytest.approx(line[5:-5])
-    assert len(_smooth(line)) == len(_running_median(line)) == 200
+    assert smooth(line)[5:-5] == pytest.approx(line[5:-5])
+    assert len(smooth(line)) == len(_running_median(line)) == 200
     spike = np.zeros(200)
     spike[100] = 1000
     assert _running_median(spike).max() == 0
     gap = line.copy()
     gap[50] = np.nan
-    assert np.isfinite(_smooth(gap)).all()
+    assert np.isfinite(smooth(gap)).all()

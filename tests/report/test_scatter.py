@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from carerl.report.comparison import Cell, make_cell
-from carerl.report.scatter import Mark, _overlap, limits, place_labels
+from carerl.report.labels import Mark, _overlap, place_labels
+from carerl.report.scatter import limits
 from carerl.report.svg import colour, style
 
 
@@ -55,6 +56,23 @@ def test_a_lone_label_stands_beside_its_mean() -> None:
         x, y = axes.transData.transform((0.5, 0.5))
     gap = max(box[0] - x, x - box[2], 0.0)
     assert 5 < gap < 20 and box[1] < y < box[3]
+
+
+def test_a_label_keeps_clear_of_the_lines_and_an_unnamed_point_has_none() -> None:
+    """A lone label stands to the right of its point; with a line there it stands elsewhere."""
+    alone, crossed = [], []
+    with style():
+        for lines, found in (([], alone), ([[(0.5, 0.5), (1.0, 0.5)]], crossed)):
+            figure = Figure(figsize=(5.6, 4.2))
+            axes = figure.subplots()
+            axes.set_xlim(0, 1)
+            axes.set_ylim(0, 1)
+            end = Mark("", colour(0), False, Cell({}, 1.0, None), Cell({}, 0.5, None))
+            found += place_labels(figure, axes, [*marks([(0.5, 0.5)], 0.0), end], lines)
+            x, y = axes.transData.transform((0.5, 0.5))
+    assert len(alone) == len(crossed) == 1
+    assert alone[0][0] > x and alone[0][1] < y < alone[0][3]
+    assert not (crossed[0][2] > x and crossed[0][1] < y < crossed[0][3])
 
 
 def test_the_axis_of_a_share_ends_at_0_and_1() -> None:

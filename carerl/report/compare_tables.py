@@ -1,0 +1,124 @@
+"""A comparison's tables as text, and what a reader must know to read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from carerl.report.comparison import Cell, Comparison, Row
+from carerl.report.metric_table import MEANINGS, format_number, metric_line
+
+
+def column_label(name: str, comparison: Comparison) -> str:
+    label = metric_line(name).short if name in ("eval/entropy", "eval/kl_per_sequence") else metric_line(name).label
+    return f"maj@{comparison.samples}" if name == "eval/maj" and comparison.samples else label
+
+
+def cell_text(cell: Cell | None, digits: int, separator: str = " ") -> str:
+    """``0.951 ± 0.012*``; no interval from a single seed.
+
+    >>> cell_text(Cell({1: 0.5}, 0.5, None), 3), cell_text(None, 3)
+    ('0.500', '–')
+    """
+    if cell is None:
+        return "–"
+    half = f"{separator}± {format_number(cell.half, digits)}" if cell.half is not None else ""
+    return f"{format_number(cell.mean, digits)}{half}{'*' if cell.starred else ''}"
+
+
+def difference_text(name: str, cell: Cell | None, separator: str = " ") -> str:
+    """``-0.041 (≤ -0.030) ✓``: the paired difference and its bound, ≥ for a lower and ≤ for an upper one. The tick
+    says that the bound, too, is on the better side of 0.
+
+    >>> ece = Cell({}, 0.5, None, difference=-0.0414, bound=-0.0302)
+    >>> difference_text("calibration/facts_ece", ece), difference_text("eval/accuracy", None)
+    ('-0.041 (≤ -0.030) ✓', '–')
+    """
+    if cell is None or cell.difference is None or cell.bound is None:
+        return "–"
+    line = metric_line(name)
+    difference, bound = (format_number(value, line.digits, sign=True) for value in (cell.difference, cell.bound))
+    tick = " ✓" if line.better * cell.bound > 0 else ""
+    return f"{difference}{separator}({'≥' if line.better > 0 else '≤'} {bound}){tick}"
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table whose first column names the method; every line has as many cells as ``head``."""
+
+    title: str
+    head: list[str]
+    lines: list[list[str]]
+
+
+def main_table(comparison: Comparison, separator: str = " ") -> TextTable:
+    """A line per row. ``separator`` stands between a mean and its interval."""
+    names = comparison.columns
+    lines = []
+    for row in comparison.rows:
+        cells = [cell_text(row.cells.get(name), metric_line(name).digits, separator) for name in names]
+        lines.append([row.label, count_text(row), *cells])
+    return TextTable("", ["method", "n", *(column_label(name, comparison) for name in names)], lines)
+
+
+def difference_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
+    """One table for each baseline that a row shares two seeds with; ``separator`` stands before a bound."""
+    tables = []
+    for baseline in dict.fromkeys(row.baseline for row in comparison.rows if row.baseline):
+        rows = [row for row in comparison.rows if row.baseline == baseline and _bounded(row)]
+        names = [name for name in comparison.columns if any(name in _bounded(row) for row in rows)]
+        if not rows:
+            continue
+        gaps = any(row.gap_closed is not None for row in rows)
+        arrows = [f"{column_label(name, comparison)} {'↑' if metric_line(name).better > 0 else '↓'}" for name in names]
+        lines = []
+        for row in rows:
+            cells = [difference_text(name, row.cells.get(name), separator) for name in names]
+            gap = "–" if row.gap_closed is None else f"{format_number(100 * row.gap_closed, 0)} %"
+            lines.append([row.label, _pairs_text(row), *cells, *([gap] if gaps else [])])
+        head = ["method", "pairs", *arrows, *(["ECE gap closed"] if gaps else [])]
+        tables.append(TextTable(f"Paired differences to {baseline}", head, lines))
+    return tables
+
+
+def _bounded(row: Row) -> list[str]:
+    """The metrics in which the row has a bound."""
+    return [name for name, cell in row.cells.items() if cell.bound is not None]
+
+
+def _pairs_text(row: Row) -> str:
+    """The number of pairs; ``4–5`` where metrics differ in it."""
+    pairs = [row.cells[name].pairs for name in _bounded(row)]
+    return str(min(pairs)) if min(pairs) == max(pairs) else f"{min(pairs)}–{max(pairs)}"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader must know to read the main table."""
+    lines = ["Mean over seeds of the final evaluation ± half-width of the 95 % Student interval (n − 1)."]
+    lines += comparison.notes
+    if any(row.is_base for row in comparison.rows):
+        lines.append("base: the models before training, each seed once; not tested.")
+    return lines + [MEANINGS[name] for name in comparison.columns if name in MEANINGS]
+
+
+def difference_notes(comparison: Comparison) -> list[str]:
+    """What a reader must know to read the tables of differences; nothing where there are none."""
+    if not difference_tables(comparison):
+        return []
+    lines = [
+        "Mean of row − baseline over the paired seeds (↑ more is better, ↓ less is better). In brackets the one-sided "
+        "95 % Student bound (n − 1) on the side that speaks against the row: ≥ a lower one where more is better, "
+        "≤ an upper one where less is. ✓: the bound, too, is on the better side of 0. Each bound stands by itself, "
+        "not corrected for their number.",
+    ]
+    if any(row.gap_closed is not None for row in comparison.rows):
+        lines.append(
+            "ECE gap closed: (baseline − row) / (baseline − base) in FACTS ECE, means over the seeds that all three "
+            "have. 100 %: as calibrated as before training; 0 %: as the baseline."
+        )
+    return lines
+
+
+def count_text(row: Row) -> str:
+    """Seeds, not runs, as the base of one seed may stand in several runs; ``3 of 4`` where a sweep asked for more."""
+    seeds = len({run.seed for run in row.runs})
+    return f"{seeds} of {row.asked}" if row.asked > seeds else str(seeds)
