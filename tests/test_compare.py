@@ -372,8 +372,8 @@ ALPHAS = {"0": (0.35, 0.03, 0.1), ".5": (0.44, 0.04, 1.0), ".8": (0.95, 0.05, 4.
 
 
 def make_alpha_sweep(sweep: Path) -> None:
-    """Four alphas over two seeds, whose differences are ±.01, and rkl at one beta; evaluated in between. Of two more
-    cells one failed before its run began, and one was never reached."""
+    """Four alphas over two seeds, ±.01 around a mean, evaluated in between. Of two more cells one failed, and one was
+    never reached."""
     cells = []
     for seed in (100, 101):
         sign = 1 if seed == 100 else -1
@@ -393,8 +393,8 @@ def make_alpha_sweep(sweep: Path) -> None:
                     tracker.log(step, {"rollout/generated_tokens": 1000.0, "rollout/accuracy": 0.3 + step / 10})
                 tracker.log(step, {"eval/accuracy": 0.3 + (accuracy - 0.3) * step / 4, "calibration/facts_ece": error})
             tracker.close()
-    failed, never = sweep / "cell-failed", sweep / "cell-never"
-    failed.mkdir()
+    settings = config("care_grpo_tiny", 102, "srkl", alpha=0.8, beta=3.0, estimator="full")
+    failed, never = make_run(sweep, settings, {}, status="failed", suffix="8"), sweep / "cell-never"
     (failed / "error.txt").write_text("RuntimeError: out of memory\n\nTraceback …\n")
     for directory, seed in ((failed, "102"), (never, "103")):
         cells.append(Cell(directory, "recipe=care_grpo_tiny", {"regularizer.alpha": ".8", "seed": seed}))
@@ -416,6 +416,7 @@ def test_a_sweep_over_alpha_is_a_frontier_and_says_what_is_absent(
     words = "recipe=care_grpo_tiny regularizer.alpha=.8 seed="
     assert f"absent: {words}102 (failed: RuntimeError: out of memory)" in printed
     assert f"absent: {words}103 (not run)" in printed
+    assert "left out" not in printed, "once is enough"
 
     text = (tmp_path / "out" / "compare.md").read_text()
     assert "| care_grpo_tiny · regularizer.alpha=0.8 | 2 of 4 | 0.950 ± 0.127 |" in text
