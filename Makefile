@@ -3,7 +3,7 @@ PY := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-all check format clean
+.PHONY: help setup run test test-slow test-peers test-all check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: check ## set up, then lint, format check, types and the default tests
 
 test-slow: setup ## the tests behind the markers slow, engine and e2e
 	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -m "slow or engine or e2e" $(ARGS)
+
+test-peers: setup ## losses, gradients and advantages against TRL, verl and OpenRLHF (puts them into .peers)
+	@cluster/setup_peers.sh
+	@echo "== peers: pytest -m peers" && PYTHONPATH=.peers $(PY) -m pytest -m peers tests/peers $(ARGS)
 
 test-all: ## make test, then make test-slow
 	@$(MAKE) --no-print-directory test
