@@ -22,8 +22,9 @@ def learner_memory(config: RunConfig, shape: ShapeConfig, row_tokens: int) -> di
     - activations of ``micro_batch_rows`` rows of ``row_tokens`` tokens: per token and layer
       ``6d + 2(h + kv)·head + 4·mlp`` numbers kept for the backward pass (inputs of both norms, queries, keys,
       values, attention's output, the gated MLP's four); with checkpointing d per layer and one layer's all
-    - head: 10·C·V bytes for C tokens of logits at a time with their log-softmax and gradient; twice for
-      ``estimator=full``, which holds policy and reference distributions
+    - head: C·V numbers for C tokens of logits at a time, see ``head_chunks``, float32 (float64 for that compute dtype)
+    - head matrices, V·d each, whole on every rank: the policy's gradient while it is summed and, where the compute
+      dtype is narrower, its float32 copy; for ``estimator=full`` the frozen reference head, and its copy
     """
     ranks = config.learner.ranks
     p = count_parameters(shape)
@@ -37,14 +38,29 @@ def learner_memory(config: RunConfig, shape: ShapeConfig, row_tokens: int) -> di
         kept = shape.num_layers * per_layer
     full = getattr(config.regularizer, "estimator", None) == "full"
     chunk = min(config.learner.head_chunk_tokens, tokens)
+    wide = max(b, BYTES["float32"])
+    matrices = wide + (wide if b < wide else 0)
+    if full:
+        own = BYTES[config.reference.compute_dtype]
+        matrices += own + (wide if own < wide else 0)
     return {
         "weights": 4 * p.total / ranks / GIB,
         "gradients": 4 * p.total / ranks / GIB,
         "optimizer": 8 * p.total / ranks / GIB,
         "gathered": 2 * b * p.largest_block / GIB if ranks > 1 else 0.0,
         "activations": b * tokens * kept / GIB,
-        "head": (2 if full else 1) * 10 * chunk * shape.vocab_size / GIB,
+        "head": head_chunks(config) * wide * chunk * shape.vocab_size / GIB,
+        "head matrices": matrices * shape.vocab_size * shape.hidden_size / GIB,
     }
+
+
+def head_chunks(config: RunConfig) -> int:
+    """How many tables of C × V numbers are alive at the peak of a forward and backward pass; measured, and held to it
+    by the tests of :mod:`carerl.algorithms.token_statistics`. 3.1: log-probs, gradient, probabilities. For an exact
+    divergence 6.3, and 11.3 for Jensen–Shannon."""
+    if getattr(config.regularizer, "estimator", None) != "full":
+        return 4
+    return 12 if config.regularizer.name == "js" else 7
 
 
 def _rows_per_rank(config: RunConfig) -> int:
@@ -85,8 +101,8 @@ def rollout_memory(config: RunConfig, shape: ShapeConfig) -> dict[str, float]:
 
 def reference_memory(config: RunConfig, shape: ShapeConfig, row_tokens: int) -> dict[str, float]:
     """Of one reference actor: weights b·N, one layer's activations of a micro-batch (nothing is kept for a
-    backward pass), and what leaves it: logits of ``head_chunk_tokens`` tokens at a time, 10·C·V bytes; for
-    ``estimator=full`` instead the last hidden states, b·tokens·d."""
+    backward pass), and what leaves it: logits of ``head_chunk_tokens`` tokens at a time with their log-softmax, 8·C·V
+    bytes, and the head's float32 copy; for ``estimator=full`` instead the last hidden states, b·tokens·d."""
     b = BYTES[config.reference.compute_dtype]
     tokens = config.reference.micro_batch_rows * row_tokens
     size = shape.head_dim
@@ -99,5 +115,7 @@ def reference_memory(config: RunConfig, shape: ShapeConfig, row_tokens: int) -> 
         memory["hidden states"] = b * tokens * shape.hidden_size / GIB
     else:
         chunk = min(config.learner.head_chunk_tokens, tokens)
-        memory["head"] = 10 * chunk * shape.vocab_size / GIB
+        wide = max(b, BYTES["float32"])
+        copy = wide * shape.hidden_size if b < wide else 0
+        memory["head"] = (2 * wide * chunk + copy) * shape.vocab_size / GIB
     return memory

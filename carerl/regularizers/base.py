@@ -104,10 +104,26 @@ def skew_log_ratio(d: Tensor, alpha: float) -> Tensor:
         return d
     if alpha == 1.0:
         return d - d  # 0 with a gradient of 0
-    # Each branch is clamped to where it is used, so that the other one's gradient is never inf * 0.
-    near = -torch.log1p((1 - alpha) * torch.expm1(-d.clamp(-1, 1)))
-    far = -torch.logaddexp(torch.full_like(d, math.log(alpha)), math.log1p(-alpha) - d)
-    return torch.where(d.abs() < 1, near, far)
+    ratio: Tensor = _SkewLogRatio.apply(d, alpha)  # type: ignore[no-untyped-call]
+    return ratio
+
+
+class _SkewLogRatio(torch.autograd.Function):
+    """Written out because of whole vocabularies: autograd would keep eight tensors of d's size, this keeps d."""
+
+    @staticmethod
+    def forward(ctx: Any, d: Tensor, alpha: float) -> Tensor:
+        ctx.save_for_backward(d)
+        ctx.alpha = alpha
+        near = d.clamp(-1, 1).neg_().expm1_().mul_(1 - alpha).log1p_().neg_()
+        far = torch.logaddexp(d.new_full((), math.log(alpha)), math.log1p(-alpha) - d).neg_()
+        return torch.where(d.abs() < 1, near, far)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """1 − alpha · (the ratio), as b's share of the mixture: without the difference, which cancels at large d."""
+        (d,) = ctx.saved_tensors
+        return gradients[0] * torch.sigmoid(math.log1p(-ctx.alpha) - math.log(ctx.alpha) - d), None
 
 
 def excess(log_ratio: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Chunked statistics against the naive computation, and what of it is kept in memory."""
+"""Chunked statistics against the naive computation, and the memory that they take.
+
+The memory of what is built on them, learner, reference and engine, is in ``tests/backends/test_head_memory.py``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from carerl.algorithms.token_statistics import TokenStatistics, token_statistics
 from carerl.regularizers import REGULARIZERS
+from tests.allocations import Allocations, allocations
 
 N, V, D, K = 7, 13, 4, 3
 NAMES = tuple(TokenStatistics.__dataclass_fields__)
@@ -118,69 +122,45 @@ def test_bfloat16_is_computed_in_float32_also_under_autocast():
     assert (rough - expected.logprobs_N).abs().max() > 0.01
 
 
-class _Saved:
-    """Elements of the tensors that autograd keeps for the backward pass, each storage once."""
-
-    def __enter__(self) -> _Saved:
-        self.largest, self._hooks = 0, torch.autograd.graph.saved_tensors_hooks(self._pack, lambda x: x)
-        self._hooks.__enter__()
-        return self
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        self.largest = max(self.largest, tensor.untyped_storage().nbytes() // tensor.element_size())
-        return tensor
-
-    def __exit__(self, *error: Any) -> None:
-        self._hooks.__exit__(*error)
+CASES: dict[str, tuple[tuple[str, ...], float]] = {  # results in the loss; most chunks of logits alive at one time
+    "log-probs": (("logprobs_N",), 3.5),
+    "entropy": (("logprobs_N", "entropy_N"), 3.5),
+    "exact": (("divergence_N",), 7.0),
+    "all": (("logprobs_N", "entropy_N", "divergence_N", "cross_entropy_N"), 7.0),
+}
 
 
-@pytest.mark.parametrize("with_ref", [False, True])
-def test_no_table_of_tokens_by_vocabulary_is_kept(with_ref):
-    """512 tokens × 4,000: between the passes nothing as large as one chunk's logits is alive but the heads; a
-    single chunk, which is not recomputed, keeps the table."""
-    tokens, vocabulary, width, chunk = 512, 4000, 4, 32
+def allocated(tokens: int, vocabulary: int, chunk: int, names: tuple[str, ...], with_ref: bool) -> Allocations:
+    """Forward and backward with a loss of the named results."""
     generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(tokens, width, generator=generator, requires_grad=True)
-    head = torch.randn(vocabulary, width, generator=generator, requires_grad=True)
-    extra: dict[str, Any] = (
-        {"ref_hidden_ND": hidden.detach() + 1, "ref_head_VD": head.detach() + 1, "exact": skew()} if with_ref else {}
-    )
-    targets = torch.randint(0, vocabulary, (tokens,), generator=generator)
-    kept = {}
-    for size in (chunk, tokens):
-        with _Saved() as saved:
-            stats = token_statistics(hidden, head, targets, temperature=1.0, chunk_tokens=size, **extra)
-        kept[size] = saved.largest
-        (stats.logprobs_N.sum() + (stats.divergence_N.sum() if with_ref else 0)).backward()
-    assert kept[chunk] < chunk * vocabulary
-    assert kept[tokens] >= tokens * vocabulary
+    hidden = torch.randn(tokens, 2, generator=generator, requires_grad=True)
+    head = torch.randn(vocabulary, 2, generator=generator, requires_grad=True)
+    ids = torch.randint(0, vocabulary, (tokens, K), generator=generator)
+    extra: dict[str, Any] = {"ce_ids_NK": ids, "ce_weights_NK": torch.ones(tokens, K)}
+    if with_ref:
+        extra |= {"ref_hidden_ND": hidden.detach() + 1, "ref_head_VD": head.detach() + 1, "exact": skew()}
+
+    def step() -> TokenStatistics:
+        stats = token_statistics(hidden, head, ids[:, 0], temperature=0.9, chunk_tokens=chunk, **extra)
+        torch.stack([getattr(stats, name).sum() for name in names]).sum().backward()
+        return stats  # alive during the backward pass, as in the learner
+
+    return allocations(step)
 
 
-class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
-    """The largest tensor that any operation returns, backward pass included."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, Tensor):
-                self.largest = max(self.largest, tensor.numel())
-        return result
-
-
-def test_no_operation_ever_makes_more_than_a_chunk_of_logits():
-    tokens, vocabulary, width, chunk = 300, 2000, 3, 16
-    hidden = torch.randn(tokens, width, requires_grad=True)
-    head = torch.randn(vocabulary, width, requires_grad=True)
-    with _Largest() as seen:
-        stats = token_statistics(
-            hidden, head, torch.zeros(tokens, dtype=torch.long), temperature=0.9, chunk_tokens=chunk,
-            ref_hidden_ND=hidden.detach() + 1, ref_head_VD=head.detach(), exact=skew(),
-        )  # fmt: skip
-        assert stats.divergence_N is not None
-        (stats.logprobs_N.sum() + stats.divergence_N.sum()).backward()
-    assert chunk * vocabulary <= seen.largest < 2 * chunk * vocabulary
+@pytest.mark.parametrize("case", CASES)
+def test_memory_follows_the_chunk_and_not_the_tokens(case):
+    """Nothing larger than one chunk's logits is ever made, a handful of them live at one time, and 16 chunks need no
+    more than 4: also where a result, as an entropy that is only reported, takes no part in the loss."""
+    names, most = CASES[case]
+    vocabulary, chunk = 5000, 16
+    unit = 4 * chunk * vocabulary
+    few, many = (allocated(n * chunk, vocabulary, chunk, names, "divergence_N" in names) for n in (4, 16))
+    assert few.largest == many.largest == unit
+    assert many.peak < most * unit
+    assert many.peak - few.peak < 0.1 * unit
+    whole = allocated(16 * chunk, vocabulary, 16 * chunk, names, "divergence_N" in names)
+    assert whole.peak > 10 * many.peak, "without chunks it would be seen"
 
 
 def test_without_gradients_nothing_is_recomputed_or_kept():

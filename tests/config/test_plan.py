@@ -77,13 +77,17 @@ def test_memory_by_hand() -> None:
     memory = learner_memory(config, shape, row_tokens=3072)
     # float32 weights, gradients and two moments over 8 ranks: 16 bytes a parameter
     assert sum(memory[k] for k in ("weights", "gradients", "optimizer")) == pytest.approx(16 * n / 8 / GIB)
-    assert memory["head"] == pytest.approx(10 * 1024 * 152064 / GIB)
+    assert memory["head"] == pytest.approx(4 * 4 * 1024 * 152064 / GIB)  # four tables of float32
+    # bfloat16: the head's float32 gradient and float32 copy; with ``full`` the reference's own and its copy
+    assert memory["head matrices"] == pytest.approx((4 + 4) * 152064 * 3584 / GIB)
     # 28 layers x 4 heads x 128 x (key and value) x 2 bytes
     assert kv_bytes_per_token(config, shape) == 28 * 4 * 128 * 2 * 2
     engine = rollout_memory(config, shape)
     assert sum(engine.values()) == pytest.approx(0.85 * 139)  # the engine takes what it is allowed
     full = load(["recipe=care_grpo_7b", "regularizer.estimator=full"])
-    assert learner_memory(full, shape, 3072)["head"] == pytest.approx(2 * memory["head"])
+    exact = learner_memory(full, shape, 3072)
+    assert exact["head"] == pytest.approx(7 / 4 * memory["head"])
+    assert exact["head matrices"] == pytest.approx((4 + 4 + 2 + 4) * 152064 * 3584 / GIB)
 
 
 def test_memory_of_the_head_follows_the_chunk_and_not_the_tokens() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from carerl.regularizers import REGULARIZERS, refusal, token_loss
-from carerl.regularizers.base import EXP_LIMIT, safe_exp
+from carerl.regularizers.base import EXP_LIMIT, safe_exp, skew_log_ratio
 from tests.regularizers.enumerated import CASES, build, far, near
 
 EDGES = (1e-9, 1 - 1e-9)
@@ -159,6 +159,21 @@ def test_exact_is_finite_far_from_the_reference(name, settings):
     divergence = build(name, **settings).exact(logits.log_softmax(-1), logr)
     (gradient,) = torch.autograd.grad(divergence.sum(), logits)
     assert bool(torch.isfinite(divergence).all()) and bool(torch.isfinite(gradient).all())
+
+
+@pytest.mark.parametrize("alpha", INNER_ALPHAS)
+def test_the_gradient_of_the_log_ratio_is_right_on_both_sides(alpha):
+    """Written out by hand in the code: here autograd's, and (1 − alpha) e^−d / (alpha + (1 − alpha) e^−d) far away,
+    where 1 − alpha · rho would have lost all digits."""
+    d = torch.linspace(-6, 6, 241, dtype=torch.float64, requires_grad=True)
+    (ours,) = torch.autograd.grad(skew_log_ratio(d, alpha).sum(), d)
+    (theirs,) = torch.autograd.grad(-(alpha + (1 - alpha) * (-d).exp()).log().sum(), d)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+    far_d = torch.tensor([-40.0, 40.0, 80.0], dtype=torch.float64, requires_grad=True)
+    (ours,) = torch.autograd.grad(skew_log_ratio(far_d, alpha).sum(), far_d)
+    tail = [(1 - alpha) / alpha * math.exp(-gap) for gap in (40, 80)]
+    torch.testing.assert_close(ours, torch.tensor([1.0, *tail], dtype=torch.float64), rtol=1e-12, atol=0)
+    assert torch.autograd.gradcheck(lambda x: skew_log_ratio(x, alpha), d)
 
 
 def test_the_naive_mixture_fails_where_ours_does_not():
