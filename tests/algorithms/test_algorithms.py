@@ -104,6 +104,53 @@ def test_pitfall_02_denominators_add_up_over_any_division_of_the_rows(name, sett
     assert sum(parts) == whole.policy > 1
 
 
+@by_variant
+@pytest.mark.parametrize("estimator", ["score", "full"])
+def test_pitfall_10_rows_that_have_nothing_to_say_are_finite_and_add_nothing(name, settings, estimator):
+    """Empty responses, rows whose weights are all 0, and a whole batch of either: finite losses and gradients, and
+    exactly nothing from the rows themselves."""
+    policy = algorithm(name, **settings)
+    _, old, ref = models()
+    batch = full_batch(ref, old, policy=policy, lengths=((0, 2, 3), (2, 0, 0)))
+    norms, target = normalisers(batch, policy), objective("srkl", 1.0, estimator, policy=policy, alpha=0.5)
+
+    def gradient(part: TokenBatch) -> Tensor:
+        model = models()[0]
+        out = run(model, part, target, norms, ref)
+        assert bool(torch.isfinite(out.loss)) and bool(torch.isfinite(model.gradient()).all())
+        return model.gradient()
+
+    whole = gradient(batch)
+    assert whole.norm() > 1e-4
+    torch.testing.assert_close(gradient(batch.select([1, 2, 3])), whole, rtol=1e-12, atol=1e-15)
+    assert gradient(batch.select([0, 4, 5])).abs().sum() == 0
+    weights = [n for n in batch.__dataclass_fields__ if "weight" in n and getattr(batch, n) is not None]
+    masked = batch.with_streams(**{n: torch.zeros_like(getattr(batch, n)) for n in weights})
+    assert gradient(masked).abs().sum() == 0
+    nothing = full_batch(ref, old, policy=policy, lengths=((0, 0), (0, 0)))
+    counts = normalisers(nothing, policy)
+    assert min(counts.policy, counts.regularizer, counts.entropy) >= 1, "nothing is divided by 0"
+    assert gradient(nothing).abs().sum() == 0
+
+
+@pytest.mark.parametrize(("name", "keeps"), [("grpo", True), ("gspo", True), ("dapo", False)])
+@pytest.mark.parametrize("estimator", ["score", "full"])
+def test_pitfall_12_what_a_group_without_variance_adds_to_the_gradient(name, keeps, estimator):
+    """All of group 0 is right. Under GRPO and GSPO it adds no policy gradient and all of its regularizer; under DAPO
+    neither."""
+    policy = algorithm(name)
+    gradients = {}
+    for beta in (0.0, 1.0):
+        model, old, ref = models()
+        batch = full_batch(ref, old, policy=policy, made=varied_groups())
+        target = objective("srkl", beta, estimator, policy=policy, alpha=0.5)
+        run(model, batch.select(range(4)), target, normalisers(batch, policy), ref)
+        gradients[beta] = model.gradient()
+    assert gradients[0.0].abs().sum() == 0
+    size = float(gradients[1.0].norm())
+    assert size > 1e-3 if keeps else size == 0
+
+
 # ---- advantages ---------------------------------------------------------------------------------
 
 

@@ -186,6 +186,17 @@ def test_refused_with_field_value_reason_and_remedy(
         assert f"{field} = " in message.splitlines()[0]
 
 
+@pytest.mark.parametrize("recipe", ["care_grpo_tiny", "care_dapo_7b"])
+@pytest.mark.parametrize(("setting", "off"), [("top_p=0.95", "top_p=1.0"), ("top_k=20", "top_k=-1")])
+def test_pitfall_07_a_cut_tail_is_refused_in_training_and_free_in_evaluation(
+    recipe: str, setting: str, off: str
+) -> None:
+    """The learner's softmax is over the whole vocabulary: an engine that cuts it reports other log-probs."""
+    with pytest.raises(ConfigError, match="distribution that the learner computes"):
+        load([f"recipe={recipe}", f"rollout.{setting}"])
+    load([f"recipe={recipe}", f"rollout.{off}", f"evaluation.{setting}"])
+
+
 def test_pitfall_19_unknown_keys_die_at_load_wherever_they_are() -> None:
     for key in (
         "x",

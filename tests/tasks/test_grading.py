@@ -127,7 +127,7 @@ def test_normal_form_is_its_own_normal_form() -> None:
         "1," * 100_000,
     ],
 )
-def test_hostile_text_takes_bounded_time(text: str) -> None:
+def test_pitfall_15_hostile_text_takes_bounded_time(text: str) -> None:
     start = time.perf_counter()
     boxed = extract_boxed(text)
     canonical(boxed if boxed is not None else text)
