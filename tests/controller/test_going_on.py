@@ -78,7 +78,7 @@ def run(tmp_path: Path) -> tuple[Path, Path]:
     """A run that was stopped at step 100, and the directory that it started from."""
     start = model(tmp_path / "model")
     config = load([*TINY, f"model.path={start}", f"run_dir={tmp_path / 'run'}"])
-    directory, step = launch._open(config, QuietDisplay(), str(start))
+    directory, step, _ = launch._open(config, QuietDisplay(), str(start))
     assert step is None
     for number in (50, 100):
         commit(directory, number)
@@ -88,7 +88,7 @@ def run(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def go_on(run_dir: Path, model_dir: Path | str, *words: str) -> int | None:
-    directory, step = launch._open(load([f"resume={run_dir}", *words]), QuietDisplay(), str(model_dir))
+    directory, step, _ = launch._open(load([f"resume={run_dir}", *words]), QuietDisplay(), str(model_dir))
     directory.release()
     return step
 
@@ -161,7 +161,7 @@ def test_launch_refuses_other_weights_before_any_actor(run: tuple[Path, Path], m
 def stopped_or_complete(directory: Path, words: list[str], complete: bool) -> RunConfig:
     """A run of a cell, from the base model that its recipe makes."""
     config = load([*words, f"run_dir={directory}"])
-    run, _ = launch._open(config, QuietDisplay(), str(model(base.base_directory(base_config(config)))))
+    run, *_ = launch._open(config, QuietDisplay(), str(model(base.base_directory(base_config(config)))))
     commit(run, 200 if complete else 50)
     if complete:
         run.write_summary({"status": "completed", "steps": 200})
@@ -275,7 +275,7 @@ def test_a_sweep_cannot_take_over_a_directory(tmp_path: Path) -> None:
 
 def test_a_run_made_from_nothing_has_no_record(tmp_path: Path) -> None:
     config = load(["recipe=base_tiny", f"run_dir={tmp_path / 'run'}"])
-    directory, _ = launch._open(config, QuietDisplay(), "")
+    directory, *_ = launch._open(config, QuietDisplay(), "")
     commit(directory, 50)
     directory.release()
     assert not (directory.path / starting_weights.RECORD).exists()
