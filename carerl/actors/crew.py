@@ -22,11 +22,15 @@ from carerl.algorithms.objective import Strengths
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.schema import RunConfig
-from carerl.types import Example, Group, RunError, Sample, Sampling, TokenBatch
+from carerl.types import Example, Group, Outcome, RunError, Sample, Sampling, TokenBatch
 
 
 class ActorsNotPlaced(RunError):
     """The cluster has the resources but does not hand them out."""
+
+
+class GradingError(RunError):
+    """The grader or the reward fails on everything."""
 
 
 def _shares(actors: list[Any], items: int) -> list[tuple[Any, slice]]:
@@ -79,14 +83,27 @@ class Rollout:
 class Grading:
     def __init__(self, actors: list[Any]):
         self._actors = actors
+        self._raised = ""
 
     def load(self, config: RunConfig, model_dir: str) -> list[Any]:
         return [actor.load.remote(config, model_dir) for actor in self._actors]
 
     def grade(self, groups: list[Group]) -> list[Group]:
-        """The groups with outcomes, answers and rewards filled in."""
+        """The groups with outcomes, answers, confidences and rewards filled in."""
         parts = [actor.grade.remote(groups[part]) for actor, part in _shares(self._actors, len(groups))]
-        return [group for part in ray.get(parts) for group in part]
+        graded = []
+        for part, raised in ray.get(parts):
+            graded += part
+            self._raised = raised or self._raised
+        return graded
+
+    def check(self, groups: Sequence[Group]) -> None:
+        """Raises GradingError if none of these graded responses could be graded: not a strange response, but a broken
+        grader. For a step's or a suite's groups, as a few prompts alone prove nothing."""
+        if all(sample.outcome is Outcome.INVALID for group in groups for sample in group.samples):
+            raise GradingError(
+                f"no response of {len(groups)} prompts could be graded; the last failure: {self._raised}"
+            )
 
 
 class Reference:

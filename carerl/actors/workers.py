@@ -7,6 +7,7 @@ imported libraries and compiled engines, and gives them the next cell's settings
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import socket
@@ -115,11 +116,11 @@ class RewardWorker(Worker):
             self._task.attach(load_tokenizer(model_dir, config.model.trust_remote_code))
         self._reward = REWARDS[config.reward.name].build(config.reward)
 
-    def grade(self, groups: list[Group]) -> list[Group]:
-        """Sets outcome, answer, confidence and reward of every sample. The confidence is the share of the group with
-        the same answer. A grader that raises makes the sample invalid; one that raises on every sample is broken, and
-        its last exception ends the run."""
-        raised: list[Exception] = []
+    def grade(self, groups: list[Group]) -> tuple[list[Group], str]:
+        """Sets outcome, answer, confidence and reward of every sample; the confidence is the share of the group with
+        the same answer. A grader or reward that raises, or gives no finite number, makes the sample invalid, with
+        reward 0. Also returns what was raised last, or ''."""
+        raised = ""
         for group in groups:
             for sample in group.samples:
                 try:
@@ -127,14 +128,18 @@ class RewardWorker(Worker):
                         group.example, sample.response_ids, sample.truncated
                     )
                 except Exception as error:
-                    raised.append(error)
+                    raised = f"{type(error).__name__}: {error} (grading a response to {sample.example_id})"
                     sample.outcome, sample.answer = Outcome.INVALID, None
             shares = answer_shares([sample.answer for sample in group.samples])
             for sample, sample.confidence in zip(group.samples, shares, strict=True):
-                sample.reward = self._reward(sample)
-        if raised and len(raised) == sum(len(group.samples) for group in groups):
-            raise raised[-1]
-        return groups
+                try:
+                    sample.reward = float(self._reward(sample))
+                    if not math.isfinite(sample.reward):
+                        raise ValueError(f"the reward is {sample.reward}")
+                except Exception as error:
+                    raised = f"{type(error).__name__}: {error} (rewarding a response to {sample.example_id})"
+                    sample.outcome, sample.answer, sample.reward = Outcome.INVALID, None, 0.0
+        return groups, raised
 
 
 class ReferenceWorker(Worker):

@@ -126,10 +126,14 @@ def normalisers(rows: TokenBatch, algorithm: Algorithm) -> Normalisers:
     return Normalisers(max(policy, 1.0), *(_weighted(weight_BT, rows) for weight_BT in weights))
 
 
-def has_weight(rows: TokenBatch) -> bool:
-    """Whether any token of these rows takes part in any component."""
-    weights = (rows.policy_weight_BT, rows.regularizer_weight_BT, rows.entropy_weight_BT, rows.ce_weight_BT)
-    return any(weight_BT is not None and bool(weight_BT.any()) for weight_BT in weights)
+def rows_with_weight(rows: TokenBatch) -> Tensor:
+    """(B,) bool: rows with a token that takes part in a component. Weights tell, not what they multiply: a row whose
+    advantage is 0 takes part."""
+    found_B = torch.zeros(rows.rows, dtype=torch.bool)
+    for weight_BT in (rows.policy_weight_BT, rows.regularizer_weight_BT, rows.entropy_weight_BT, rows.ce_weight_BT):
+        if weight_BT is not None:
+            found_B |= (weight_BT != 0).any(dim=1)
+    return found_B
 
 
 def _weighted(weight_BT: Tensor | None, rows: TokenBatch) -> float:

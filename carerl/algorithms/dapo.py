@@ -31,7 +31,7 @@ class DAPOConfig(AlgorithmConfig):
     drop_uniform_groups: bool = True
     max_draws: int = 4  # prompts drawn a step at most, times prompts_per_step; 1: dropped groups are not replaced
     mask_truncated: bool = False
-    overlong_length: int = 1024  # tokens at which the punishment is whole; meant to be rollout.max_new_tokens
+    overlong_length: int = 0  # tokens at which the punishment is whole; meant to be rollout.max_new_tokens
     overlong_buffer: int = 0  # tokens before it over which the punishment grows from 0 to 1; 0: none
 
 

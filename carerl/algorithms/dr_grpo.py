@@ -21,10 +21,13 @@ from .surrogate import clipped
 @dataclass
 class DrGRPOConfig(AlgorithmConfig):
     name: str = "dr_grpo"
-    constant_length: int = 1024  # tokens
+    constant_length: int = 0  # tokens; must be given, as what a beta weighs against depends on it
 
 
 def dr_grpo(config: DrGRPOConfig) -> Algorithm:
+    """Raises ValueError without a ``constant_length``."""
+    if config.constant_length < 1:
+        raise ValueError(f"algorithm.constant_length = {config.constant_length}: Dr. GRPO needs a number of tokens")
     return Algorithm.of(
         config,
         advantages=partial(group_relative, divide_by_std=False, epsilon=0.0),

@@ -37,9 +37,10 @@ REVERSE_KL = REGULARIZERS["rkl"].build(REGULARIZERS["rkl"].config())  # what eve
 
 
 def needs_hidden(regularizer_config: Any) -> bool:
-    """Whether the reference must send its last hidden states. Otherwise its log-probs of the sampled tokens do, which
-    are always wanted: reverse KL is reported also without a penalty."""
-    return bool(regularizer_config.estimator == "full" and regularizer_config.beta > 0)
+    """Whether the reference must send its last hidden states. Otherwise its log-probs of the sampled tokens do. Without
+    a penalty the reverse KL is reported now and then, and exactly: estimated from the token drawn it shrinks with the
+    policy's entropy (to half of its value for a policy that has all but collapsed), just where it matters."""
+    return bool(regularizer_config.estimator == "full" or regularizer_config.beta == 0)
 
 
 @dataclass
@@ -109,37 +110,48 @@ class ObjectiveOutput:
 
 @dataclass
 class _Tally:
-    """Detached scalars, brought to the host in one transfer."""
+    """Detached scalars, brought to the host in one transfer. Means are over the tokens that take part in the loss,
+    ``counted_N``: dropped groups are in no metric of the learner's."""
 
+    counted_N: Tensor
     strata_NM: Tensor | None = None
-    totals: dict[str, Tensor] = field(default_factory=dict)
+    means: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # sum and count
     shares: dict[str, Tensor] = field(default_factory=dict)
     split: dict[str, Tensor] = field(default_factory=dict)  # sums over each stratum, (M,)
 
-    def mean(self, name: str, values_N: Tensor) -> None:
-        self.totals[name] = values_N.detach().double().sum()
+    def mean(self, name: str, values_N: Tensor, among_N: Tensor | None = None) -> None:
+        """``among_N``: other tokens than those that are counted."""
+        among_N = self.counted_N if among_N is None else among_N
+        self.means[name] = values_N.detach().double()[among_N].sum(), among_N.sum().double()
 
     def mean_and_split(self, name: str, values_N: Tensor) -> None:
         """Also over each stratum, as ``name_stratum``."""
         self.mean(name, values_N)
         if self.strata_NM is not None:
-            self.split[name] = values_N.detach().double() @ self.strata_NM.double()
+            self.split[name] = values_N.detach().double()[self.counted_N] @ self.strata_NM[self.counted_N].double()
 
     def share(self, name: str, value: Tensor) -> Tensor:
         self.shares[name] = value.detach().double()
         return value
 
-    def output(self, loss: Tensor, tokens: int) -> ObjectiveOutput:
-        counts = [] if self.strata_NM is None else [self.strata_NM.double().sum(dim=0)]
-        scalars = torch.stack([*self.totals.values(), *self.shares.values()])
-        numbers = iter(torch.cat([scalars, *counts, *self.split.values()]).tolist())
-        sums = {name: (next(numbers), float(tokens)) for name in self.totals}
+    def output(self, loss: Tensor) -> ObjectiveOutput:
+        members = [] if self.strata_NM is None else [self.strata_NM[self.counted_N].double().sum(dim=0)]
+        scalars = torch.stack([x for pair in self.means.values() for x in pair] + list(self.shares.values()))
+        numbers = iter(torch.cat([scalars, *members, *self.split.values()]).tolist())
+        sums = {name: (next(numbers), next(numbers)) for name in self.means}
         shares = {name: next(numbers) for name in self.shares}
-        stratum_tokens = [next(numbers) for _ in STRATA] if counts else []
+        stratum_tokens = [next(numbers) for _ in STRATA] if members else []
         for name in self.split:
             values = {stratum: (next(numbers), n) for stratum, n in zip(STRATA, stratum_tokens, strict=True)}
             sums |= {f"{name}_{stratum}": value for stratum, value in values.items() if value[1]}
         return ObjectiveOutput(loss, sums, shares)
+
+
+def _takes_part(streams: FlatStreams, like_N: Tensor) -> Tensor:
+    """(N,) bool: tokens with a weight in some component; all of them where there are no weights at all."""
+    weights = (streams.policy_weight_N, streams.regularizer_weight_N, streams.entropy_weight_N, streams.ce_weight_N)
+    there = [weight_N != 0 for weight_N in weights if weight_N is not None]
+    return torch.stack(there).any(dim=0) if there else torch.ones_like(like_N, dtype=torch.bool)
 
 
 class Objective:
@@ -181,7 +193,7 @@ class Objective:
         """The loss of these tokens, N of them or none. All streams and statistics are (N,). ``strengths``: those of
         this update; None: those of the settings."""
         strengths = strengths or self._strengths
-        tally = _Tally(streams.strata_NM)
+        tally = _Tally(_takes_part(streams, stats.logprobs_N), streams.strata_NM)
         tally.mean_and_split("train/entropy", stats.entropy_N)
         # Every parameter takes part in every backward pass, also when no component has a token.
         loss = 0.0 * stats.logprobs_N.sum()
@@ -204,7 +216,7 @@ class Objective:
             ce = (streams.ce_weight_N * ce_N).sum() / normalisers.ce
             loss = loss + tally.share("train/ce_loss", ce)
         tally.share("train/loss", loss)
-        return tally.output(loss, stats.logprobs_N.numel())
+        return tally.output(loss)
 
     def _mismatch_weight(self, stats: TokenStatistics, streams: FlatStreams, tally: _Tally) -> Tensor | None:
         """(N,), detached; None where there is nothing to correct. Without ``old_logprobs`` the current policy is the
@@ -231,8 +243,9 @@ class Objective:
         if self._in_reward and (lr_N := self._reference(stats, streams)) is not None:
             advantages_N = advantages_N + reward_shaping(self._regularizer, beta, old_N, lr_N)
         term_N, clipped_N = self._algorithm.surrogate(lp_N, old_N, advantages_N, streams.lengths_B)
-        tally.mean("train/clip_fraction", clipped_N)
-        tally.mean("train/ratio", _ratio(lp_N, old_N))
+        counted_N = streams.policy_weight_N != 0
+        tally.mean("train/clip_fraction", clipped_N, counted_N)
+        tally.mean("train/ratio", _ratio(lp_N, old_N), counted_N)
         if weight_N is not None:
             term_N = weight_N * term_N
         return (streams.policy_weight_N * term_N).sum()
@@ -247,6 +260,7 @@ class Objective:
             return None
         reverse_kl_N = REVERSE_KL.value(lp_N, lr_N) if stats.rkl_N is None else stats.rkl_N
         tally.mean_and_split("regularizer/reverse_kl", reverse_kl_N)
+        tally.mean("regularizer/log_ratio", lp_N - lr_N)  # noisy, and unlike the estimate above right when lp is near 0
         if not self._regularized:
             return None
         if self._estimator == "full":

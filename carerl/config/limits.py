@@ -67,9 +67,9 @@ AT_LEAST: dict[str, float] = {
     "algorithm.entropy_target": 0,
     "algorithm.mismatch_cap": 0,
     "algorithm.max_draws": 1,
-    "algorithm.overlong_length": 1,
+    "algorithm.overlong_length": 0,
     "algorithm.overlong_buffer": 0,
-    "algorithm.constant_length": 1,
+    "algorithm.constant_length": 0,
     "evaluation.questions": 0,
     "evaluation.questions_between": 0,
     "checkpoint.every": 0,
@@ -87,7 +87,7 @@ AT_LEAST: dict[str, float] = {
     "algorithm.std_epsilon": 0,
 }
 ABOVE_ZERO = (
-    "algorithm.entropy_step", "regularizer.beta_gain",
+    "algorithm.entropy_step",
     "rollout.temperature", "evaluation.temperature", "rollout.kv_cache_gib", "learner.optimizer.eps",
     "sync.probe_abort", "sync.mismatch_abort", "cluster.gpu_tflops", "cluster.gpu_bandwidth_tbps",
 )  # fmt: skip

@@ -24,7 +24,8 @@ def learner_memory(config: RunConfig, shape: ShapeConfig, row_tokens: int) -> di
       values, attention's output, the gated MLP's four); with checkpointing d per layer and one layer's all
     - head: C·V numbers for C tokens of logits at a time, see ``head_chunks``, float32 (float64 for that compute dtype)
     - head matrices, V·d each, whole on every rank: the policy's gradient while it is summed and, where the compute
-      dtype is narrower, its float32 copy; for ``estimator=full`` the frozen reference head, and its copy
+      dtype is narrower, its float32 copy; and the frozen reference head with its copy, which evaluations use whatever
+      the estimator
     """
     ranks = config.learner.ranks
     p = count_parameters(shape)
@@ -36,11 +37,10 @@ def learner_memory(config: RunConfig, shape: ShapeConfig, row_tokens: int) -> di
         kept = shape.num_layers * shape.hidden_size + per_layer
     else:
         kept = shape.num_layers * per_layer
-    full = getattr(config.regularizer, "estimator", None) == "full"
     chunk = min(config.learner.head_chunk_tokens, tokens)
     wide = max(b, BYTES["float32"])
     matrices = wide + (wide if b < wide else 0)
-    if full:
+    if config.kind == "rl":
         own = BYTES[config.reference.compute_dtype]
         matrices += own + (wide if own < wide else 0)
     return {

@@ -20,6 +20,7 @@ from carerl.config.shapes import effective_shape, looks_local
 from carerl.config.tables import CHOICES
 from carerl.config.task_values import task_pairings
 from carerl.regularizers import ESTIMATORS, refusal
+from carerl.regularizers.adaptive import CLIP
 
 Errors = Iterator[ConfigError]
 
@@ -211,14 +212,18 @@ def _batch(c: RunConfig) -> Errors:
 def _algorithm(c: RunConfig) -> Errors:
     a = c.algorithm
     cap, correction = _number(a, "mismatch_cap", 0.0), _number(a, "mismatch_correction", "truncate")
-    if correction != "truncate" and cap < 1:
-        off = cap == 0
+    if 0 < cap < 1:
+        yield ConfigError(
+            "algorithm.mismatch_cap",
+            cap,
+            "where engine and learner agree every weight is 1, and a cap below it would shrink them all",
+            "write algorithm.mismatch_cap=2, or 0 for no correction",
+        )
+    if correction != "truncate" and cap == 0:
         yield ConfigError(
             "algorithm.mismatch_correction",
             correction,
-            f"algorithm.mismatch_cap={cap:g} turns the correction off"
-            if off
-            else f"no weight lies between 1/cap and cap at algorithm.mismatch_cap={cap:g}",
+            "algorithm.mismatch_cap=0 turns the correction off",
             "write algorithm.mismatch_cap=2 too, or algorithm.mismatch_correction=truncate",
         )
     draws = _number(a, "max_draws", 1)
@@ -229,13 +234,39 @@ def _algorithm(c: RunConfig) -> Errors:
             "only groups that are dropped are replaced, and algorithm.drop_uniform_groups is false",
             "write algorithm.max_draws=1, or algorithm.drop_uniform_groups=true",
         )
+    room = c.rollout.max_new_tokens
     buffer, length = _number(a, "overlong_buffer", 0), _number(a, "overlong_length", 0)
-    if buffer > length:
+    if buffer > length > 0:
         yield ConfigError(
             "algorithm.overlong_buffer",
             buffer,
             f"it is longer than algorithm.overlong_length={length}: even an empty response would be punished",
             f"write algorithm.overlong_buffer={length} or less, or 0 for off",
+        )
+    elif buffer and not buffer <= length < room + buffer:
+        yield ConfigError(
+            "algorithm.overlong_length",
+            length,
+            f"the punishment begins at {length - buffer} tokens, and rollout.max_new_tokens={room} ends every response"
+            if length
+            else "algorithm.overlong_buffer needs the length at which the punishment is whole",
+            f"write algorithm.overlong_length={room}",
+        )
+    if _number(a, "constant_length", 1) == 0:
+        yield ConfigError(
+            "algorithm.constant_length",
+            0,
+            "Dr. GRPO divides by a constant number of tokens, and beta means nothing before it is known",
+            f"write algorithm.constant_length={room}, what rollout.max_new_tokens allows",
+        )
+    shape, _ = effective_shape(c)
+    target, limit = _number(a, "entropy_target", 0.0), math.log(shape.vocab_size)
+    if target >= limit:
+        yield ConfigError(
+            "algorithm.entropy_target",
+            target,
+            f"no policy over {shape.vocab_size} tokens has more than {limit:.2f} nats, so the bonus would only grow",
+            "write a target between 0.05 and 1, or 0 for off",
         )
 
 
@@ -264,6 +295,20 @@ def _regularizer(c: RunConfig) -> Errors:
         yield ConfigError("regularizer.estimator", estimator, reason, remedy)
     elif _number(r, "place", "loss") == "reward":
         yield from _in_reward(c)
+    if _number(r, "target_kl", 0.0) > 0 and getattr(r, "alpha", 0.0) == 1.0:
+        yield ConfigError(
+            "regularizer.target_kl",
+            r.target_kl,
+            "at regularizer.alpha=1 the penalty is no penalty: no beta could hold a target",
+            "write regularizer.alpha=0.8, or regularizer.target_kl=0",
+        )
+    if not 0 < _number(r, "beta_gain", 0.1) < 1 / CLIP:
+        yield ConfigError(
+            "regularizer.beta_gain",
+            r.beta_gain,
+            f"one step multiplies beta by 1 ± {CLIP:g} times it, which must stay above 0",
+            "write regularizer.beta_gain=0.1",
+        )
     if _number(r, "target_kl", 0.0) > 0 and beta == 0:
         yield ConfigError(
             "regularizer.target_kl",
@@ -279,8 +324,12 @@ def _in_reward(c: RunConfig) -> Errors:
         (c.regularizer.estimator != "score", f"estimator {c.regularizer.estimator} is a loss and no reward of a token"),
         (_number(c.algorithm, "sequence_ratio", False), f"{c.algorithm.name} gives all tokens of a response one ratio"),
         (update != "full", f"algorithm.update={update} takes away the policy terms that it would stand in"),
+        (
+            _number(c.algorithm, "mask_truncated", False),
+            "algorithm.mask_truncated takes away the policy terms of truncated responses, in which it would stand",
+        ),
     )
-    remedies = ("regularizer.estimator=score", "regularizer.place=loss", "regularizer.place=loss")
+    remedies = ("regularizer.estimator=score", *["regularizer.place=loss"] * 3)
     for (is_wrong, reason), remedy in zip(wrong, remedies, strict=True):
         if is_wrong:
             yield ConfigError("regularizer.place", "reward", reason, f"write {remedy}")

@@ -28,6 +28,7 @@ def evaluate(context: Context, step: int, questions: int) -> dict[str, float]:
         sampling = _sampling(context, suite, number)
         examples = suite.examples[:questions] if questions else suite.examples
         graded = crew.grading.grade(crew.rollout.generate(examples, sampling))
+        crew.grading.check(graded)
         results[suite.name] = graded
         if suite.primary:
             primary = graded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 from carerl.algorithms.entropy import adapted_entropy_bonus
@@ -24,24 +24,15 @@ class LoopState:
 
     @classmethod
     def after(cls, config: RunConfig, step: int, state: Mapping[str, Any]) -> LoopState:
-        """That of a checkpoint's ``state`` after ``step``; the first one, or what it lacks, follows from the settings.
-
-        A strength that is not adapted is the settings', so that one changed on resume takes effect. The first
-        ``prompts_per_step`` positions are the parity probe's."""
+        """That of a checkpoint's ``state`` after ``step``; what it lacks, and all of a fresh run's, follows from the
+        settings. The first ``prompts_per_step`` positions are the parity probe's."""
         loop = cls(
             position=(step + 1) * config.prompts_per_step,
             informative=1.0,
             beta=getattr(config.regularizer, "beta", 0.0),
             entropy_bonus=getattr(config.algorithm, "entropy_bonus", 0.0),
         )
-        kept = state.get("loop", {})
-        own = {"position", "informative"}
-        own |= {"beta"} if _beta_target(config) else set()
-        own |= {"entropy_bonus"} if _entropy_target(config) else set()
-        for field in fields(cls):
-            if field.name in own and field.name in kept:
-                setattr(loop, field.name, kept[field.name])
-        return loop
+        return replace(loop, **state.get("loop", {}))
 
     @property
     def strengths(self) -> Strengths:
@@ -54,7 +45,9 @@ class LoopState:
             used["regularizer/beta"] = self.beta
         if self.entropy_bonus > 0 or _entropy_target(config):
             used["train/entropy_bonus"] = self.entropy_bonus
-        if (target := _beta_target(config)) and (measured := metrics.get("regularizer/reverse_kl")) is not None:
+        # Sampled, the reported estimate of the reverse KL shrinks with the entropy; the plain mean has no such bias.
+        measure = "reverse_kl" if getattr(config.regularizer, "estimator", "") == "full" else "log_ratio"
+        if (target := _beta_target(config)) and (measured := metrics.get(f"regularizer/{measure}")) is not None:
             self.beta = adapted_beta(self.beta, measured, target, config.regularizer.beta_gain)
         if (target := _entropy_target(config)) and (measured := metrics.get("train/entropy")) is not None:
             step = config.algorithm.entropy_step

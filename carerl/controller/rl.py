@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from carerl.actors.crew import Crew
 from carerl.algorithms import ALGORITHMS, Algorithm
-from carerl.algorithms.batching import has_weight, make_batch, minibatches, normalisers
+from carerl.algorithms.batching import make_batch, minibatches, normalisers, rows_with_weight
 from carerl.algorithms.objective import needs_hidden
 from carerl.backends.engines import request_seed
 from carerl.backends.learners import Minibatch
@@ -91,7 +91,9 @@ def _minibatches(batch: TokenBatch, config: RunConfig, algorithm: Algorithm, ste
         )
     ]
     chosen = [(part, batch.select(part)) for part in parts]
-    return [Minibatch(tuple(part), normalisers(rows, algorithm)) for part, rows in chosen if has_weight(rows)]
+    return [
+        Minibatch(tuple(part), normalisers(rows, algorithm)) for part, rows in chosen if rows_with_weight(rows).any()
+    ]
 
 
 def _memory(crew: Crew, step: int) -> dict[str, float]:

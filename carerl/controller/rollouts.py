@@ -4,7 +4,8 @@ Under an algorithm that replaces groups without information (DAPO's dynamic samp
 first, each half of what is expected to suffice. Two are kept queued at the engines as long as they are not expected to
 fill the batch: the engines go on with one while the other is graded, and how many more are needed is decided as late as
 that allows. It follows from outcomes in the order of the prompts and not from when they come in, so that a run can be
-repeated. Groups are taken in the order of their prompts: short responses have no better chance of being trained on.
+repeated. A refill is a quarter of a step at least, as a wave takes as long as its longest response. Groups are taken in
+the order of their prompts: short responses have no better chance of being trained on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from carerl.algorithms import Algorithm
-from carerl.algorithms.batching import informative
+from carerl.algorithms.batching import informative, rows_with_weight
 from carerl.backends.engines import request_seed
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
@@ -29,9 +30,9 @@ Phase = Callable[[str], AbstractContextManager[None]]
 
 @dataclass
 class Rollouts:
-    """``groups``: what the step is trained on, as many as it has prompts. ``generated``: all that were sampled for it,
-    in the order of their prompts; ``waves``: in how many calls. ``missing``: groups without information among
-    ``groups``, where the bound on draws came first (0 where they are not told apart)."""
+    """``groups``: the step's batch, as many as it has prompts. ``generated``: all that were sampled for it, in the
+    order of their prompts; ``waves``: in how many calls. ``missing``: groups of the batch that are dropped from the
+    loss, as the bound on draws came before others in their place."""
 
     groups: list[Group]
     generated: list[Group]
@@ -48,29 +49,33 @@ def collect(
     start: Callable[[int, int], Wait],
     grade: Callable[[list[Group]], list[Group]],
     wanted: int,
-    max_draws: int,
     expected: float,
     phase: Phase,
+    *,
+    select: bool,
+    max_draws: int,
 ) -> tuple[Rollouts, float]:
     """The groups of a step, and the share of informative ones to expect in the next.
 
-    ``start(first, n)`` queues the n prompts after the step's first ``first`` ones. ``max_draws`` 1: one wave of
-    ``wanted`` prompts, all of which are taken. ``expected``: the share of informative groups so far; it is held with
-    the weight of a step's groups against those of this one. At most ``max_draws * wanted`` prompts are drawn.
+    ``start(first, n)`` queues the n prompts after the step's first ``first`` ones. ``select``: groups without
+    information are dropped, and at most ``max_draws * wanted`` prompts drawn to have others in their place; otherwise
+    the first ``wanted`` groups are taken as they are. ``expected``: the share of informative groups so far; it is held
+    with the weight of a step's groups against those of this one.
     """
-    select = max_draws > 1
-    limit = wanted * max_draws
-    size = math.ceil(min(limit, wanted / max(expected, 1 / limit)) / 2) if select else wanted
+    limit = wanted * max_draws if select else wanted
+    size, floor = wanted, 1
+    if limit > wanted:
+        size, floor = math.ceil(min(limit, wanted / max(expected, 1 / limit)) / 2), math.ceil(wanted / 4)
     waves: deque[tuple[int, Wait]] = deque()
     generated: list[Group] = []
     good: list[bool] = []
-    drawn, started, rate = 0, 0, expected if select else 1.0
+    drawn, started, rate = 0, 0, expected if limit > wanted else 1.0
     while True:
         while len(waves) < 2 and drawn < limit:
             open_ = wanted - sum(good) - rate * sum(n for n, _ in waves)
             if open_ <= 0:
                 break
-            n = min(size, limit - drawn, math.ceil(open_ / max(rate, 1 / limit)))
+            n = min(size, limit - drawn, max(floor, math.ceil(open_ / max(rate, 1 / limit))))
             waves.append((n, start(drawn, n)))
             drawn, started = drawn + n, started + 1
         if not waves:
@@ -81,7 +86,7 @@ def collect(
             groups = grade(groups)
         generated += groups
         good += informative(groups).tolist() if select else [True] * len(groups)
-        if select:
+        if limit > wanted:
             rate = (expected * wanted + sum(good)) / (wanted + len(good))
     taken = [group for group, is_good in zip(generated, good, strict=True) if is_good][:wanted]
     missing = wanted - len(taken)
@@ -99,12 +104,17 @@ def roll_out(context: Context, algorithm: Algorithm, step: int, phase: Phase) ->
     def start(first: int, n: int) -> Wait:
         return rollout.start(task.train_examples(begin + first, n), replace(sampling, first_request=first))
 
-    rollouts, rate = collect(
-        start, crew.grading.grade, config.prompts_per_step, algorithm.max_draws, loop.informative, phase
+    rollouts, loop.informative = collect(
+        start,
+        crew.grading.grade,
+        config.prompts_per_step,
+        loop.informative,
+        phase,
+        select=algorithm.drop_uniform_groups,
+        max_draws=algorithm.max_draws,
     )
+    crew.grading.check(rollouts.generated)
     loop.position = begin + len(rollouts.generated)
-    if algorithm.max_draws > 1:
-        loop.informative = rate
     return rollouts
 
 
@@ -126,7 +136,8 @@ def _samples(groups: list[Group]) -> Iterator[Sample]:
 
 def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
     """Means are over all that was sampled, thrown away or not: those over what is trained on would say .5 for every
-    policy where groups are selected. ``rollout/tokens``: trained on; ``rollout/generated_tokens``: sampled."""
+    policy where groups are selected. ``rollout/tokens``: of rows that take part in the loss;
+    ``rollout/generated_tokens``: of all that was sampled."""
     groups = rollouts.generated
     samples = list(_samples(groups))
 
@@ -146,7 +157,7 @@ def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
         "rollout/groups": len(groups),
         "rollout/waves": rollouts.waves,
         "rollout/missing_groups": rollouts.missing,
-        "rollout/tokens": batch.response_tokens,
+        "rollout/tokens": int(batch.response_lengths_B[rows_with_weight(batch)].sum()),
         "rollout/generated_tokens": rollouts.tokens,
     }
 
@@ -154,13 +165,15 @@ def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
 def rollout_rows(
     decode: Callable[[list[int]], str], step: int, rollouts: Rollouts, batch: TokenBatch
 ) -> list[dict[str, Any]]:
-    """One dict for each sample, as the rollout tables hold them; what was thrown away has no advantage."""
+    """One dict for each sample, as the rollout tables hold them; what takes no part in the loss has no advantage."""
     assert batch.advantages_BT is not None
     first_row = {id(group): k * len(group.samples) for k, group in enumerate(rollouts.groups)}
+    takes_part = rows_with_weight(batch).tolist()
     rows: list[dict[str, Any]] = []
     for group in rollouts.generated:
-        taken = first_row.get(id(group))
+        first = first_row.get(id(group))
         for number, sample in enumerate(group.samples):
+            trained = first is not None and takes_part[first + number]
             length = len(sample.response_ids)
             rows.append(
                 {
@@ -174,8 +187,10 @@ def rollout_rows(
                     "outcome": str(sample.outcome),
                     "correct": sample.correct,
                     "reward": sample.reward,
-                    "advantage": None if taken is None or not length else float(batch.advantages_BT[taken + number, 0]),
-                    "trained": taken is not None,
+                    "advantage": float(batch.advantages_BT[first + number, 0])
+                    if trained and first is not None
+                    else None,
+                    "trained": trained,
                     "confidence": sample.confidence,
                     "tokens": length,
                     "mean_logprob": sum(sample.rollout_logprobs) / length if length else None,

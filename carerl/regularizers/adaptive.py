@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 CLIP = 0.2  # of the relative error, so that one step's noise moves the strength by gain / 5 at most
 
 
@@ -10,10 +12,14 @@ def adapted_beta(beta: float, measured: float, target: float, gain: float) -> fl
     (arXiv 1909.08593, section 2.2). Both divergences in nats a token.
 
     Departure: the divergence is per token of one step, not per sequence, so that a target means the same for responses
-    of any length. A target that a bounded penalty cannot hold lets beta grow without end; the metric shows it.
+    of any length. A target that a bounded penalty cannot hold lets beta grow without end; the metric shows it. A
+    measurement that is not finite says nothing and moves nothing. ``gain`` must stay below 1 / CLIP, or beta would
+    reach 0.
 
     >>> [f"{adapted_beta(2.0, measured, target=0.1, gain=0.1):.3f}" for measured in (0.0, 0.1, 0.11, 9.0)]
     ['1.960', '2.000', '2.020', '2.040']
     """
+    if not math.isfinite(measured):
+        return beta
     error = min(max(measured / target - 1.0, -CLIP), CLIP)
     return beta * (1.0 + gain * error)

@@ -46,12 +46,17 @@ class Curve:
 
 @dataclass(slots=True)
 class AtBeta:
-    """A row among those of one beta; ``name`` has the family and alpha."""
+    """A row among those of one beta; ``name`` has the family and alpha. What a beta weighs against is a policy term, so
+    only rows of one algorithm are held side by side."""
 
     name: str
     family: int
     beta: float
     row: Row
+
+    @property
+    def shared_by(self) -> tuple[str, float]:
+        return str(self.row.runs[0].settings.get("algorithm.name")), self.beta
 
 
 @dataclass(slots=True)
@@ -99,22 +104,21 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
 
 
 def at_equal_beta(rows: Sequence[Row]) -> list[AtBeta]:
-    """The rows that have a beta, by beta and then by family and alpha; none unless two families share a beta."""
+    """The rows whose algorithm and beta another family has too, by beta and then by family and alpha. A beta that was
+    adapted is none to compare at."""
     grouped = families(rows)
     found = []
     for number, (family, name) in enumerate(zip(grouped, _family_names(grouped), strict=True)):
         for row in family:
             run = row.runs[0]
-            if run.beta is not None:
+            if run.beta is not None and not run.settings.get("regularizer.target_kl"):
                 named = name if run.alpha is None else f"{name} α={run.alpha:g}"
                 found.append(AtBeta(named, number, run.beta, row))
-    return sorted(found, key=lambda at: (at.beta, at.family, at.row.runs[0].alpha or 0)) if shared_betas(found) else []
-
-
-def shared_betas(found: Sequence[AtBeta]) -> list[float]:
-    """The betas that two families at least have."""
-    betas = sorted({at.beta for at in found})
-    return [beta for beta in betas if len({at.family for at in found if at.beta == beta}) > 1]
+    sharing: dict[tuple[str, float], set[int]] = {}
+    for at in found:
+        sharing.setdefault(at.shared_by, set()).add(at.family)
+    shared = [at for at in found if len(sharing[at.shared_by]) > 1]
+    return sorted(shared, key=lambda at: (at.shared_by[0], at.beta, at.family, at.row.runs[0].alpha or 0))
 
 
 def reach(curve: Curve, x: str) -> tuple[float, float] | None:

@@ -8,7 +8,7 @@ engines generated for training, with the groups that dynamic sampling threw away
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -18,6 +18,7 @@ from carerl.report.comparison import Cell, Row, make_cell
 from carerl.report.frontier import ACCURACY
 from carerl.report.jsonl import read_metrics
 from carerl.report.plots import smooth
+from carerl.report.records import read_question_counts
 from carerl.report.run_files import Run
 
 GENERATED, LEARNED = "rollout/generated_tokens", "rollout/tokens"
@@ -26,8 +27,9 @@ ROLLOUT_ACCURACY = "rollout/accuracy"
 
 @dataclass(slots=True)
 class Trajectory:
-    """One run. ``evaluations``: (tokens so far, metrics), in order; ``rollouts``: (tokens so far, accuracy of the
-    step's rollouts). ``learned_only``: some step says only what it learned from."""
+    """One run. ``evaluations``: (tokens so far, metrics), in order, of those that asked as many questions as the
+    largest: an ECE of fewer is higher, and a line between the two would be no course; ``rollouts``: (tokens so far,
+    accuracy of the step's rollouts). ``learned_only``: some step says only what it learned from."""
 
     evaluations: list[tuple[float, dict[str, float]]]
     rollouts: list[tuple[float, float]]
@@ -68,8 +70,8 @@ class AtTokens:
     absent: str = ""
 
 
-def trajectory(rows: Sequence[Mapping[str, float]]) -> Trajectory:
-    """From the rows of metrics.jsonl."""
+def trajectory(rows: Sequence[Mapping[str, float]], fewer: Collection[int] = ()) -> Trajectory:
+    """From the rows of metrics.jsonl. ``fewer``: steps whose evaluation asked fewer questions than others."""
     spent: dict[int, float] = {}
     learned_only = False
     for row in rows:
@@ -85,7 +87,9 @@ def trajectory(rows: Sequence[Mapping[str, float]]) -> Trajectory:
 
     by_step = sorted(rows, key=lambda row: row["step"])
     return Trajectory(
-        [(so_far(row["step"]), dict(row)) for row in by_step if ACCURACY in row] if spent else [],
+        [(so_far(row["step"]), dict(row)) for row in by_step if ACCURACY in row and row["step"] not in fewer]
+        if spent
+        else [],
         [(so_far(row["step"]), row[ROLLOUT_ACCURACY]) for row in by_step if ROLLOUT_ACCURACY in row] if spent else [],
         learned_only,
     )
@@ -102,7 +106,9 @@ def read_trajectories(rows: Sequence[Row]) -> dict[str, dict[int, Trajectory]]:
 
 
 def _read(run: Run) -> Trajectory:
-    return trajectory(read_metrics(run.path / "metrics.jsonl"))
+    counts = read_question_counts(run.path / "evaluations")
+    fewer = {step for step, count in counts.items() if count < max(counts.values())}
+    return trajectory(read_metrics(run.path / "metrics.jsonl"), fewer)
 
 
 def evaluated_between(found: Mapping[str, Mapping[int, Trajectory]]) -> bool:
@@ -156,6 +162,6 @@ def at_tokens(
             values = {seed: value for seed, one in runs.items() if (value := one.at(metric, tokens)) is not None}
             if values and len(values) == len(runs):
                 cells[metric] = make_cell(values)
-        absent = "runs evaluated at their ends only" if runs else "no tokens in metrics.jsonl"
+        absent = "evaluated on all questions at the ends only" if runs else "no tokens in metrics.jsonl"
         made.append(AtTokens(row, cells, "" if cells else absent))
     return made

@@ -20,7 +20,6 @@ from carerl.report.frontier import (
     ece_metric,
     matched,
     reach,
-    shared_betas,
 )
 from carerl.report.metric_table import metric_line
 from carerl.report.trajectories import (
@@ -69,12 +68,7 @@ def _equal_beta(comparison: Comparison) -> View | None:
     if not found:
         return None
     metrics = _metrics(comparison)
-    shared = shared_betas(found)
-    lines = [
-        [at.name, f"{at.beta:g}", str(len(at.row.runs)), *_cells(at.row.cells, metrics)]
-        for at in found
-        if at.beta in shared
-    ]
+    lines = [[at.name, f"{at.beta:g}", str(len(at.row.runs)), *_cells(at.row.cells, metrics)] for at in found]
     title = "At equal beta"
     return View(
         title,
@@ -131,11 +125,11 @@ def _matched_tokens(comparison: Comparison) -> View | None:
             "(rollout/tokens), which is less where groups were dropped."
         )
     if evaluated:
-        notes.append("Evaluations between the ends may ask fewer questions, and an ECE of fewer questions is higher.")
+        notes.append("A value between the ends is of a run whose learning rate has not come down yet.")
     else:
         notes.append(
-            "Some runs were evaluated at their ends only: drawn is the accuracy of rollouts, on training questions, "
-            "smoothed. Set evaluation.every for a course of evaluations."
+            "Some runs were evaluated on all questions at their ends only: drawn is the accuracy of rollouts, on "
+            "training questions, smoothed. Set evaluation.every, and evaluation.questions_between=0, for a course."
         )
     table = None
     if tokens is not None:

@@ -8,9 +8,9 @@ Data is a local ``.jsonl`` file or a data set of the Hugging Face hub. A row has
 and ``answer``; without an answer, the last box of ``solution`` is taken. Two optional fields of ``extra`` are
 read: ``accepted_answers`` (any of them is right), ``full_answer`` (the whole of an answer in several boxes).
 
-[ours] An epoch's order is a permutation from (seed, epoch); steps follow each other in it without a gap, so
-that the data position is ``step * prompts per step``. Evaluation questions are shuffled once, by a fixed seed
-that is not the run's, so that the first n are a fair subset and the same in every run.
+[ours] An epoch's order is a permutation from (seed, epoch), and epochs follow each other without a gap. Evaluation
+questions are shuffled once, by a fixed seed that is not the run's, so that the first n are a fair subset and the same
+in every run.
 """
 
 from __future__ import annotations

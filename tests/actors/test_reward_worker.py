@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from carerl.actors.crew import Grading, GradingError
 from carerl.actors.workers import RewardWorker
 from carerl.rewards import REWARDS
 from carerl.types import Example, Group, Outcome, Sample
@@ -24,7 +25,9 @@ def graded(*responses: int) -> list[Sample]:
     worker: Any = RewardWorker()
     worker._task, worker._reward = Grader(), REWARDS["correct"].build(REWARDS["correct"].config())
     samples = [Sample("e", (r,), (-1.0,), False, 0, answer="stale", reward=9.0) for r in responses]
-    return worker.grade([Group(Example("e", (0,), ""), samples)])[0].samples
+    groups, raised = worker.grade([Group(Example("e", (0,), ""), samples)])
+    assert ("the grader broke (grading a response to e)" in raised) == (3 in responses)
+    return groups[0].samples
 
 
 def test_pitfall_15_a_grader_that_raises_makes_its_sample_invalid_and_no_other() -> None:
@@ -34,7 +37,21 @@ def test_pitfall_15_a_grader_that_raises_makes_its_sample_invalid_and_no_other()
     assert [s.answer for s in found] == ["1", None, "2"]
 
 
-def test_pitfall_15_a_grader_that_raises_on_everything_ends_the_run() -> None:
-    """A reward of 0 for all would go on training without a word."""
-    with pytest.raises(RuntimeError, match="the grader broke"):
-        graded(3, 3)
+@pytest.mark.parametrize("reward", [float("nan"), float("inf"), None])
+def test_pitfall_15_a_reward_that_is_no_number_makes_its_sample_invalid(reward: Any) -> None:
+    """One NaN would poison its whole group's advantages."""
+    worker: Any = RewardWorker()
+    worker._task, worker._reward = Grader(), lambda sample: reward if sample.answer == "2" else 1.0
+    samples = [Sample("e", (r,), (-1.0,), False, 0) for r in (1, 2)]
+    groups, raised = worker.grade([Group(Example("e", (0,), ""), samples)])
+    assert [s.outcome for s in groups[0].samples] == [Outcome.CORRECT, Outcome.INVALID]
+    assert [s.reward for s in groups[0].samples] == [1.0, 0.0] and "rewarding a response to e" in raised
+
+
+def test_pitfall_15_a_grader_that_fails_on_everything_ends_the_run_and_one_bad_prompt_does_not() -> None:
+    """A reward of 0 for all would go on training without a word; a refill may be one strange prompt."""
+    grading = Grading([])
+    broken, fine = [Group(Example("e", (0,), ""), graded(*responses)) for responses in ((3, 3), (3, 1))]
+    grading.check([broken, fine])
+    with pytest.raises(GradingError, match="no response of 2 prompts"):
+        grading.check([broken, broken])

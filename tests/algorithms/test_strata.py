@@ -71,3 +71,21 @@ def test_strata_change_no_loss():
         objective("srkl", 2.0)(TokenStatistics(lp_N, ones_N), streams, Normalisers(1, 2, 1)).loss.backward()
         found.append(lp_N.grad)
     assert torch.equal(*found)
+
+
+def test_dropped_groups_are_in_no_mean():
+    """Tokens 1 and 2 belong to a dropped group: no weight anywhere. The clip fraction counts policy weights alone."""
+    lp_N, entropy_N = torch.tensor([-0.5, -1.0, -2.0, -3.0], requires_grad=True), torch.tensor([1.0, 9.0, 9.0, 3.0])
+    streams = FlatStreams(
+        advantages_N=torch.tensor([1.0, 1.0, 1.0, 0.0]),
+        policy_weight_N=torch.tensor([1.0, 0.0, 0.0, 0.0]),
+        old_logprobs_N=torch.tensor([-2.0, -2.0, -2.0, -9.0]),
+        ref_logprobs_N=torch.tensor([-0.6, -5.0, -5.0, -3.3]),
+        regularizer_weight_N=torch.tensor([1.0, 0.0, 0.0, 1.0]),
+        strata_NM=torch.ones(4, len(STRATA), dtype=torch.bool),
+        lengths_B=torch.tensor([1, 2, 1]),
+    )
+    sums = objective("rkl", 1.0)(TokenStatistics(lp_N, entropy_N), streams, Normalisers(1, 2, 1)).sums
+    assert sums["train/entropy"] == sums["train/entropy_right"] == (4.0, 2.0)
+    assert sums["regularizer/log_ratio"] == pytest.approx((0.1 + 0.3, 2))
+    assert sums["train/clip_fraction"] == (1.0, 1.0)

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import pytest
 
 from carerl.algorithms import ALGORITHMS
-from carerl.algorithms.batching import has_weight, make_batch
+from carerl.algorithms.batching import make_batch, rows_with_weight
 from carerl.controller.rollouts import collect, rollout_metrics, rollout_rows
 from carerl.types import Example, Group, Outcome, Sample
 
@@ -46,8 +46,9 @@ class Engines:
         samples = [Sample(str(i), (5, 1), (-0.1, -0.2), False, 0) for _ in range(SIZE)]
         return Group(Example(str(i), (2, 3), "7"), samples)
 
-    def collect(self, wanted: int, max_draws: int, expected: float = 1.0):
-        return collect(self.start, self.grade, wanted, max_draws, expected, lambda name: nullcontext())
+    def collect(self, wanted: int, max_draws: int, expected: float = 1.0, select: bool = True):
+        phase = lambda name: nullcontext()  # noqa: E731
+        return collect(self.start, self.grade, wanted, expected, phase, select=select, max_draws=max_draws)
 
 
 def ids(groups: list[Group]) -> list[int]:
@@ -56,7 +57,7 @@ def ids(groups: list[Group]) -> list[int]:
 
 def test_without_selection_one_wave_is_all_there_is():
     engines = Engines([0, 4, 2])
-    rollouts, _ = engines.collect(wanted=6, max_draws=1)
+    rollouts, _ = engines.collect(wanted=6, max_draws=1, select=False)
     assert engines.log == ["start 0+6", "wait 0", "grade 0"]
     assert ids(rollouts.groups) == list(range(6)) and rollouts.missing == 0
 
@@ -95,7 +96,20 @@ def test_pitfall_16_refilling_is_bounded_and_what_is_missing_is_counted(right):
     assert rate == pytest.approx(4 / 16)
     dapo = ALGORITHMS["dapo"]
     batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
-    assert not has_weight(batch), "a batch without information moves nothing"
+    assert not rows_with_weight(batch).any(), "a batch without information moves nothing"
+    metrics = rollout_metrics(rollouts, batch)
+    assert metrics["rollout/tokens"] == 0 and metrics["rollout/missing_groups"] == 4
+    assert not any(row["trained"] or row["advantage"] is not None for row in rollout_rows(str, 1, rollouts, batch))
+
+
+def test_pitfall_16_dropped_groups_are_counted_where_they_are_not_replaced_too():
+    rollouts, _ = Engines([4, 2]).collect(wanted=6, max_draws=1)
+    assert rollouts.missing == 3 and len(rollouts.generated) == 6 and rollouts.waves == 1
+    dapo = ALGORITHMS["dapo"]
+    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
+    assert rollout_metrics(rollouts, batch)["rollout/tokens"] == 3 * SIZE * 2
+    rows = rollout_rows(str, 1, rollouts, batch)
+    assert {row["example_id"] for row in rows if row["trained"]} == {"1", "3", "5"}
 
 
 def test_pitfall_16_counters_count_what_was_thrown_away():
@@ -127,6 +141,13 @@ def test_engines_have_a_wave_to_do_while_another_is_graded():
             queued -= 1
         if event.startswith("grade") and any(later.startswith("start") for later in engines.log[k:]):
             assert queued > 0, f"engines were idle at {event}: {engines.log}"
+
+
+def test_a_refill_is_no_wave_of_two_prompts():
+    engines = Engines([4, *[2] * 14, 4])  # of the first sixteen two are missing
+    rollouts, _ = engines.collect(wanted=16, max_draws=4)
+    sizes = [int(event.split("+")[1]) for event in engines.log if event.startswith("start")]
+    assert min(sizes) >= 4 and rollouts.missing == 0
 
 
 def test_as_many_are_drawn_as_the_last_steps_let_expect():

@@ -152,9 +152,9 @@ def test_pitfall_16_and_18_draws_and_adapted_strengths_are_counted_and_gone_on_w
             groups.setdefault(sample["example_id"], []).append(sample)
         mixed = [k for k, group in groups.items() if 0 < sum(sample["correct"] for sample in group) < 4]
         trained = [k for k, group in groups.items() if group[0]["trained"]]
-        assert row["rollout/groups"] == len(groups) <= 40 and len(trained) == 8
+        assert row["rollout/groups"] == len(groups) <= 40
         assert row["rollout/missing_groups"] == max(0, 8 - len(mixed))
-        assert trained == mixed[:8] or row["rollout/missing_groups"] > 0
+        assert trained == mixed[:8]
         assert row["rollout/generated_tokens"] == sum(sample["tokens"] for sample in table)
         assert row["rollout/tokens"] == sum(sample["tokens"] for sample in table if sample["trained"])
         assert row["train/entropy_right"] != row["train/entropy_wrong"]

@@ -37,7 +37,7 @@ def theirs(bench: Bench, trl: Any, folder: Any, kind: str = "GRPO", **settings: 
         ("dapo", {}, "group"),
         ("gspo", {}, "group"),
         ("grpo", {"advantage_std": False}, "none"),
-        ("dr_grpo", {}, "none"),
+        ("dr_grpo", {"constant_length": 8}, "none"),
     ],
 )
 def test_group_relative_advantages_equal_trls(trl, tmp_path, name, settings, scale):

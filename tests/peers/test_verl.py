@@ -120,7 +120,7 @@ def test_group_relative_advantages_equal_verls(verl, variant):
     function = getattr(verl, f"compute_grpo{variant}_outcome_advantage")
     ours, theirs, _ = by_verl(function, algorithm("grpo"), epsilon=1e-4)
     agree(f"verl grpo{variant}: advantages", ours, theirs)
-    ours, theirs, _ = by_verl(function, algorithm("dr_grpo"), norm_adv_by_std_in_grpo=False)
+    ours, theirs, _ = by_verl(function, algorithm("dr_grpo", constant_length=BUDGET), norm_adv_by_std_in_grpo=False)
     agree(f"verl dr_grpo{variant}: advantages", ours, theirs)
 
 

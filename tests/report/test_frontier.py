@@ -156,5 +156,5 @@ def test_equal_beta_needs_two_families_that_share_one(tmp_path: Path) -> None:
     assert at_equal_beta(rows_of(tmp_path)) == []
     add(tmp_path, "rkl", "rkl", beta=3.0)
     found = at_equal_beta(rows_of(tmp_path))
-    expected = [("rkl", 0.2), ("care α=0.5", 3.0), ("care α=0.8", 3.0), ("rkl", 3.0)]
+    expected = [("care α=0.5", 3.0), ("care α=0.8", 3.0), ("rkl", 3.0)]
     assert [(at.name, at.beta) for at in found] == expected and len({at.family for at in found}) == 2

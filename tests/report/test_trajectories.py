@@ -53,6 +53,12 @@ def test_between_the_two_ends_of_a_run_nothing_is_interpolated() -> None:
     assert found.at(ACC, 5) is None and found.at(ACC, 10) == 0.9 and found.between == 0
 
 
+def test_an_evaluation_on_fewer_questions_is_no_point_of_the_course() -> None:
+    rows = [{"step": step, ACC: 0.3 * step, LEARNED: 10.0} for step in (1, 2, 3)]
+    found = trajectory(rows, fewer={2})
+    assert [x for x, _ in found.evaluations] == [10, 30] and found.at(ACC, 20) is None
+
+
 def test_a_run_without_tokens_has_no_place_on_the_axis() -> None:
     assert trajectory([{"step": 0, ACC: 0.3}, {"step": 9, ACC: 0.5}]).evaluations == []
 
@@ -97,4 +103,4 @@ def test_a_row_some_of_whose_runs_lack_the_value_is_absent(tmp_path: Path) -> No
     found = read_trajectories(rows)
     assert common_tokens(found) == 200 and not evaluated_between(found)
     (at,) = at_tokens(rows, found, [ACC], 200.0)
-    assert at.cells == {} and at.absent == "runs evaluated at their ends only"
+    assert at.cells == {} and at.absent == "evaluated on all questions at the ends only"
