@@ -96,6 +96,21 @@ def test_pitfall_03_doubling_the_padding_changes_nothing(name, settings):
 
 
 @by_variant
+def test_pitfall_03_a_rows_weights_do_not_depend_on_the_width_of_its_batch(name, settings):
+    """Neither on how long the longest response beside it is, nor on padding."""
+    policy = algorithm(name, **settings)
+    batch = make_batch(varied_groups(), policy, 1.0)
+    weight_BT, _ = policy.aggregation(batch)
+    assert float(weight_BT.sum()) > 0
+    for row in range(batch.rows):
+        alone = batch.select([row])
+        assert alone.width < batch.width or row == 9, "row 9 is the longest"
+        assert torch.equal(policy.aggregation(alone)[0][0], weight_BT[row, : alone.width])
+    wide_BT, _ = policy.aggregation(padded(batch, 12, fill=7))
+    assert torch.equal(wide_BT[:, : batch.width], weight_BT) and wide_BT[:, batch.width :].abs().sum() == 0
+
+
+@by_variant
 def test_pitfall_02_denominators_add_up_over_any_division_of_the_rows(name, settings):
     policy = algorithm(name, **settings)
     batch = make_batch(varied_groups(), policy, 1.0)
