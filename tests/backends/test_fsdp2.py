@@ -7,6 +7,7 @@ and NCCL; the regularizers' own mathematics (``tests/regularizers``).
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.batching import make_batch, normalisers
 from carerl.algorithms.grpo import GRPOConfig
 from carerl.algorithms.objective import Objective
+from carerl.algorithms.strata import STRATA
 from carerl.backends.fsdp2 import FSDP2Learner
 from carerl.backends.learners import Minibatch
 from carerl.backends.model_files import make_model
@@ -112,6 +114,31 @@ def gradients(
     rows = batch(dtype)
     made.update(rows, parts(rows, cut), 1e-2)
     return made.gradients  # type: ignore[attr-defined,no-any-return]
+
+
+def with_everything_on(checkpointing: bool) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
+    """GSPO with masked sequences, an entropy bonus and strata, two minibatches; gradients and metrics."""
+    gspo = ALGORITHMS["gspo"]
+    settings = {"clip_low": 0.03, "mismatch_cap": 4.0, "mismatch_correction": "sequence_mask", "entropy_bonus": 0.1}
+    algorithm = gspo.build(gspo.config(**settings))
+    config = LearnerConfig(
+        micro_batch_rows=2, head_chunk_tokens=7, compute_dtype="float64", gradient_checkpointing=checkpointing
+    )
+    regularizer = REGULARIZERS["srkl"].build(SRKLConfig(alpha=ALPHA))
+    made = ReadGradient(
+        model(1, torch.float64), config, Objective(algorithm, regularizer, BETA, "full"), torch.device("cpu")
+    )
+    made.set_reference_head(model(2, torch.float64).get_output_embeddings().weight.detach())
+    rows = batch(torch.float64)
+    strata_BM = torch.arange(rows.rows)[:, None] % torch.arange(1, len(STRATA) + 1)[None, :] == 0
+    third_B1 = torch.arange(rows.rows)[:, None] % 3 == 0  # the engine found these far likelier than the learner
+    rollout_BT = rows.mask_BT.double() * (-math.log(23) + 4 * third_B1)
+    rows = rows.with_streams(
+        entropy_weight_BT=rows.mask_BT.double(), strata_BM=strata_BM, rollout_logprobs_BT=rollout_BT
+    )
+    cut = [Minibatch(tuple(part), normalisers(rows.select(part), algorithm)) for part in MINIBATCHES]
+    metrics = made.update(rows, cut, 1e-2)
+    return made.gradients, metrics
 
 
 def trained(
@@ -246,6 +273,7 @@ def all_that_two_ranks_are_asked(directory: str) -> dict[str, Any]:
         "float32": gradients(torch.float32, "full", 1, 3),
         "score": gradients(torch.float64, "score", 2, 7),
         "two epochs": trained(torch.float64, "score", 5, TWO_EPOCHS),
+        "everything on": with_everything_on(checkpointing=False),
     }
 
 
@@ -261,6 +289,18 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
 )
 def test_pitfall_02_gradient_is_the_same_on_two_ranks(two_ranks: Any, case: str, estimator: str, cut: Any) -> None:
     assert largest_relative_error(two_ranks[1][case], plain_gradients(torch.float64, estimator, cut)) < 1e-10
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_sequence_ratios_masks_entropy_and_strata_are_the_same_on_two_ranks(
+    two_ranks: Any, checkpointing: bool
+) -> None:
+    """And recomputing activations in the backward pass, as large models do, changes nothing."""
+    expected, metrics = two_ranks[1]["everything on"]
+    found, alone = on_ranks(1, with_everything_on, checkpointing)
+    assert largest_relative_error(found, expected) < 1e-10
+    assert 0 < metrics["train/mismatch_masked"] < 1 and "regularizer/value_wrong" in metrics
+    assert alone == pytest.approx(metrics, rel=1e-9)
 
 
 def test_gradient_in_single_precision_is_the_same_on_two_ranks(two_ranks: Any) -> None:
