@@ -121,6 +121,40 @@ class Sampling:
     first_request: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """A vector for each response token of a batch's rows, packed: what is too large to be padded.
+
+    ``parts_ND``: the tokens of contiguous shares of rows, in order, as they were made; nothing is copied until rows are
+    selected. ``lengths_B``: tokens of each row, over all parts; a row does not cross from one part into the next.
+
+    >>> vectors = TokenVectors((torch.arange(6.0).reshape(3, 2), torch.ones(1, 2)), torch.tensor([2, 1, 0, 1]))
+    >>> vectors.select(torch.tensor([3, 1])).values_ND
+    tensor([[1., 1.],
+            [4., 5.]])
+    """
+
+    parts_ND: tuple[Tensor, ...]
+    lengths_B: Tensor
+
+    @property
+    def values_ND(self) -> Tensor:
+        """All tokens, row by row."""
+        return self.parts_ND[0] if len(self.parts_ND) == 1 else torch.cat(self.parts_ND)
+
+    def select(self, rows: Tensor) -> TokenVectors:
+        """The given rows, in the order given; only their tokens are copied."""
+        ends_B = self.lengths_B.cumsum(0)
+        part_ends = torch.tensor([len(part) for part in self.parts_ND]).cumsum(0)
+        found = []
+        for start, stop in zip((ends_B - self.lengths_B)[rows].tolist(), ends_B[rows].tolist(), strict=True):
+            if stop > start:
+                k = int(torch.searchsorted(part_ends, start, right=True))
+                before = int(part_ends[k]) - len(self.parts_ND[k])
+                found.append(self.parts_ND[k][start - before : stop - before])
+        return TokenVectors((torch.cat(found) if found else self.parts_ND[0][:0],), self.lengths_B[rows])
+
+
 @dataclass(slots=True)
 class TokenBatch:
     """Rows of prompt + response with the per-token streams that the learner sums over.
@@ -151,7 +185,7 @@ class TokenBatch:
     # regularizer
     regularizer_weight_BT: Tensor | None = None  # float32
     ref_logprobs_BT: Tensor | None = None  # float32
-    ref_hidden_BTD: Tensor | None = None  # the reference's last hidden states, for exact divergences
+    ref_hidden: TokenVectors | None = None  # the reference's last hidden states, for exact divergences
     # cross-entropy
     ce_weight_BT: Tensor | None = None  # float32
     ce_target_ids_BTK: Tensor | None = None  # int64
@@ -195,6 +229,8 @@ class TokenBatch:
         changes: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
+            if isinstance(value, TokenVectors):
+                changes[f.name] = value.select(index)
             if not isinstance(value, Tensor):
                 continue
             value = value[index]

@@ -12,6 +12,7 @@ import os
 import resource
 import socket
 from datetime import timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from carerl.backends.learners import LEARNERS
 from carerl.backends.weight_sync import Bucket, buckets, checksum
 from carerl.config.compose import import_plugins
 from carerl.config.schema import RunConfig
-from carerl.types import Completion, Group, Outcome, Sampling, TokenBatch
+from carerl.types import Completion, Group, Outcome, Sampling, TokenBatch, TokenVectors
 
 
 class StaleWeights(RuntimeError):
@@ -161,15 +162,19 @@ class ReferenceWorker(Worker):
 
     @torch.no_grad()
     def score(self, batch: TokenBatch, start: int, stop: int, with_hidden: bool) -> dict[str, Tensor]:
-        """Of the rows from ``start`` to ``stop``, in the whole batch's width: ``ref_hidden_BTD`` if asked for
-        (log-probs follow from it in the learner), else ``ref_logprobs_BT``."""
-        mask_BT = batch.mask_BT[start:stop]
+        """Of the rows from ``start`` to ``stop``: ``ref_hidden_ND``, packed, if asked for (log-probs follow from it in
+        the learner), else ``ref_logprobs_BT`` in the whole batch's width."""
         parts = [batch.select(range(k, min(k + self._rows, stop))) for k in range(start, stop, self._rows)]
         if with_hidden:
-            hidden_ND = torch.cat([self._policy.hidden(part).cpu() for part in parts])
-            hidden_BTD = hidden_ND.new_zeros(*mask_BT.shape, hidden_ND.shape[-1])
-            hidden_BTD[mask_BT] = hidden_ND
-            return {"ref_hidden_BTD": hidden_BTD}
+            tokens = [0, *(part.response_tokens for part in parts)]
+            hidden_ND = torch.empty(0)
+            for part, begin in zip(parts, accumulate(tokens), strict=False):
+                own_ND = self._policy.hidden(part).cpu()
+                if begin == 0:  # whole from the start: a list of parts would be in memory twice at the end
+                    hidden_ND = own_ND.new_empty(sum(tokens), own_ND.shape[1])
+                hidden_ND[begin : begin + len(own_ND)] = own_ND
+            return {"ref_hidden_ND": hidden_ND}
+        mask_BT = batch.mask_BT[start:stop]
         logprobs_N = torch.cat([self._policy(part, None, False)["logprobs_N"].cpu() for part in parts])
         logprobs_BT = torch.zeros(mask_BT.shape)
         logprobs_BT[mask_BT] = logprobs_N.float()
@@ -228,14 +233,14 @@ class LearnerWorker(Worker):
     def update(
         self, minibatches: Any, lr: float, strengths: Any, batch: TokenBatch, *streams: dict[str, Tensor]
     ) -> dict[str, float]:
-        return self._learner.update(_with_shares(batch, streams), minibatches, lr, strengths)
+        return self._learner.update(with_shares(batch, streams), minibatches, lr, strengths)
 
     def update_many(self, steps: list[tuple[TokenBatch, Any, float]]) -> list[dict[str, float]]:
         """Several steps in one call, for supervised training on batches that are ready."""
         return [self._learner.update(batch, minibatches, lr) for batch, minibatches, lr in steps]
 
     def score(self, batch: TokenBatch, *streams: dict[str, Tensor]) -> tuple[list[int], dict[str, Tensor]]:
-        return self._learner.score(_with_shares(batch, streams))
+        return self._learner.score(with_shares(batch, streams))
 
     def publish(self, first: bool) -> tuple[list[Any], int]:
         """Puts all weights into the object store, in buckets; references and checksum from the first rank."""
@@ -263,10 +268,15 @@ class LearnerWorker(Worker):
             save_model(Path(directory), self._learner.hf_config, dict(weights), tokenizer)
 
 
-def _with_shares(batch: TokenBatch, shares: tuple[dict[str, Tensor], ...]) -> TokenBatch:
-    """The batch with streams whose rows come in contiguous shares, in order."""
-    names = shares[0] if shares else ()
-    return batch.with_streams(**{name: torch.cat([share[name] for share in shares]) for name in names})
+def with_shares(batch: TokenBatch, shares: tuple[dict[str, Tensor], ...]) -> TokenBatch:
+    """The batch with the reference's streams, whose rows come in contiguous shares, in order. Hidden states stay in
+    their shares: of the whole batch each rank copies what it works on."""
+    if not shares:
+        return batch
+    if "ref_hidden_ND" in shares[0]:
+        parts_ND = tuple(share["ref_hidden_ND"] for share in shares)
+        return batch.with_streams(ref_hidden=TokenVectors(parts_ND, batch.response_lengths_B))
+    return batch.with_streams(ref_logprobs_BT=torch.cat([share["ref_logprobs_BT"] for share in shares]))
 
 
 def fresh_model(config: RunConfig) -> Any:

@@ -185,12 +185,12 @@ class FSDP2Learner:
     # ---- the parts ------------------------------------------------------------------------------
 
     def _statistics(self, part: TokenBatch) -> TokenStatistics:
-        with_ref = part.ref_hidden_BTD is not None
+        with_ref = part.ref_hidden is not None
         return TokenStatistics(**self.policy(part, self._objective.exact, with_ref))
 
     @torch.no_grad()
     def _fill_old(self, batch: TokenBatch, rows: list[int], old_BT: Tensor, totals: Totals) -> None:
-        lean = batch.with_streams(ref_hidden_BTD=None, ce_target_ids_BTK=None, ce_target_weights_BTK=None)
+        lean = batch.with_streams(ref_hidden=None, ce_target_ids_BTK=None, ce_target_weights_BTK=None)
         for part_rows in self._micro_batches(split_rows(rows, batch, self._world)):
             part = lean.select(part_rows) if part_rows else _weightless(lean)
             stats = self._statistics(part)

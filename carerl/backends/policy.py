@@ -69,8 +69,10 @@ class Policy(nn.Module):
             target_ids_N,
             temperature=batch.temperature,
             chunk_tokens=self.chunk_tokens,
-            ref_hidden_ND=flat(batch.ref_hidden_BTD) if with_ref else None,
-            ref_head_VD=self.frozen_ref_head_VD if with_ref and batch.ref_hidden_BTD is not None else None,
+            ref_hidden_ND=batch.ref_hidden.values_ND.to(self.device)
+            if with_ref and batch.ref_hidden is not None
+            else None,
+            ref_head_VD=self.frozen_ref_head_VD if with_ref and batch.ref_hidden is not None else None,
             exact=exact if with_ref else None,
             ce_ids_NK=flat(batch.ce_target_ids_BTK),
             ce_weights_NK=flat(batch.ce_target_weights_BTK),

@@ -119,3 +119,10 @@ def reference_memory(config: RunConfig, shape: ShapeConfig, row_tokens: int) -> 
         copy = wide * shape.hidden_size if b < wide else 0
         memory["head"] = (2 * wide * chunk + copy) * shape.vocab_size / GIB
     return memory
+
+
+def hidden_states_gib(config: RunConfig, shape: ShapeConfig) -> float:
+    """Of a step's responses at their full length, from the reference for exact divergences: b·tokens·d, packed."""
+    rows = config.prompts_per_step * int(getattr(config.algorithm, "group_size", 1))
+    tokens = rows * config.rollout.max_new_tokens
+    return BYTES[config.reference.compute_dtype] * tokens * shape.hidden_size / GIB

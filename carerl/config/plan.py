@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from carerl.config.actors import ActorGroup, Node, actor_groups, place
 from carerl.config.load import dump
-from carerl.config.memory import kv_bytes_per_token, learner_memory, reference_memory, rollout_memory
+from carerl.config.memory import hidden_states_gib, kv_bytes_per_token, learner_memory, reference_memory, rollout_memory
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import Parameters, count_parameters, effective_shape
 
@@ -211,6 +211,12 @@ def _notes(
         notes.append(
             f"the KV cache holds {memory['rollout']['KV cache']:.2g} GiB, "
             f"{c.rollout.max_batch_rows} sequences of full length take {rows:.2g}: long ones wait their turn"
+        )
+    hidden = hidden_states_gib(c, shape)
+    if getattr(c.regularizer, "estimator", "") == "full" and hidden >= 0.1:
+        notes.append(
+            f"estimator full: the reference's hidden states of a step, up to {hidden:.2g} GiB, go through the object "
+            "store of every node that learns"
         )
     if (draws := getattr(c.algorithm, "max_draws", 1)) > 1:
         notes.append(

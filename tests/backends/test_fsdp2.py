@@ -27,7 +27,7 @@ from carerl.backends.policy import Policy
 from carerl.config.schema import LearnerConfig, OptimizerConfig, ShapeConfig
 from carerl.regularizers import REGULARIZERS
 from carerl.regularizers.srkl import SRKLConfig
-from carerl.types import Example, Group, Sample, TokenBatch
+from carerl.types import Example, Group, Sample, TokenBatch, TokenVectors
 from tests.backends.ranks import on_ranks
 
 BETA, ALPHA, CLIP, TEMPERATURE = 3.0, 0.8, 0.2, 0.7
@@ -64,16 +64,15 @@ def batch(dtype: torch.dtype) -> TokenBatch:
     ]
     made = make_batch(groups, ALGORITHMS["grpo"].build(GRPOConfig()), TEMPERATURE)
     policy = Policy(model(2, dtype).requires_grad_(False), 1000)
-    hidden_ND = policy.hidden(made)
-    hidden_BTD = hidden_ND.new_zeros(*made.mask_BT.shape, hidden_ND.shape[-1])
-    hidden_BTD[made.mask_BT] = hidden_ND
+    first = made.select(range(5)).response_tokens  # as from two reference actors
+    hidden = TokenVectors(policy.hidden(made).split([first, made.response_tokens - first]), made.response_lengths_B)
     doubles = {
         name: getattr(made, name).to(dtype)
         for name in ("advantages_BT", "policy_weight_BT", "regularizer_weight_BT", "rollout_logprobs_BT")
     }
     if dtype == torch.float64:  # thirds and sevenths were rounded to float32 on the way
         doubles["policy_weight_BT"] = made.mask_BT / made.response_lengths_B[:, None].clamp(min=1).double()
-    return made.with_streams(ref_hidden_BTD=hidden_BTD, **doubles)
+    return made.with_streams(ref_hidden=hidden, **doubles)
 
 
 class ReadGradient(FSDP2Learner):
@@ -375,7 +374,7 @@ def moved_in_bfloat16(lr: float) -> tuple[float, float]:
     objective = Objective(ALGORITHMS["grpo"].build(GRPOConfig()), REGULARIZERS["none"].build(None), 0.0, "score")
     made = FSDP2Learner(model(1, torch.float32), config, objective, torch.device("cpu"))
     before = {name: tensor.clone() for name, tensor in made.tensors()}
-    rows = batch(torch.float32).with_streams(ref_hidden_BTD=None)
+    rows = batch(torch.float32).with_streams(ref_hidden=None)
     made.update(rows, parts(rows, (MINIBATCHES[0],)), lr)
     after = dict(made.tensors())
     moved = [(after[name] - before[name]).abs() for name in before]

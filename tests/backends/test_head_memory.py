@@ -25,7 +25,7 @@ from carerl.config.load import load
 from carerl.config.schema import LearnerConfig, RunConfig, ShapeConfig
 from carerl.regularizers import REGULARIZERS
 from carerl.tasks.tiny.tokenizer import make_tokenizer
-from carerl.types import Example, Group, Sample, Sampling, TokenBatch
+from carerl.types import Example, Group, Sample, Sampling, TokenBatch, TokenVectors
 from tests.allocations import Allocations, allocations
 from tests.backends.ranks import on_ranks
 
@@ -77,7 +77,9 @@ def in_the_learner(estimator: str, entropy_bonus: float) -> tuple[Allocations, A
     objective = Objective(policy, entry.build(entry.config()), 1.0, estimator)
     rows = batch(policy)
     if estimator == "full":
-        rows = rows.with_streams(ref_hidden_BTD=torch.randn(*rows.mask_BT.shape, D))
+        rows = rows.with_streams(
+            ref_hidden=TokenVectors((torch.randn(rows.response_tokens, D),), rows.response_lengths_B)
+        )
     else:
         rows = rows.with_streams(ref_logprobs_BT=torch.full(rows.mask_BT.shape, -9.0))
     settings = LearnerConfig(micro_batch_rows=SIZE * GROUPS, head_chunk_tokens=CHUNK)
@@ -108,7 +110,7 @@ def test_the_reference(model_dir: str, same_threads: None, with_hidden: bool) ->
     rows = batch(ALGORITHMS["grpo"].build(ALGORITHMS["grpo"].config()))
     streams: dict[str, torch.Tensor] = {}
     found = allocations(lambda: streams.update(worker.score(rows, 0, rows.rows, with_hidden)))
-    assert list(streams) == (["ref_hidden_BTD"] if with_hidden else ["ref_logprobs_BT"])
+    assert list(streams) == (["ref_hidden_ND"] if with_hidden else ["ref_logprobs_BT"])
     if with_hidden:
         assert found.peak < LOGITS / 2, "no logits at all"
     else:

@@ -157,3 +157,10 @@ def test_the_directorys_own_shape_wins_over_the_recipes(tmp_path: Path) -> None:
     shape, origin = effective_shape(config)
     assert (shape.num_layers, shape.head_dim, shape.attention_bias) == (2, 32, True)
     assert str(tmp_path) in origin and origin in render(plan(config))
+
+
+def test_the_hidden_states_of_an_exact_divergence_are_told() -> None:
+    """1,024 responses of 2,048 tokens at 3,584 numbers of two bytes: 14 GiB."""
+    notes = plan(load(["recipe=care_grpo_7b", "regularizer.estimator=full"])).notes
+    assert any("hidden states of a step, up to 14 GiB" in note for note in notes)
+    assert not any("hidden states" in note for note in plan(load(["recipe=care_grpo_7b"])).notes)
