@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from carerl.actors import crew
-from carerl.actors.workers import ReferenceWorker, RewardWorker
+from carerl.actors.workers import ReferenceWorker, RewardWorker, with_shares
 from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.batching import make_batch
 from carerl.backends.hf_engine import HFEngine
@@ -106,7 +106,7 @@ def test_pitfall_07_engine_policy_and_reference_agree_at_every_temperature(
     entry = REGULARIZERS["srkl"]
     exact = entry.build(entry.config()).exact
     with torch.no_grad():
-        stats = policy(model_dir)(batch.with_streams(**hidden), exact, True)
+        stats = policy(model_dir)(with_shares(batch, (hidden,)), exact, True)
     rollout_N = batch.rollout_logprobs_BT[batch.mask_BT]
     for name, found_N in (("policy", stats["logprobs_N"]), ("reference", stats["ref_logprobs_N"])):
         torch.testing.assert_close(found_N, rollout_N, rtol=0, atol=1e-5, msg=name)
@@ -167,7 +167,8 @@ def test_pitfall_17_token_ids_in_token_ids_out(model_dir: str, monkeypatch: pyte
     groups = groups_of(completions, monkeypatch)
     grader = RewardWorker()
     grader.load(config(), model_dir)
-    batch = batch_of(grader.grade(groups), 1.0)
+    graded, _ = grader.grade(groups)
+    batch = batch_of(graded, 1.0)
     rows = [(*example.prompt_ids, *ids) for example in EXAMPLES for ids in drawn]
     lengths = (batch.prompt_lengths_B + batch.response_lengths_B).tolist()
     assert [tuple(row[:n]) for row, n in zip(batch.input_ids_BS.tolist(), lengths, strict=True)] == rows
