@@ -78,6 +78,24 @@ def test_pitfall_07_chunked_equals_naive_at_every_temperature(chunk, temperature
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", sorted(set(REGULARIZERS) - {"none"}))
+@pytest.mark.parametrize("temperature", [0.6, 1.0])
+def test_the_gradient_of_every_divergence_is_the_numerical_one(name, temperature):
+    """With log-probs, entropy and cross-entropy in the same loss, as they share the backward pass."""
+    x, entry = inputs(), REGULARIZERS[name]
+    settings = {"alpha": 0.3} if hasattr(entry.config(), "alpha") else {}
+    exact = entry.build(entry.config(**settings)).exact
+
+    def loss(hidden_ND, head_VD, head_bias):
+        found = token_statistics(
+            **{**x, "hidden_ND": hidden_ND, "head_VD": head_VD, "head_bias": head_bias},
+            temperature=temperature, chunk_tokens=3, exact=exact,
+        )  # fmt: skip
+        return tuple(getattr(found, stream) for stream in DIFFERENTIABLE)
+
+    assert torch.autograd.gradcheck(loss, (x["hidden_ND"], x["head_VD"], x["head_bias"]))
+
+
 def test_temperature_matters():
     """The test above would pass if both sides ignored the temperature; they do not."""
     x = inputs()
