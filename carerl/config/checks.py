@@ -11,9 +11,9 @@ from carerl.config.errors import ConfigError, raise_all
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import read_model_json, shape_from_directory
 from carerl.config.task_values import vocabulary
+from carerl.tasks.base import SupervisedTask, Task
 
 if TYPE_CHECKING:
-    from carerl.tasks.base import Task
     from carerl.types import Example
 
 LOOKED_AT = 20_000  # training prompts that are looked at, at most: about two seconds of tokenising
@@ -110,11 +110,14 @@ def _squeezed(text: str) -> str:
 
 
 def check_task(task: Task, config: RunConfig) -> None:
-    """Refuses a task whose vocabulary the model does not have, or whose prompts do not fit the context with the
-    answers they need.
+    """Refuses a task whose vocabulary the model does not have, whose prompts do not fit the context with the answers
+    they need, or that has no corpus where a supervised run asks for one.
 
     Looks at every evaluation prompt and at the training prompts of :func:`training_examples`. Raises ConfigError."""
     errors = [] if task.needs_tokenizer else list(vocabulary(config, task.vocab_size))
+    if config.kind == "sft" and not isinstance(task, SupervisedTask):
+        reason = "it has no corpus for supervised training"
+        errors.append(ConfigError("task.name", config.task.name, reason, "write task.name=tiny, or kind=rl"))
     limit = config.rollout.max_model_len
     new = config.rollout.max_new_tokens
     sets: list[tuple[str, Iterable[Example], int]] = []

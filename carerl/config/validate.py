@@ -10,17 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from carerl.config.actors import actor_groups
 from carerl.config.errors import ConfigError, raise_all, suggestion
 from carerl.config.limits import values
+from carerl.config.loss_pairings import algorithm_pairings, regularizer_pairings, setting
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import effective_shape, looks_local
 from carerl.config.tables import CHOICES
 from carerl.config.task_values import task_pairings
-from carerl.regularizers import ESTIMATORS, refusal
-from carerl.regularizers.adaptive import CLIP
 
 Errors = Iterator[ConfigError]
 
@@ -32,7 +30,7 @@ def validate(config: RunConfig) -> None:
     """Raises ConfigError (further ones in ``others``) if any value or pairing is illegal."""
     errors = list(values(config)) or list(_parts(config))
     if not errors:  # pairings assume that every part is there and every value legal by itself
-        for check in (_supervised, _paths, _model, task_pairings, _batch, _algorithm, _regularizer, _engine, _learner):
+        for check in PAIRINGS:
             errors += check(config)
     raise_all(errors)
 
@@ -167,8 +165,8 @@ def _batch(c: RunConfig) -> Errors:
     groups = c.prompts_per_step
     if c.kind != "rl":
         return
-    group_size, minibatches = _number(a, "group_size", 1), _number(a, "minibatches", 1)
-    if group_size < _number(a, "smallest_group", 2):
+    group_size, minibatches = setting(a, "group_size", 1), setting(a, "minibatches", 1)
+    if group_size < setting(a, "smallest_group", 2):
         yield ConfigError(
             "algorithm.group_size",
             group_size,
@@ -200,139 +198,13 @@ def _batch(c: RunConfig) -> Errors:
             f"a step has {groups} prompts, so that some engines would never have work",
             f"write rollout.actors={groups} or less",
         )
-    if not 0 <= _number(a, "clip_low", 0.0) < 1:
+    if not 0 <= setting(a, "clip_low", 0.0) < 1:
         yield ConfigError(
             "algorithm.clip_low",
             a.clip_low,
             "ratios are clipped at 1 - clip_low, which must stay above 0",
             "write algorithm.clip_low=0.2",
         )
-
-
-def _algorithm(c: RunConfig) -> Errors:
-    a = c.algorithm
-    cap, correction = _number(a, "mismatch_cap", 0.0), _number(a, "mismatch_correction", "truncate")
-    if 0 < cap < 1:
-        yield ConfigError(
-            "algorithm.mismatch_cap",
-            cap,
-            "where engine and learner agree every weight is 1, and a cap below it would shrink them all",
-            "write algorithm.mismatch_cap=2, or 0 for no correction",
-        )
-    if correction != "truncate" and cap == 0:
-        yield ConfigError(
-            "algorithm.mismatch_correction",
-            correction,
-            "algorithm.mismatch_cap=0 turns the correction off",
-            "write algorithm.mismatch_cap=2 too, or algorithm.mismatch_correction=truncate",
-        )
-    draws = _number(a, "max_draws", 1)
-    if draws > 1 and not _number(a, "drop_uniform_groups", False):
-        yield ConfigError(
-            "algorithm.max_draws",
-            draws,
-            "only groups that are dropped are replaced, and algorithm.drop_uniform_groups is false",
-            "write algorithm.max_draws=1, or algorithm.drop_uniform_groups=true",
-        )
-    room = c.rollout.max_new_tokens
-    buffer, length = _number(a, "overlong_buffer", 0), _number(a, "overlong_length", 0)
-    if buffer > length > 0:
-        yield ConfigError(
-            "algorithm.overlong_buffer",
-            buffer,
-            f"it is longer than algorithm.overlong_length={length}: even an empty response would be punished",
-            f"write algorithm.overlong_buffer={length} or less, or 0 for off",
-        )
-    elif buffer and not buffer <= length < room + buffer:
-        yield ConfigError(
-            "algorithm.overlong_length",
-            length,
-            f"the punishment begins at {length - buffer} tokens, and rollout.max_new_tokens={room} ends every response"
-            if length
-            else "algorithm.overlong_buffer needs the length at which the punishment is whole",
-            f"write algorithm.overlong_length={room}",
-        )
-    if _number(a, "constant_length", 1) == 0:
-        yield ConfigError(
-            "algorithm.constant_length",
-            0,
-            "Dr. GRPO divides by a constant number of tokens, and beta means nothing before it is known",
-            f"write algorithm.constant_length={room}, what rollout.max_new_tokens allows",
-        )
-    shape, _ = effective_shape(c)
-    target, limit = _number(a, "entropy_target", 0.0), math.log(shape.vocab_size)
-    if target >= limit:
-        yield ConfigError(
-            "algorithm.entropy_target",
-            target,
-            f"no policy over {shape.vocab_size} tokens has more than {limit:.2f} nats, so the bonus would only grow",
-            "write a target between 0.05 and 1, or 0 for off",
-        )
-
-
-def _number(config: Any, key: str, default: Any) -> Any:
-    return getattr(config, key, default)
-
-
-def _regularizer(c: RunConfig) -> Errors:
-    r = c.regularizer
-    if c.kind != "rl":
-        return
-    beta, estimator = _number(r, "beta", 0.0), getattr(r, "estimator", None)
-    if r.name == "none" and beta > 0:
-        yield ConfigError(
-            "regularizer.beta",
-            beta,
-            "the regularizer none has no strength",
-            "write regularizer.name=rkl (or another), or regularizer.beta=0",
-        )
-    if r.name != "none" and estimator is not None and (reason := refusal(r.name, estimator)) is not None:
-        allowed = [e for e in ESTIMATORS if refusal(r.name, e) is None]
-        if estimator in (*ESTIMATORS, "k1"):
-            remedy = "write regularizer.estimator=" + " or ".join(allowed)
-        else:
-            remedy = suggestion(estimator, allowed, "regularizer.estimator=")
-        yield ConfigError("regularizer.estimator", estimator, reason, remedy)
-    elif _number(r, "place", "loss") == "reward":
-        yield from _in_reward(c)
-    if _number(r, "target_kl", 0.0) > 0 and getattr(r, "alpha", 0.0) == 1.0:
-        yield ConfigError(
-            "regularizer.target_kl",
-            r.target_kl,
-            "at regularizer.alpha=1 the penalty is no penalty: no beta could hold a target",
-            "write regularizer.alpha=0.8, or regularizer.target_kl=0",
-        )
-    if not 0 < _number(r, "beta_gain", 0.1) < 1 / CLIP:
-        yield ConfigError(
-            "regularizer.beta_gain",
-            r.beta_gain,
-            f"one step multiplies beta by 1 ± {CLIP:g} times it, which must stay above 0",
-            "write regularizer.beta_gain=0.1",
-        )
-    if _number(r, "target_kl", 0.0) > 0 and beta == 0:
-        yield ConfigError(
-            "regularizer.target_kl",
-            r.target_kl,
-            "beta is adapted by factors, and one of 0 stays 0",
-            "write regularizer.beta=1 for a start, or regularizer.target_kl=0",
-        )
-
-
-def _in_reward(c: RunConfig) -> Errors:
-    update = _number(c.algorithm, "update", "full")
-    wrong = (
-        (c.regularizer.estimator != "score", f"estimator {c.regularizer.estimator} is a loss and no reward of a token"),
-        (_number(c.algorithm, "sequence_ratio", False), f"{c.algorithm.name} gives all tokens of a response one ratio"),
-        (update != "full", f"algorithm.update={update} takes away the policy terms that it would stand in"),
-        (
-            _number(c.algorithm, "mask_truncated", False),
-            "algorithm.mask_truncated takes away the policy terms of truncated responses, in which it would stand",
-        ),
-    )
-    remedies = ("regularizer.estimator=score", *["regularizer.place=loss"] * 3)
-    for (is_wrong, reason), remedy in zip(wrong, remedies, strict=True):
-        if is_wrong:
-            yield ConfigError("regularizer.place", "reward", reason, f"write {remedy}")
 
 
 def _engine(c: RunConfig) -> Errors:
@@ -355,7 +227,7 @@ def _engine(c: RunConfig) -> Errors:
             f"with a prompt it does not fit rollout.max_model_len={r.max_model_len}",
             "lower it, or raise rollout.max_model_len",
         )
-    longest = _number(c.task, "max_prompt_tokens", 0)
+    longest = setting(c.task, "max_prompt_tokens", 0)
     if longest and longest + r.max_new_tokens > r.max_model_len:
         yield ConfigError(
             "rollout.max_model_len",
@@ -429,3 +301,8 @@ def _learner(c: RunConfig) -> Errors:
             )
         if gpus > 1 and gpus != int(gpus):
             yield ConfigError(key, gpus, "above one, GPUs are whole", f"write {key}={int(gpus)}")
+
+
+PAIRINGS = (
+    _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _engine, _learner,
+)  # fmt: skip

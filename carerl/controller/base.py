@@ -23,7 +23,7 @@ from carerl.config.shapes import looks_local
 from carerl.controller import sft
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display
-from carerl.tasks import TASKS
+from carerl.tasks import TASKS, SupervisedTask
 from carerl.types import RunError
 
 
@@ -78,6 +78,7 @@ def model_directory(config: RunConfig, learner: Learner, display: Display, stop:
 def _build(base: RunConfig, learner: Learner, target: Path, display: Display, stop: StopFlag) -> None:
     display.message(f"{base.recipe} (seed {base.seed}) is not in the cache: training it first, {base.steps} steps")
     task = TASKS[base.task.name].build(base.task, base.seed)
+    assert isinstance(task, SupervisedTask), "checked with the base's settings"
     losses: list[float] = []
 
     def on_step(step: int, metrics: dict[str, float]) -> None:

@@ -24,7 +24,7 @@ from carerl.controller.loop_state import LoopState
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
 from carerl.report.records import read_evaluations
-from carerl.tasks import TASKS, Task
+from carerl.tasks import TASKS, SupervisedTask, Task
 
 
 @dataclass
@@ -195,6 +195,7 @@ def _sft(context: Context, start: int) -> int:
     def on_checkpoint(step: int) -> None:
         checkpoints.save(context, step)
 
+    assert isinstance(context.task, SupervisedTask), "check_task has refused others"
     step = sft.train(config, context.task, crew_.learner, start, context.stop, on_step, on_checkpoint)
     target = base.base_directory(config)
     if step == config.steps and not target.exists():

@@ -10,7 +10,7 @@ from carerl.backends.learners import Minibatch
 from carerl.config.schema import RunConfig
 from carerl.controller.schedule import learning_rate
 from carerl.controller.stopping import StopFlag
-from carerl.tasks import Task
+from carerl.tasks import SupervisedTask
 from carerl.types import TokenBatch
 
 STEPS_PER_CALL = 20  # one call to an actor costs more than one step of a tiny model
@@ -18,7 +18,7 @@ STEPS_PER_CALL = 20  # one call to an actor costs more than one step of a tiny m
 
 def train(
     config: RunConfig,
-    task: Task,
+    task: SupervisedTask,
     learner: Learner,
     start: int,
     stop: StopFlag,
@@ -45,7 +45,7 @@ def train(
     return done
 
 
-def _prepare(config: RunConfig, task: Task, first: int) -> list[tuple[TokenBatch, list[Minibatch], float]]:
+def _prepare(config: RunConfig, task: SupervisedTask, first: int) -> list[tuple[TokenBatch, list[Minibatch], float]]:
     steps = []
     for step in range(first, min(first + STEPS_PER_CALL, config.steps + 1)):
         batch = task.sft_batch(step)

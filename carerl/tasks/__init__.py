@@ -5,7 +5,7 @@ A task is one file or package with its Config, and one line in :data:`TASKS`.
 
 from __future__ import annotations
 
-from .base import Evaluation, Suite, Task, TaskEntry
+from .base import Evaluation, Suite, SupervisedTask, Task, TaskEntry
 from .math import MathConfig, MathTask
 from .tiny import TinyConfig, TinyTask
 
@@ -14,4 +14,4 @@ TASKS: dict[str, TaskEntry] = {
     "math": TaskEntry(MathConfig, MathTask, "competition mathematics with a boxed answer (MATH and its like)"),
 }
 
-__all__ = ["TASKS", "Evaluation", "Suite", "Task", "TaskEntry"]
+__all__ = ["TASKS", "Evaluation", "Suite", "SupervisedTask", "Task", "TaskEntry"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from carerl.calibration import ReliabilityBin
 from carerl.types import Example, Group, Outcome, TokenBatch
@@ -74,10 +74,6 @@ class Task(Protocol):
         is cut."""
         ...
 
-    def sft_batch(self, step: int) -> TokenBatch:
-        """The supervised rows of one step. Raises NotImplementedError for a task without a corpus."""
-        ...
-
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
         """What a response is, and the answer read from it (None if none was). Sees the response and the
         gold answer, never the prompt: nothing the prompt contains can earn credit."""
@@ -90,6 +86,15 @@ class Task(Protocol):
     def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
         """Metrics of graded samples, N per example. Suites that are missing from ``results`` leave their
         metrics out. Raises ValueError if a sample was not graded."""
+        ...
+
+
+@runtime_checkable
+class SupervisedTask(Task, Protocol):
+    """A task with a corpus of its own, on which a base model can be trained."""
+
+    def sft_batch(self, step: int) -> TokenBatch:
+        """The supervised rows of one step, a pure function of (seed, step)."""
         ...
 
 

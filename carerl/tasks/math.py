@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from carerl.calibration import ece, majority, reliability_bins
-from carerl.types import Example, Group, Outcome, TokenBatch
+from carerl.types import Example, Group, Outcome
 
 from .base import Evaluation, Suite, check_graded
 from .grading import canonical, extract_boxed
@@ -173,10 +173,6 @@ class MathTask:
                 orders[epoch] = np.random.default_rng([self.seed, _STREAM_ORDER, epoch]).permutation(size)
             examples.append(self._example(self._train[orders[epoch][place]], f"train/{epoch}/"))
         return examples
-
-    def sft_batch(self, step: int) -> TokenBatch:
-        """Raises NotImplementedError: the task has no corpus."""
-        raise NotImplementedError("task math has no supervised corpus")
 
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
         """By the last box of the response. The answer returned is canonical, so that votes cluster."""

@@ -210,6 +210,16 @@ def test_a_tasks_own_vocabulary_must_fit_the_model() -> None:
     assert (caught.value.field, caught.value.value) == ("model.shape.vocab_size", task.vocab_size - 1)
 
 
+def test_a_supervised_run_needs_a_task_with_a_corpus(tmp_path: Path) -> None:
+    check_task(TASKS["tiny"].build(load(["recipe=base_tiny"]).task, 100), load(["recipe=base_tiny"]))
+    task, config = math_task(tmp_path, [10])
+    check_task(task, config)
+    config.kind = "sft"
+    with pytest.raises(ConfigError) as caught:
+        check_task(task, config)
+    assert (caught.value.field, caught.value.value) == ("task.name", "math") and "no corpus" in caught.value.reason
+
+
 def test_a_cluster_with_too_few_cpus_or_gpus() -> None:
     tiny = load(["recipe=care_grpo_tiny"])
     check_cluster(tiny, cpus=1.0, gpus=0.0)

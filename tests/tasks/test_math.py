@@ -168,8 +168,6 @@ def test_a_plan_needs_no_data_and_no_tokenizer() -> None:
     entry = TASKS["math"]
     task = entry.build(MathConfig(train_path="missing.jsonl", eval_path="missing.jsonl"), 0)
     assert task.make_tokenizer() is None
-    with pytest.raises(NotImplementedError):
-        task.sft_batch(0)
     with pytest.raises(ValueError, match="problem"):
         entry.build(MathConfig(prompt_template="no place for the question"), 0)
 
