@@ -11,7 +11,7 @@ that memory followed tokens × V after all. With G = d loss / d log p of one chu
 
     log-prob       G[a] += g                      a the target token
     cross-entropy  G[id_k] −= g · w_k
-    entropy        G −= g · p · (log p + 1)
+    entropy        G −= g · p · log p             (the derivative's + 1 drops out of dz)
     exact          G += g · d exact / d log p     autograd through ``exact`` of this chunk alone
     logits         dz = G − p · ΣG                then dz @ head, and dz.T @ hidden summed in one (V, D) buffer
 """
@@ -161,7 +161,7 @@ class _ChunkedHead(torch.autograd.Function):
                     g_CV.scatter_add_(-1, ce_ids_NK[part], -g_ce_N[part, None] * ce_weights_NK[part].to(wide))
                 p_CV = logp_CV.exp()
                 if g_entropy_N is not None:
-                    g_CV.sub_(logp_CV.add_(1).mul_(p_CV).mul_(g_entropy_N[part, None]))
+                    g_CV.sub_(logp_CV.mul_(p_CV).mul_(g_entropy_N[part, None]))
                 dz_CV = g_CV.sub_(p_CV.mul_(g_CV.sum(-1, keepdim=True))).div_(temperature)
                 if d_hidden_ND is not None:
                     torch.mm(dz_CV, policy.weight_VD, out=d_hidden_ND[part])

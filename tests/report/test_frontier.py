@@ -158,3 +158,14 @@ def test_equal_beta_needs_two_families_that_share_one(tmp_path: Path) -> None:
     found = at_equal_beta(rows_of(tmp_path))
     expected = [("care α=0.5", 3.0), ("care α=0.8", 3.0), ("rkl", 3.0)]
     assert [(at.name, at.beta) for at in found] == expected and len({at.family for at in found}) == 2
+
+
+def test_equal_beta_takes_neither_an_adapted_beta_nor_another_algorithms(tmp_path: Path) -> None:
+    add(tmp_path, "care", "srkl", alpha=0.8, beta=3.0)
+    add(tmp_path, "rkl", "rkl", beta=3.0, target_kl=0.05)
+    settings = config("rloo", 1, "rkl", beta=3.0)
+    settings["algorithm"]["name"] = "rloo"
+    make_run(tmp_path, settings, {DIVERGENCE: 1.0, ACCURACY: 0.5}, {}, suffix="rloo")
+    assert at_equal_beta(rows_of(tmp_path)) == []
+    add(tmp_path, "rkl_fixed", "rkl", beta=3.0)
+    assert {at.row.runs[0].recipe for at in at_equal_beta(rows_of(tmp_path))} == {"care", "rkl_fixed"}
