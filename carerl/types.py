@@ -108,8 +108,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How an engine samples. Each request is seeded from (``seed``, ``first_request`` + its index in the
-    call), so that a response depends neither on what shares its batch nor on which engine made it."""
+    """How an engine samples. Each request is seeded from (``seed``, its number), so that a response depends neither
+    on what shares its batch nor on which engine made it."""
 
     n: int
     temperature: float
@@ -118,7 +118,6 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = -1
     stop_ids: tuple[int, ...] = ()
-    first_request: int = 0
 
 
 @dataclass(frozen=True, slots=True)

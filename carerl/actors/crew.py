@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from torch import Tensor
 
 from carerl.actors import workers
 from carerl.algorithms.objective import Strengths
+from carerl.backends.engines import Request
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.schema import RunConfig
-from carerl.types import Example, Group, Outcome, RunError, Sample, Sampling, TokenBatch
+from carerl.types import Completion, Example, Group, Outcome, RunError, Sample, Sampling, TokenBatch
 
 
 class ActorsNotPlaced(RunError):
@@ -40,7 +41,7 @@ def _shares(actors: list[Any], items: int) -> list[tuple[Any, slice]]:
 
 
 class Rollout:
-    """The engines. Prompts are split over them in contiguous shares."""
+    """The engines."""
 
     def __init__(self, actors: list[Any]):
         self._actors = actors
@@ -56,28 +57,59 @@ class Rollout:
 
     def generate(self, examples: Sequence[Example], sampling: Sampling) -> list[Group]:
         """One group for each example, in order. Which engine serves a prompt does not change its samples."""
-        return self.start(examples, sampling)()
+        generation = self.start(sampling)
+        generation.submit(examples)
+        return [group for _, group in generation.advance()()]
 
-    def start(self, examples: Sequence[Example], sampling: Sampling) -> Callable[[], list[Group]]:
-        """Queues the prompts at the engines, behind earlier ones; the returned function waits for their groups."""
-        version = self.version
-        parts = [
-            actor.generate.remote(
-                [example.prompt_ids for example in examples[part]],
-                replace(sampling, first_request=sampling.first_request + part.start),
-                version,
-            )
-            for actor, part in _shares(self._actors, len(examples))
+    def start(self, sampling: Sampling) -> Generation:
+        return Generation(self._actors, sampling, self.version)
+
+
+class Generation:
+    """Prompts on their way through the engines under one setting and one version of the weights, numbered in the order
+    in which they are submitted."""
+
+    def __init__(self, actors: list[Any], sampling: Sampling, version: int):
+        self._actors, self._sampling, self._version = actors, sampling, version
+        self._examples: list[Example] = []
+        self._submitted: list[Any] = []
+        self._open = [0] * len(actors)
+
+    def submit(self, examples: Sequence[Example]) -> None:
+        """Queues prompts, each at the engine that is known to have the fewest left."""
+        shares: list[list[Request]] = [[] for _ in self._actors]
+        for example in examples:
+            engine = self._open.index(min(self._open))
+            shares[engine].append(Request(len(self._examples), example.prompt_ids))
+            self._open[engine] += 1
+            self._examples.append(example)
+        self._submitted += [
+            actor.submit.remote(share, self._sampling, self._version)
+            for actor, share in zip(self._actors, shares, strict=True)
+            if share
         ]
 
-        def wait() -> list[Group]:
-            completions = [group for part in ray.get(parts) for group in part]
-            return [
-                Group(example, [Sample(example.id, c.token_ids, c.logprobs, c.truncated, version) for c in group])
-                for example, group in zip(examples, completions, strict=True)
-            ]
+    def advance(self, steps: int = 0) -> Callable[[], list[tuple[int, Group]]]:
+        """Has every engine decode ``steps`` tokens of each sequence (0: all there are), behind what it was told before;
+        the returned function waits for that and gives the numbered groups that ended, in order."""
+        busy = [engine for engine, open_ in enumerate(self._open) if open_]
+        pending = [self._actors[engine].advance.remote(steps) for engine in busy]
+
+        def wait() -> list[tuple[int, Group]]:
+            ray.get(self._submitted)  # a refusal is told here
+            self._submitted.clear()
+            ended: list[tuple[int, Group]] = []
+            for engine, part in zip(busy, ray.get(pending), strict=True):
+                self._open[engine] -= len(part)
+                ended += [(number, self._group(number, completions)) for number, completions in part]
+            return sorted(ended, key=lambda pair: pair[0])
 
         return wait
+
+    def _group(self, number: int, completions: list[Completion]) -> Group:
+        example = self._examples[number]
+        samples = [Sample(example.id, c.token_ids, c.logprobs, c.truncated, self._version) for c in completions]
+        return Group(example, samples)
 
 
 class Grading:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from carerl.algorithms.strata import answer_shares
+from carerl.backends.engines import Request
 from carerl.backends.learners import LEARNERS
 from carerl.backends.weight_sync import Bucket, buckets, checksum
 from carerl.config.compose import import_plugins
@@ -75,6 +76,8 @@ class RolloutWorker(Worker):
         from carerl.backends.engines import ENGINES
 
         self.begin(config, config.rollout.threads)
+        if self._engine is not None:
+            self._engine.cancel()  # what a run that failed has left
         built_with = json.dumps([vars(config.rollout), _shape(model_dir), config.model.dtype], default=str)
         if built_with != self._built_with:
             self._engine = None
@@ -92,10 +95,13 @@ class RolloutWorker(Worker):
         self._engine.update_weights(tensors)
         self._version = version
 
-    def generate(self, prompts: list[tuple[int, ...]], sampling: Sampling, version: int) -> list[list[Completion]]:
+    def submit(self, requests: list[Request], sampling: Sampling, version: int) -> None:
         if self._version != version:
             raise StaleWeights(f"engine holds weights of version {self._version}, asked for {version}")
-        return self._engine.generate(prompts, sampling)
+        self._engine.submit(requests, sampling)
+
+    def advance(self, steps: int) -> list[tuple[int, list[Completion]]]:
+        return self._engine.advance(steps)
 
 
 def _shape(model_dir: str) -> str:

@@ -16,19 +16,52 @@ from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling
 
 
-class Engine(Protocol):
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """``sampling.n`` completions for each prompt, in order.
+@dataclass(frozen=True)
+class Request:
+    """A prompt under a number of its own among those that an engine holds."""
 
-        Request i of the call draws from its own generator, seeded by (``sampling.seed``, i): a response
-        depends on its prompt, the weights and its seed, not on what shares the batch. Log-probs are those
-        of the distribution sampled from, temperature included.
+    number: int
+    prompt_ids: tuple[int, ...]
+
+
+class Engine(Protocol):
+    """``submit`` and ``advance`` are apart so that requests can join a batch which is being decoded. What an engine
+    does follows from the order of the calls alone, never from time."""
+
+    def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        """Queues ``sampling.n`` completions of each request.
+
+        A request draws from its own generator, seeded by (``sampling.seed``, its number): a response depends on its
+        prompt, the weights and its seed, not on what shares the batch. Log-probs are those of the distribution
+        sampled from, temperature included.
         """
         ...
 
-    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Replaces all weights (names as in a Hugging Face checkpoint) and forgets cached prefixes."""
+    def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
+        """Decodes ``steps`` tokens of every sequence in the batch (0: until nothing is left), letting in what is
+        queued wherever there is room. Returns the requests whose completions have all ended, with their numbers.
+
+        An engine without continuous batching ends what it began, whatever ``steps`` says.
+        """
         ...
+
+    def cancel(self) -> None:
+        """Forgets every request that has not ended."""
+        ...
+
+    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Replaces all weights (names as in a Hugging Face checkpoint) and forgets cached prefixes.
+
+        Raises RequestsInFlight if a request has not ended: its tokens would come from two policies.
+        """
+        ...
+
+
+class RequestsInFlight(RuntimeError):
+    """Weights were to be replaced under requests that had not ended."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} requests have not ended: with new weights they would come from two policies")
 
 
 @dataclass(frozen=True)
@@ -62,7 +95,7 @@ ENGINES = {"vllm": EngineEntry(_vllm, _prepare_vllm), "hf": EngineEntry(_hf)}
 
 
 def request_seed(seed: int, index: int) -> int:
-    """A seed for request ``index`` of a call: distinct over calls and requests, below 2**31.
+    """A seed for number ``index`` under ``seed``: distinct over calls and requests, below 2**31.
 
     Steele and Vigna's splitmix64 finaliser, so that nearby (seed, index) pairs give unrelated streams.
     """

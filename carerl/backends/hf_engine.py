@@ -1,7 +1,7 @@
 """A rollout engine on plain transformers: the oracle in tests, the fallback where vLLM has no build.
 
-Correct first: float32 log-probs from the whole softmax, one generator per response. It decodes all rows
-together with a key–value cache and left padding.
+Correct first: float32 log-probs from the whole softmax, one generator per response. It decodes the rows of a
+submission together, with a key–value cache and left padding, and lets nothing join them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from carerl.backends.engines import request_seed
+from carerl.backends.engines import Request, RequestsInFlight, request_seed
 from carerl.backends.model_files import load_model
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling
@@ -24,19 +24,29 @@ class HFEngine:
         self._device = torch.device("cuda" if config.rollout.gpus_per_actor > 0 else "cpu")
         self._model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code).to(self._device).eval()
         self._max_rows = config.rollout.max_batch_rows
+        self._queue: list[tuple[tuple[Request, ...], Sampling]] = []
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        rows = [list(prompt) for prompt in prompts for _ in range(sampling.n)]
-        seeds = [
-            request_seed(sampling.seed, sampling.first_request + i) + k
-            for i in range(len(prompts))
-            for k in range(sampling.n)
-        ]
+    def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        self._queue.append((tuple(requests), sampling))
+
+    def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
+        ended: list[tuple[int, list[Completion]]] = []
+        while self._queue:
+            ended += self._complete(*self._queue.pop(0))
+        return ended
+
+    def cancel(self) -> None:
+        self._queue.clear()
+
+    def _complete(self, requests: tuple[Request, ...], sampling: Sampling) -> list[tuple[int, list[Completion]]]:
+        n = sampling.n
+        rows = [list(request.prompt_ids) for request in requests for _ in range(n)]
+        seeds = [request_seed(sampling.seed, request.number) + k for request in requests for k in range(n)]
         done: list[Completion] = []
         for start in range(0, len(rows), self._max_rows):
             part = slice(start, start + self._max_rows)
             done += self._decode(rows[part], seeds[part], sampling)
-        return [done[i * sampling.n : (i + 1) * sampling.n] for i in range(len(prompts))]
+        return [(request.number, done[i * n : (i + 1) * n]) for i, request in enumerate(requests)]
 
     @torch.inference_mode()
     def _decode(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Completion]:
@@ -80,6 +90,8 @@ class HFEngine:
 
     @torch.no_grad()
     def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        if self._queue:
+            raise RequestsInFlight(sum(len(requests) for requests, _ in self._queue))
         own = dict(self._model.named_parameters())
         missing = set(own)
         for name, tensor in tensors:

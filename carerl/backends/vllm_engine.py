@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from carerl.backends.engines import request_seed
+from carerl.backends.engines import Request, RequestsInFlight, request_seed
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling
 
@@ -67,27 +68,43 @@ class VLLMEngine:
             **device,
         )
         torch.set_num_threads(threads)  # vLLM's CPU worker changes it
+        self._open: set[int] = set()
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+    def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
         from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
 
-        params = [
-            SamplingParams(
+        for request in requests:
+            params = SamplingParams(
                 n=sampling.n,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
                 max_tokens=sampling.max_new_tokens,
-                seed=request_seed(sampling.seed, sampling.first_request + i),
+                seed=request_seed(sampling.seed, request.number),
                 stop_token_ids=list(sampling.stop_ids),
                 logprobs=0,
                 detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            for i in range(len(prompts))
-        ]
-        inputs = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
-        answers = self._llm.generate(inputs, params, use_tqdm=False)
-        return [[self._completion(output) for output in answer.outputs] for answer in answers]
+            prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
+            self._llm.llm_engine.add_request(str(request.number), prompt, params)
+            self._open.add(request.number)
+
+    def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
+        engine = self._llm.llm_engine
+        ended = []
+        for _ in range(steps) if steps else count():
+            if not engine.has_unfinished_requests():
+                break
+            ended += [output for output in engine.step() if output.finished]
+        numbered = [(int(output.request_id), [self._completion(o) for o in output.outputs]) for output in ended]
+        self._open.difference_update(number for number, _ in numbered)
+        return numbered
+
+    def cancel(self) -> None:
+        self._llm.llm_engine.abort_request([str(number) for number in sorted(self._open)])
+        self._open.clear()
 
     @staticmethod
     def _completion(output: Any) -> Completion:
@@ -96,6 +113,8 @@ class VLLMEngine:
         return Completion(ids, logprobs, truncated=output.finish_reason == "length")
 
     def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        if self._open:
+            raise RequestsInFlight(len(self._open))
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(tensors)})
         self._llm.apply_model(_repack_tied_head)
         # vLLM keeps cached prefixes across an update: without this, new weights meet old keys and values.

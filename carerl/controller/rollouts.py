@@ -1,11 +1,11 @@
 """The rollouts of a step: as many groups as it takes, graded, and what they come to.
 
-Under an algorithm that replaces groups without information (DAPO's dynamic sampling) prompts are drawn in waves, two at
-first, each half of what is expected to suffice. Two are kept queued at the engines as long as they are not expected to
-fill the batch: the engines go on with one while the other is graded, and how many more are needed is decided as late as
-that allows. It follows from outcomes in the order of the prompts and not from when they come in, so that a run can be
-repeated. A refill is a quarter of a step at least, as a wave takes as long as its longest response. Groups are taken in
-the order of their prompts: short responses have no better chance of being trained on.
+Under an algorithm that replaces groups without information (DAPO's dynamic sampling) prompts are drawn into the running
+batch of the engines. These work in rounds of a few tokens a sequence, of which two are kept queued: while the groups
+that ended in one are graded, the next is decoded, and it is decided after every round how many more prompts are needed,
+from the groups that have ended and what those under way are expected to give. Rounds are counted in tokens and not in
+seconds, so that a run can be repeated. Nothing is cut off, and groups are taken in the order of their prompts: short
+responses have no better chance of being trained on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from carerl.algorithms import Algorithm
@@ -24,19 +24,21 @@ from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
 from carerl.types import Group, Outcome, Sample, Sampling, TokenBatch
 
-Wait = Callable[[], list[Group]]
+Ended = list[tuple[int, Group]]  # groups with the numbers of their prompts, counted within the step
 Phase = Callable[[str], AbstractContextManager[None]]
+
+ROUNDS = 32  # of a response of full length: so finely is decided how many prompts are drawn
+SHORTEST_ROUND = 4  # tokens: one that takes no longer than its call leaves the engines waiting
 
 
 @dataclass
 class Rollouts:
     """``groups``: the step's batch, as many as it has prompts. ``generated``: all that were sampled for it, in the
-    order of their prompts; ``waves``: in how many calls. ``missing``: groups of the batch that are dropped from the
-    loss, as the bound on draws came before others in their place."""
+    order of their prompts. ``missing``: groups of the batch that are dropped from the loss, as the bound on draws came
+    before others in their place."""
 
     groups: list[Group]
     generated: list[Group]
-    waves: int
     missing: int
 
     @property
@@ -46,70 +48,81 @@ class Rollouts:
 
 
 def collect(
-    start: Callable[[int, int], Wait],
+    submit: Callable[[int, int], None],
+    advance: Callable[[], Callable[[], Ended]],
     grade: Callable[[list[Group]], list[Group]],
     wanted: int,
     expected: float,
     phase: Phase,
     *,
+    room: int,
     select: bool,
     max_draws: int,
 ) -> tuple[Rollouts, float]:
     """The groups of a step, and the share of informative ones to expect in the next.
 
-    ``start(first, n)`` queues the n prompts after the step's first ``first`` ones. ``select``: groups without
-    information are dropped, and at most ``max_draws * wanted`` prompts drawn to have others in their place; otherwise
-    the first ``wanted`` groups are taken as they are. ``expected``: the share of informative groups so far; it is held
-    with the weight of a step's groups against those of this one.
+    ``submit(first, n)`` queues the n prompts after the step's first ``first`` ones; ``advance()`` has the engines work
+    a round, and what it returns waits for the groups that ended in it. ``select``: groups without information are
+    dropped, and at most ``max_draws * wanted`` prompts drawn to have others in their place, never more than ``room``
+    under way; otherwise the first ``wanted`` groups are taken as they are. ``expected``: the share of informative
+    groups so far; it is held with the weight of a step's groups against those of this one.
     """
     limit = wanted * max_draws if select else wanted
-    size, floor = wanted, 1
-    if limit > wanted:
-        size, floor = math.ceil(min(limit, wanted / max(expected, 1 / limit)) / 2), math.ceil(wanted / 4)
-    waves: deque[tuple[int, Wait]] = deque()
-    generated: list[Group] = []
-    good: list[bool] = []
-    drawn, started, rate = 0, 0, expected if limit > wanted else 1.0
+    replaces = limit > wanted
+    rate, few = (expected, math.ceil(wanted / 8)) if replaces else (1.0, 1)
+    rounds: deque[Callable[[], Ended]] = deque()
+    ended: dict[int, Group] = {}
+    good: dict[int, bool] = {}
+    drawn = 0
     while True:
-        while len(waves) < 2 and drawn < limit:
-            open_ = wanted - sum(good) - rate * sum(n for n, _ in waves)
-            if open_ <= 0:
-                break
-            n = min(size, limit - drawn, max(floor, math.ceil(open_ / max(rate, 1 / limit))))
-            waves.append((n, start(drawn, n)))
-            drawn, started = drawn + n, started + 1
-        if not waves:
+        under_way = drawn - len(ended)
+        short = wanted - sum(good.values()) - rate * under_way
+        if short > 0 and drawn < limit:
+            # One prompt in place of another would often be without information too, and a response's time be lost.
+            n = max(few, math.ceil(short / max(rate, 1 / limit)))
+            n = min(n, limit - drawn, room - under_way if replaces else n)
+            if n > 0:
+                submit(drawn, n)
+                drawn += n
+        while drawn > len(ended) and len(rounds) < (2 if replaces else 1):
+            rounds.append(advance())
+        if not rounds:
             break
         with phase("generate"):
-            groups = waves.popleft()[1]()
-        with phase("reward"):
-            groups = grade(groups)
-        generated += groups
-        good += informative(groups).tolist() if select else [True] * len(groups)
-        if limit > wanted:
-            rate = (expected * wanted + sum(good)) / (wanted + len(good))
-    taken = [group for group, is_good in zip(generated, good, strict=True) if is_good][:wanted]
+            part = dict(rounds.popleft()())
+        if part:
+            with phase("reward"):
+                part = dict(zip(part, grade(list(part.values())), strict=True))
+            ended |= part
+            informed = informative(list(part.values())).tolist() if select else [True] * len(part)
+            good |= dict(zip(part, informed, strict=True))
+        if replaces:
+            rate = (expected * wanted + sum(good.values())) / (wanted + len(good))
+    generated = [ended[number] for number in range(drawn)]
+    taken = [ended[number] for number in range(drawn) if good[number]][:wanted]
     missing = wanted - len(taken)
-    taken += [group for group, is_good in zip(generated, good, strict=True) if not is_good][:missing]
-    return Rollouts(taken, generated, started, missing), rate
+    taken += [ended[number] for number in range(drawn) if not good[number]][:missing]
+    return Rollouts(taken, generated, missing), rate
 
 
 def roll_out(context: Context, algorithm: Algorithm, step: int, phase: Phase) -> Rollouts:
     """Samples and grades a step's groups, and moves the data position and the expected share of informative ones."""
     config, task, crew, loop = context.config, context.task, context.crew, context.loop
     assert crew.rollout is not None and crew.grading is not None
-    rollout, begin = crew.rollout, loop.position
-    sampling = _sampling(config, step, task.stop_ids)
-
-    def start(first: int, n: int) -> Wait:
-        return rollout.start(task.train_examples(begin + first, n), replace(sampling, first_request=first))
-
+    begin, sampling, engines = loop.position, _sampling(config, step, task.stop_ids), config.rollout
+    generation = crew.rollout.start(sampling)
+    tokens = 0
+    if algorithm.drop_uniform_groups and algorithm.max_draws > 1:
+        tokens = max(SHORTEST_ROUND, math.ceil(sampling.max_new_tokens / ROUNDS))
     rollouts, loop.informative = collect(
-        start,
+        lambda first, n: generation.submit(task.train_examples(begin + first, n)),
+        lambda: generation.advance(tokens),  # 0: to the end, as nothing is decided on the way
         crew.grading.grade,
         config.prompts_per_step,
         loop.informative,
         phase,
+        # What is decoded at one time, and a quarter of it in the queue.
+        room=max(1, 5 * engines.actors * engines.max_batch_rows // (4 * sampling.n)),
         select=algorithm.drop_uniform_groups,
         max_draws=algorithm.max_draws,
     )
@@ -155,7 +168,6 @@ def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
         / len(groups),
         "rollout/informative_fraction": float(informative(groups).float().mean()),
         "rollout/groups": len(groups),
-        "rollout/waves": rollouts.waves,
         "rollout/missing_groups": rollouts.missing,
         "rollout/tokens": int(batch.response_lengths_B[rows_with_weight(batch)].sum()),
         "rollout/generated_tokens": rollouts.tokens,

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from carerl.backends.engines import ENGINES, Engine, request_seed
+from carerl.backends.engines import ENGINES, Engine, RequestsInFlight, request_seed
 from carerl.backends.hf_engine import _processed_logprobs
 from carerl.backends.model_files import make_model, save_model
 from carerl.config.load import load
@@ -22,6 +22,7 @@ from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.tasks.tiny.initial import init_tiny
 from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from carerl.types import Completion, Sampling
+from tests.backends.completions import complete, requests
 
 CONTEXT = 320  # vLLM on the CPU caches prefixes in blocks of 128 tokens
 PROMPTS = [tuple(10 + (7 * i + j) % 50 for j in range(3 + i % 4)) for i in range(12)]
@@ -36,8 +37,8 @@ def weights(model: Any) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def sampling(n: int = 2, temperature: float = 1.0, seed: int = 3, first: int = 0) -> Sampling:
-    return Sampling(n=n, temperature=temperature, max_new_tokens=6, seed=seed, stop_ids=(EOS,), first_request=first)
+def sampling(n: int = 2, temperature: float = 1.0, seed: int = 3) -> Sampling:
+    return Sampling(n=n, temperature=temperature, max_new_tokens=6, seed=seed, stop_ids=(EOS,))
 
 
 def largest_gap(model: Any, prompts: Any, groups: list[list[Completion]], temperature: float = 1.0) -> float:
@@ -75,7 +76,7 @@ def config() -> RunConfig:
 def engine(request: pytest.FixtureRequest, config: RunConfig, model_dir: str, first_model: Any) -> Engine:
     """One engine for all tests of its kind; each test begins by giving it the weights that it wants."""
     made = ENGINES[request.param].build(config, model_dir)
-    assert largest_gap(first_model, PROMPTS, made.generate(PROMPTS, sampling())) < 1e-5
+    assert largest_gap(first_model, PROMPTS, complete(made, PROMPTS, sampling())) < 1e-5
     return made
 
 
@@ -86,7 +87,7 @@ def test_pitfall_07_logprobs_are_those_of_the_tempered_model_after_every_update(
     for seed in (2, 3):
         model = fresh(seed)
         engine.update_weights(weights(model).items())
-        groups = engine.generate(PROMPTS, sampling(temperature=temperature))
+        groups = complete(engine, PROMPTS, sampling(temperature=temperature))
         assert largest_gap(model, PROMPTS, groups, temperature) < 1e-5
 
 
@@ -95,7 +96,7 @@ def test_pitfall_14_cached_prefixes_of_old_weights_are_forgotten(engine: Engine)
     for seed in (4, 5):
         model = fresh(seed)
         engine.update_weights(weights(model).items())
-        assert largest_gap(model, long_prompts, engine.generate(long_prompts, sampling(n=4))) < 1e-5
+        assert largest_gap(model, long_prompts, complete(engine, long_prompts, sampling(n=4))) < 1e-5
 
 
 def exact(model: Any) -> Any:
@@ -119,7 +120,7 @@ def test_on_a_sharp_model_the_engine_is_as_near_to_float64_as_transformers_in_fl
         for layer in model.model.layers:
             layer.self_attn.q_norm.weight.mul_(2.0)
     engine.update_weights(weights(model).items())
-    groups = engine.generate(PROMPTS, sampling(n=16, temperature=2.0))  # into the tail, where logits differ most
+    groups = complete(engine, PROMPTS, sampling(n=16, temperature=2.0))  # into the tail, where logits differ most
     oracle = exact(model)
     with torch.no_grad():
         spread = float(oracle(torch.tensor([PROMPTS[0]])).logits.abs().max())
@@ -154,26 +155,62 @@ def test_pitfall_14_a_layer_left_out_shows_in_the_logprobs(engine: Engine, left_
     except ValueError as error:
         assert left_out in str(error)
     else:
-        assert largest_gap(model, PROMPTS, engine.generate(PROMPTS, sampling())) > 1e-3
+        assert largest_gap(model, PROMPTS, complete(engine, PROMPTS, sampling())) > 1e-3
     engine.update_weights(weights(model).items())
-    assert largest_gap(model, PROMPTS, engine.generate(PROMPTS, sampling())) < 1e-5
+    assert largest_gap(model, PROMPTS, complete(engine, PROMPTS, sampling())) < 1e-5
 
 
 def test_a_response_depends_on_its_seed_and_not_on_its_neighbours(engine: Engine) -> None:
     engine.update_weights(weights(fresh(8)).items())
-    together = engine.generate(PROMPTS, sampling(n=3))
-    assert engine.generate(PROMPTS, sampling(n=3)) == together
-    tail = engine.generate(PROMPTS[5:], sampling(n=3, first=5))
+    together = complete(engine, PROMPTS, sampling(n=3))
+    assert complete(engine, PROMPTS, sampling(n=3)) == together
+    tail = complete(engine, PROMPTS[5:], sampling(n=3), first=5)
     assert [[c.token_ids for c in group] for group in tail] == [[c.token_ids for c in group] for group in together[5:]]
-    other = engine.generate(PROMPTS, sampling(n=3, seed=4))
+    other = complete(engine, PROMPTS, sampling(n=3, seed=4))
     assert [[c.token_ids for c in g] for g in other] != [[c.token_ids for c in g] for g in together]
     responses = [c.token_ids for group in together for c in group]
     assert len(set(responses)) > len(responses) // 2
 
 
+def test_requests_join_a_batch_under_way_and_get_what_they_would_get_alone(engine: Engine) -> None:
+    engine.update_weights(weights(fresh(8)).items())
+    alone = complete(engine, PROMPTS, sampling(n=3))
+    ends = [max(len(c.token_ids) for c in group) for group in alone]
+    engine.submit(requests(PROMPTS[:5]), sampling(n=3))
+    first = dict(engine.advance(2))
+    engine.submit(requests(PROMPTS[5:], first=5), sampling(n=3))
+    second = dict(engine.advance())
+    assert not set(first) & set(second)
+    ended = first | second
+    assert sorted(ended) == list(range(len(PROMPTS)))
+    for number, group in enumerate(alone):
+        assert [c.token_ids for c in ended[number]] == [c.token_ids for c in group]
+        for one, other in zip(ended[number], group, strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+    assert engine.advance() == []
+    if type(engine).__name__ == "VLLMEngine":  # which batches continuously
+        assert {number for number, end in enumerate(ends) if end == 6} <= set(second), "two tokens are not six"
+        assert any(len(c.token_ids) == 6 for group in alone[:5] for c in group), "some took longer than the round"
+
+
+def test_pitfall_14_weights_are_not_replaced_under_requests_that_have_not_ended(engine: Engine) -> None:
+    before, after = fresh(8), fresh(9)
+    engine.update_weights(weights(before).items())
+    engine.submit(requests(PROMPTS), sampling(n=2))
+    with pytest.raises(RequestsInFlight, match=f"{len(PROMPTS)} requests"):
+        engine.update_weights(weights(after).items())
+    assert largest_gap(before, PROMPTS, [group for _, group in sorted(engine.advance())]) < 1e-5
+    engine.submit(requests(PROMPTS), sampling(n=2))
+    engine.advance(1)
+    engine.cancel()
+    assert engine.advance() == []
+    engine.update_weights(weights(after).items())
+    assert largest_gap(after, PROMPTS, complete(engine, PROMPTS, sampling())) < 1e-5
+
+
 def test_pitfall_13_a_response_ends_with_its_stop_token_or_counts_as_truncated(engine: Engine) -> None:
     engine.update_weights(weights(fresh(9)).items())
-    completions = [c for group in engine.generate(PROMPTS, sampling(n=16)) for c in group]
+    completions = [c for group in complete(engine, PROMPTS, sampling(n=16)) for c in group]
     for completion in completions:
         assert EOS not in completion.token_ids[:-1]
         assert completion.truncated == (completion.token_ids[-1] != EOS)

@@ -27,6 +27,7 @@ from carerl.regularizers import REGULARIZERS
 from carerl.tasks.tiny.tokenizer import make_tokenizer
 from carerl.types import Example, Group, Sample, Sampling, TokenBatch, TokenVectors
 from tests.allocations import Allocations, allocations
+from tests.backends.completions import complete
 from tests.backends.ranks import on_ranks
 
 V, D, CHUNK = 20_000, 8, 16
@@ -121,7 +122,7 @@ def test_the_plain_engine_has_logits_of_one_token_for_each_of_its_rows(model_dir
     """Sampling needs a whole distribution of each row that is decoded: rows × V, whatever the lengths."""
     engine = HFEngine(config(), model_dir)
     sampling = Sampling(n=4, temperature=0.8, max_new_tokens=20, seed=0)
-    found = allocations(lambda: engine.generate([(5,) * 40, (6,) * 30], sampling))
+    found = allocations(lambda: complete(engine, [(5,) * 40, (6,) * 30], sampling))
     assert found.largest == 4 * 4 * V
     assert found.peak < 8 * 4 * 4 * V
 

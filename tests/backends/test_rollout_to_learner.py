@@ -18,6 +18,7 @@ from carerl.actors import crew
 from carerl.actors.workers import ReferenceWorker, RewardWorker, with_shares
 from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.batching import make_batch
+from carerl.backends.engines import Request
 from carerl.backends.hf_engine import HFEngine
 from carerl.backends.model_files import load_model, make_model, save_model
 from carerl.backends.policy import Policy, response_ids
@@ -27,6 +28,7 @@ from carerl.regularizers import REGULARIZERS
 from carerl.tasks.tiny.initial import init_tiny
 from carerl.tasks.tiny.tokenizer import EOS, PAD, make_tokenizer
 from carerl.types import Completion, Example, Group, Sampling, TokenBatch
+from tests.backends.completions import complete
 
 EXAMPLES = [Example(f"e{i}", tuple(10 + (7 * i + j) % 50 for j in range(3 + i)), "4") for i in range(4)]
 
@@ -63,11 +65,15 @@ def groups_of(completions: list[list[Completion]], monkeypatch: pytest.MonkeyPat
     """Through the driver's own handle, with an actor that is this process."""
 
     class Actor:
-        class generate:
+        class submit:
             @staticmethod
-            def remote(prompts: list[tuple[int, ...]], sampling: Sampling, version: int) -> list[list[Completion]]:
-                assert prompts == [example.prompt_ids for example in EXAMPLES]
-                return completions
+            def remote(requests: list[Request], sampling: Sampling, version: int) -> None:
+                assert [request.prompt_ids for request in requests] == [example.prompt_ids for example in EXAMPLES]
+
+        class advance:
+            @staticmethod
+            def remote(steps: int) -> list[tuple[int, list[Completion]]]:
+                return list(enumerate(completions))[::-1]
 
     monkeypatch.setattr(crew.ray, "get", lambda references: references)
     return crew.Rollout([Actor]).generate(EXAMPLES, sampling())
@@ -97,7 +103,7 @@ def test_pitfall_07_engine_policy_and_reference_agree_at_every_temperature(
     """One model in all three places: log-probs are equal, and so the exact divergences are 0. At another temperature
     than the engine's they are not."""
     prompts = [example.prompt_ids for example in EXAMPLES]
-    completions = HFEngine(config(), model_dir).generate(prompts, sampling(temperature))
+    completions = complete(HFEngine(config(), model_dir), prompts, sampling(temperature))
     batch = batch_of(groups_of(completions, monkeypatch), temperature)
     worker = ReferenceWorker()
     worker.load(config(), model_dir)
@@ -147,7 +153,7 @@ def test_pitfall_13_each_of_several_stop_tokens_ends_a_response_that_is_not_trun
     stops = (EOS, *range(30, 50))
     engine = HFEngine(config(), model_dir)
     prompts = [example.prompt_ids for example in EXAMPLES]
-    completions = [c for group in engine.generate(prompts, sampling(n=16, stop_ids=stops)) for c in group]
+    completions = [c for group in complete(engine, prompts, sampling(n=16, stop_ids=stops)) for c in group]
     last = {c.token_ids[-1] for c in completions}
     assert len(last & set(stops)) > 2, "several of them occur"
     for c in completions:

@@ -18,23 +18,40 @@ SIZE = 4
 
 
 class Engines:
-    """Groups by prompt: ``right[i]`` of the four responses to prompt i are right. Notes what is asked for and when."""
+    """Groups by prompt: ``right[i]`` of the four responses to prompt i are right, and they end in round ``rounds[i]``
+    after the one that they were submitted in. A round is worked when it is waited for, in its place among the
+    submissions. Notes what is asked for and when."""
 
-    def __init__(self, right: list[int]) -> None:
-        self.right = right
+    def __init__(self, right: list[int], rounds: list[int] | None = None) -> None:
+        self.right, self.rounds = right, rounds or [1]
         self.log: list[str] = []
+        self.queue: list[tuple[int, int] | None] = []  # prompts submitted, or None for a round
+        self.left: dict[int, int] = {}  # rounds that a prompt still takes
+        self.most = 0
 
-    def start(self, first: int, n: int):
-        self.log.append(f"start {first}+{n}")
+    def submit(self, first: int, n: int) -> None:
+        self.log.append(f"draw {first}+{n}")
+        self.queue.append((first, n))
 
-        def wait() -> list[Group]:
-            self.log.append(f"wait {first}")
-            return [self._group(i) for i in range(first, first + n)]
+    def advance(self):
+        self.queue.append(None)
+
+        def wait() -> list[tuple[int, Group]]:
+            while (prompts := self.queue.pop(0)) is not None:
+                first, n = prompts
+                self.left |= {i: self.rounds[i % len(self.rounds)] for i in range(first, first + n)}
+                self.most = max(self.most, len(self.left))
+            self.left = {i: left - 1 for i, left in self.left.items()}
+            done = [i for i, left in self.left.items() if left == 0]
+            for i in done:
+                del self.left[i]
+            return [(i, self._group(i)) for i in done]
 
         return wait
 
     def grade(self, groups: list[Group]) -> list[Group]:
-        self.log.append(f"grade {groups[0].example.id}")
+        waiting = sum(entry is None for entry in self.queue)
+        self.log.append(f"grade {' '.join(str(i) for i in ids(groups))} | {len(self.left)} left, {waiting} queued")
         for group in groups:
             right = self.right[int(group.example.id) % len(self.right)]
             for k, sample in enumerate(group.samples):
@@ -46,19 +63,29 @@ class Engines:
         samples = [Sample(str(i), (5, 1), (-0.1, -0.2), False, 0) for _ in range(SIZE)]
         return Group(Example(str(i), (2, 3), "7"), samples)
 
-    def collect(self, wanted: int, max_draws: int, expected: float = 1.0, select: bool = True):
+    def collect(self, wanted: int, max_draws: int, expected: float = 1.0, select: bool = True, room: int = 1000):
         phase = lambda name: nullcontext()  # noqa: E731
-        return collect(self.start, self.grade, wanted, expected, phase, select=select, max_draws=max_draws)
+        return collect(
+            self.submit,
+            self.advance,
+            self.grade,
+            wanted,
+            expected,
+            phase,
+            room=room,
+            select=select,
+            max_draws=max_draws,
+        )
 
 
 def ids(groups: list[Group]) -> list[int]:
     return [int(group.example.id) for group in groups]
 
 
-def test_without_selection_one_wave_is_all_there_is():
+def test_without_selection_all_is_drawn_at_once_and_worked_to_the_end():
     engines = Engines([0, 4, 2])
-    rollouts, _ = engines.collect(wanted=6, max_draws=1, select=False)
-    assert engines.log == ["start 0+6", "wait 0", "grade 0"]
+    rollouts, _ = engines.collect(wanted=6, max_draws=1, select=False, room=2)
+    assert engines.log == ["draw 0+6", "grade 0 1 2 3 4 5 | 0 left, 0 queued"]
     assert ids(rollouts.groups) == list(range(6)) and rollouts.missing == 0
 
 
@@ -104,7 +131,7 @@ def test_pitfall_16_refilling_is_bounded_and_what_is_missing_is_counted(right):
 
 def test_pitfall_16_dropped_groups_are_counted_where_they_are_not_replaced_too():
     rollouts, _ = Engines([4, 2]).collect(wanted=6, max_draws=1)
-    assert rollouts.missing == 3 and len(rollouts.generated) == 6 and rollouts.waves == 1
+    assert rollouts.missing == 3 and len(rollouts.generated) == 6
     dapo = ALGORITHMS["dapo"]
     batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
     assert rollout_metrics(rollouts, batch)["rollout/tokens"] == 3 * SIZE * 2
@@ -131,38 +158,56 @@ def test_pitfall_16_counters_count_what_was_thrown_away():
     assert sum(row["advantage"] for row in rows if row["trained"]) == pytest.approx(0, abs=1e-6)
 
 
-def test_engines_have_a_wave_to_do_while_another_is_graded():
-    engines = Engines([4, 2])
-    engines.collect(wanted=8, max_draws=4)
-    queued = 0
-    for k, event in enumerate(engines.log):
-        queued += event.startswith("start")
-        if event.startswith("wait"):
-            queued -= 1
-        if event.startswith("grade") and any(later.startswith("start") for later in engines.log[k:]):
-            assert queued > 0, f"engines were idle at {event}: {engines.log}"
+def test_engines_decode_while_groups_are_graded_and_prompts_join_the_running_batch():
+    engines = Engines([4, 2, 0, 2, 1], rounds=[1, 5, 2, 9, 3])
+    rollouts, _ = engines.collect(wanted=8, max_draws=4)
+    joined = 0
+    for event, later in zip(engines.log, engines.log[1:], strict=False):
+        if event.startswith("grade"):
+            left, queued = (int(part.split()[0]) for part in event.split("|")[1].split(","))
+            assert queued == 1, f"nothing to do for the engines at {event}: {engines.log}"
+            joined += left > 0 and later.startswith("draw")
+    assert joined >= 2, "nothing was drawn before the last response had ended"
+    assert rollouts.missing == 0
 
 
-def test_a_refill_is_no_wave_of_two_prompts():
-    engines = Engines([4, *[2] * 14, 4])  # of the first sixteen two are missing
+def test_long_responses_are_waited_for_and_groups_taken_in_the_order_of_their_prompts():
+    engines = Engines([2, 2, 4], rounds=[20, 1, 1])
+    rollouts, _ = engines.collect(wanted=4, max_draws=4, expected=0.5)
+    assert ids(rollouts.groups) == [0, 1, 3, 4]
+    assert ids(rollouts.generated) == list(range(len(rollouts.generated)))
+
+
+def test_no_more_is_under_way_than_there_is_room_for():
+    wide, narrow = Engines([4, 4, 4, 2], rounds=[1, 3, 2]), Engines([4, 4, 4, 2], rounds=[1, 3, 2])
+    everything, _ = wide.collect(wanted=8, max_draws=8, expected=0.1)
+    rollouts, _ = narrow.collect(wanted=8, max_draws=8, expected=0.1, room=10)
+    assert wide.most == 64 and narrow.most == 10
+    assert ids(rollouts.groups) == ids(everything.groups) and rollouts.missing == 0
+    assert len(rollouts.generated) < len(everything.generated) == 64, "what is decided later is decided better"
+
+
+def test_in_place_of_one_group_more_than_one_prompt_is_drawn():
+    engines = Engines([4, *[2] * 15, 4, 4, 2])  # one of the first sixteen is missing, and so are the next two
     rollouts, _ = engines.collect(wanted=16, max_draws=4)
-    sizes = [int(event.split("+")[1]) for event in engines.log if event.startswith("start")]
-    assert min(sizes) >= 4 and rollouts.missing == 0
+    sizes = [int(event.split("+")[1]) for event in engines.log if event.startswith("draw")]
+    assert sizes == [16, 2, 2] and rollouts.missing == 0
 
 
 def test_as_many_are_drawn_as_the_last_steps_let_expect():
     engines = Engines([4, 4, 4, 2])
     rollouts, _ = engines.collect(wanted=4, max_draws=10, expected=0.25)
-    assert engines.log[:2] == ["start 0+8", "start 8+8"], "4 / .25 in two waves, before this step has shown anything"
-    assert rollouts.missing == 0 and len(rollouts.generated) == 16 and rollouts.waves == 2
+    assert engines.log[0] == "draw 0+16", "4 / .25, before this step has shown anything"
+    assert rollouts.missing == 0 and len(rollouts.generated) == 16
 
 
 @pytest.mark.parametrize("wanted", [1, 3, 8])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("expected", [1e-6, 0.3, 1.0])
-def test_it_ends_within_the_bound_and_takes_the_first_informative_groups(wanted, share, expected):
+@pytest.mark.parametrize("room", [1, 7, 1000])
+def test_it_ends_within_the_bound_and_takes_the_first_informative_groups(wanted, share, expected, room):
     right = [2 if math.floor((i + 1) * share) > math.floor(i * share) else 4 for i in range(100)]
-    rollouts, rate = Engines(right).collect(wanted, 5, expected)
+    rollouts, rate = Engines(right, rounds=[1, 4, 2, 1, 7]).collect(wanted, 5, expected, room=room)
     drawn = len(rollouts.generated)
     assert wanted <= drawn <= 5 * wanted and len(rollouts.groups) == wanted
     good = [i for i in range(drawn) if right[i] == 2]
