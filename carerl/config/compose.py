@@ -4,8 +4,8 @@ Order of composition, later wins: the files named in ``extends`` from first to l
 then the command line. Mappings merge key by key; everything else, lists included, is replaced.
 
 A section chosen by ``name`` (task, algorithm, regularizer, reward) changes its meaning when a later layer
-changes the name: keys inherited from earlier layers that the newly chosen dataclass does not have are
-dropped, those it has are kept. So ``recipe=care_grpo_tiny regularizer.name=rkl`` keeps the recipe's beta
+changes the name: keys inherited from earlier layers that the newly chosen dataclass does not have, or has with
+another default, are dropped, the others are kept: a clip of 3e-4, made for a ratio of sequences, is none for tokens. So ``recipe=care_grpo_tiny regularizer.name=rkl`` keeps the recipe's beta
 and estimator and drops its alpha, whereas ``regularizer.name=rkl regularizer.alpha=.5`` asks for an alpha
 that rkl does not have, and is refused. Nothing is inherited by ``regularizer.name=none``. In the same way a
 ``model.path`` replaces an inherited ``model.base_recipe``.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +145,22 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
         if chosen is None or chosen == below.get("name"):
             continue
         config = choice_config(section, chosen)
-        kept = {f.name for f in fields(config)} if config is not None else set(below)
+        kept = set(below) if config is None else _shared(config, choice_config(section, below.get("name")))
         if section == "regularizer" and chosen == "none":
             kept = set()  # strengths and estimators of another regularizer mean nothing here
         base[section] = {k: v for k, v in below.items() if k in kept}
     return _deep(_one_model(base, over), over)
+
+
+def _shared(config: type, before: type | None) -> set[str]:
+    """Settings that mean the same in two dataclasses: of one name and one default. All, where nothing was before."""
+    defaults, earlier = _defaults(config), _defaults(before) if before is not None else None
+    return {name for name, value in defaults.items() if earlier is None or earlier.get(name, MISSING) == value}
+
+
+def _defaults(config: type) -> dict[str, Any]:
+    made = config()
+    return {f.name: getattr(made, f.name) for f in fields(made)}
 
 
 def _one_model(base: Tree, over: Mapping[str, Any]) -> Tree:

@@ -100,6 +100,17 @@ def test_changing_the_name_drops_inherited_settings_that_the_new_choice_lacks() 
     assert (rkl.beta, rkl.estimator) == (care.beta, care.estimator)
 
 
+def test_changing_the_name_drops_inherited_settings_that_mean_something_else_there() -> None:
+    """GSPO clips a ratio of sequences: its bounds, taken for tokens, would stop GRPO from learning, and the other way
+    round would never clip."""
+    gspo, grpo = (load([f"recipe=care_{name}_tiny"]).algorithm for name in ("gspo", "grpo"))
+    back = load(["recipe=care_gspo_tiny", "algorithm.name=grpo", "algorithm.group_size=16"]).algorithm
+    assert (back.clip_low, back.clip_high) == (grpo.clip_low, grpo.clip_high) != (gspo.clip_low, gspo.clip_high)
+    assert (back.minibatches, back.group_size) == (gspo.minibatches, 16), "what is asked for, and what means the same"
+    asked = load(["recipe=care_gspo_tiny", "algorithm.name=grpo", "algorithm.clip_low=0.03"]).algorithm
+    assert (asked.clip_low, asked.clip_high) == (0.03, 0.2)
+
+
 def test_a_setting_asked_for_is_not_dropped_but_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         load(["recipe=care_grpo_tiny", "regularizer.name=rkl", "regularizer.alpha=0.5"])

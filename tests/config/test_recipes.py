@@ -77,8 +77,12 @@ def test_variants_of_a_family_differ_in_the_regularizer_only(family: list[str]) 
 @pytest.mark.parametrize("size", ["tiny", "3b", "7b"])
 @pytest.mark.parametrize("method", METHODS)
 def test_algorithms_of_a_penalty_differ_in_the_algorithm_only(method: str, size: str) -> None:
+    """But for the strength in the tiny world, which was looked for under each algorithm."""
+
     def others(algorithm: str) -> dict[str, object]:
         tree = plain(load([f"recipe={method}_{algorithm}_{size}"]))
+        if size == "tiny":
+            tree["regularizer"].pop("beta", None)
         return {k: v for k, v in tree.items() if k not in ("algorithm", "recipe", "description")}
 
     assert others("dapo") == others("gspo") == others("grpo")
