@@ -3,12 +3,12 @@
 Order of composition, later wins: the files named in ``extends`` from first to last, the file's own keys,
 then the command line. Mappings merge key by key; everything else, lists included, is replaced.
 
-A section chosen by ``name`` (task, algorithm, regularizer, reward) changes its meaning when a later layer
-changes the name: keys inherited from earlier layers that the newly chosen dataclass does not have, or has with
-another default, are dropped, the others are kept: a clip of 3e-4, made for a ratio of sequences, is none for tokens. So ``recipe=care_grpo_tiny regularizer.name=rkl`` keeps the recipe's beta
-and estimator and drops its alpha, whereas ``regularizer.name=rkl regularizer.alpha=.5`` asks for an alpha
-that rkl does not have, and is refused. Nothing is inherited by ``regularizer.name=none``. In the same way a
-``model.path`` replaces an inherited ``model.base_recipe``.
+A section chosen by ``name`` (task, algorithm, regularizer, reward) changes its meaning when a later layer changes the
+name: keys inherited from earlier layers that the newly chosen dataclass does not have, or has with another default, are
+dropped (a clip made for a ratio of sequences is none for tokens), the others are kept. So ``recipe=care_grpo_tiny
+regularizer.name=rkl`` keeps the recipe's beta and estimator and drops its alpha, whereas ``regularizer.name=rkl
+regularizer.alpha=.5`` asks for an alpha that rkl does not have, and is refused. Nothing is inherited by
+``regularizer.name=none``. In the same way a ``model.path`` replaces an inherited ``model.base_recipe``.
 """
 
 from __future__ import annotations

@@ -132,11 +132,11 @@ def test_every_regularizer_has_a_fragment(name: str) -> None:
 
 
 def test_tiny_rows_use_the_exact_divergence_and_the_papers_alpha() -> None:
-    for algorithm in ("grpo", "dapo", "gspo"):
+    for algorithm, beta in (("grpo", 4.0), ("dapo", 7.0), ("gspo", 4.0)):
         care = load([f"recipe=care_{algorithm}_tiny"]).regularizer
-        assert (care.name, care.beta, care.alpha, care.estimator) == ("srkl", 4.0, 0.8, "full")
+        assert (care.name, care.beta, care.alpha, care.estimator) == ("srkl", beta, 0.8, "full")
         rkl = load([f"recipe=rkl_{algorithm}_tiny"]).regularizer
-        assert (rkl.name, rkl.beta, rkl.estimator) == ("rkl", 4.0, "full")
+        assert (rkl.name, rkl.beta, rkl.estimator) == ("rkl", beta, "full")
     assert load(["recipe=rkl_tuned_grpo_tiny"]).regularizer.beta == 0.3
     assert load(["recipe=fkl_tuned_grpo_tiny"]).regularizer.name == "fkl"
     assert load(["recipe=care_grpo_tiny", "regularizer.estimator=score"]).regularizer.estimator == "score"
