@@ -11,7 +11,7 @@ from typing import Any
 
 from carerl.config.compose import find, leaves, read_yaml, recipe_folders, recipe_names
 from carerl.config.errors import SURE, ConfigError, nearest, shown, suggestion
-from carerl.config.load import read
+from carerl.config.load import read, settings_key
 from carerl.config.schema import RunConfig
 from carerl.config.typed import plain
 
@@ -62,6 +62,17 @@ def refuse_own(words: Sequence[str]) -> None:
             raise ConfigError(key, value, "a sweep gives every cell a directory of its own", "write out= instead")
         if key == "dry_run":
             raise ConfigError(key, value, "a sweep has no plan", "plan a cell by python -m carerl.run … dry_run=true")
+
+
+def refuse_twice(cells: Sequence[tuple[str, RunConfig]]) -> None:
+    """Refuses two cells (name, settings) of which one is the other's run: ``.8`` and ``0.8`` are one value, and the
+    same seed counted twice would narrow an interval. Raises ConfigError."""
+    first: dict[str, str] = {}
+    for name, config in cells:
+        key = settings_key({key: value for key, value in leaves(plain(config)) if key not in NOT_COMPARED})
+        if key in first:
+            raise ConfigError("sweep", name, f"it is the run of {first[key]} once more", "name each value once")
+        first[key] = name
 
 
 def check_stored(directory: Path, asked: RunConfig, state: str) -> None:

@@ -33,7 +33,7 @@ from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, load
 from carerl.config.schema import RunConfig
-from carerl.config.sweeps import check_stored, refuse_own
+from carerl.config.sweeps import check_stored, refuse_own, refuse_twice
 from carerl.config.typed import plain
 from carerl.controller import base, starting_weights
 from carerl.controller.launch import run
@@ -76,6 +76,7 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
 
     Raises ConfigError for a cell whose settings are refused, or whose directory holds a run with other settings."""
     asked = [load([*cell.words, *overrides]) for cell in plan]
+    refuse_twice([(cell.name, config) for cell, config in zip(plan, asked, strict=True)])
     for cell, config in zip(plan, asked, strict=True):
         _check_cell(cell, config)
     pairs = [(cell, config) for cell, config in zip(plan, asked, strict=True) if status(cell.directory) != "completed"]

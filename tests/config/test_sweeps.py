@@ -119,3 +119,11 @@ def test_a_cell_whose_settings_cannot_be_read_is_refused(tmp_path: Path, text: s
     with pytest.raises(ConfigError) as caught:
         check_stored(tmp_path, load([TINY]), "complete")
     assert caught.value.field == "out" and "cannot be read" in caught.value.reason
+
+
+def test_one_run_written_in_two_ways_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """As two cells they would count as two seeds, or as two points of one curve."""
+    out = tmp_path / "sweep"
+    assert main([TINY, "regularizer.alpha=.8,0.80", "seed=100", f"out={out}"]) == 2
+    assert "regularizer.alpha-0.80" in (said := capsys.readouterr().err) and "once more" in said
+    assert not out.exists(), "nothing had been started"
