@@ -7,7 +7,7 @@ go from its actor to the learner's without passing through the driver.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +55,14 @@ class Rollout:
         ray.get([actor.sync.remote(bucket_refs, version, checksum) for actor in self._actors])
         self.version = version
 
+    def use_loaded(self) -> None:
+        """Takes the weights that the engines were built with, where no learner sends any."""
+        ray.get([actor.use_loaded.remote(self.version) for actor in self._actors])
+
     def generate(self, examples: Sequence[Example], sampling: Sampling) -> list[Group]:
         """One group for each example, in order. Which engine serves a prompt does not change its samples."""
         generation = self.start(sampling)
-        generation.submit(examples)
+        generation.submit(dict(enumerate(examples)))
         return [group for _, group in generation.advance()()]
 
     def start(self, sampling: Sampling) -> Generation:
@@ -66,23 +70,28 @@ class Rollout:
 
 
 class Generation:
-    """Prompts on their way through the engines under one setting and one version of the weights, numbered in the order
-    in which they are submitted."""
+    """Numbered prompts on their way through the engines, under one setting and one version of the weights."""
 
     def __init__(self, actors: list[Any], sampling: Sampling, version: int):
         self._actors, self._sampling, self._version = actors, sampling, version
-        self._examples: list[Example] = []
+        self._examples: dict[int, Example] = {}
         self._submitted: list[Any] = []
         self._open = [0] * len(actors)
 
-    def submit(self, examples: Sequence[Example]) -> None:
-        """Queues prompts, each at the engine that is known to have the fewest left."""
+    @property
+    def open(self) -> int:
+        """Prompts whose end is not known yet."""
+        return sum(self._open)
+
+    def submit(self, examples: Mapping[int, Example]) -> None:
+        """Queues prompts by their numbers, from which their seeds follow, each at the engine that is known to have the
+        fewest left."""
         shares: list[list[Request]] = [[] for _ in self._actors]
-        for example in examples:
+        for number, example in examples.items():
             engine = self._open.index(min(self._open))
-            shares[engine].append(Request(len(self._examples), example.prompt_ids))
+            shares[engine].append(Request(number, example.prompt_ids))
             self._open[engine] += 1
-            self._examples.append(example)
+            self._examples[number] = example
         self._submitted += [
             actor.submit.remote(share, self._sampling, self._version)
             for actor, share in zip(self._actors, shares, strict=True)
@@ -105,6 +114,11 @@ class Generation:
             return sorted(ended, key=lambda pair: pair[0])
 
         return wait
+
+    def cancel(self) -> None:
+        """Has the engines forget what has not ended."""
+        ray.get([actor.cancel.remote() for actor in self._actors])
+        self._open = [0] * len(self._actors)
 
     def _group(self, number: int, completions: list[Completion]) -> Group:
         example = self._examples[number]
@@ -223,21 +237,23 @@ class Learner:
 
 @dataclass
 class Crew:
-    """The actors of a run. A supervised run without evaluation has a learner only."""
+    """The actors of a run. A supervised run has a learner only, an evaluation of a model engines and graders."""
 
-    learner: Learner
+    _learner: Learner | None
     rollout: Rollout | None
     grading: Grading | None
     reference: Reference | None
     actors: list[Any]
 
+    @property
+    def learner(self) -> Learner:
+        assert self._learner is not None, "an evaluation trains nothing"
+        return self._learner
+
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Gives all actors their settings and weights. May be called again with another run's."""
-        pending = self.learner.load(config, model_dir)
-        for role in (self.rollout, self.grading, self.reference):
-            if role is not None:
-                pending += role.load(config, model_dir)
-        ray.get(pending)
+        roles = (self._learner, self.rollout, self.grading, self.reference)
+        ray.get([pending for role in roles if role is not None for pending in role.load(config, model_dir)])
         if self.reference is not None:
             self.learner.set_reference_head(self.reference.head())
 
@@ -271,7 +287,7 @@ def crew(config: RunConfig) -> Iterator[Crew]:
         for actor in started.get("rollout", []):
             actor.prepare.remote(config)  # nobody waits for it: what fails here fails in load, and is told there
         yield Crew(
-            learner=Learner(started["learner"], config.learner.gpus_per_rank),
+            Learner(started["learner"], config.learner.gpus_per_rank) if "learner" in started else None,
             rollout=Rollout(started["rollout"]) if "rollout" in started else None,
             grading=Grading(started["grading"]) if "grading" in started else None,
             reference=Reference(started["reference"]) if "reference" in started else None,

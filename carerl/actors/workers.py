@@ -62,6 +62,7 @@ class RolloutWorker(Worker):
         self._engine: Any = None
         self._built_with = ""
         self._version: int | None = None
+        self._untouched = False
 
     def prepare(self, config: RunConfig) -> None:
         """What ``load`` would spend most of its time on, for a process that would wait."""
@@ -79,15 +80,22 @@ class RolloutWorker(Worker):
         if self._engine is not None:
             self._engine.cancel()  # what a run that failed has left
         built_with = json.dumps([vars(config.rollout), _shape(model_dir), config.model.dtype], default=str)
-        if built_with != self._built_with:
+        self._untouched = built_with != self._built_with
+        if self._untouched:
             self._engine = None
             self._engine = ENGINES[config.rollout.engine].build(config, model_dir)
             self._built_with = built_with
         self._version = None
 
+    def use_loaded(self, version: int) -> None:
+        """Lets the weights that the engine was just built with count as those of ``version``."""
+        if not self._untouched:
+            raise StaleWeights("the engine was built with the weights of an earlier run")
+        self._version = version
+
     def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
         """Takes all weights. Until it returns, the engine counts as holding none."""
-        self._version = None
+        self._version, self._untouched = None, False
         tensors = [pair for ref in bucket_refs for pair in ray.get(ref)]
         found = checksum(tensors)
         if found != expected_checksum:
@@ -102,6 +110,9 @@ class RolloutWorker(Worker):
 
     def advance(self, steps: int) -> list[tuple[int, list[Completion]]]:
         return self._engine.advance(steps)
+
+    def cancel(self) -> None:
+        self._engine.cancel()
 
 
 def _shape(model_dir: str) -> str:
@@ -121,7 +132,8 @@ class RewardWorker(Worker):
         self._task = TASKS[config.task.name].build(config.task, config.seed)
         if self._task.needs_tokenizer:  # a task of its own words is spared seven seconds of imports
             self._task.attach(load_tokenizer(model_dir, config.model.trust_remote_code))
-        self._reward = REWARDS[config.reward.name].build(config.reward)
+        # An evaluation of a model has no reward: outcomes are all that it is after.
+        self._reward = REWARDS[config.reward.name].build(config.reward) if config.reward else lambda sample: 0.0
 
     def grade(self, groups: list[Group]) -> tuple[list[Group], str]:
         """Sets outcome, answer, confidence and reward of every sample; the confidence is the share of the group with

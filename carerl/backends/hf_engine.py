@@ -1,12 +1,14 @@
 """A rollout engine on plain transformers: the oracle in tests, the fallback where vLLM has no build.
 
-Correct first: float32 log-probs from the whole softmax, one generator per response. It decodes the rows of a
-submission together, with a key–value cache and left padding, and lets nothing join them.
+Correct first: float32 log-probs from the whole softmax, one generator per response. It decodes as many rows together
+as it may, with a key–value cache and left padding, and lets nothing join them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -24,21 +26,25 @@ class HFEngine:
         self._device = torch.device("cuda" if config.rollout.gpus_per_actor > 0 else "cpu")
         self._model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code).to(self._device).eval()
         self._max_rows = config.rollout.max_batch_rows
-        self._queue: list[tuple[tuple[Request, ...], Sampling]] = []
+        self._queue: list[tuple[Request, Sampling]] = []
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
-        self._queue.append((tuple(requests), sampling))
+        self._queue += [(request, sampling) for request in requests]
 
     def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
+        """A batch to its end, whatever ``steps`` says; 0: all batches."""
         ended: list[tuple[int, list[Completion]]] = []
-        while self._queue:
-            ended += self._complete(*self._queue.pop(0))
+        while self._queue and not (steps and ended):
+            sampling, alike = next(groupby(self._queue, key=itemgetter(1)))
+            batch = [request for request, _ in alike][: max(1, self._max_rows // sampling.n)]
+            del self._queue[: len(batch)]
+            ended += self._complete(batch, sampling)
         return ended
 
     def cancel(self) -> None:
         self._queue.clear()
 
-    def _complete(self, requests: tuple[Request, ...], sampling: Sampling) -> list[tuple[int, list[Completion]]]:
+    def _complete(self, requests: list[Request], sampling: Sampling) -> list[tuple[int, list[Completion]]]:
         n = sampling.n
         rows = [list(request.prompt_ids) for request in requests for _ in range(n)]
         seeds = [request_seed(sampling.seed, request.number) + k for request in requests for k in range(n)]
@@ -91,7 +97,7 @@ class HFEngine:
     @torch.no_grad()
     def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         if self._queue:
-            raise RequestsInFlight(sum(len(requests) for requests, _ in self._queue))
+            raise RequestsInFlight(len(self._queue))
         own = dict(self._model.named_parameters())
         missing = set(own)
         for name, tensor in tensors:

@@ -21,7 +21,7 @@ class ActorGroup:
 
 def actor_groups(config: RunConfig) -> list[ActorGroup]:
     """The actors of a run, in the order in which they are placed: those with most GPUs first, then as the
-    loop uses them. A supervised run needs the learner only. The reference is there for
+    loop uses them. A supervised run needs the learner only, an evaluation of a model none. The reference is there for
     every RL run: the divergence to it is reported also where it is not penalised."""
     c = config
     learner = ActorGroup(
@@ -37,6 +37,8 @@ def actor_groups(config: RunConfig) -> list[ActorGroup]:
     grading = ActorGroup("grading", c.grading.actors, c.grading.cpus_per_actor, 0.0, "grading.cpus_per_actor")
     if c.kind == "sft":
         return [learner]
+    if c.kind == "evaluate":
+        return [rollout, grading]
     reference = ActorGroup(
         "reference",
         c.reference.actors,

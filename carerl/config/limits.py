@@ -14,7 +14,7 @@ from carerl.config.typed import plain
 from carerl.regularizers import PLACES
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "kind": ("rl", "sft"),
+    "kind": ("rl", "sft", "evaluate"),
     "model.dtype": ("float32", "bfloat16"),
     "reference.compute_dtype": ("float32", "bfloat16", "float64"),
     "learner.compute_dtype": ("float32", "bfloat16", "float64"),

@@ -60,6 +60,8 @@ def load(argv: Sequence[str]) -> RunConfig:
         tree = compose.merge(compose.compose(name), asked)  # again, now that their choices are known
     config = build(resolve(tree))
     config.recipe = name
+    if config.kind == "evaluate":
+        raise ConfigError("kind", config.kind, "it trains nothing", "write python -m carerl.evaluate model=…")
     validate(config)
     if config.model.base_recipe:
         base_config(config)  # its settings are refused now, not when it is about to be trained

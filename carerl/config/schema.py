@@ -132,6 +132,7 @@ class EvaluationConfig:
     questions: int = 0  # per suite at start and end; 0: all
     questions_between: int = 60  # per suite at the intervals; 0: all
     scored_samples: int = 4  # per question of the primary suite, for entropy and divergence
+    keep_samples: bool = True  # in a table beside the evaluation's figures, tokens and text
 
 
 @dataclass

@@ -122,7 +122,7 @@ def go_back(run: RunDirectory, checkpoint: Path, step: int, warn: Any) -> None:
         if number > step:
             warn(f"checkpoint {path} is set aside as {_set_aside(path).name}")
     for folder in (run.evaluations, run.rollouts):
-        for number, path in _numbered(folder, r"step_(\d+)\.\w+"):
+        for number, path in _numbered(folder, r"step_(\d+)\.[\w.]+"):
             if number > step:
                 path.unlink()
     run.summary.unlink(missing_ok=True)

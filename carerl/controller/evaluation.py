@@ -1,18 +1,27 @@
-"""Evaluation in the loop: the task's suites, sampled with settings and a seed of their own.
+"""Evaluation: the task's suites, sampled with settings and a seed of their own, graded and scored.
 
-Training is not touched by it: evaluating more or less often changes no rollout and no weight.
+In the loop, training is not touched by it: evaluating more or less often changes no rollout and no weight. The same
+sampling serves ``python -m carerl.evaluate`` (:mod:`carerl.controller.model_evaluation`).
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict
 
+from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
+from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
-from carerl.report import write_evaluation
-from carerl.tasks import Evaluation, Suite
+from carerl.report import SampleStore, write_evaluation
+from carerl.tasks import Evaluation, Suite, Task
 from carerl.types import Group, Sampling
+
+ROUNDS = 16  # of a response of full length: after each, what ended is graded and shown
+SHORTEST_ROUND = 16  # tokens
 
 
 def evaluate(context: Context, step: int, questions: int) -> dict[str, float]:
@@ -20,41 +29,90 @@ def evaluate(context: Context, step: int, questions: int) -> dict[str, float]:
     into the run directory, logs it at ``step`` and returns its metrics."""
     begin = time.perf_counter()
     context.display.stage("evaluate")
-    config, crew, task = context.config, context.crew, context.task
-    assert crew.rollout is not None and crew.grading is not None
-    results: dict[str, list[Group]] = {}
-    primary: list[Group] = []
-    for number, suite in enumerate(task.suites()):
-        sampling = _sampling(context, suite, number)
-        examples = suite.examples[:questions] if questions else suite.examples
-        graded = crew.grading.grade(crew.rollout.generate(examples, sampling))
-        crew.grading.check(graded)
-        results[suite.name] = graded
-        if suite.primary:
-            primary = graded
-    scored = task.score(results)
+    store = SampleStore(context.run.evaluations, step, context.tokenizer.decode)
+    suites = chosen(context.task, questions)
+    results = {
+        suite.name: sample(context.crew, context.config, context.task, number, suite, store)
+        for number, suite in enumerate(suites)
+    }
+    primary = [group for suite in suites if suite.primary for group in results[suite.name]]
+    scored = context.task.score(results)
     metrics = {**scored.metrics, **policy_statistics(context, primary)}
     write_evaluation(
         context.run.evaluations,
         step,
         Evaluation(metrics, scored.reliability, scored.rows),
-        asdict(config.evaluation),
+        asdict(context.config.evaluation),
     )
+    if context.config.evaluation.keep_samples:
+        store.close()
     context.trackers.log(step, {**metrics, "time/evaluate": time.perf_counter() - begin})
     context.display.evaluation(step, metrics)
     return metrics
 
 
-def _sampling(context: Context, suite: Suite, number: int) -> Sampling:
-    settings = context.config.evaluation
+def chosen(task: Task, questions: int) -> list[Suite]:
+    """The task's suites, each with its first ``questions`` examples; 0: all."""
+    return [
+        Suite(suite.name, suite.examples[: questions or None], suite.primary, suite.max_new_tokens)
+        for suite in task.suites()
+    ]
+
+
+def sample(
+    crew: Crew,
+    config: RunConfig,
+    task: Task,
+    number: int,
+    suite: Suite,
+    store: SampleStore,
+    progress: Callable[[list[Group]], bool] = lambda ended: True,
+) -> list[Group]:
+    """The graded groups of a suite, the task's ``number``-th, in order, which ``store`` gets too.
+
+    What the store has already is not sampled again. ``progress`` is told the groups that ended, those of the store
+    first, and says whether to go on: if not, engines forget the rest, and fewer groups are returned.
+
+    Everything is queued at once, so that only the last responses leave engines waiting. They work in rounds of a few
+    tokens a sequence, two of them queued, and what ended in one is graded while the next is decoded."""
+    assert crew.rollout is not None and crew.grading is not None
+    sampling = _sampling(config, task, suite, number)
+    ended = store.finished(suite.name, suite.examples)
+    generation = crew.rollout.start(sampling)
+    go_on = progress(list(ended.values()))
+    if go_on:
+        generation.submit({k: example for k, example in enumerate(suite.examples) if k not in ended})
+    tokens = max(SHORTEST_ROUND, math.ceil(sampling.max_new_tokens / ROUNDS))
+    rounds: deque[Callable[[], list[tuple[int, Group]]]] = deque()
+    while go_on and generation.open:
+        while len(rounds) < 2:
+            rounds.append(generation.advance(tokens))
+        part = dict(rounds.popleft()())
+        if part:
+            graded = dict(zip(part, crew.grading.grade(list(part.values())), strict=True))
+            ended |= graded
+            store.add(suite.name, graded)
+            go_on = progress(list(graded.values()))
+    for wait in rounds:
+        wait()
+    if not go_on:
+        generation.cancel()
+    groups = [ended[k] for k in sorted(ended)]
+    if go_on:
+        crew.grading.check(groups)
+    return groups
+
+
+def _sampling(config: RunConfig, task: Task, suite: Suite, number: int) -> Sampling:
+    settings = config.evaluation
     return Sampling(
         n=settings.samples,
         temperature=settings.temperature,
-        max_new_tokens=max(context.config.rollout.max_new_tokens, suite.max_new_tokens or 0),
+        max_new_tokens=max(config.rollout.max_new_tokens, suite.max_new_tokens or 0),
         seed=settings.seed * 1000 + number,
         top_p=settings.top_p,
         top_k=settings.top_k,
-        stop_ids=context.task.stop_ids,
+        stop_ids=task.stop_ids,
     )
 
 

@@ -115,7 +115,7 @@ def roll_out(context: Context, algorithm: Algorithm, step: int, phase: Phase) ->
     if algorithm.drop_uniform_groups and algorithm.max_draws > 1:
         tokens = max(SHORTEST_ROUND, math.ceil(sampling.max_new_tokens / ROUNDS))
     rollouts, loop.informative = collect(
-        lambda first, n: generation.submit(task.train_examples(begin + first, n)),
+        lambda first, n: generation.submit(dict(enumerate(task.train_examples(begin + first, n), first))),
         lambda: generation.advance(tokens),  # 0: to the end, as nothing is decided on the way
         crew.grading.grade,
         config.prompts_per_step,

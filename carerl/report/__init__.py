@@ -7,10 +7,10 @@ module              holds
 ``jsonl``           metrics.jsonl, written and read back
 ``wandb_tracker``   Weights & Biases in a background thread (``redaction``: what may leave)
 ``trackers``        the protocol, and the fan-out over them
-``records``         rollout tables and evaluations on disk
+``records``         rollout tables and evaluations on disk (``samples``: what an evaluation sampled)
 ``display``         plain and quiet displays; ``live``: the live panel
 ``metric_table``    label, format and direction of each metric
-``summary``         the end table, base → after
+``summary``         the end table, base → after (``evaluation_table``: of one model by itself)
 ``html``            report.html (``plots``, ``svg``: its pictures)
 ``comparison``      runs grouped over seeds (``run_files``, ``sweep_file``: found and read from disk)
 ``frontier``        curves over alpha and beta, and what they have in common (``trajectories``: over tokens)
@@ -30,6 +30,7 @@ from carerl.report.display import Display, make_display
 from carerl.report.jsonl import JsonlTracker, read_metrics
 from carerl.report.records import write_evaluation, write_rollouts
 from carerl.report.run_directory import RunDirectory, RunDirectoryError
+from carerl.report.samples import SampleStore
 from carerl.report.summary import print_summary, summary_table, summary_text
 from carerl.report.trackers import Tracker, Trackers, make_trackers
 from carerl.report.wandb_tracker import WandbTracker
@@ -39,6 +40,7 @@ __all__ = [
     "JsonlTracker",
     "RunDirectory",
     "RunDirectoryError",
+    "SampleStore",
     "Tracker",
     "Trackers",
     "WandbTracker",

@@ -54,7 +54,7 @@ def write_rollouts(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     extra = [name for row in rows for name in row if name not in ROLLOUT_COLUMNS]
     for name in dict.fromkeys(extra):
         columns[name] = pa.array([_plain(row.get(name)) for row in rows])
-    _write_parquet(Path(path), pa.table(columns))
+    write_parquet(Path(path), pa.table(columns))
 
 
 def read_rollouts(path: str | Path) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def write_evaluation(
 ) -> tuple[Path, Path | None]:
     """``step_000200.json`` with metrics, reliability bins and sampling settings, and a Parquet file with
     one row per question (None when the evaluation has no rows). Returns both paths."""
-    stem = _stem(directory, step)
+    stem = evaluation_stem(directory, step)
     record = {
         "step": int(step),
         "metrics": dict(evaluation.metrics),
@@ -84,7 +84,7 @@ def write_evaluation(
 
     names = dict.fromkeys(name for row in evaluation.rows for name in row)
     table = pa.table({name: pa.array([_plain(row.get(name)) for row in evaluation.rows]) for name in names})
-    _write_parquet(stem.with_suffix(".parquet"), table)
+    write_parquet(stem.with_suffix(".parquet"), table)
     return json_path, stem.with_suffix(".parquet")
 
 
@@ -102,13 +102,14 @@ def read_question_counts(directory: str | Path) -> dict[int, int]:
     counts = {}
     for record in read_evaluations(directory):
         try:
-            counts[record["step"]] = pq.read_metadata(_stem(directory, record["step"]).with_suffix(".parquet")).num_rows
+            table = evaluation_stem(directory, record["step"]).with_suffix(".parquet")
+            counts[record["step"]] = pq.read_metadata(table).num_rows
         except (OSError, ValueError):
             continue
     return counts
 
 
-def _stem(directory: str | Path, step: int) -> Path:
+def evaluation_stem(directory: str | Path, step: int) -> Path:
     return Path(directory) / f"step_{step:06d}"
 
 
@@ -131,7 +132,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _write_parquet(path: Path, table: Any) -> None:
+def write_parquet(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)

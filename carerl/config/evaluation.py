@@ -1,0 +1,135 @@
+"""The settings of ``python -m carerl.evaluate``: what a model is asked, and how.
+
+A model that was trained here brings its own: with ``model=`` a run (or a base model, or a checkpoint of a run) and no
+``benchmarks=``, task, seed, engine and sampling are those of its evaluation in the loop, so that the same questions get
+the same answers. Any other model gets those of ``recipes/evaluation/benchmarks.yaml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carerl.config import compose
+from carerl.config.errors import ConfigError
+from carerl.config.load import parse, read, resolve
+from carerl.config.schema import RunConfig
+from carerl.config.shapes import looks_local, shape_from_directory
+from carerl.config.sweeps import differences
+from carerl.config.typed import build, plain
+from carerl.config.validate import validate
+
+RECIPE = "evaluation/benchmarks"
+BYTES = "base_bytes"  # a model that is made on demand, untrained
+SHORT = {
+    "benchmarks": "task.benchmarks",
+    "data": "task.data_dir",
+    "samples": "evaluation.samples",
+    "questions": "evaluation.questions",
+    "temperature": "evaluation.temperature",
+    "max_new_tokens": "rollout.max_new_tokens",
+    "engine": "rollout.engine",
+    "out": "run_dir",
+}
+# of a run that a model comes from: what its evaluation in the loop depends on
+KEPT = ("seed", "task", "rollout", "grading", "evaluation", "plugins", "cluster")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where a model is, what it is called, and the settings that it was trained under, if that was here."""
+
+    path: str
+    name: str
+    trained_with: RunConfig | None = None
+
+
+def evaluation_config(words: Sequence[str], bytes_model: str = "") -> RunConfig:
+    """Settings from the words of a command line. ``bytes_model``: the directory that ``model=base_bytes`` stands for.
+
+    With ``out=`` the directory of an evaluation that has not ended, it is gone on with (``resume`` is set).
+    Raises ConfigError."""
+    asked = parse([_long(word) for word in words])
+    wanted = asked.pop("model", None)
+    if not isinstance(wanted, str) or not wanted:
+        raise ConfigError("model", wanted, "there is no model to evaluate", "write model=DIR, a run or a hub id")
+    model = Model(bytes_model, BYTES) if wanted == BYTES and bytes_model else find_model(wanted)
+    task = asked.get("task")
+    own = model.trained_with if not isinstance(task, dict) or not {"benchmarks", "name"} & set(task) else None
+    if own is not None:
+        stored = plain(own)
+        tree: dict[str, Any] = {key: stored[key] for key in KEPT}
+    else:
+        tree = compose.compose(RECIPE)
+    fixed = {
+        "kind": "evaluate",
+        "description": "",
+        "model": {"path": model.path, "dtype": own.model.dtype if own else "float32"},
+    }
+    tree = compose.merge(compose.merge(tree, fixed), asked)
+    if plugins := compose.as_plugins(tree.get("plugins")):
+        compose.import_plugins(plugins)
+    config = build(resolve(tree))
+    config.recipe = model.name
+    _fit(config, asked)
+    return _gone_on_with(config)
+
+
+def _long(word: str) -> str:
+    key, equals, value = word.partition("=")
+    return f"{SHORT[key]}={value}" if equals and key in SHORT else word
+
+
+def find_model(wanted: str) -> Model:
+    """A run's newest checkpoint, a checkpoint's ``model``, a base model from the cache, or any other model.
+    Raises ConfigError for a run without a checkpoint and for a directory that is not there."""
+    if not looks_local(wanted):
+        return Model(wanted, wanted.rpartition("/")[2])
+    place = Path(wanted).expanduser().absolute()
+    if not place.is_dir():
+        raise ConfigError("model", wanted, "there is no such directory", "give a model's directory, a run, or a hub id")
+    if (place / "carerl_base.yaml").is_file():
+        made_by = read(place / "carerl_base.yaml")
+        return Model(str(place), made_by.recipe, made_by)
+    if (place / "config.yaml").is_file():
+        newest = place / "checkpoints" / "latest"
+        if not (newest / "model" / "config.json").is_file():
+            raise ConfigError("model", wanted, "the run has no checkpoint", "let it come to its first, or give another")
+        trained_with = read(place / "config.yaml")
+        return Model(str(newest.resolve() / "model"), trained_with.recipe, trained_with)
+    inside = place / "model" if (place / "model" / "config.json").is_file() else place
+    run = inside.parents[2] if len(inside.parents) > 2 else inside
+    if inside.parent.parent.name == "checkpoints" and (run / "config.yaml").is_file():
+        trained_with = read(run / "config.yaml")
+        return Model(str(inside), trained_with.recipe, trained_with)
+    return Model(str(inside), inside.name)
+
+
+def _fit(config: RunConfig, asked: dict[str, Any]) -> None:
+    """Lowers lengths that nobody asked for to what the model has room for."""
+    if not looks_local(config.model.path):
+        return
+    context, given = shape_from_directory(config.model.path).context_length, asked.get("rollout") or {}
+    if "max_model_len" not in given:
+        config.rollout.max_model_len = min(config.rollout.max_model_len, context)
+    if "max_new_tokens" not in given:
+        config.rollout.max_new_tokens = min(config.rollout.max_new_tokens, config.rollout.max_model_len // 2)
+
+
+def _gone_on_with(config: RunConfig) -> RunConfig:
+    """The settings, checked; those of a directory that holds the same evaluation already say so by ``resume``."""
+    stored = Path(config.run_dir).expanduser() / "config.yaml"
+    if config.run_dir and stored.is_file():
+        before = read(stored)
+        if before.kind != "evaluate":
+            raise ConfigError("out", config.run_dir, "it holds a run, and not an evaluation", "give another out=")
+        differing = differences(plain(config), plain(before))
+        if differing:
+            key, now, then = differing[0]
+            reason = f"the evaluation in {config.run_dir} was begun with {key} = {then}"
+            raise ConfigError(key, now, reason, "give another out=, or the same settings")
+        config.resume = config.run_dir
+    validate(config)
+    return config

@@ -1,0 +1,142 @@
+"""``python -m carerl.evaluate``: a model by itself, through engine and grader actors, into a run directory.
+
+The directory is an ordinary one (``carerl.compare`` takes it), with one evaluation, that of step 0. Samples reach the
+disk as they end: an evaluation that was stopped goes on with the same command, and asks nothing twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from carerl.actors.crew import crew
+from carerl.actors.ray_cluster import cluster
+from carerl.config.checks import check_cluster
+from carerl.config.load import dump
+from carerl.config.schema import RunConfig
+from carerl.controller import base
+from carerl.controller.evaluation import chosen, sample
+from carerl.controller.launch import Result, prepare
+from carerl.controller.stopping import StopFlag
+from carerl.report import RunDirectory, SampleStore, make_display, write_evaluation
+from carerl.report.display import Display
+from carerl.report.evaluation_table import print_evaluation
+from carerl.report.records import read_evaluations
+from carerl.types import Group
+
+PART_SECONDS = 20.0  # between two parts of the samples on disk: what a stop that gives no time would lose
+
+
+def launch(config: RunConfig) -> Result:
+    """Evaluates ``config.model.path``. Raises ConfigError before any actor has started."""
+    directory = RunDirectory(config.resume) if config.resume else None
+    if directory is not None and (directory.read_summary() or {}).get("status") == "completed":
+        return _show(directory)
+    task, tokenizer = prepare(config, base.absolute(config.model.path))
+    suites = chosen(task, config.evaluation.questions)
+    total = sum(len(suite.examples) for suite in suites)
+    directory = RunDirectory.open(config.resume) if config.resume else _new_directory(config)
+    display = make_display(config.tracking.display, total, f"{config.recipe} · {total} questions")
+    begin = time.monotonic()
+    metrics: dict[str, float] = {}
+    status, exit_code = "failed", 1
+    try:
+        display.message(f"run directory: {directory.path}")
+        display.stage("start ray")
+        with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
+            check_cluster(config, resources.cpus, resources.gpus)
+            display.stage("start actors")
+            with crew(config) as actors:
+                assert actors.rollout is not None
+                display.stage("load model")
+                actors.load(config, config.model.path)
+                actors.rollout.use_loaded()
+                store = SampleStore(directory.evaluations, 0, tokenizer.decode)
+                progress = _Progress(display, store, total, stop)
+                results: dict[str, list[Group]] = {}
+                for number, suite in enumerate(suites):
+                    display.stage(suite.name)
+                    progress.suite = suite.name
+                    results[suite.name] = sample(actors, config, task, number, suite, store, progress)
+                    if stop:
+                        break
+        store.write_part()
+        if stop:
+            status, exit_code = "interrupted", stop.exit_code
+        else:
+            scored = task.score(results)
+            metrics = scored.metrics
+            write_evaluation(directory.evaluations, 0, scored, asdict(config.evaluation))
+            store.close()
+            status, exit_code = "completed", 0
+    except KeyboardInterrupt:
+        status, exit_code = "interrupted", stop.exit_code or 130
+    finally:
+        display.close()
+        directory.write_summary(
+            {
+                "kind": config.kind,
+                "recipe": config.recipe,
+                "model": config.model.path,
+                "seed": config.seed,
+                "status": status,
+                "steps": 0,
+                "base": metrics,
+                "final": metrics,
+                "seconds": time.monotonic() - begin,
+                "run_dir": str(directory.path),
+            }
+        )
+        directory.release()
+    if status == "completed":
+        return _show(directory)
+    print(f"stopped; the same command with out={directory.path} goes on with it", flush=True)
+    return Result(status, 0, directory.path, {}, {}, exit_code)
+
+
+def _new_directory(config: RunConfig) -> RunDirectory:
+    directory = RunDirectory.create(config.runs_dir, f"evaluate_{config.recipe}", config.seed, path=config.run_dir)
+    directory.write_config(dump(config))
+    directory.write_versions()
+    return directory
+
+
+def _show(directory: RunDirectory) -> Result:
+    record = read_evaluations(directory.evaluations)[0]
+    print_evaluation(record, directory)
+    return Result("completed", 0, directory.path, record["metrics"], record["metrics"], 0)
+
+
+class _Progress:
+    """Shows how far an evaluation is, and writes its samples down now and then."""
+
+    def __init__(
+        self,
+        display: Display,
+        store: SampleStore,
+        total: int,
+        stop: StopFlag,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._display, self._store, self._total, self._stop, self._now = display, store, total, stop, now
+        self._done = self._right = self._samples = self._tokens = 0
+        self._begin = self._written = now()
+        self.suite = ""
+
+    def __call__(self, ended: list[Group]) -> bool:
+        if not ended:
+            return not self._stop
+        samples = [sample for group in ended for sample in group.samples]
+        self._done += len(ended)
+        self._samples += len(samples)
+        self._right += sum(sample.correct for sample in samples)
+        self._tokens += sum(len(sample.response_ids) for sample in samples)
+        seconds = max(1e-9, self._now() - self._begin)
+        share = self._right / max(1, self._samples)
+        text = f"{self.suite} · {100 * share:.1f} % right · {self._tokens / seconds:,.0f} tokens/s"
+        self._display.progress(self._done, self._total, text)
+        if self._now() - self._written > PART_SECONDS:
+            self._store.write_part()
+            self._written = self._now()
+        return not self._stop

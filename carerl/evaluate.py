@@ -1,0 +1,49 @@
+"""``python -m carerl.evaluate model=DIR benchmarks=[math500,gsm8k] samples=16``: a model on benchmarks.
+
+    python -m carerl.evaluate model=runs/care_grpo_tiny-s100-…            a run: what it was evaluated on in the loop
+    python -m carerl.evaluate model=Qwen/Qwen2.5-7B-Instruct benchmarks=[math500,gsm8k,selfaware,truthfulqa] samples=16
+    python -m carerl.evaluate model=DIR benchmarks=[gsm8k,my.jsonl] data=FOLDER questions=200 out=evaluations/mine
+
+``model=``: a run, a checkpoint, a Hugging Face directory or a hub id. ``benchmarks=``: names, or .jsonl files of your
+own; their data are taken from ``data=FOLDER`` where it has them, else from the hub. ``samples=`` to a question (16),
+``questions=`` of each benchmark (0: all), ``temperature=``, ``max_new_tokens=``, ``engine=vllm|hf``, ``out=`` the
+directory it is written to. Any other setting by its name, as ``rollout.gpus_per_actor=1 rollout.actors=8``.
+The same command with the same out= goes on with what was stopped.
+
+Exit codes: 0 done; 2 the settings are refused (nothing was started); 128 + signal when stopped and saved;
+1 anything else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from carerl.config.errors import ConfigError
+from carerl.config.evaluation import evaluation_config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or "--help" in words or "-h" in words:
+        print(__doc__)
+        return 0
+    from carerl.controller.model_evaluation import launch
+    from carerl.report import RunDirectoryError
+    from carerl.types import RunError
+
+    try:
+        return launch(evaluation_config(words)).exit_code
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (RunError, RunDirectoryError) as error:
+        print(error, file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
+        print("ended at once; the same command with out= goes on with it", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The samples of an evaluation on disk: one row each, with the tokens, so that what was sampled is not sampled again.
+
+While an evaluation is under way they lie in parts (``step_000000.parts/``); in the end they are one table
+(``step_000000.samples.parquet``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from carerl.report.records import evaluation_stem, write_parquet
+from carerl.types import Example, Group, Outcome, Sample
+
+COLUMNS: dict[str, str] = {
+    "suite": "string",
+    "number": "int64",  # of the question in its suite, from which its seed follows
+    "example_id": "string",
+    "sample": "int64",
+    "prompt": "string",
+    "response": "string",
+    "gold": "string",
+    "outcome": "string",
+    "answer": "string",
+    "confidence": "float64",
+    "truncated": "bool",
+    "tokens": "int64",
+    "weight_version": "int64",
+}
+TOKEN_COLUMNS = {"response_ids": "int32", "logprobs": "float32"}  # lists, one entry a token
+
+Finished = dict[int, Group]  # by the number of the question
+
+
+class SampleStore:
+    """The samples of one evaluation. ``decode`` makes text of token ids, for people; only ids are read back."""
+
+    def __init__(self, directory: str | Path, step: int, decode: Callable[[list[int]], str]) -> None:
+        stem = evaluation_stem(directory, step)
+        self.parts, self.table = stem.with_suffix(".parts"), stem.with_suffix(".samples.parquet")
+        self._decode = decode
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, suite: str, groups: Mapping[int, Group]) -> None:
+        """Graded groups, by their numbers. They are kept in memory until :meth:`write_part` or :meth:`close`."""
+        self._rows += [row for number, group in groups.items() for row in self._group_rows(suite, number, group)]
+
+    def write_part(self) -> None:
+        """Puts what was added since the last part on disk."""
+        if self._rows:
+            count = len(list(self.parts.glob("part_*.parquet")))
+            _write(self.parts / f"part_{count:05d}.parquet", self._rows)
+            self._rows = []
+
+    def finished(self, suite: str, examples: Sequence[Example]) -> Finished:
+        """Groups of a suite that parts on disk hold, by their numbers. Raises ValueError if they are of other
+        questions than these."""
+        found: dict[int, list[dict[str, Any]]] = {}
+        for row in self._read_parts():
+            if row["suite"] == suite:
+                found.setdefault(row["number"], []).append(row)
+        groups: Finished = {}
+        for number, rows in sorted(found.items()):
+            if number >= len(examples) or rows[0]["example_id"] != examples[number].id:
+                raise ValueError(
+                    f"{self.parts}: question {number} of {suite} was {rows[0]['example_id']}, and is not any more: "
+                    "the data has changed; give another out="
+                )
+            groups[number] = Group(examples[number], [_sample(row) for row in sorted(rows, key=lambda r: r["sample"])])
+        return groups
+
+    def close(self) -> Path:
+        """The whole table, parts and all, in the order of suites as they came and questions."""
+        rows = [*self._read_parts(), *self._rows]
+        suites = {name: k for k, name in enumerate(dict.fromkeys(row["suite"] for row in rows))}
+        rows.sort(key=lambda row: (suites[row["suite"]], row["number"], row["sample"]))
+        _write(self.table, rows)
+        shutil.rmtree(self.parts, ignore_errors=True)
+        self._rows = []
+        return self.table
+
+    def _read_parts(self) -> list[dict[str, Any]]:
+        import pyarrow.parquet as pq
+
+        return [row for path in sorted(self.parts.glob("part_*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+    def _group_rows(self, suite: str, number: int, group: Group) -> Iterable[dict[str, Any]]:
+        prompt = self._decode(list(group.example.prompt_ids))
+        for index, sample in enumerate(group.samples):
+            yield {
+                "suite": suite,
+                "number": number,
+                "example_id": sample.example_id,
+                "sample": index,
+                "prompt": prompt,
+                "response": self._decode(list(sample.response_ids)),
+                "gold": group.example.gold,
+                "outcome": str(sample.outcome) if sample.outcome is not None else None,
+                "answer": sample.answer,
+                "confidence": sample.confidence,
+                "truncated": sample.truncated,
+                "tokens": len(sample.response_ids),
+                "weight_version": sample.weight_version,
+                "response_ids": sample.response_ids,
+                "logprobs": sample.rollout_logprobs,
+            }
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    outcome = Outcome(row["outcome"]) if row["outcome"] is not None else None
+    sample = Sample(
+        row["example_id"],
+        tuple(row["response_ids"]),
+        tuple(row["logprobs"]),
+        row["truncated"],
+        row["weight_version"],
+        outcome,
+        row["answer"],
+    )
+    sample.confidence = row["confidence"]
+    return sample
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+
+    columns = {name: pa.array([row[name] for row in rows], pa.type_for_alias(kind)) for name, kind in COLUMNS.items()}
+    for name, kind in TOKEN_COLUMNS.items():
+        columns[name] = pa.array([list(row[name]) for row in rows], pa.list_(pa.type_for_alias(kind)))
+    write_parquet(path, pa.table(columns))
+
+
+def read_samples(directory: str | Path, step: int) -> list[dict[str, Any]]:
+    """The rows of a finished evaluation. Raises FileNotFoundError."""
+    import pyarrow.parquet as pq
+
+    path = evaluation_stem(directory, step).with_suffix(".samples.parquet")
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
