@@ -111,6 +111,11 @@ def compose(name: str, asked_by: str = "recipe") -> Tree:
     return _compose(name, asked_by, ())
 
 
+def fragment(name: str) -> Tree:
+    """A file in a sub-folder with everything that it extends, for a command that runs no recipe. Raises ConfigError."""
+    return _compose(name, "recipe", ())
+
+
 def _compose(name: str, asked_by: str, chain: tuple[str, ...]) -> Tree:
     if name in chain:
         raise ConfigError(

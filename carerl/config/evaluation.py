@@ -21,7 +21,7 @@ from carerl.config.sweeps import differences
 from carerl.config.typed import build, plain
 from carerl.config.validate import validate
 
-RECIPE = "evaluation/benchmarks"
+DEFAULTS = "evaluation/benchmarks"
 BYTES = "base_bytes"  # a model that is made on demand, untrained
 SHORT = {
     "benchmarks": "task.benchmarks",
@@ -62,7 +62,7 @@ def evaluation_config(words: Sequence[str], bytes_model: str = "") -> RunConfig:
         stored = plain(own)
         tree: dict[str, Any] = {key: stored[key] for key in KEPT}
     else:
-        tree = compose.compose(RECIPE)
+        tree = compose.fragment(DEFAULTS)
     fixed = {
         "kind": "evaluate",
         "description": "",

@@ -24,6 +24,7 @@ COLUMNS: dict[str, str] = {
     "gold": "string",
     "outcome": "string",
     "answer": "string",
+    "reward": "float64",
     "confidence": "float64",
     "truncated": "bool",
     "tokens": "int64",
@@ -99,6 +100,7 @@ class SampleStore:
                 "gold": group.example.gold,
                 "outcome": str(sample.outcome) if sample.outcome is not None else None,
                 "answer": sample.answer,
+                "reward": sample.reward,
                 "confidence": sample.confidence,
                 "truncated": sample.truncated,
                 "tokens": len(sample.response_ids),
@@ -110,7 +112,7 @@ class SampleStore:
 
 def _sample(row: Mapping[str, Any]) -> Sample:
     outcome = Outcome(row["outcome"]) if row["outcome"] is not None else None
-    sample = Sample(
+    return Sample(
         row["example_id"],
         tuple(row["response_ids"]),
         tuple(row["logprobs"]),
@@ -118,9 +120,9 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         row["weight_version"],
         outcome,
         row["answer"],
+        row["reward"],
+        row["confidence"],
     )
-    sample.confidence = row["confidence"]
-    return sample
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,0 +1,221 @@
+"""Evaluation of a model with real workers and the plain engine, all in this process: sampling, storing, going on.
+
+Ray, vLLM and the command are ``e2e/test_commands``'; what samples come to is the tasks' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from carerl.actors.crew import Crew, Grading, Rollout
+from carerl.actors.workers import RewardWorker, RolloutWorker, StaleWeights
+from carerl.backends.model_files import make_model, save_model
+from carerl.config.errors import ConfigError
+from carerl.config.evaluation import evaluation_config, find_model
+from carerl.config.load import base_config, dump, load
+from carerl.config.schema import RunConfig
+from carerl.controller.evaluation import chosen, sample
+from carerl.report import SampleStore
+from carerl.report.samples import read_samples
+from carerl.tasks import TASKS, Suite
+from carerl.tasks.tiny.initial import init_tiny
+from carerl.tasks.tiny.tokenizer import make_tokenizer
+from carerl.types import Group
+from tests.actors.local import Local, without_ray
+
+WORDS = ["engine=hf", "samples=3", "questions=4", "rollout.max_batch_rows=6"]  # two questions at a time
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model of the tiny world, untrained, as the cache holds it."""
+    base = base_config(load(["recipe=care_grpo_tiny", "seed=100"]))
+    task = TASKS["tiny"].build(base.task, base.seed)
+    generator = torch.Generator().manual_seed(1)
+    model = make_model(base.model.shape, task.stop_ids, lambda made: init_tiny(made, generator))
+    place = tmp_path_factory.mktemp("base")
+    save_model(place, model.config, {n: p.detach() for n, p in model.named_parameters()}, make_tokenizer())
+    (place / "carerl_base.yaml").write_text(dump(base))
+    return place
+
+
+class Evaluation:
+    """All suites through one set of workers; notes the requests that reach the engine."""
+
+    def __init__(self, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        without_ray(monkeypatch)
+        self.config = config
+        self.task = TASKS[config.task.name].build(config.task, config.seed)
+        self.asked: list[int] = []
+        rollout = Rollout([Local(RolloutWorker(), self._note)])
+        self.crew = Crew(None, rollout, Grading([Local(RewardWorker())]), None, [])
+        self.crew.load(config, config.model.path)
+        rollout.use_loaded()
+
+    def _note(self, method: str, arguments: tuple[Any, ...]) -> None:
+        if method == "submit":
+            self.asked += [request.number for request in arguments[0]]
+
+    def run(self, directory: Path, stop_after: int | None = None) -> dict[str, list[Group]]:
+        store = SampleStore(directory, 0, lambda ids: " ".join(map(str, ids)))
+        seen = 0
+        results: dict[str, list[Group]] = {}
+
+        def progress(ended: list[Group]) -> bool:
+            nonlocal seen
+            seen += len(ended)
+            return stop_after is None or seen < stop_after
+
+        for number, suite in enumerate(chosen(self.task, self.config.evaluation.questions)):
+            results[suite.name] = sample(self.crew, self.config, self.task, number, suite, store, progress)
+            if stop_after is not None and seen >= stop_after:
+                store.write_part()
+                return results
+        store.close()
+        return results
+
+
+def test_an_evaluation_stopped_anywhere_and_gone_on_with_is_the_one_never_stopped(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
+    whole = evaluation.run(tmp_path / "whole")
+    total = sum(len(groups) for groups in whole.values())
+    assert len(evaluation.asked) == total == 20, "five suites of four questions"
+    for stop_after in (2, 5, 14):
+        evaluation.asked = []
+        place = tmp_path / f"stopped{stop_after}"
+        first = evaluation.run(place, stop_after)
+        assert stop_after <= sum(map(len, first.values())) < total
+        assert not (place / "step_000000.samples.parquet").exists()
+        again = evaluation.run(place)
+        assert again == whole, "tokens, log-probs, outcomes and answers"
+        assert read_samples(place, 0) == read_samples(tmp_path / "whole", 0)
+        assert len(evaluation.asked) < total + 6, "what had ended was not asked again"
+        assert evaluation.task.score(again) == evaluation.task.score(whole)
+
+
+def test_the_samples_table_gives_back_every_token_and_log_prob(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch).run(tmp_path)
+    rows = read_samples(tmp_path, 0)
+    wanted = [(name, k, s) for name, groups in results.items() for g in groups for k, s in enumerate(g.samples)]
+    assert len(rows) == len(wanted) == 60
+    for row, (suite, k, found) in zip(rows, wanted, strict=True):
+        assert (row["suite"], row["sample"], row["example_id"]) == (suite, k, found.example_id)
+        assert tuple(row["response_ids"]) == found.response_ids and tuple(row["logprobs"]) == found.rollout_logprobs
+        assert (row["outcome"], row["answer"], row["tokens"]) == (found.outcome, found.answer, len(found.response_ids))
+
+
+def test_samples_of_other_questions_are_not_taken(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch).run(tmp_path, stop_after=2)
+    other = Evaluation(evaluation_config([f"model={base_dir}", *WORDS, "seed=101"]), monkeypatch)
+    suites = [_renamed(suite) for suite in other.task.suites()]
+    monkeypatch.setattr(other.task, "suites", lambda: suites)
+    with pytest.raises(ValueError, match="the data has changed"):
+        other.run(tmp_path)
+
+
+def _renamed(suite: Suite) -> Suite:
+    return replace(suite, examples=tuple(replace(example, id=f"other-{example.id}") for example in suite.examples))
+
+
+def test_an_engine_that_served_another_run_is_not_taken_for_a_loaded_one(
+    base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
+    evaluation.crew.load(evaluation.config, evaluation.config.model.path)  # the engine is kept, with whatever it holds
+    assert evaluation.crew.rollout is not None
+    with pytest.raises(StaleWeights, match="of an earlier run"):
+        evaluation.crew.rollout.use_loaded()
+
+
+def run_directory(place: Path, base_dir: Path, checkpoint: bool = True) -> Path:
+    config = load(["recipe=care_gspo_tiny", "seed=7", "evaluation.samples=5", f"model.path={base_dir}",
+                   "model.base_recipe="])  # fmt: skip
+    (place / "checkpoints").mkdir(parents=True)
+    (place / "config.yaml").write_text(dump(config))
+    if checkpoint:
+        model = place / "checkpoints" / "step_000003" / "model"
+        model.mkdir(parents=True)
+        for file in base_dir.iterdir():
+            if file.name != "carerl_base.yaml":
+                (model / file.name).write_bytes(file.read_bytes())
+        (place / "checkpoints" / "latest").symlink_to("step_000003")
+    return place
+
+
+def test_a_run_is_asked_what_it_was_asked_in_the_loop(base_dir: Path, tmp_path: Path) -> None:
+    place = run_directory(tmp_path / "run", base_dir)
+    newest = str(place / "checkpoints" / "step_000003" / "model")
+    for model in (place, place / "checkpoints" / "step_000003", newest):
+        config = evaluation_config([f"model={model}"])
+        assert (config.model.path, config.recipe, config.seed) == (newest, "care_gspo_tiny", 7)
+        assert (config.task.name, config.evaluation.samples, config.rollout.max_new_tokens) == ("tiny", 5, 8)
+        assert config.algorithm is config.regularizer is config.reward is None
+    assert evaluation_config([f"model={place}", "samples=2"]).evaluation.samples == 2
+
+
+def test_another_model_is_asked_benchmarks_within_its_context(base_dir: Path) -> None:
+    place = base_dir.parent / "plain"
+    place.mkdir(exist_ok=True)
+    for file in base_dir.iterdir():
+        if file.name != "carerl_base.yaml":
+            (place / file.name).write_bytes(file.read_bytes())
+    config = evaluation_config([f"model={place}"])
+    assert (config.recipe, config.task.name) == ("plain", "math")
+    assert (config.rollout.max_model_len, config.rollout.max_new_tokens) == (64, 32), "the model has room for 64"
+    assert find_model("owner/name").path == "owner/name"
+
+
+def test_the_same_out_goes_on_and_another_evaluation_in_it_is_refused(base_dir: Path, tmp_path: Path) -> None:
+    words = [f"model={base_dir}", f"out={tmp_path / 'here'}", *WORDS]
+    config = evaluation_config(words)
+    assert config.resume == ""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "config.yaml").write_text(dump(config))
+    assert evaluation_config(words).resume == str(tmp_path / "here")
+    with pytest.raises(ConfigError) as caught:
+        evaluation_config([*words, "samples=4"])
+    assert caught.value.field == "evaluation.samples" and "begun with evaluation.samples = 3" in caught.value.reason
+    run = run_directory(tmp_path / "run", base_dir)
+    with pytest.raises(ConfigError, match="a run, and not an evaluation"):
+        evaluation_config([f"model={base_dir}", f"out={run}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "reason"),
+    [
+        ([], "model", "no model to evaluate"),
+        (["model=./nowhere"], "model", "no such directory"),
+        (["model=RUN"], "model", "no checkpoint"),
+        (["model=BASE", "samples=0"], "evaluation.samples", "at least 1"),
+        (["model=BASE", "reward.name=correct"], "reward", "kind evaluate has no reward"),
+        (["model=BASE", "sample=4"], "sample", "not a setting"),
+    ],
+)
+def test_bad_words_are_refused(words: list[str], field: str, reason: str, base_dir: Path, tmp_path: Path) -> None:
+    run = run_directory(tmp_path / "run", base_dir, checkpoint=False)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        evaluation_config([word.replace("BASE", str(base_dir)).replace("RUN", str(run)) for word in words])
+    assert caught.value.field == field
+
+
+def test_a_run_of_this_kind_is_not_for_the_trainer() -> None:
+    with pytest.raises(ConfigError, match=r"carerl\.evaluate"):
+        load(["recipe=care_grpo_tiny", "kind=evaluate"])
