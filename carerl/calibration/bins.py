@@ -1,4 +1,10 @@
-"""Expected calibration error and reliability diagrams (Naeini et al. 2015; Guo et al., arXiv 1706.04599, eq. 3).
+"""Binned calibration errors and reliability diagrams.
+
+:func:`ece` is the expected calibration error (Naeini et al. 2015; Guo et al., arXiv 1706.04599, eq. 3), :func:`mce` the
+maximum one (Naeini et al. 2015; Guo et al., eq. 5), :func:`ace` the mean over bins without weights: with bins of equal
+counts the adaptive calibration error (Nixon et al., arXiv 1904.01685, §4.3, of the event "right"), with bins of equal
+widths the average one (Neumann et al. 2018). Adaptive and equal-count ECE differ only where ties make counts unequal,
+so reports list ``ece(scheme="count")`` and no second column.
 
 Bins are closed on the left: a confidence of .3 belongs to [.3, .4). Confidence 1 belongs to the last bin.
 ``correct`` may be a probability of being right instead of 0 or 1.
@@ -41,22 +47,11 @@ def reliability_bins(
     item of weight 0 is no item. Edges are compared in the precision of the confidences: float32's .7 is in
     [.7, .8). Raises ValueError for confidences or correctness outside [0, 1], unequal lengths or an unknown scheme.
     """
-    c, a, w = _checked(confidence, correct, weights)
-    if bins < 1:
-        raise ValueError(f"bins = {bins}: one at least")
+    c, a, w = checked(confidence, correct, weights)
     c, a, w = c[w > 0], a[w > 0], w[w > 0]
     if len(c) == 0:
         return []
-    if scheme == "width":
-        starts = (np.arange(bins) / bins).astype(np.asarray(confidence).dtype if _is_float(confidence) else c.dtype)
-        ends = np.arange(1, bins + 1) / bins
-    elif scheme in ("count", "unique"):
-        starts = np.unique(c) if scheme == "unique" else _equal_count_starts(c, w, bins)
-        ends = np.append(starts[1:], c.max()) if scheme == "count" else starts
-    else:
-        raise ValueError(f"scheme {scheme!r}: use width, count or unique")
-    index = np.searchsorted(starts.astype(np.float64), c, side="right") - 1
-    lows = np.arange(bins) / bins if scheme == "width" else starts
+    index, lows, ends = assign_bins(c, bins, scheme, w, np.asarray(confidence).dtype)
     found = []
     for k in np.unique(index):
         inside = index == k
@@ -73,8 +68,24 @@ def reliability_bins(
     return found
 
 
-def _is_float(values: ArrayLike) -> bool:
-    return np.issubdtype(np.asarray(values).dtype, np.floating)
+def assign_bins(
+    c: FloatArray, bins: int, scheme: str, w: FloatArray | None = None, dtype: Any = np.float64
+) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
+    """Bin of each confidence, and the bins' lower and upper bounds, those of empty bins included.
+
+    ``dtype``: the precision in which equal widths are compared. Raises ValueError as :func:`reliability_bins`.
+    """
+    if bins < 1:
+        raise ValueError(f"bins = {bins}: one at least")
+    if scheme == "width":
+        starts = (np.arange(bins) / bins).astype(dtype if np.issubdtype(dtype, np.floating) else np.float64)
+        lows, ends = np.arange(bins) / bins, np.arange(1, bins + 1) / bins
+    elif scheme in ("count", "unique"):
+        starts = np.unique(c) if scheme == "unique" else _equal_count_starts(c, np.ones_like(c) if w is None else w, bins)
+        lows, ends = starts, np.append(starts[1:], c.max()) if scheme == "count" else starts
+    else:
+        raise ValueError(f"scheme {scheme!r}: use width, count or unique")
+    return np.searchsorted(starts.astype(np.float64), c, side="right") - 1, lows, ends
 
 
 def _equal_count_starts(c: FloatArray, w: FloatArray, bins: int) -> FloatArray:
@@ -98,8 +109,33 @@ def ece(
     return sum(b.count * abs(b.accuracy - b.confidence) for b in found) / total if total else float("nan")
 
 
-def _checked(
-    confidence: ArrayLike, correct: ArrayLike, weights: ArrayLike | None
+def mce(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    bins: int = 10,
+    scheme: str = "width",
+    weights: ArrayLike | None = None,
+) -> float:
+    """Largest |accuracy - confidence| of an occupied bin; NaN without data. A bin of one item counts like any other:
+    with few items this is noise."""
+    found = reliability_bins(confidence, correct, bins, scheme, weights)
+    return max((abs(b.accuracy - b.confidence) for b in found), default=float("nan"))
+
+
+def ace(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    bins: int = 10,
+    scheme: str = "count",
+    weights: ArrayLike | None = None,
+) -> float:
+    """Mean of |accuracy - confidence| over the occupied bins, each counting the same; NaN without data."""
+    found = reliability_bins(confidence, correct, bins, scheme, weights)
+    return sum(abs(b.accuracy - b.confidence) for b in found) / len(found) if found else float("nan")
+
+
+def checked(
+    confidence: ArrayLike, correct: ArrayLike, weights: ArrayLike | None = None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Confidences, correctness and weights as flat float64 arrays of one length."""
     c: FloatArray = np.asarray(confidence, dtype=np.float64)

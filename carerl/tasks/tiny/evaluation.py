@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from carerl.calibration import ReliabilityBin, ece, majority, reliability_bins
+from carerl.calibration import ReliabilityBin, answer_probability, ece, majority, reliability_bins, votes_floor
 from carerl.types import Group, Outcome
 
 from ..base import Evaluation, check_graded
@@ -60,13 +60,13 @@ def truth_of(world: World, group: Group, answer: str | None) -> float:
     return float(world.truth_EV[group.example.meta["entity"], int(answer)])
 
 
-def answer_probability(group: Group, answer: str | None) -> float | None:
+def mean_answer_probability(group: Group, answer: str | None) -> float | None:
     """Mean probability with which the token of ``answer`` was sampled; None if no sample gave it."""
     probabilities = []
     for sample in group.samples:
         position = answer_position(sample.response_ids)
         if position is not None and sample.answer == answer:
-            probabilities.append(math.exp(min(0.0, sample.rollout_logprobs[position])))
+            probabilities.append(answer_probability([sample.rollout_logprobs[position]]))
     return math.fsum(probabilities) / len(probabilities) if probabilities else None
 
 
@@ -75,14 +75,10 @@ def facts_floor(world: World, entities: Sequence[int], votes: int, repeats: int 
 
     A simulation with its own random stream: (seed, "floor", votes).
     """
-    rng = stream(world.seed, STREAM_FLOOR, votes)
     index = np.asarray(entities, dtype=np.int64)
-    counts = rng.multinomial(votes, world.answers_EV[index], size=(repeats, len(index)))
-    winner = (counts + rng.random(counts.shape) / 2).argmax(axis=2)  # ties at random
-    share = counts.max(axis=2) / votes
-    truth = np.concatenate([world.truth_EV, np.zeros((len(world.truth_EV), 1))], axis=1)
-    right = truth[index[None, :], winner]
-    return float(np.mean([ece(share[r], right[r]) for r in range(repeats)]))
+    truth_EV = np.concatenate([world.truth_EV, np.zeros((len(world.truth_EV), 1))], axis=1)  # "?" is never right
+    rng = stream(world.seed, STREAM_FLOOR, votes)
+    return votes_floor(world.answers_EV[index], truth_EV[index], votes, rng, repeats).mean
 
 
 def _row(suite: str, group: Group, answer: str | None, share: float, right: float) -> dict[str, Any]:
@@ -159,7 +155,7 @@ def _facts_metrics(
         "calibration/facts_ece": ece(np.array([share for _, share in votes]), right),
         "calibration/facts_ece_floor": facts_floor(world, entities, len(groups[0].samples)),
     }
-    probabilities = [answer_probability(g, answer) for g, (answer, _) in zip(groups, votes, strict=True)]
+    probabilities = [mean_answer_probability(g, answer) for g, (answer, _) in zip(groups, votes, strict=True)]
     answered = [i for i, probability in enumerate(probabilities) if probability is not None]
     if answered:
         confidence = np.array([probabilities[i] for i in answered], dtype=np.float64)

@@ -1,0 +1,194 @@
+"""Five ways to say how sure a model is of a response.
+
+``majority`` (CARE-RFT, arXiv 2602.00085)
+    Per question: the share of the majority answer among N samples; correctness is then that answer's.
+``mean``
+    Per sample: the share of the N samples that gave the same answer as it.
+``answer_prob``
+    Per sample: the probability of the answer's tokens, renormalised over the options where these are closed (arXiv
+    2601.13284 takes the decision token's).
+``sequence``
+    Per sample: the geometric mean of its tokens' probabilities, a length-normalised likelihood (Malinin and Gales,
+    arXiv 2002.07650, §4).
+``verbalized``
+    Per sample: the confidence that the response states (Lin et al., arXiv 2205.14334; Tian et al., 2305.14975).
+
+[ours] A response without an answer (unparsed, truncated, invalid) claims nothing: under every estimator it counts in N,
+is wrong and has confidence 0. So all estimators judge the same samples at the same accuracy, and no answer can be left
+out to look better. It is a well calibrated item, though: a model that gives few answers has a low ECE for that reason
+alone, and the share of answers belongs beside every figure (:func:`answered_share`). The same holds for ``verbalized``
+where a response has an answer but states no confidence: confidence 0, and :class:`Judged` counts it as unstated.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .attempts import majority_correct
+from .bins import FloatArray
+from .votes import majority
+
+ESTIMATORS = ("majority", "mean", "answer_prob", "sequence", "verbalized")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows for the metrics: ``confidence``, ``correct`` and ``questions`` (N,), an item each; ``votes`` is the number of
+    samples that a confidence is a share of, 0 where it is none; ``unstated`` counts samples with an answer but without a
+    confidence.
+    """
+
+    confidence: FloatArray
+    correct: FloatArray
+    questions: tuple[str, ...]
+    votes: int = 0
+    unstated: int = 0
+
+
+def judge_majority(
+    answers: Mapping[str, Sequence[str | None]], correct: Mapping[str, Sequence[bool]], seed: int
+) -> Judged:
+    """One row a question. Keys are questions; an answer is canonical, or None. ``votes`` is 0 if questions differ in
+    their number of samples. Raises ValueError as :func:`majority_correct`."""
+    share = [majority(found, key, seed)[1] for key, found in answers.items()]
+    right = [majority_correct(found, correct[key], key, seed) for key, found in answers.items()]
+    sizes = {len(found) for found in answers.values()}
+    votes = sizes.pop() if len(sizes) == 1 else 0
+    return Judged(np.array(share, dtype=np.float64), np.array(right, dtype=np.float64), tuple(answers), votes)
+
+
+def judge_mean(answers: Mapping[str, Sequence[str | None]], correct: Mapping[str, Sequence[bool]]) -> Judged:
+    """One row a sample: its own answer's share."""
+    sizes = {len(found) for found in answers.values()}
+    confidence = [share for found in answers.values() for share in answer_shares(found)]
+    return _per_sample(answers, correct, confidence, votes=sizes.pop() if len(sizes) == 1 else 0)
+
+
+def judge_samples(
+    answers: Mapping[str, Sequence[str | None]],
+    correct: Mapping[str, Sequence[bool]],
+    confidence: Mapping[str, Sequence[float | None]],
+) -> Judged:
+    """One row a sample, with a confidence of its own: ``answer_prob``, ``sequence`` or ``verbalized``. None, and any
+    confidence of a sample without an answer, become 0."""
+    pairs = [p for key, found in answers.items() for p in zip(found, confidence[key], strict=True)]
+    stated = [0.0 if answer is None or value is None else value for answer, value in pairs]
+    unstated = sum(answer is not None and value is None for answer, value in pairs)
+    return _per_sample(answers, correct, stated, unstated=unstated)
+
+
+def _per_sample(
+    answers: Mapping[str, Sequence[str | None]],
+    correct: Mapping[str, Sequence[bool]],
+    confidence: Sequence[float],
+    votes: int = 0,
+    unstated: int = 0,
+) -> Judged:
+    right = [
+        float(is_right and answer is not None)
+        for key, found in answers.items()
+        for answer, is_right in zip(found, correct[key], strict=True)
+    ]
+    questions = tuple(key for key, found in answers.items() for _ in found)
+    return Judged(np.array(confidence, dtype=np.float64), np.array(right), questions, votes, unstated)
+
+
+def answered_share(answers: Mapping[str, Sequence[str | None]]) -> float:
+    """Share of all samples that have an answer; NaN without samples."""
+    flat = [answer is not None for found in answers.values() for answer in found]
+    return sum(flat) / len(flat) if flat else float("nan")
+
+
+def answer_shares(answers: Sequence[str | None]) -> list[float]:
+    """Of each sample: the share of all N that gave its answer; 0 for None.
+
+    >>> answer_shares(["7", "3", "7", None])
+    [0.5, 0.25, 0.5, 0.0]
+    """
+    counts = Counter(answers)
+    return [0.0 if answer is None else counts[answer] / len(answers) for answer in answers]
+
+
+def answer_probability(logprobs: Sequence[float]) -> float:
+    """exp of the sum of the answer tokens' log-probs (nats): the probability of the answer as it is written, given what
+    precedes it; 0 without tokens. Log-probs that rounding left above 0 count as 0."""
+    return math.exp(min(0.0, math.fsum(logprobs))) if logprobs else 0.0
+
+
+def option_probability(logprobs: Mapping[str, float], option: str) -> float:
+    """Probability of ``option`` renormalised over closed options: softmax of their log-probs (nats, each summed over
+    the option's tokens). Options at -inf have none; if all are there, the options are equally likely.
+
+    Raises ValueError for an option that is not among them, and for NaN or +inf.
+    """
+    if option not in logprobs:
+        raise ValueError(f"option {option!r}: not one of {sorted(logprobs)}")
+    highest = max(logprobs.values())
+    if any(math.isnan(value) for value in logprobs.values()) or highest == math.inf:
+        raise ValueError("log-probs of options are numbers, or -inf")
+    if highest == -math.inf:
+        return 1 / len(logprobs)
+    return math.exp(logprobs[option] - highest) / math.fsum(math.exp(value - highest) for value in logprobs.values())
+
+
+def sequence_confidence(logprobs: Sequence[float]) -> float:
+    """exp of the mean log-prob (nats) of the response's tokens; 0 without tokens. Log-probs that rounding left above 0
+    count as 0."""
+    return math.exp(min(0.0, math.fsum(logprobs) / len(logprobs))) if logprobs else 0.0
+
+
+# At most 3 digits before and 12 after the point, not part of a longer number: linear in the text's length.
+_NUMBER = r"(?<![\d.,+-])(?P<{0}>\d{{1,3}}(?:\.\d{{1,12}})?|\.\d{{1,12}})(?!\d|[.,]\d)"
+_VALUE = _NUMBER.format("value") + r"\s{0,3}(?:\\?(?P<percent>%)|(?P<word>percent\b)|/\s?(?P<of>100?)(?![\d.]))?"
+_TAG = re.compile(r"<confidence>(?P<inside>[^<>]{0,80})</confidence>", re.IGNORECASE)
+_NAMED = re.compile(
+    r"\bconfiden(?:ce|t)\b(?:\s{1,3}(?:level|score|in\s(?:my|this|the)\sanswer))?[*_\"'`]{0,3}\s{0,3}"
+    r"(?:is|of|at|=|:)?[*_\"'`]{0,3}\s{0,3}(?:about|around|roughly|approximately|~)?\s{0,3}" + _VALUE,
+    re.IGNORECASE,
+)
+_SURE = re.compile(_VALUE + r"\s{0,3}(?:confident|confidence(?!\s{1,3}(?:interval|level))|sure|certain)\b", re.IGNORECASE)
+_BARE = re.compile(r"\s*" + _VALUE + r"\s*\.?\s*")
+_LONGEST = 100_000  # characters read, from the end: a confidence is stated last
+
+
+def verbalized_confidence(text: str) -> float | None:
+    """The confidence that a text states, in [0, 1]; None if it states none, or none that can be read.
+
+    Read are, in this order: the last ``<confidence>…</confidence>``; the last statement with the word ("Confidence: 80",
+    "confidence is 0.8", "80% confident", "90 % sure"); a text that is nothing but a number ("80%", "0.8"). A number
+    elsewhere in the text is an answer, not a confidence.
+
+    [ours] A percent sign, or "/100", divides by 100, "/10" by 10. Without one a number up to 1 is a probability and one
+    above 1 is in percent: "1" is certain, "1%" is .01, "2" is .02. Out of range ("150%", "-5") is None, and so are words
+    ("high"): they have no agreed number.
+
+    >>> [verbalized_confidence(t) for t in ("0.8", "It is 12. Confidence: 80", "I am 95% sure", "It is 0.5.")]
+    [0.8, 0.8, 0.95, None]
+    """
+    text = text[-_LONGEST:]
+    tagged = _TAG.findall(text)
+    if tagged:
+        bare = _BARE.fullmatch(tagged[-1])
+        return _as_probability(bare) if bare else None
+    found = [*_NAMED.finditer(text), *_SURE.finditer(text)]
+    if found:
+        return _as_probability(max(found, key=lambda match: match.end()))
+    bare = _BARE.fullmatch(text)
+    return _as_probability(bare) if bare else None
+
+
+def _as_probability(match: re.Match[str]) -> float | None:
+    value = float(match["value"])
+    if match["percent"] or match["word"]:
+        value /= 100
+    elif match["of"]:
+        value /= int(match["of"])
+    elif value > 1:
+        value /= 100
+    return value if value <= 1 else None
