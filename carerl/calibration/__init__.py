@@ -24,9 +24,67 @@ from .confidence import (
     sequence_confidence,
     verbalized_confidence,
 )
-from .floors import Floor, labels_floor, observed_answers, votes_floor
+from .debiased import debiased_ece
+from .floors import AnswerTable, Floor, labels_floor, observed_answers, votes_floor
 from .intervals import Estimate, auroc_interval, bootstrap_interval, mean_interval, share_interval, wilson
+from .measure import measure
+from .paired import compare_runs
 from .proper_scores import BrierDecomposition, brier, brier_decomposition, brier_scores, nll, nll_scores
-from .ranking import accuracy_at_coverage, auroc, aurc, risk_coverage
+from .ranking import accuracy_at_coverage, aurc, auroc, risk_coverage
 from .seeds import Interval, PairedTest, holm, paired_t, t_interval
+from .temperature import Temperature, fit_temperature, scale_confidence
 from .votes import majority
+
+__all__ = [
+    "ESTIMATORS",
+    "AnswerTable",
+    "BrierDecomposition",
+    "Estimate",
+    "Floor",
+    "Interval",
+    "Judged",
+    "PairedTest",
+    "ReliabilityBin",
+    "Temperature",
+    "accuracy_at_coverage",
+    "ace",
+    "answer_probability",
+    "answer_shares",
+    "answered_share",
+    "aurc",
+    "auroc",
+    "auroc_interval",
+    "bootstrap_interval",
+    "brier",
+    "brier_decomposition",
+    "brier_scores",
+    "compare_runs",
+    "debiased_ece",
+    "ece",
+    "fit_temperature",
+    "holm",
+    "judge_majority",
+    "judge_mean",
+    "judge_samples",
+    "labels_floor",
+    "majority",
+    "majority_correct",
+    "mce",
+    "mean_interval",
+    "measure",
+    "nll",
+    "nll_scores",
+    "observed_answers",
+    "option_probability",
+    "paired_t",
+    "pass_at_k",
+    "reliability_bins",
+    "risk_coverage",
+    "scale_confidence",
+    "sequence_confidence",
+    "share_interval",
+    "t_interval",
+    "verbalized_confidence",
+    "votes_floor",
+    "wilson",
+]

@@ -31,8 +31,8 @@ def majority_correct(answers: Sequence[str | None], correct: Sequence[bool], key
     """Whether the majority answer of a question is right: maj@N is the mean of this over questions.
 
     ``answers``: one canonical answer for each class of equivalent ones; None for a response without an answer, which
-    counts in N and never wins. Ties are broken as in :func:`majority`. Raises ValueError for unequal lengths, and if one
-    answer is both right and wrong.
+    counts in N and never wins. Ties are broken as in :func:`majority`. Raises ValueError for unequal lengths, and if
+    one answer is both right and wrong.
     """
     winner, _ = majority(answers, key, seed)
     verdicts = {bool(c) for answer, c in zip(answers, correct, strict=True) if answer == winner and answer is not None}

@@ -81,7 +81,9 @@ def assign_bins(
         starts = (np.arange(bins) / bins).astype(dtype if np.issubdtype(dtype, np.floating) else np.float64)
         lows, ends = np.arange(bins) / bins, np.arange(1, bins + 1) / bins
     elif scheme in ("count", "unique"):
-        starts = np.unique(c) if scheme == "unique" else _equal_count_starts(c, np.ones_like(c) if w is None else w, bins)
+        starts = (
+            np.unique(c) if scheme == "unique" else _equal_count_starts(c, np.ones_like(c) if w is None else w, bins)
+        )
         lows, ends = starts, np.append(starts[1:], c.max()) if scheme == "count" else starts
     else:
         raise ValueError(f"scheme {scheme!r}: use width, count or unique")

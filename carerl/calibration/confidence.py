@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .attempts import majority_correct
 from .bins import FloatArray
@@ -39,14 +40,16 @@ ESTIMATORS = ("majority", "mean", "answer_prob", "sequence", "verbalized")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Rows for the metrics: ``confidence``, ``correct`` and ``questions`` (N,), an item each; ``votes`` is the number of
-    samples that a confidence is a share of, 0 where it is none; ``unstated`` counts samples with an answer but without a
+    """Rows for the metrics: ``confidence``, ``correct`` and ``questions`` (N,), an item each. ``labels`` (N,): items
+    with one number gave the same answer to the same question, so they are right together. ``votes``: the number of
+    samples that a confidence is a share of, 0 where it is none. ``unstated``: samples with an answer but without a
     confidence.
     """
 
     confidence: FloatArray
     correct: FloatArray
     questions: tuple[str, ...]
+    labels: NDArray[np.int64]
     votes: int = 0
     unstated: int = 0
 
@@ -60,7 +63,8 @@ def judge_majority(
     right = [majority_correct(found, correct[key], key, seed) for key, found in answers.items()]
     sizes = {len(found) for found in answers.values()}
     votes = sizes.pop() if len(sizes) == 1 else 0
-    return Judged(np.array(share, dtype=np.float64), np.array(right, dtype=np.float64), tuple(answers), votes)
+    confidence, verdict = np.array(share, dtype=np.float64), np.array(right, dtype=np.float64)
+    return Judged(confidence, verdict, tuple(answers), np.arange(len(answers)), votes)
 
 
 def judge_mean(answers: Mapping[str, Sequence[str | None]], correct: Mapping[str, Sequence[bool]]) -> Judged:
@@ -96,7 +100,10 @@ def _per_sample(
         for answer, is_right in zip(found, correct[key], strict=True)
     ]
     questions = tuple(key for key, found in answers.items() for _ in found)
-    return Judged(np.array(confidence, dtype=np.float64), np.array(right), questions, votes, unstated)
+    given: dict[tuple[str, str | None], int] = {}
+    labels = [given.setdefault((key, answer), len(given)) for key, found in answers.items() for answer in found]
+    values, verdicts = np.array(confidence, dtype=np.float64), np.array(right, dtype=np.float64)
+    return Judged(values, verdicts, questions, np.array(labels, dtype=np.int64), votes, unstated)
 
 
 def answered_share(answers: Mapping[str, Sequence[str | None]]) -> float:
@@ -152,7 +159,9 @@ _NAMED = re.compile(
     r"(?:is|of|at|=|:)?[*_\"'`]{0,3}\s{0,3}(?:about|around|roughly|approximately|~)?\s{0,3}" + _VALUE,
     re.IGNORECASE,
 )
-_SURE = re.compile(_VALUE + r"\s{0,3}(?:confident|confidence(?!\s{1,3}(?:interval|level))|sure|certain)\b", re.IGNORECASE)
+_SURE = re.compile(
+    _VALUE + r"\s{0,3}(?:confident|confidence(?!\s{1,3}(?:interval|level))|sure|certain)\b", re.IGNORECASE
+)
 _BARE = re.compile(r"\s*" + _VALUE + r"\s*\.?\s*")
 _LONGEST = 100_000  # characters read, from the end: a confidence is stated last
 
@@ -160,13 +169,13 @@ _LONGEST = 100_000  # characters read, from the end: a confidence is stated last
 def verbalized_confidence(text: str) -> float | None:
     """The confidence that a text states, in [0, 1]; None if it states none, or none that can be read.
 
-    Read are, in this order: the last ``<confidence>…</confidence>``; the last statement with the word ("Confidence: 80",
-    "confidence is 0.8", "80% confident", "90 % sure"); a text that is nothing but a number ("80%", "0.8"). A number
-    elsewhere in the text is an answer, not a confidence.
+    Read are, in this order: the last ``<confidence>…</confidence>``; the last statement with the word ("Confidence:
+    80", "confidence is 0.8", "80% confident", "90 % sure"); a text that is nothing but a number ("80%", "0.8"). A
+    number elsewhere in the text is an answer, not a confidence.
 
     [ours] A percent sign, or "/100", divides by 100, "/10" by 10. Without one a number up to 1 is a probability and one
-    above 1 is in percent: "1" is certain, "1%" is .01, "2" is .02. Out of range ("150%", "-5") is None, and so are words
-    ("high"): they have no agreed number.
+    above 1 is in percent: "1" is certain, "1%" is .01, "2" is .02. Out of range ("150%", "-5") is None, and so are
+    words ("high"): they have no agreed number.
 
     >>> [verbalized_confidence(t) for t in ("0.8", "It is 12. Confidence: 80", "I am 95% sure", "It is 0.5.")]
     [0.8, 0.8, 0.95, None]

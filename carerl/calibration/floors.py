@@ -1,9 +1,9 @@
 """What ECE a model without any miscalibration would show: the two floors, by simulation.
 
 ECE of finite data is positive for everybody. ``labels_floor`` says how large it is when every stated confidence is
-exactly the probability of being right, and only the labels are drawn. ``votes_floor`` says how large it is for a perfect
-model that knows every answer's probability but is asked N times, so that its confidence is a share of votes: that share's
-maximum overstates, whatever N. An observed ECE within a floor's range is no evidence of miscalibration.
+exactly the probability of being right, and only the labels are drawn. ``votes_floor`` says how large it is for a
+perfect model that knows every answer's probability but is asked N times, so that its confidence is a share of votes:
+that share's maximum overstates, whatever N. An observed ECE within a floor's range is no evidence of miscalibration.
 """
 
 from __future__ import annotations
@@ -36,6 +36,21 @@ class Floor:
             return float("nan"), float("nan")
         low, high = np.quantile(self.values, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTable:
+    """What a perfect model would answer: ``answers_QV``, probability of each of V answers, rows sum to 1; ``right_QV``,
+    probability that each is right; ``never_wins``: columns that count in N only ("no answer"). Raises ValueError for
+    shapes that differ."""
+
+    answers_QV: FloatArray
+    right_QV: FloatArray
+    never_wins: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.answers_QV) != 2 or np.shape(self.answers_QV) != np.shape(self.right_QV):
+            raise ValueError(f"answers {np.shape(self.answers_QV)} and right {np.shape(self.right_QV)} are one table")
 
 
 def labels_floor(
@@ -71,31 +86,28 @@ def labels_floor(
 
 
 def votes_floor(
-    answers_QV: ArrayLike,
-    right_QV: ArrayLike,
+    table: AnswerTable,
     votes: int,
     rng: np.random.Generator,
     repeats: int = REPEATS,
     bins: int = 10,
     scheme: str = "width",
-    never_wins: Sequence[int] = (),
     draw_labels: bool = False,
 ) -> Floor:
     """ECE of the majority share of ``votes`` answers drawn from each question's own distribution.
 
-    ``answers_QV``: probabilities of the answers, rows sum to 1; ``right_QV``: probability that each is right;
-    ``never_wins``: columns that count in N only ("no answer"). Ties are broken at random; where no answer can win, the
-    confidence is 0 and wrong. ``draw_labels``: correctness is drawn, as 0/1 labels are, instead of taken as the
-    probability. Raises ValueError for shapes that differ, votes < 1, or a scheme other than ``width`` and ``unique``.
+    Ties are broken at random; where no answer can win, the confidence is 0 and wrong. ``draw_labels``: correctness is
+    drawn, as 0/1 labels are, instead of taken as the probability. Raises ValueError for votes < 1, or a scheme other
+    than ``width`` and ``unique``.
     """
-    p_QV, right = np.asarray(answers_QV, dtype=np.float64), np.asarray(right_QV, dtype=np.float64)
-    if p_QV.ndim != 2 or p_QV.shape != right.shape or votes < 1:
-        raise ValueError(f"answers {p_QV.shape} and right {right.shape} are one table; votes = {votes}: one at least")
+    p_QV, right = np.asarray(table.answers_QV, dtype=np.float64), np.asarray(table.right_QV, dtype=np.float64)
+    if votes < 1:
+        raise ValueError(f"votes = {votes}: one at least")
     if scheme not in ("width", "unique"):
         raise ValueError(f"scheme {scheme!r}: shares of votes have few values; use width or unique")
     if not len(p_QV):
         return Floor(np.empty(0))
-    silent = list(never_wins)
+    silent = list(table.never_wins)
     values = []
     for size in _chunks(repeats, p_QV.size):
         counts = rng.multinomial(votes, p_QV, size=(size, len(p_QV)))
@@ -104,7 +116,6 @@ def votes_floor(
         winner = score.argmax(axis=2)
         share = np.take_along_axis(counts, winner[..., None], axis=2)[..., 0] / votes
         correct = np.where(np.isin(winner, silent), 0.0, right[np.arange(len(p_QV)), winner])
-        correct = np.where(share > 0, correct, 0.0)
         share = np.where(np.isin(winner, silent), 0.0, share)
         if draw_labels:
             correct = (rng.random(correct.shape) < correct).astype(np.float64)
@@ -112,15 +123,13 @@ def votes_floor(
     return Floor(np.array(values))
 
 
-def observed_answers(
-    answers: Sequence[Sequence[str | None]],
-) -> tuple[FloatArray, FloatArray, tuple[int, ...]]:
-    """``answers_QV``, ``right_QV`` and ``never_wins`` of :func:`votes_floor`, where nothing is known of the answers but
-    the votes themselves.
+def observed_answers(answers: Sequence[Sequence[str | None]]) -> AnswerTable:
+    """The table of :func:`votes_floor`, where nothing is known of the answers but the votes themselves.
 
-    [ours] The perfect model's distribution of a question is the observed one, and each answer is right as often as it is
-    given (which is what calibration means), no answer never. Observed shares are more extreme than the probabilities
-    behind them, which makes this floor somewhat too low for few votes. Column 0 is "no answer".
+    [ours] The perfect model's distribution of a question is the observed one, and each answer is right as often as it
+    is given (which is what calibration means), no answer never. Observed shares are more extreme than the probabilities
+    behind them, which makes this floor somewhat too low for few votes. Column 0 is "no answer". Raises ValueError for a
+    question without samples.
     """
     tables: list[dict[str, int]] = []
     for found in answers:
@@ -128,17 +137,17 @@ def observed_answers(
         for answer in found:
             if answer is not None:
                 counts[answer] = counts.get(answer, 0) + 1
+        if not len(found):
+            raise ValueError(f"question {len(tables)}: no samples")
         tables.append(counts)
     width = 1 + max((len(counts) for counts in tables), default=0)
     p_QV: NDArray[np.float64] = np.zeros((len(tables), width))
     for row, (counts, found) in enumerate(zip(tables, answers, strict=True)):
-        if not len(found):
-            raise ValueError(f"question {row}: no samples")
         p_QV[row, 1 : 1 + len(counts)] = np.array(list(counts.values())) / len(found)
         p_QV[row, 0] = max(0.0, 1 - p_QV[row, 1:].sum())
     right = p_QV.copy()
     right[:, 0] = 0
-    return p_QV, right, (0,)
+    return AnswerTable(p_QV, right, (0,))
 
 
 def _chunks(repeats: int, cells: int) -> list[int]:

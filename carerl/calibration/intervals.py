@@ -6,7 +6,7 @@ over questions (Miller, arXiv 2411.00640, §2.2; Efron and Tibshirani 1993, ch. 
 ========================  =============================================================================
 a mean (Brier, NLL)       :func:`mean_interval`: the studentised cluster bootstrap, second-order accurate
 accuracy                  :func:`share_interval`: Wilson, with the clusters' effective number of samples
-AUROC                     :func:`auroc_interval`: DeLong's variance over clusters, Wilson's shape
+AUROC                     :func:`auroc_interval`: DeLong's variance over clusters, on the logit scale
 AURC, accuracy@coverage   :func:`bootstrap_interval`: the BCa cluster bootstrap
 ECE                       :mod:`carerl.calibration.debiased`; no bootstrap of the plug-in covers it
 ========================  =============================================================================
@@ -17,7 +17,7 @@ Measured coverage stands in ``tests/calibration/test_coverage.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,20 +79,11 @@ def wilson(share: float, n: float, level: float = LEVEL) -> Estimate:
     return Estimate(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
 
 
-def _effective_wilson(share: float, error: float, fewest: float, level: float, degrees: int) -> Estimate:
-    """Wilson with the n at which a share has this standard error, share (1 - share)/error² (Korn and Graubard 1998),
-    shrunk by (z/t)² for the error's own uncertainty. ``fewest``: n where the error is 0 or unknown."""
-    if not (error > 0 and 0 < share < 1):
-        return wilson(share, fewest, level)
-    z, t = special.ndtri((1 + level) / 2), special.stdtrit(degrees, (1 + level) / 2)
-    return wilson(share, share * (1 - share) / error**2 * float(z / t) ** 2, level)
-
-
 def share_interval(values: ArrayLike, questions: ArrayLike | None = None, level: float = LEVEL) -> Estimate:
-    """Interval for the mean of values in [0, 1], such as accuracy: Wilson's. With one 0/1 value a question it is exactly
-    that; with clusters, or values between 0 and 1, n is the effective number of samples. Where all values are equal
-    (all right, say) n is the number of questions, as if the samples of a question said no more than one. NaN without
-    data; NaN bounds for one question. Raises ValueError outside [0, 1]."""
+    """Interval for the mean of values in [0, 1], such as accuracy: Wilson's. With one 0/1 value a question it is
+    exactly that; with clusters, or values between 0 and 1, n is the effective number of samples. Where all values are
+    equal (all right, say) n is the number of questions, as if the samples of a question said no more than one. NaN
+    without data; NaN bounds for one question. Raises ValueError outside [0, 1]."""
     x = np.asarray(values, dtype=np.float64)
     if not np.all((x >= 0) & (x <= 1)):
         raise ValueError("shares lie in [0, 1]")
@@ -104,34 +95,81 @@ def share_interval(values: ArrayLike, questions: ArrayLike | None = None, level:
         return wilson(share, count, level)
     if count < 2:
         return Estimate(share)
-    return _effective_wilson(share, cluster_error(x - share, index, count), count, level, count - 1)
+    error = cluster_error(x - share, index, count)
+    if not (error > 0 and 0 < share < 1):
+        return wilson(share, count, level)
+    # The n at which a share has this standard error (Korn and Graubard 1998), less what the error itself is unsure of.
+    z, t = special.ndtri((1 + level) / 2), special.stdtrit(count - 1, (1 + level) / 2)
+    return wilson(share, share * (1 - share) / error**2 * float(z / t) ** 2, level)
+
+
+@dataclass(frozen=True, slots=True)
+class AurocMoments:
+    """``influence_Q``: each question's share in the deviation of the area, so that their squares add up to its
+    variance; ``degrees``: of freedom of that variance; ``fewest``: questions with an item of the rarer class."""
+
+    area: float
+    influence_Q: FloatArray
+    degrees: float
+    fewest: int
+
+
+def auroc_moments(confidence: ArrayLike, correct: ArrayLike, index: NDArray[np.int64], count: int) -> AurocMoments:
+    """Structural components (DeLong et al. 1988) summed over clusters (Obuchowski 1997), and the degrees of freedom of
+    Brunner and Munzel (2000), few where one class is rare. Area NaN if a class has no item, degrees NaN if it has one.
+    Raises ValueError as :func:`carerl.calibration.ranking.placements`."""
+    a = np.asarray(correct, dtype=np.float64)
+    parts = placements(confidence, correct)
+    sizes = [len(np.unique(index[a == label])) for label in (1, 0)]
+    influence_Q = np.zeros(count)
+    area = float(parts[0].mean()) if min(sizes) else float("nan")
+    if min(sizes) < 2:
+        return AurocMoments(area, influence_Q, float("nan"), min(sizes))
+    variances = []
+    for label, part, size in zip((1, 0), parts, sizes, strict=True):
+        deviation = (part - area) / len(part) * math.sqrt(size / (size - 1))
+        class_Q = np.bincount(index[a == label], deviation, minlength=count)
+        variances.append(float((class_Q**2).sum()))
+        influence_Q += class_Q  # classes of one question covary; without clusters the two variances just add up
+    scale = sum(v * v / (size - 1) for v, size in zip(variances, sizes, strict=True))
+    return AurocMoments(area, influence_Q, sum(variances) ** 2 / scale if scale else float("nan"), min(sizes))
 
 
 def auroc_interval(
     confidence: ArrayLike, correct: ArrayLike, questions: ArrayLike | None = None, level: float = LEVEL
 ) -> Estimate:
-    """Interval for AUROC: the variance of DeLong et al. (1988) from structural components, summed over clusters
-    (Obuchowski 1997), in the shape of Wilson's interval, which stays within [0, 1]. At AUROC 0 or 1, where that variance
-    is 0, n is the number of items of the rarer class. All NaN for one class. Raises ValueError as
-    :func:`carerl.calibration.ranking.placements`."""
-    a = np.asarray(correct, dtype=np.float64)
-    below, above = placements(confidence, correct)
-    index, count = clusters(questions, len(a))
-    if not (len(below) and len(above)):
-        return Estimate(float("nan"))
-    area = float(below.mean())
-    influence = np.empty(len(a))
-    # Without clusters the squares add up to DeLong's variance, with n - 1 in each class's denominator.
-    for label, part in ((1, below), (0, above)):
-        size = len(part)
-        influence[a == label] = (part - area) * len(a) / size * math.sqrt(size / max(size - 1, 1))
-    fewest = min(len(below), len(above))
-    error = cluster_error(influence, index, count) * math.sqrt((count - 1) / count) if count > 1 else 0.0
-    if count < len(a):
-        error *= math.sqrt(count / max(count - 1, 1))
-        fewest = min(fewest, count)
-    degrees = max(1, min(fewest, count) - 1) if count < len(a) else 10**9
-    return _effective_wilson(area, error, fewest, level, degrees)
+    """Interval for AUROC: Student's t on the logit scale with :func:`auroc_moments`. At AUROC 0 or 1, where that
+    variance is 0: Wilson's for a share of as many as there are questions with the rarer class. All NaN for one class;
+    NaN bounds if only one question has a class."""
+    index, count = clusters(questions, len(np.asarray(correct)))
+    found = auroc_moments(confidence, correct, index, count)
+    variance = float((found.influence_Q**2).sum())
+    if math.isnan(found.area) or found.fewest < 2:
+        return Estimate(found.area)
+    if not (variance > 0 and 0 < found.area < 1):
+        return wilson(found.area, found.fewest, level)
+    quantile = float(special.stdtrit(found.degrees, (1 + level) / 2))
+    half = quantile * math.sqrt(variance) / (found.area * (1 - found.area))
+    low, high = special.expit(special.logit(found.area) + np.array([-half, half]))
+    return Estimate(found.area, float(low), float(high))
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionSums:
+    """Of values over items: their sum and number for each of Q questions, (Q,) both."""
+
+    total_Q: FloatArray
+    size_Q: FloatArray
+
+    @property
+    def mean(self) -> float:
+        return float(self.total_Q.sum() / self.size_Q.sum())
+
+
+def sums_over_questions(values: ArrayLike, index: NDArray[np.int64], count: int) -> QuestionSums:
+    """``index`` and ``count`` from :func:`clusters`."""
+    total_Q: FloatArray = np.bincount(index, np.asarray(values, dtype=np.float64), minlength=count).astype(np.float64)
+    return QuestionSums(total_Q, np.bincount(index, minlength=count).astype(np.float64))
 
 
 def mean_interval(
@@ -141,47 +179,73 @@ def mean_interval(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> Estimate:
-    """Interval for a mean over items by the studentised cluster bootstrap (Hall 1988; Efron and Tibshirani 1993, §12.5).
-
-    Questions are drawn with replacement; in each resample t* = (mean* - mean)/error* with its own cluster standard error;
-    the interval is mean - q·error, q the quantiles of t*. Second-order accurate: it follows the skewness that a
-    percentile interval ignores. Without spread the interval is the point; NaN bounds for fewer than two questions.
-    """
+    """Interval for a mean over items by the studentised cluster bootstrap, :func:`studentised_interval`. NaN without
+    data."""
     x = np.asarray(values, dtype=np.float64)
     index, count = clusters(questions, len(x))
     if not count:
         return Estimate(float("nan"))
-    mean = float(x.mean())
+    return studentised_interval([sums_over_questions(x, index, count)], level, repeats, seed)
+
+
+def studentised_interval(
+    runs: Sequence[QuestionSums], level: float = LEVEL, repeats: int = REPEATS, seed: int = 0
+) -> Estimate:
+    """Interval for the mean of one run, or for the first's minus the second's on the same questions (Hall 1988; Efron
+    and Tibshirani 1993, §12.5).
+
+    Questions are drawn with replacement, for both runs together; in each resample t* = (value* - value)/error* with its
+    own standard error over questions (of a ratio: the total less mean · size); the interval is value - q · error, q the
+    quantiles of t*. Second-order accurate: it follows the skewness that a percentile interval ignores. Without spread
+    the interval is the point; NaN bounds for fewer than two questions.
+    """
+    count = len(runs[0].total_Q)
+    means = [run.mean for run in runs]
+    value = means[0] - means[1] if len(runs) == 2 else means[0]
     if count < 2:
-        return Estimate(mean)
-    error = cluster_error(x - mean, index, count)
+        return Estimate(value)
+    # Centred totals: the sums of squares below lose no digits to the mean.
+    columns = [x for run, m in zip(runs, means, strict=True) for x in (run.total_Q - m * run.size_Q, run.size_Q)]
+    x_QP = np.stack(columns, axis=1)
+    width = x_QP.shape[1]
+    products = (x_QP[:, :, None] * x_QP[:, None, :]).reshape(count, width * width)
+
+    def shift_and_error(sums_RP: FloatArray, squares_RPP: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Change of the value, and its standard error: of sum_q w_q (k · x_q)², k the ratio's derivative."""
+        size_RJ = sums_RP[:, 1::2]
+        sign_J = np.array([1.0, -1.0])[: len(runs)]
+        shift_RJ = sums_RP[:, 0::2] / size_RJ
+        k_RP = np.empty_like(sums_RP)
+        k_RP[:, 0::2] = sign_J / size_RJ
+        k_RP[:, 1::2] = -sign_J * shift_RJ / size_RJ
+        variance = np.einsum("rp,rpq,rq->r", k_RP, squares_RPP, k_RP) * count / (count - 1)
+        return shift_RJ @ sign_J, np.sqrt(np.maximum(variance, 0.0))
+
+    _, errors = shift_and_error(x_QP.sum(axis=0)[None], products.sum(axis=0).reshape(1, width, width))
+    error = float(errors[0])
     # Below this the spread is the rounding of a constant, and t* a quotient of roundings.
-    if error <= 1e-12 * max(1.0, float(np.abs(x).max())):
-        return Estimate(mean, mean, mean)
-    size_Q = np.bincount(index, minlength=count).astype(np.float64)
-    centred_Q = np.bincount(index, x - mean, minlength=count)
-    table = np.stack([centred_Q, size_Q, centred_Q**2, centred_Q * size_Q, size_Q**2], axis=1)
+    if error <= 1e-12 * max(1.0, *(abs(m) for m in means)):
+        return Estimate(value, value, value)
     found = []
     for weights_RQ in resamples(count, repeats, seed):
-        s, m, ss, sm, mm = (weights_RQ @ table).T
-        shift = s / m
-        spread = np.maximum(ss - 2 * shift * sm + shift**2 * mm, 0.0)
+        shift, spread = shift_and_error(weights_RQ @ x_QP, (weights_RQ @ products).reshape(-1, width, width))
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = shift / (np.sqrt(count / (count - 1) * spread) / m)
+            t = shift / spread
         # A resample of equal values has no spread: its mean is infinitely many of its own errors away.
         found.append(np.where(np.isnan(t), 0.0, t))
     low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return Estimate(mean, mean - float(high) * error, mean - float(low) * error)
+    return Estimate(value, value - float(high) * error, value - float(low) * error)
 
 
 def resamples(count: int, repeats: int, seed: int, items: int | None = None) -> Iterator[FloatArray]:
     """Chunks (r, Q) of the multiplicities with which Q questions are drawn, ``repeats`` rows in all; a chunk's rows
     times ``items`` (Q, if None) numbers are held at a time, and the draws do not depend on it."""
     rng = np.random.default_rng([seed, count])
-    even = np.full(count, 1 / count)
     size = max(1, _CELLS // max(items or count, 1))
     for begin in range(0, repeats, size):
-        yield rng.multinomial(count, even, size=min(size, repeats - begin)).astype(np.float64)
+        rows = min(size, repeats - begin)
+        drawn = rng.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+        yield np.bincount(drawn.reshape(-1), minlength=rows * count).reshape(rows, count).astype(np.float64)
 
 
 def bootstrap_interval(
@@ -217,9 +281,7 @@ def bootstrap_interval(
     return Estimate(value, float(low), float(high))
 
 
-def _left_out(
-    statistic: Callable[[FloatArray], FloatArray], index: NDArray[np.int64], count: int
-) -> FloatArray:
+def _left_out(statistic: Callable[[FloatArray], FloatArray], index: NDArray[np.int64], count: int) -> FloatArray:
     """The statistic without each block of questions in turn."""
     blocks = min(count, _JACKKNIFE)
     block_N = (np.arange(count) * blocks // count)[index]

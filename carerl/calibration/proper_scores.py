@@ -21,8 +21,8 @@ class BrierDecomposition:
     """Murphy (1973): Brier of the binned forecast = ``reliability`` - ``resolution`` + ``uncertainty``.
 
     ``within``: what binning leaves out, so that Brier = reliability - resolution + uncertainty + within exactly
-    (Stephenson et al. 2008: within-bin variance of the confidences minus twice their covariance with correctness). It is
-    0 with one bin per distinct confidence.
+    (Stephenson et al. 2008: within-bin variance of the confidences minus twice their covariance with correctness). It
+    is 0 with one bin per distinct confidence.
     """
 
     reliability: float
@@ -47,14 +47,14 @@ def nll_scores(confidence: ArrayLike, correct: ArrayLike, clip: float = CLIP) ->
     """(N,) negative log-likelihoods, nats.
 
     [ours] Confidences are clipped to [clip, 1 - clip] first: one wrong answer at confidence 1 would make the mean
-    infinite, and votes are often unanimous. The largest possible score is -log(clip), 6.9 at .001. Raises ValueError for
-    a clip outside (0, .5), and as :func:`brier_scores`.
+    infinite, and votes are often unanimous. The largest possible score is -log(clip), 6.9 at .001. Raises ValueError
+    for a clip outside (0, .5), and as :func:`brier_scores`.
     """
     if not 0 < clip < 0.5:
         raise ValueError(f"clip = {clip}: between 0 and .5")
     c, a, _ = checked(confidence, correct)
     c = np.clip(c, clip, 1 - clip)
-    return -a * np.log(c) - (1 - a) * np.log1p(-c)
+    return np.asarray(-a * np.log(c) - (1 - a) * np.log1p(-c))
 
 
 def nll(confidence: ArrayLike, correct: ArrayLike, clip: float = CLIP) -> float:
@@ -72,8 +72,8 @@ def brier_decomposition(
 
     ``debiased``: Ferro and Fricker (2012, eqs. 6 to 8; Bröcker 2012): with s_k = a_k (1 - a_k)/(n_k - 1) and
     s = a (1 - a)/(n - 1), reliability loses sum n_k/n s_k, resolution loses the same but gains s, uncertainty gains s;
-    the three still add up to the same. Bins of one item take no correction, so that a bias is left there. Parts may turn
-    negative. Labels must be 0 or 1 for it. All NaN without data. Raises ValueError as :func:`reliability_bins`.
+    the three still add up to the same. Bins of one item take no correction, so that a bias is left there. Parts may
+    turn negative. Labels must be 0 or 1 for it. All NaN without data. Raises ValueError as :func:`reliability_bins`.
     """
     _, a, _ = checked(confidence, correct)
     found = reliability_bins(confidence, correct, bins, scheme)

@@ -95,7 +95,9 @@ class RankedBlocks:
         self._order = np.argsort(-c, kind="stable")
         self._loss_N = (1 - a)[self._order]
         ranked = c[self._order]
-        self._first_G = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(c) else np.empty(0, dtype=np.int64)
+        self._first_G = (
+            np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(c) else np.empty(0, dtype=np.int64)
+        )
 
     def _blocks(self, weights_RN: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(R, G) items and losses of each block."""

@@ -36,7 +36,15 @@ from typing import Any
 
 import numpy as np
 
-from carerl.calibration import ReliabilityBin, answer_probability, ece, majority, reliability_bins, votes_floor
+from carerl.calibration import (
+    AnswerTable,
+    ReliabilityBin,
+    answer_probability,
+    ece,
+    majority,
+    reliability_bins,
+    votes_floor,
+)
 from carerl.types import Group, Outcome
 
 from ..base import Evaluation, check_graded
@@ -78,7 +86,7 @@ def facts_floor(world: World, entities: Sequence[int], votes: int, repeats: int 
     index = np.asarray(entities, dtype=np.int64)
     truth_EV = np.concatenate([world.truth_EV, np.zeros((len(world.truth_EV), 1))], axis=1)  # "?" is never right
     rng = stream(world.seed, STREAM_FLOOR, votes)
-    return votes_floor(world.answers_EV[index], truth_EV[index], votes, rng, repeats).mean
+    return votes_floor(AnswerTable(world.answers_EV[index], truth_EV[index]), votes, rng, repeats).mean
 
 
 def _row(suite: str, group: Group, answer: str | None, share: float, right: float) -> dict[str, Any]:
