@@ -26,7 +26,7 @@ test: check ## set up, then lint, format check, types and the default tests
 test-slow: setup ## the tests behind the markers slow, engine and e2e
 	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -m "slow or engine or e2e" $(ARGS)
 
-test-peers: setup ## losses, gradients and advantages against TRL, verl and OpenRLHF (puts them into .peers)
+test-peers: setup ## losses against TRL, verl and OpenRLHF, calibration against netcal and torchmetrics (puts them into .peers)
 	@cluster/setup_peers.sh
 	@echo "== peers: pytest -m peers" && PYTHONPATH=.peers $(PY) -m pytest -m peers tests/peers $(ARGS)
 

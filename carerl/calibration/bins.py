@@ -2,7 +2,7 @@
 
 :func:`ece` is the expected calibration error (Naeini et al. 2015; Guo et al., arXiv 1706.04599, eq. 3), :func:`mce` the
 maximum one (Naeini et al. 2015; Guo et al., eq. 5), :func:`ace` the mean over bins without weights: with bins of equal
-counts the adaptive calibration error (Nixon et al., arXiv 1904.01685, §4.3, of the event "right"), with bins of equal
+counts the adaptive calibration error (Nixon et al., arXiv 1904.01685, of the event "right"), with bins of equal
 widths the average one (Neumann et al. 2018). Adaptive and equal-count ECE differ only where ties make counts unequal,
 so reports list ``ece(scheme="count")`` and no second column.
 

@@ -9,7 +9,7 @@
     2601.13284 takes the decision token's).
 ``sequence``
     Per sample: the geometric mean of its tokens' probabilities, a length-normalised likelihood (Malinin and Gales,
-    arXiv 2002.07650, §4).
+    arXiv 2002.07650).
 ``verbalized``
     Per sample: the confidence that the response states (Lin et al., arXiv 2205.14334; Tian et al., 2305.14975).
 

@@ -10,7 +10,7 @@ prop. 3.3). The observed deltas are means over questions, so they are jointly no
 is a sum over questions. Both estimates start from there.
 
 Point: E|N(delta, s²)| exceeds |delta| by a known amount; the plug-in's excess is subtracted bin by bin at the observed
-delta (the debiased L1 estimate of Kumar et al. 2019, §C, and Roelofs et al., arXiv 2012.08668, §5, who take the
+delta (the debiased L1 estimate of Kumar et al. 2019 and Roelofs et al., arXiv 2012.08668, who take the
 binomial variance for s² where here the clusters' is taken). What is left at a calibrated model is 59 % of the plug-in's
 bias.
 
@@ -98,8 +98,9 @@ def debiased_ece(
     tail = (1 - level) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         kept = np.where(delta != 0, np.maximum(0.0, 1 - error**2 / delta**2), 0.0)
-    low = _reaches(delta * kept if kept.any() else delta, noise, observed, 1 - tail)
-    high = _reaches(np.where(delta < 0, -error, error), noise, observed, tail)
+    spread = np.where(delta < 0, -error, error)
+    low = _reaches(delta * kept if kept.any() else spread, noise, observed, 1 - tail)
+    high = _reaches(spread, noise, observed, tail)
     return Estimate(min(max(value, low), high), low, high)
 
 

@@ -115,8 +115,8 @@ def votes_floor(
         score[..., silent] = -1
         winner = score.argmax(axis=2)
         share = np.take_along_axis(counts, winner[..., None], axis=2)[..., 0] / votes
-        correct = np.where(np.isin(winner, silent), 0.0, right[np.arange(len(p_QV)), winner])
         share = np.where(np.isin(winner, silent), 0.0, share)
+        correct = np.where(share > 0, right[np.arange(len(p_QV)), winner], 0.0)  # without a vote nobody wins
         if draw_labels:
             correct = (rng.random(correct.shape) < correct).astype(np.float64)
         values += [ece(share[r], correct[r], bins, scheme) for r in range(size)]

@@ -1,7 +1,7 @@
 """Intervals over questions, where several samples of a question are one cluster.
 
 Samples of a question are not independent, so questions are what is resampled, and every standard error is that of sums
-over questions (Miller, arXiv 2411.00640, §2.2; Efron and Tibshirani 1993, ch. 8). Which method for what:
+over questions (Miller, arXiv 2411.00640; Efron and Tibshirani 1993, ch. 8). Which method for what:
 
 ========================  =============================================================================
 a mean (Brier, NLL)       :func:`mean_interval`: the studentised cluster bootstrap, second-order accurate

@@ -1,5 +1,4 @@
-"""All metrics of one set of answers, under stable names: what the loop's evaluation and the evaluate command both
-call."""
+"""All metrics of one set of answers, under stable names, for the evaluation in the loop and for the command alike."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def brier_decomposition(
 
     reliability = sum n_k/n (c_k - a_k)², resolution = sum n_k/n (a_k - a)², uncertainty = a (1 - a).
 
-    ``debiased``: Ferro and Fricker (2012, eqs. 6 to 8; Bröcker 2012): with s_k = a_k (1 - a_k)/(n_k - 1) and
+    ``debiased``: Ferro and Fricker (2012; Bröcker 2012): with s_k = a_k (1 - a_k)/(n_k - 1) and
     s = a (1 - a)/(n - 1), reliability loses sum n_k/n s_k, resolution loses the same but gains s, uncertainty gains s;
     the three still add up to the same. Bins of one item take no correction, so that a bias is left there. Parts may
     turn negative. Labels must be 0 or 1 for it. All NaN without data. Raises ValueError as :func:`reliability_bins`.

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from numpy.typing import ArrayLike
 
 from .bins import FloatArray, checked
 
@@ -53,7 +52,7 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the risk-coverage curve: mean over m = 1 … n of the selective risk (Geifman et al.,
-    arXiv 1805.08206, §2). Lower is better; of a useless ranking it is the error rate. NaN without data."""
+    arXiv 1805.08206). Lower is better; of a useless ranking it is the error rate. NaN without data."""
     _, risk = risk_coverage(confidence, correct)
     return float(risk.mean()) if risk.size else float("nan")
 
@@ -110,7 +109,9 @@ class RankedBlocks:
         after = items.cumsum(axis=1)
         before = after - items
         mean = losses / np.maximum(items, 1)
-        rise = _harmonic(after) - _harmonic(before)
+        # H(n) = 1 + 1/2 + … + 1/n, looked up
+        harmonic = np.r_[0.0, np.cumsum(1 / np.arange(1, int(after[:, -1].max()) + 1))]
+        rise = harmonic[after.astype(np.int64)] - harmonic[before.astype(np.int64)]
         area = (losses.cumsum(axis=1) - losses - before * mean) * rise + losses
         return np.asarray(area.sum(axis=1) / np.maximum(after[:, -1], 1))
 
@@ -122,7 +123,3 @@ class RankedBlocks:
         taken = np.clip(kept - (after - items), 0, items)
         return np.asarray(1 - (losses * taken / np.maximum(items, 1)).sum(axis=1) / np.maximum(kept[:, 0], 1))
 
-
-def _harmonic(n: FloatArray) -> NDArray[np.float64]:
-    """H(n) = 1 + 1/2 + … + 1/n, for whole n >= 0."""
-    return np.asarray(special.digamma(n + 1) + np.euler_gamma)

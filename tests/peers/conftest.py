@@ -59,6 +59,20 @@ def openrlhf() -> ModuleType:
     return _imported("openrlhf.models.loss")
 
 
+@pytest.fixture(scope="session")
+def netcal() -> ModuleType:
+    """netcal's ECE, MCE and ACE."""
+    _folder("netcal")
+    return _imported("netcal.metrics.confidence")
+
+
+@pytest.fixture(scope="session")
+def torchmetrics() -> ModuleType:
+    """torchmetrics' functions of classification."""
+    _folder("torchmetrics")
+    return _imported("torchmetrics.functional.classification")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if LARGEST:
         terminalreporter.section("peers: largest relative difference (at most 1e-5)")
