@@ -122,4 +122,3 @@ class RankedBlocks:
         kept = np.ceil(np.round(coverage * after[:, -1:], 9))
         taken = np.clip(kept - (after - items), 0, items)
         return np.asarray(1 - (losses * taken / np.maximum(items, 1)).sum(axis=1) / np.maximum(kept[:, 0], 1))
-

@@ -140,7 +140,9 @@ def test_verbalized(text, expected):
     assert found == (expected if expected is None else pytest.approx(expected))
 
 
-@pytest.mark.parametrize("piece", ["confidence ", "9", "<confidence>", "confidence: 1.", " %", "*", "confidence is about "])
+@pytest.mark.parametrize(
+    "piece", ["confidence ", "9", "<confidence>", "confidence: 1.", " %", "*", "confidence is about "]
+)
 def test_hostile_text_is_read_in_linear_time(piece):
     begin = time.process_time()
     verbalized_confidence(piece * (400_000 // len(piece)))

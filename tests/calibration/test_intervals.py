@@ -159,7 +159,12 @@ def test_debiased_ece_of_next_to_nothing():
 
 def test_without_data_or_with_one_question_there_is_no_interval():
     empty = np.empty(0)
-    for found in (share_interval(empty), mean_interval(empty), auroc_interval(empty, empty), debiased_ece(empty, empty)):
+    for found in (
+        share_interval(empty),
+        mean_interval(empty),
+        auroc_interval(empty, empty),
+        debiased_ece(empty, empty),
+    ):
         assert np.isnan(found.value) and np.isnan(found.low)
     c, y = np.array([0.2, 0.7, 0.9]), np.array([0.0, 1.0, 1.0])
     for one in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, permutations, product
+from itertools import combinations, pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ import pytest
 from carerl.calibration import (
     accuracy_at_coverage,
     ace,
-    auroc,
     aurc,
+    auroc,
     brier,
     brier_decomposition,
     ece,
@@ -97,7 +97,7 @@ def _order_statistics(c, y, function):
     values = [
         function([y[i] for i in order])
         for order in permutations(range(len(c)))
-        if all(c[i] >= c[j] for i, j in zip(order, order[1:], strict=False))
+        if all(c[i] >= c[j] for i, j in pairwise(order))
     ]
     return float(np.mean(values))
 

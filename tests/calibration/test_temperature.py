@@ -1,4 +1,5 @@
-"""Temperature scaling; its optimum against scikit-learn's logistic regression is in ``test_against_scikit_learn.py``."""
+"""Temperature scaling; its optimum against scikit-learn's logistic regression stands in
+``test_against_scikit_learn.py``."""
 
 from __future__ import annotations
 

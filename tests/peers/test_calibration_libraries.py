@@ -14,7 +14,7 @@ from carerl.calibration import ace, auroc, ece, mce
 from tests.calibration.random_inputs import random_input
 from tests.peers.agreement import LARGEST
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(900)]
 
 INPUTS = [random_input(seed) for seed in range(1000)]
 BINS = 10
@@ -50,8 +50,8 @@ def test_netcal(netcal, name):
 
 
 def test_netcal_equal_counts_where_its_quantiles_fall_between_items(netcal):
-    """It takes ``numpy.quantile`` as edges, ours the items at whole shares of the count. With untied confidences, and 10
-    dividing n, both put n/10 items into each bin."""
+    """It takes ``numpy.quantile`` as edges, ours the items at whole shares of the count. With untied confidences, and
+    10 dividing n, both put n/10 items into each bin."""
     theirs, compared = netcal.ECE(BINS, equal_intervals=False), 0
     for kind, c, y in INPUTS:
         if kind == "smooth" and len(c) % BINS == 0:
