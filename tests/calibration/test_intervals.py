@@ -57,7 +57,7 @@ def test_the_order_of_the_data_and_the_names_of_questions_do_not_matter():
 
 def test_studentised_interval_of_normal_data_is_students():
     x = np.random.default_rng(2).normal(3, 2, 400)
-    found, expected = mean_interval(x, repeats=20_000), stats.t.interval(0.95, 399, x.mean(), stats.sem(x))
+    found, expected = mean_interval(x, repeats=10_000), stats.t.interval(0.95, 399, x.mean(), stats.sem(x))
     assert (found.low, found.high) == pytest.approx(expected, abs=0.02)
 
 
@@ -101,11 +101,11 @@ def test_auroc_at_its_ends():
 
 def test_bca_of_a_mean_against_scipy():
     x = np.random.default_rng(5).exponential(1, 80)
-    expected = stats.bootstrap((x,), np.mean, n_resamples=20_000, method="BCa", rng=0).confidence_interval
-    found = bootstrap_interval(lambda w: w @ x / w.sum(axis=1), float(x.mean()), None, 80, repeats=20_000)
+    expected = stats.bootstrap((x,), np.mean, n_resamples=10_000, method="BCa", rng=0).confidence_interval
+    found = bootstrap_interval(lambda w: w @ x / w.sum(axis=1), float(x.mean()), None, 80, repeats=10_000)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
-    plain = bootstrap_interval(lambda w: w @ x / 80, float(x.mean()), None, 80, repeats=20_000, method="percentile")
-    expected = stats.bootstrap((x,), np.mean, n_resamples=20_000, method="percentile", rng=0).confidence_interval
+    plain = bootstrap_interval(lambda w: w @ x / 80, float(x.mean()), None, 80, repeats=10_000, method="percentile")
+    expected = stats.bootstrap((x,), np.mean, n_resamples=10_000, method="percentile", rng=0).confidence_interval
     assert (plain.low, plain.high) == pytest.approx((expected.low, expected.high), abs=0.01)
     assert plain.high < found.high - 0.005
     with pytest.raises(ValueError, match="method"):

@@ -16,7 +16,7 @@ from scipy import special
 
 FloatArray = NDArray[np.float64]
 Draw = tuple[FloatArray, FloatArray, NDArray[np.int64]]  # confidence, correct, questions
-TRUTH_ITEMS = 2_000_000
+TRUTH_ITEMS = 1_000_000
 
 
 @dataclass(frozen=True)
