@@ -79,7 +79,8 @@ class Sample:
     """One response with what became of it.
 
     ``correct`` (a property of ``outcome``), ``reward`` and ``confidence`` are three different things.
-    ``reward`` and ``confidence`` are None until something sets them.
+    ``reward`` and ``confidence`` are None until something sets them; ``confidence`` is the share of the group that
+    gave the same answer, ``stated_confidence`` what the response says of itself, None if it says nothing.
     ``weight_version`` is the version of the policy weights that produced the response.
     """
 
@@ -92,6 +93,7 @@ class Sample:
     answer: str | None = None
     reward: float | None = None
     confidence: float | None = None
+    stated_confidence: float | None = None
 
     @property
     def correct(self) -> bool:

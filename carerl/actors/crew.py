@@ -17,7 +17,7 @@ import ray
 import torch
 from torch import Tensor
 
-from carerl.actors import workers
+from carerl.actors import grading, workers
 from carerl.algorithms.objective import Strengths
 from carerl.backends.engines import Request
 from carerl.backends.learners import Minibatch
@@ -274,7 +274,7 @@ def crew(config: RunConfig) -> Iterator[Crew]:
     classes = {
         "learner": workers.LearnerWorker,
         "rollout": workers.RolloutWorker,
-        "grading": workers.RewardWorker,
+        "grading": grading.RewardWorker,
         "reference": workers.ReferenceWorker,
     }
     started: dict[str, list[Any]] = {}

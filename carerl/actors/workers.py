@@ -20,12 +20,13 @@ import ray
 import torch
 from torch import Tensor
 
-from carerl.algorithms.strata import answer_shares
 from carerl.backends.engines import Request
 from carerl.backends.learners import LEARNERS
 from carerl.backends.weight_sync import Bucket, buckets, checksum
+from carerl.calibration import answer_shares, verbalized_confidence
 from carerl.config.compose import import_plugins
 from carerl.config.schema import RunConfig
+from carerl.rewards import REWARDS, Reward
 from carerl.types import Completion, Group, Outcome, Sampling, TokenBatch, TokenVectors
 
 
@@ -118,47 +119,6 @@ class RolloutWorker(Worker):
 def _shape(model_dir: str) -> str:
     path = Path(model_dir) / "config.json"
     return path.read_text() if path.exists() else model_dir
-
-
-class RewardWorker(Worker):
-    """Grades responses and turns outcomes into rewards."""
-
-    def load(self, config: RunConfig, model_dir: str) -> None:
-        from carerl.backends.model_files import load_tokenizer
-        from carerl.rewards import REWARDS
-        from carerl.tasks import TASKS
-
-        self.begin(config)
-        self._task = TASKS[config.task.name].build(config.task, config.seed)
-        if self._task.needs_tokenizer:  # a task of its own words is spared seven seconds of imports
-            self._task.attach(load_tokenizer(model_dir, config.model.trust_remote_code))
-        # An evaluation of a model has no reward: outcomes are all that it is after.
-        self._reward = REWARDS[config.reward.name].build(config.reward) if config.reward else lambda sample: 0.0
-
-    def grade(self, groups: list[Group]) -> tuple[list[Group], str]:
-        """Sets outcome, answer, confidence and reward of every sample; the confidence is the share of the group with
-        the same answer. A grader or reward that raises, or gives no finite number, makes the sample invalid, with
-        reward 0. Also returns what was raised last, or ''."""
-        raised = ""
-        for group in groups:
-            for sample in group.samples:
-                try:
-                    sample.outcome, sample.answer = self._task.grade(
-                        group.example, sample.response_ids, sample.truncated
-                    )
-                except Exception as error:
-                    raised = f"{type(error).__name__}: {error} (grading a response to {sample.example_id})"
-                    sample.outcome, sample.answer = Outcome.INVALID, None
-            shares = answer_shares([sample.answer for sample in group.samples])
-            for sample, sample.confidence in zip(group.samples, shares, strict=True):
-                try:
-                    sample.reward = float(self._reward(sample))
-                    if not math.isfinite(sample.reward):
-                        raise ValueError(f"the reward is {sample.reward}")
-                except Exception as error:
-                    raised = f"{type(error).__name__}: {error} (rewarding a response to {sample.example_id})"
-                    sample.outcome, sample.answer, sample.reward = Outcome.INVALID, None, 0.0
-        return groups, raised
 
 
 class ReferenceWorker(Worker):

@@ -7,7 +7,6 @@ but correct. A stratum without tokens in a step has no value in that step.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -17,16 +16,6 @@ from carerl.types import Sample
 
 BINS = (0, 25, 50, 75)
 STRATA = ("right", "wrong", *(f"confidence_{low}" for low in BINS))
-
-
-def answer_shares(answers: Sequence[str | None]) -> list[float]:
-    """For each sample the share of all samples that gave its answer; 0 for a sample without one.
-
-    >>> answer_shares(["7", "7", None, "3"])
-    [0.5, 0.5, 0.0, 0.25]
-    """
-    counts = Counter(answer for answer in answers if answer is not None)
-    return [counts[answer] / len(answers) if answer is not None else 0.0 for answer in answers]
 
 
 def strata(samples: Sequence[Sample]) -> Tensor | None:

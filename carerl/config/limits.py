@@ -12,6 +12,7 @@ from carerl.config.schema import RunConfig
 from carerl.config.task_values import task_values
 from carerl.config.typed import plain
 from carerl.regularizers import PLACES
+from carerl.rewards import FORMS
 
 NAMES: dict[str, tuple[str, ...]] = {
     "kind": ("rl", "sft", "evaluate"),
@@ -21,6 +22,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "algorithm.update": UPDATES,
     "algorithm.mismatch_correction": CORRECTIONS,
     "regularizer.place": PLACES,
+    "reward.form": tuple(FORMS),
     "learner.backend": ("fsdp2",),
     "learner.schedule.name": ("constant", "linear", "cosine"),
     "rollout.engine": ("vllm", "hf"),
@@ -46,6 +48,8 @@ AT_LEAST: dict[str, float] = {
     "reference.cpus_per_actor": 0,
     "reference.gpus_per_actor": 0,
     "grading.actors": 1,
+    "grading.processes": 1,
+    "grading.memory_mib": 64,
     "grading.cpus_per_actor": 0,
     "learner.ranks": 1,
     "learner.micro_batch_rows": 1,
@@ -85,11 +89,16 @@ AT_LEAST: dict[str, float] = {
     "algorithm.clip_low": 0,
     "algorithm.clip_high": 0,
     "algorithm.std_epsilon": 0,
+    "reward.brier": 0,
+    "reward.form_bonus": 0,
+    "reward.length_penalty": 0,
+    "reward.free_tokens": 0,
+    "reward.long_tokens": 0,
 }
 ABOVE_ZERO = (
     "algorithm.entropy_step",
     "rollout.temperature", "evaluation.temperature", "rollout.kv_cache_gib", "learner.optimizer.eps",
-    "sync.probe_abort", "sync.mismatch_abort", "cluster.gpu_tflops", "cluster.gpu_bandwidth_tbps",
+    "grading.seconds", "sync.probe_abort", "sync.mismatch_abort", "cluster.gpu_tflops", "cluster.gpu_bandwidth_tbps",
 )  # fmt: skip
 ZERO_TO_ONE = ("regularizer.alpha", "learner.schedule.final_fraction")
 

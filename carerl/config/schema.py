@@ -73,9 +73,13 @@ class ReferenceConfig:
 
 @dataclass
 class GradingConfig:
-    """The actors that grade responses and turn outcomes into rewards."""
+    """The actors that grade responses and turn outcomes into rewards. Text is graded in child processes of theirs,
+    which are ended when an answer takes too long or too much: its outcome is then ``invalid``."""
 
     actors: int = 1
+    processes: int = 1  # per actor
+    seconds: float = 5.0  # for one answer
+    memory_mib: int = 1024  # for one answer, above what the process has
     cpus_per_actor: float = 0.1
 
 

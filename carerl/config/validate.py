@@ -19,6 +19,8 @@ from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import effective_shape, looks_local
 from carerl.config.tables import CHOICES
 from carerl.config.task_values import task_pairings
+from carerl.rewards import REWARDS
+from carerl.tasks.tiny import TinyConfig
 
 Errors = Iterator[ConfigError]
 
@@ -279,6 +281,28 @@ def _engine(c: RunConfig) -> Errors:
         )
 
 
+def _reward(c: RunConfig) -> Errors:
+    r = c.reward
+    if r is None:
+        return
+    free, long = setting(r, "free_tokens", 0), setting(r, "long_tokens", 0)
+    if setting(r, "length_penalty", 0.0) > 0 and long <= free:
+        yield ConfigError(
+            "reward.long_tokens",
+            long,
+            f"the length penalty grows from reward.free_tokens={free} to it, and it is not above",
+            f"write reward.long_tokens={max(free + 1, c.rollout.max_new_tokens)}",
+        )
+    if REWARDS[r.name].reads_text(r) and isinstance(c.task, TinyConfig):
+        key = "brier" if setting(r, "brier", 0.0) > 0 else "form_bonus"
+        yield ConfigError(
+            f"reward.{key}",
+            getattr(r, key),
+            "the tiny world has no words for a confidence or a box, so that every response would earn the same",
+            "write reward.name=correct, or choose a task of text",
+        )
+
+
 def _learner(c: RunConfig) -> Errors:
     if c.kind == "rl" and "bfloat16" in (c.model.dtype, c.learner.compute_dtype) and c.sync.probe_abort < 0.05:
         yield ConfigError(
@@ -305,5 +329,6 @@ def _learner(c: RunConfig) -> Errors:
 
 
 PAIRINGS = (
-    _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _engine, _learner,
+    _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _reward, _engine,
+    _learner,
 )  # fmt: skip

@@ -9,17 +9,30 @@ from typing import Any
 from carerl.types import Sample
 
 from .correct import CorrectConfig, correct
+from .shaped import FORMS, RLCRConfig, ShapedConfig, reads_text, shaped
+
+Reward = Callable[[Sample, str], float]  # of a graded sample and its text
 
 
 @dataclass(frozen=True)
 class RewardEntry:
-    """A line of the table: the Config dataclass, how to build the reward, one line for ``--help``."""
+    """A line of the table: the Config dataclass, how to build the reward, one line for ``--help``, and whether the
+    reward looks at a response's text (which is '' otherwise)."""
 
     config: type
-    build: Callable[[Any], Callable[[Sample], float]]
+    build: Callable[[Any], Reward]
     line: str
+    reads_text: Callable[[Any], bool] = lambda config: False
 
 
 REWARDS: dict[str, RewardEntry] = {
-    "correct": RewardEntry(CorrectConfig, lambda config: correct, "1 for a correct answer, else 0"),
+    "correct": RewardEntry(
+        CorrectConfig, lambda config: lambda sample, text: correct(sample), "1 for a correct answer, else 0"
+    ),
+    "rlcr": RewardEntry(RLCRConfig, shaped, "correctness less the Brier score of the stated confidence", reads_text),
+    "shaped": RewardEntry(
+        ShapedConfig, shaped, "correctness, stated confidence, form and length, weighted", reads_text
+    ),
 }
+
+__all__ = ["FORMS", "REWARDS", "Reward", "RewardEntry"]

@@ -79,6 +79,10 @@ class Task(Protocol):
         gold answer, never the prompt: nothing the prompt contains can earn credit."""
         ...
 
+    def response_text(self, response_ids: Sequence[int]) -> str:
+        """A response as people read it, without special tokens: what rewards of form and stated confidences see."""
+        ...
+
     def suites(self) -> list[Suite]:
         """The evaluation suites in a fixed order."""
         ...

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from carerl.actors.crew import Grading, GradingError
-from carerl.actors.workers import RewardWorker
+from carerl.actors.grading import RewardWorker
 from carerl.rewards import REWARDS
 from carerl.types import Example, Group, Outcome, Sample
 
@@ -41,7 +41,7 @@ def test_pitfall_15_a_grader_that_raises_makes_its_sample_invalid_and_no_other()
 def test_pitfall_15_a_reward_that_is_no_number_makes_its_sample_invalid(reward: Any) -> None:
     """One NaN would poison its whole group's advantages."""
     worker: Any = RewardWorker()
-    worker._task, worker._reward = Grader(), lambda sample: reward if sample.answer == "2" else 1.0
+    worker._task, worker._reward = Grader(), lambda sample, text: reward if sample.answer == "2" else 1.0
     samples = [Sample("e", (r,), (-1.0,), False, 0) for r in (1, 2)]
     groups, raised = worker.grade([Group(Example("e", (0,), ""), samples)])
     assert [s.outcome for s in groups[0].samples] == [Outcome.CORRECT, Outcome.INVALID]

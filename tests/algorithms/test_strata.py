@@ -7,7 +7,7 @@ import torch
 
 from carerl.algorithms.batching import Normalisers
 from carerl.algorithms.objective import FlatStreams, flatten
-from carerl.algorithms.strata import STRATA, answer_shares, strata
+from carerl.algorithms.strata import STRATA, strata
 from carerl.algorithms.token_statistics import TokenStatistics
 from carerl.types import Outcome, Sample, TokenBatch
 from tests.algorithms.batches import objective
@@ -34,10 +34,6 @@ def test_every_sample_is_right_or_wrong_and_in_one_bin_of_confidence():
 def test_there_are_no_strata_before_grading():
     assert strata([sample(Outcome.CORRECT, 1.0), sample(None, 1.0)]) is None
     assert strata([sample(Outcome.CORRECT, None)]) is None
-
-
-def test_an_answer_is_as_sure_as_its_share_of_all_samples():
-    assert answer_shares(["7", "3", "7", None, "7", "3", None, "9"]) == [0.375, 0.25, 0.375, 0, 0.375, 0.25, 0, 0.125]
 
 
 def test_means_over_strata_are_means_over_their_tokens():

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from carerl.actors import crew
-from carerl.actors.workers import ReferenceWorker, RewardWorker, with_shares
+from carerl.actors.grading import RewardWorker
+from carerl.actors.workers import ReferenceWorker, with_shares
 from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.batching import make_batch
 from carerl.backends.engines import Request

@@ -162,7 +162,7 @@ def test_ignoring_questions_would_not_cover():
     assert coverage(world, interval_of(world, "accuracy"), truth, 400, 300) > 0.91
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("metric", METRICS)
 def test_coverage_is_within_two_points(metric):
@@ -176,7 +176,7 @@ def test_coverage_is_within_two_points(metric):
     assert all(0.92 <= value <= 0.98 for value in found.values()), found
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("metric", ["ece_debiased", "aurc", "accuracy_at_80"])
 def test_coverage_of_the_rest(metric):

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from carerl.actors.crew import Crew, Grading, Rollout
-from carerl.actors.workers import RewardWorker, RolloutWorker, StaleWeights
+from carerl.actors.grading import RewardWorker
+from carerl.actors.workers import RolloutWorker, StaleWeights
 from carerl.backends.model_files import make_model, save_model
 from carerl.config.errors import ConfigError
 from carerl.config.evaluation import evaluation_config, find_model

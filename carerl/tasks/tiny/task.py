@@ -96,6 +96,10 @@ class TinyTask:
         """See :func:`carerl.tasks.tiny.grading.grade`."""
         return grade(example.gold, response_ids, truncated)
 
+    def response_text(self, response_ids: Sequence[int]) -> str:
+        """The words, with spaces between them."""
+        return " ".join(tk.TOKENS[i] for i in response_ids if i not in (tk.PAD, tk.EOS))
+
     def suites(self) -> list[Suite]:
         """``q<train_k>`` (primary), the other two k, ``facts`` (known names), ``unknowable`` (held-out)."""
         return list(self._suites)

@@ -1,0 +1,99 @@
+"""The actor that grades: from responses to outcomes, answers, confidences and rewards."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from carerl.actors.workers import Worker
+from carerl.backends.grader_pool import GraderPool, Job
+from carerl.calibration import answer_shares, verbalized_confidence
+from carerl.config.schema import RunConfig
+from carerl.rewards import REWARDS, Reward
+from carerl.tasks import TASKS, Task, TextTask
+from carerl.types import Group, Outcome, Sample
+
+
+class RewardWorker(Worker):
+    """Grades responses and turns outcomes into rewards. Text is graded in processes that can be ended."""
+
+    def __init__(self) -> None:
+        self._task: Task
+        self._reward: Reward | None = None
+        self._pool: GraderPool | None = None
+        self._raised = ""
+
+    def load(self, config: RunConfig, model_dir: str) -> None:
+        from carerl.backends.model_files import load_tokenizer
+
+        self.begin(config)
+        self._task = TASKS[config.task.name].build(config.task, config.seed)
+        if self._task.needs_tokenizer:  # a task of its own words is spared seven seconds of imports
+            self._task.attach(load_tokenizer(model_dir, config.model.trust_remote_code))
+        # An evaluation of a model has no reward: outcomes are all that it is after.
+        self._reward = REWARDS[config.reward.name].build(config.reward) if config.reward is not None else None
+        if self._pool is not None:
+            self._pool.close()
+        settings = config.grading
+        text = isinstance(self._task, TextTask)
+        self._pool = GraderPool(settings.processes, settings.seconds, settings.memory_mib) if text else None
+
+    def grade(self, groups: list[Group]) -> tuple[list[Group], str]:
+        """Sets outcome, answer, confidences and reward of every sample. A grader or reward that raises, or gives no
+        finite number, makes the sample invalid, with reward 0. Also returns what was raised last, or ''."""
+        self._raised = ""
+        texts = self._texts(groups)
+        if self._pool is not None:
+            self._grade_texts(groups, texts, self._pool)
+        else:
+            self._grade_ids(groups)
+        for group in groups:
+            shares = answer_shares([sample.answer for sample in group.samples])
+            for sample, sample.confidence in zip(group.samples, shares, strict=True):
+                self._give_reward(sample, texts.get(id(sample), ""))
+        return groups, self._raised
+
+    def _texts(self, groups: list[Group]) -> dict[int, str]:
+        """Of every sample of a task of text, by its ``id``. Stated confidences are read from them."""
+        if not isinstance(self._task, TextTask):
+            return {}
+        found = {}
+        for sample in (sample for group in groups for sample in group.samples):
+            found[id(sample)] = text = self._task.response_text(sample.response_ids)
+            sample.stated_confidence = verbalized_confidence(text)
+        return found
+
+    def _grade_texts(self, groups: list[Group], texts: dict[int, str], pool: GraderPool) -> None:
+        assert isinstance(self._task, TextTask)
+        pairs = [(group.example, sample) for group in groups for sample in group.samples]
+        jobs = [
+            Job(example.meta["grader"], texts[id(sample)], example.meta["gold"], sample.truncated)
+            for example, sample in pairs
+        ]
+        for (example, sample), verdict in zip(pairs, pool.grade(jobs), strict=True):
+            sample.outcome, sample.answer = self._task.graded(example, verdict)
+
+    def _grade_ids(self, groups: list[Group]) -> None:
+        for group in groups:
+            for sample in group.samples:
+                try:
+                    sample.outcome, sample.answer = self._task.grade(
+                        group.example, sample.response_ids, sample.truncated
+                    )
+                except Exception as error:
+                    self._fail(sample, error, "grading")
+
+    def _give_reward(self, sample: Sample, text: str) -> None:
+        if self._reward is None:
+            return
+        try:
+            sample.reward = float(self._reward(sample, text))
+            if not math.isfinite(sample.reward):
+                raise ValueError(f"the reward is {sample.reward}")
+        except Exception as error:
+            self._fail(sample, error, "rewarding")
+            sample.reward = 0.0
+
+    def _fail(self, sample: Sample, error: Any, doing: str) -> None:
+        self._raised = f"{type(error).__name__}: {error} ({doing} a response to {sample.example_id})"
+        sample.outcome, sample.answer = Outcome.INVALID, None

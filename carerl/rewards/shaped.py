@@ -1,0 +1,76 @@
+r"""Correctness, and what else a response is asked for: a calibrated statement, a form, brevity.
+
+.. math:: R = c - w_b (q - c)^2 + w_f f - w_l \min(1, \max(0, \frac{n - n_0}{n_1 - n_0}))
+
+c: 1 for a correct response, else 0. q: the confidence that the response states (``verbalized``, see
+:mod:`carerl.calibration.confidence`). f: 1 if the response has the form ``form``, else 0. n: its tokens, free up to
+``free_tokens`` and fully punished from ``long_tokens`` on.
+
+``rlcr`` is :math:`w_b = 1`: reinforcement learning with calibration rewards (Damani et al., arXiv 2507.16806, eq. 1), a
+Brier score beside correctness, so that the expected reward is largest at the true probability of being right, and no
+answer is worth giving up for a better statement: :math:`1 - (1-q)^2 \ge -q^2` for every q.
+
+[ours] 1. A response without a readable confidence is scored as the worst one, (q - c)² = 1, so that leaving it out
+never pays. 2. An abstention, and a response that could not be read or graded, is not correct, c = 0, and its statement is
+scored all the same. 3. The form is worth its bonus whether the answer is right or wrong.
+
+The outcome is never changed by any of it: groups are compared, dropped and counted by ``correct``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from carerl.types import Sample
+
+from .correct import correct
+
+_THINK = re.compile(r"\s*<think>(?:(?!</?think>).)*</think>(?:(?!</?think>).)*\S\s*", re.DOTALL)
+FORMS: dict[str, Callable[[str, float | None], bool]] = {
+    "boxed": lambda text, stated: "\\boxed{" in text,
+    "think": lambda text, stated: _THINK.fullmatch(text) is not None,
+    "confidence": lambda text, stated: stated is not None,
+}
+
+
+@dataclass
+class ShapedConfig:
+    name: str = "shaped"
+    brier: float = 0.0  # weight of the Brier score of the stated confidence
+    form_bonus: float = 0.0
+    form: str = "boxed"  # boxed | think | confidence: what earns the bonus
+    length_penalty: float = 0.0  # at most, for a response of long_tokens or more
+    free_tokens: int = 0  # up to here length costs nothing
+    long_tokens: int = 0
+
+
+@dataclass
+class RLCRConfig(ShapedConfig):
+    name: str = "rlcr"
+    brier: float = 1.0
+
+
+def reads_text(config: ShapedConfig) -> bool:
+    """Whether any part looks at the response's text."""
+    return config.brier > 0 or config.form_bonus > 0
+
+
+def shaped(config: ShapedConfig) -> Callable[[Sample, str], float]:
+    """``reward(sample, text)``. Raises ValueError for a sample that was not graded."""
+
+    def reward(sample: Sample, text: str) -> float:
+        right = correct(sample)
+        value = right
+        if config.brier > 0:
+            stated = sample.stated_confidence
+            value -= config.brier * (1.0 if stated is None else (stated - right) ** 2)
+        if config.form_bonus > 0:
+            value += config.form_bonus * FORMS[config.form](text, sample.stated_confidence)
+        if config.length_penalty > 0:
+            excess = (len(sample.response_ids) - config.free_tokens) / (config.long_tokens - config.free_tokens)
+            value -= config.length_penalty * min(1.0, max(0.0, excess))
+        return value
+
+    return reward
