@@ -1,0 +1,47 @@
+r"""Graders: what a response's final answer is, and whether it is right.
+
+================= ======================================================================================
+module            holds
+================= ======================================================================================
+``base``          :class:`Gold`, :class:`Verdict`, the table's entry
+``extraction``    finding the final answer, by an ordered policy
+``normal_form``   spellings without mathematical meaning taken away
+``equivalence``   whether two answers mean the same (``expressions``: by value, with sympy)
+``choice``        which option is named
+``countdown``     arithmetic with given numbers
+``abstention``    "nobody knows", and aliases
+``graders``       the graders made of them
+================= ======================================================================================
+
+All of it is pure. What may take long or much memory runs in :mod:`carerl.backends.grader_pool`.
+"""
+
+from __future__ import annotations
+
+from .base import Gold, GraderEntry, LimitError, Verdict
+from .equivalence import equivalent
+from .extraction import clip, extract_boxed
+from .graders import grade_choice, grade_countdown, grade_gsm8k, grade_math, grade_selfaware
+from .normal_form import canonical, normalise, rational
+
+GRADERS: dict[str, GraderEntry] = {
+    "math": GraderEntry(grade_math, ("accepted",), "mathematical equivalence of a boxed or announced answer"),
+    "gsm8k": GraderEntry(grade_gsm8k, ("accepted",), "a number after ####, boxed, announced, or the last one"),
+    "choice": GraderEntry(grade_choice, ("accepted", "choices"), "the label of exactly one option"),
+    "countdown": GraderEntry(grade_countdown, ("numbers", "target"), "an expression of given numbers with a given value"),
+    "selfaware": GraderEntry(grade_selfaware, (), "an alias of the answer, or an abstention"),
+}
+
+__all__ = [
+    "GRADERS",
+    "Gold",
+    "GraderEntry",
+    "LimitError",
+    "Verdict",
+    "canonical",
+    "clip",
+    "equivalent",
+    "extract_boxed",
+    "normalise",
+    "rational",
+]

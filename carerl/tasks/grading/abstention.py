@@ -1,0 +1,167 @@
+"""Questions that may have no answer (SelfAware): says a response that the answer is not known, or names it one?
+
+Phrases decide, clause by clause: "nobody knows" abstains, "it is unknown to many that Paris ..." and "I don't know why
+people ask: it is Paris" do not. Optionally a sentence-embedding model looks at what the phrases leave undecided, as in
+the SelfAware paper (arXiv 2305.18153: similarity above 0.75 to reference sentences): :func:`load_similarity`, or the
+directory named by the environment variable ``CARERL_ABSTENTION_MODEL``. Without either no model is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+SIMILAR = 0.75
+REFERENCES = (
+    "The answer is unknown.",
+    "The answer is uncertain.",
+    "The answer is unclear.",
+    "There is no scientific evidence.",
+    "There is no definitive answer.",
+    "There is no right answer.",
+    "There is much debate.",
+    "There is no known case.",
+    "There is no concrete answer to this question.",
+    "There is no public information available.",
+    "It is impossible to know.",
+    "It is impossible to answer.",
+    "It is difficult to predict.",
+    "It is not known.",
+    "We do not know.",
+    "I'm not sure.",
+)
+
+_NO_ANSWER = (
+    r"(?:i|we)(?: really| just| simply| honestly| actually| currently)? (?:do not|don't|cannot|can't|could not|couldn't)"
+    r"(?: really| actually| possibly)? (?:know|say|tell|answer|determine|be (?:sure|certain))"
+    r"(?! (?:why (?:people|anyone|you)|about you))",
+    r"(?:i|we) have no (?:idea|way (?:of knowing|to know)|information|knowledge)",
+    r"(?:i|we)(?: am|'m| are|'re) (?:not (?:sure|certain|aware)|unsure|uncertain|unable to (?:answer|say|determine|tell|provide))",
+    r"(?:no ?one|nobody|none of us|no human|science (?:does not|doesn't)|scientists (?:do not|don't)|experts (?:do not|don't))"
+    r"(?: really| actually| truly| currently| yet)? (?:knows?|can (?:know|say|tell|answer|predict)|could (?:know|say))",
+    r"(?:answer|question|it|this|that|which|outcome|result|truth)(?: \w+){0,6} (?:is|remains|are|stays)"
+    r"(?: still| currently| simply| largely| entirely| completely| ultimately| as yet| inherently)?"
+    r" (?:unknown|unknowable|unanswerable|undetermined|uncertain|unclear|a mystery|not (?:yet )?known|not (?:currently )?clear|unresolved"
+    r"|an open question|a matter of (?:opinion|debate|speculation)|subjective|debatable)(?! (?:to (?:many|most|some|few)|for|by))",
+    r"(?:is|are|it's|seems|remains)(?: \w+)? (?:impossible|not possible|hard|difficult|too early) (?:for \w+ )?(?:to )"
+    r"(?:know|say|tell|answer|determine|predict|be (?:sure|certain)|give|provide|ascertain|quantify|estimate)",
+    r"(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:definitively |accurately |reliably |possibly )?"
+    r"(?:known|determined?|answered|predicted?|verified|established|ascertained|said|quantified)",
+    r"there (?:is|are|'s|exists)(?: currently| really)? (?:no|not a|not any|insufficient|not enough)(?: \w+){0,4}?"
+    r" (?:answers?|consensus|evidence|information|way (?:to (?:know|tell|say|determine|answer)|of knowing)|data|agreement|solution)",
+    r"(?:insufficient|not enough|lack of) (?:information|data|evidence|context)",
+    r"(?:no|not a) (?:definitive|known|clear|single|correct|right|scientific|definite|certain|objective|universal) (?:answer|consensus)",
+    r"(?:question|this) (?:is unanswerable|has no answer|does not have an? \w* ?answer|doesn't have an? \w* ?answer|cannot be answered)",
+    r"(?:only|just) (?:god|time) (?:knows|will tell)",
+)
+_ABSTAINS = re.compile("|".join(rf"\b(?:{p})\b" for p in _NO_ANSWER))
+_WHOLE = re.compile(
+    r"^(?:the answer (?:is|to (?:this|that|the) question is) )?(?:currently |still |simply )?(?:unknown|unknowable|uncertain|"
+    r"unanswerable|undetermined|unclear|not known|not sure|unsure|no idea|i don't know|i do not know|idk|n/?a|cannot be determined|"
+    r"none|no answer|not available|a mystery|\?+)$"
+)
+_PAST = re.compile(
+    r"\b(?:was|were|previously|once|formerly|long|until|no longer|used to be|had been|not|isn't|hardly|never|little[- ])"
+    r"(?: \w+){0,2}$"
+)
+_TURN = re.compile(
+    r"\b(?:but|however|though|although|still|yet|nevertheless|anyway)\b[ ,]*(?:(?:i|we)(?:'d| would)?"
+    r" (?:think|believe|guess|say|suspect|assume)|my (?:best )?guess|it(?:'s| is| was)|the answer|probably|likely|perhaps|maybe)\b"
+    r"|\b(?:my best guess is|i(?:'d| would) guess)\b"
+    r"|[:;]\s*(?:it(?:'s| is| was)|the answer is)\b"
+)
+_SPLIT = re.compile(r"(?<=[.!?])\s+|\n+")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+
+
+def abstains(text: str, similarity: Callable[[str], float] | None = None) -> bool:
+    """Whether a text says that its question cannot be answered. ``similarity``: of a sentence to the reference
+    sentences, asked only where no phrase decides."""
+    text = _folded(text)
+    if _WHOLE.match(text.strip(" .!\"'*")):
+        return True
+    sentences = [s for s in _SPLIT.split(text) if s.strip()]
+    found = False
+    for k, sentence in enumerate(sentences):
+        match = _ABSTAINS.search(sentence)
+        if match is None or _PAST.search(sentence[: match.start()]) or _known_after_all(sentence, match):
+            continue
+        after = sentence[match.end() :] + " " + " ".join(sentences[k + 1 : k + 3])
+        if _TURN.search(after) is None:
+            found = True
+    if found or similarity is None:
+        return found
+    return any(similarity(sentence) >= SIMILAR for sentence in sentences[:20])
+
+
+def _known_after_all(sentence: str, match: re.Match[str]) -> bool:
+    """A clause that hangs on the phrase and states something: "unknown to many that ...", "not impossible to"."""
+    following = sentence[match.end() : match.end() + 60]
+    if re.match(r",? (?:to (?:many|most|some|few|the (?:general )?public)|until|before|by many|how (?:easy|simple))\b", following):
+        return True
+    return re.search(r"\b(?:no longer|not|hardly|never) (?:\w+ )?(?:unknown|impossible|hard|difficult|unclear|uncertain)\b", match[0]) is not None
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.replace("’", "'").casefold().replace("\n", " \n ").split(" ")).strip()
+
+
+def alias_form(text: str) -> str:
+    """An answer without case, accents, articles and punctuation (SQuAD's rule, and accents)."""
+    text = unicodedata.normalize("NFKD", text.casefold())
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
+    text = re.sub(r"[^\w\s.%$-]|(?<!\d)\.|\.(?!\d)|(?<!\d)-|-(?!\d)|_", " ", text)
+    return " ".join(_ARTICLES.sub(" ", text).split())
+
+
+_ALTERNATIVE = re.compile(r"\bor\b|\beither\b|/")
+_DENIED = re.compile(r"\b(?:not|never|isn t|wasn t|no|neither|nor|other than|rather than|instead of|except|unlike|without)(?: \w+){0,2}$")
+
+
+def names(answer: str, aliases: Sequence[str]) -> bool:
+    """Whether an answer is one of the accepted ones: equal, or holding it as whole words, not denied and not beside
+    an "or". Meant for a final answer, not for a whole reasoning."""
+    form = alias_form(answer)
+    accepted = {alias_form(alias) for alias in aliases} - {""}
+    if not form:
+        return False
+    if form in accepted:
+        return True
+    for alias in accepted:
+        for match in re.finditer(rf"(?<!\w){re.escape(alias)}(?!\w)", form):
+            rest = f"{form[: match.start()]} {form[match.end() :]}"
+            if not _DENIED.search(form[: match.start()].strip()) and not _ALTERNATIVE.search(rest):
+                return True
+    return False
+
+
+@lru_cache(maxsize=2)
+def load_similarity(directory: str) -> Callable[[str], float]:
+    """Cosine similarity of a sentence to the nearest reference sentence, by the mean of the last hidden states of a
+    local encoder directory (SimCSE and its like). Nothing is downloaded. Loads torch and transformers when called."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    model = AutoModel.from_pretrained(directory, local_files_only=True).eval()
+
+    def embed(sentences: Sequence[str]) -> torch.Tensor:
+        batch = tokenizer(list(sentences), padding=True, truncation=True, max_length=128, return_tensors="pt")
+        with torch.no_grad():
+            hidden_BSD = model(**batch).last_hidden_state
+        mask_BS1 = batch["attention_mask"][..., None]
+        mean_BD = (hidden_BSD * mask_BS1).sum(1) / mask_BS1.sum(1)
+        return torch.nn.functional.normalize(mean_BD, dim=-1)
+
+    references_RD = embed(REFERENCES)
+    return lambda sentence: float((embed([sentence]) @ references_RD.T).max())
+
+
+def configured_similarity() -> Callable[[str], float] | None:
+    """The model named by ``CARERL_ABSTENTION_MODEL``, if it is set."""
+    directory = os.environ.get("CARERL_ABSTENTION_MODEL")
+    return load_similarity(directory) if directory else None

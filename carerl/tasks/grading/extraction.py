@@ -1,0 +1,189 @@
+r"""Finds the final answer in a response. Pure, linear in the response's length; the prompt is never seen.
+
+A policy is an ordered tuple of names out of :data:`FINDERS`; the first finder that finds something decides:
+
+=========== =====================================================================================================
+``boxed``   content of the last complete ``\boxed{...}``; an empty one is an answer that cannot be read
+``hashes``  what follows the last ``####``, if it looks like a value (a heading does not)
+``tag``     content of the last ``<answer>...</answer>``
+``phrase``  what follows the last "the answer is", "final answer:" and their like, to the end of the sentence
+``number``  the last word that holds a digit; never where the length limit ended the response
+=========== =====================================================================================================
+
+Of several candidates of one kind the last counts, and nothing but it: a list of boxes is no way to guess more than
+once. Of a response with a think block only what follows its end is read; one that is never closed leaves nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .normal_form import MAX_ANSWER
+
+MAX_RESPONSE = 100_000  # characters read, from the end
+MAX_BOXES = 20  # boxes looked at, from the end
+
+_BOX = re.compile(r"\\(?:f?boxed|fbox)(?![a-zA-Z])")
+_BARE_BOX = re.compile(r"\s{0,3}([-+]?\d[\d.,/]*)", re.ASCII)
+_THINK, _END_OF_THINK = "<think>", "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """``text`` empty: an answer was marked but cannot be read. ``open``: it reaches the response's end without a
+    mark of its own end, so that a length limit may have cut it."""
+
+    text: str
+    open: bool = False
+
+
+def clip(response: str) -> str:
+    """What of a response can hold its answer: the text after the last think block, at most 100,000 characters from
+    the end; empty where a think block is not closed. Idempotent."""
+    end = response.rfind(_END_OF_THINK)
+    begin = response.rfind(_THINK)
+    if begin > end:
+        return ""
+    start = max(end + len(_END_OF_THINK) if end >= 0 else 0, len(response) - MAX_RESPONSE)
+    return response[start:]
+
+
+def boxes(text: str) -> list[str | None]:
+    """Contents of the last complete boxes (20 at most), in order; None for one that is empty or too long."""
+    found: list[str | None] = []
+    for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
+        complete, content = _content(text, match.end())
+        if complete:
+            found.append(content)
+    return found
+
+
+def extract_boxed(text: str) -> str | None:
+    r"""Content of the last complete ``\boxed{...}`` or ``\fbox{...}``, stripped; None if there is none.
+
+    Escaped braces are not counted. ``\boxed 5`` is read for plain numbers. An unfinished last box gives way to the
+    one before it; an empty one, or one of more than 500 characters, is no answer and gives way to none.
+    """
+    found = boxes(text)
+    return found[-1] if found else None
+
+
+def _content(text: str, start: int) -> tuple[bool, str | None]:
+    """Whether the box is complete, and its content."""
+    bare = _BARE_BOX.match(text, start, start + MAX_ANSWER)
+    if bare:
+        return True, bare.group(1).rstrip(".,")
+    end = min(len(text), start + 4 * MAX_ANSWER)
+    while start < end and text[start].isspace():
+        start += 1
+    if start >= end or text[start] != "{":
+        return False, None
+    depth, i = 0, start
+    while i < end:
+        if text[i] == "\\":
+            i += 2
+            continue
+        depth += (text[i] == "{") - (text[i] == "}")
+        if depth == 0:
+            content = text[start + 1 : i].strip()
+            return True, content if 0 < len(content) <= MAX_ANSWER else None
+        i += 1
+    return False, None
+
+
+def _boxed(text: str) -> Found | None:
+    found = boxes(text)
+    return Found(found[-1] or "") if found else None
+
+
+_HASHES = re.compile(r"####[ \t]*([-+−$\\(\[.\d€£][^\n]{0,200})(\n?)", re.ASCII)
+
+
+def _hashes(text: str) -> Found | None:
+    last = None
+    for last in _HASHES.finditer(text):  # noqa: B007 (the last one is wanted)
+        pass
+    return Found(last[1].strip(), not last[2]) if last else None
+
+
+_TAG = re.compile(r"<answer>([^<]{0,2000}(?:<(?!/?answer>)[^<]{0,2000}){0,20})</answer>", re.IGNORECASE)
+
+
+def _tag(text: str) -> Found | None:
+    last = None
+    for last in _TAG.finditer(text):  # noqa: B007
+        pass
+    return Found(last[1].strip()) if last else None
+
+
+_PHRASE = re.compile(
+    r"\banswer[*_]{0,3}(?:[ \t]{1,3}(?:to|for|of)\b[^\n.:=]{0,80}?)?"
+    r"(?:[ \t]{1,3}(?:is|was|will be|must be|should be|comes to|equals)\b|[ \t]{0,3}[:=])[ \t*_:=]{0,6}(?:\n[ \t]{0,3}){0,2}"
+    r"([^\n]{1,600})(\n?)",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"[.!?](?=\s|$|\*)(?<!\b[ap]\.m\.)(?<!\b(?:sq|ft|in|Mr|Dr|St)\.)")
+_ASIDE = re.compile(
+    r"\s*[,;(]?\s+(?:which|because|since|so|where|when|as|if you|given|therefore|thus|hence|after)\b", re.IGNORECASE
+)
+
+
+def _phrase(text: str) -> Found | None:
+    last = None
+    for last in _PHRASE.finditer(text):  # noqa: B007
+        pass
+    if last is None:
+        return None
+    answer = last[1].strip()
+    ended = bool(last[2])
+    if stop := _SENTENCE.search(answer):
+        answer, ended = answer[: stop.start()], True
+    if aside := _ASIDE.search(answer):
+        answer, ended = answer[: aside.start()], True
+    answer = answer.strip("*_ \t:\"'")
+    inner = _boxed(answer)
+    return inner if inner is not None else Found(answer, not ended)
+
+
+_DIGIT = re.compile(r"\d", re.ASCII)
+
+
+def _number(text: str) -> Found | None:
+    end = len(text)
+    while end > 0:  # the last word with a digit, without splitting the whole text
+        digit = max((text.rfind(d, 0, end) for d in "0123456789"), default=-1)
+        if digit < 0:
+            return None
+        start = digit
+        while start > 0 and not text[start - 1].isspace() and digit - start < MAX_ANSWER:
+            start -= 1
+        stop = digit
+        while stop < len(text) and not text[stop].isspace() and stop - digit < MAX_ANSWER:
+            stop += 1
+        word = text[start:stop].strip("*_`\"'.,;:!?=()[]{}<>~")
+        word = re.sub(r"^\\[(\[]|\\[)\]]$", "", word)
+        if _DIGIT.search(word):
+            return Found(word, True)
+        end = start
+    return None
+
+
+FINDERS: dict[str, Callable[[str], Found | None]] = {
+    "boxed": _boxed,
+    "hashes": _hashes,
+    "tag": _tag,
+    "phrase": _phrase,
+    "number": _number,
+}
+
+
+def find(text: str, policy: tuple[str, ...], truncated: bool) -> Found | None:
+    """The final answer in a clipped response by the first finder of the policy that finds one. Where the length
+    limit ended the response, an answer that it may have cut is none."""
+    for name in policy:
+        found = FINDERS[name](text)
+        if found is not None and not (truncated and found.open):
+            return found
+    return None

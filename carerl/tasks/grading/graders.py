@@ -1,0 +1,160 @@
+r"""The graders: ``grade(response, gold, truncated) -> Verdict``. Pure, and bounded but for what sympy may take: run
+them in :mod:`carerl.backends.grader_pool`, whose processes can be ended.
+
+What an outcome means, for all of them:
+
+- CORRECT, WRONG: a final answer was found.
+- UNPARSED: the response ended by itself without one; an empty box is none.
+- TRUNCATED: the length limit ended the response before its final answer, or in the middle of it.
+- INVALID: the answer is too large to be judged (:class:`~carerl.tasks.grading.base.LimitError`).
+- ABSTAINED (``selfaware``): it says that the answer is not known, whether or not that is so.
+
+The gold answer elsewhere in the response earns nothing, and the prompt is not seen.
+"""
+
+from __future__ import annotations
+
+import re
+
+from carerl.types import Outcome
+
+from .abstention import abstains, configured_similarity, names
+from .base import Gold, LimitError, Verdict
+from .choice import chosen, plain
+from .countdown import solves
+from .equivalence import Answer, equivalent, read
+from .extraction import Found, boxes, clip, find
+from .normal_form import MAX_ANSWER, normalise
+
+MATH_POLICY = ("boxed", "phrase")
+GSM8K_POLICY = ("hashes", "boxed", "phrase", "number")
+CHOICE_POLICY = ("boxed", "tag", "phrase")
+COUNTDOWN_POLICY = ("tag", "boxed", "phrase")
+SELFAWARE_POLICY = ("boxed", "tag", "phrase")
+MAX_BARE_WORDS = 60  # of a response without a marked answer that is taken as a whole
+
+
+def grade_math(response: str, gold: Gold, truncated: bool, policy: tuple[str, ...] = MATH_POLICY) -> Verdict:
+    r"""Any of ``gold.accepted``, by equivalence. Where an accepted answer has k parts (``1, 9``) and the last box
+    holds a single one, the last k boxes are taken together: solutions put ``\boxed{1}`` and ``\boxed{9}``."""
+    text = clip(response)
+    found = find(text, policy, truncated)
+    if found is None or not found.text:
+        return _none(truncated and found is None)
+    try:
+        if any(equivalent(found.text, accepted) for accepted in gold.accepted):
+            return Verdict(Outcome.CORRECT, found.text)
+        joined = _several_boxes(text, gold) if policy[0] == "boxed" or "boxed" in policy else None
+        if joined is not None:
+            return Verdict(Outcome.CORRECT, joined)
+    except (LimitError, RecursionError):
+        return Verdict(Outcome.INVALID, found.text[:MAX_ANSWER])
+    return Verdict(Outcome.WRONG, found.text)
+
+
+def _several_boxes(text: str, gold: Gold) -> str | None:
+    """The last boxes, joined, if they are the parts of an accepted answer."""
+    contents = boxes(text)
+    for accepted in gold.accepted:
+        if "," not in accepted:
+            continue
+        answer: Answer = read(normalise(accepted))
+        if answer.kind != "list" or None in contents:
+            continue
+        for k in range(2, len(answer.parts) + 1):  # a box may hold two of three parts
+            if len(contents) >= k and equivalent(joined := ", ".join(c or "" for c in contents[-k:]), accepted):
+                return joined
+    return None
+
+
+def grade_gsm8k(response: str, gold: Gold, truncated: bool) -> Verdict:
+    """As ``math``, with ``####`` first and the last number as a last resort. ``accepted``: an integer."""
+    return grade_math(response, gold, truncated, GSM8K_POLICY)
+
+
+def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
+    """``accepted`` holds the right label (or its option's text), ``choices`` all options. The answer is the label.
+
+    [ours] An answer that names two options is WRONG; one that names none is UNPARSED. A response without a marked
+    answer counts only if it is nothing but an option ("B", "(B) Paris")."""
+    text = clip(response)
+    right = {label for label, option in gold.choices for a in gold.accepted if a == label}
+    right = right or {label for label, option in gold.choices for a in gold.accepted if plain(a) == plain(option)}
+    found = find(text, CHOICE_POLICY, truncated)
+    if found is None:
+        bare = text.strip()
+        if len(bare) <= MAX_ANSWER and (not truncated or len(bare) <= 4):
+            label, _ = _whole_choice(bare, gold)
+            if label is not None:
+                return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label)
+        return _none(truncated)
+    if not found.text:
+        return _none(False)
+    label, several = chosen(found.text, gold.choices)
+    if label is None:
+        return Verdict(Outcome.WRONG, found.text[:MAX_ANSWER]) if several else _none(False)
+    return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label)
+
+
+def _whole_choice(text: str, gold: Gold) -> tuple[str | None, bool]:
+    """The option that a text is, rather than mentions."""
+    last = text.splitlines()[-1] if text else ""
+    labels = "|".join(re.escape(label) for label, _ in gold.choices)
+    if re.match(rf"^[*_\s]*[(\[]?(?:{labels})[)\].:,]*[*_\s]*(?:$|[-–:)\s]*\S)", text) or plain(text) in {
+        plain(option) for _, option in gold.choices
+    }:
+        label, several = chosen(text, gold.choices)
+        first = re.match(r"^[*_\s(\[]*(\w+)[)\].:,*_]*(.*)$", text, re.DOTALL)
+        if first and first[2].strip() and plain(first[2]) not in {plain(o) for _, o in gold.choices} and text == last:
+            option_led = re.match(r"^[*_\s]*[(\[]?\w+[)\].:]", text)
+            return (label, several) if option_led or plain(text) in {plain(o) for _, o in gold.choices} else (None, several)
+        return label, several
+    return None, False
+
+
+_EQUATION = re.compile(r"[\d(][\d\s+\-*/().×÷−]{2,300}=[ \t]*-?\d+", re.ASCII)
+
+
+def grade_countdown(response: str, gold: Gold, truncated: bool) -> Verdict:
+    """``numbers`` and ``target``: the answer is an expression that uses each number once and equals the target."""
+    text = clip(response)
+    found = find(text, COUNTDOWN_POLICY, truncated)
+    if found is None and not truncated and len(text) <= 2 * MAX_ANSWER:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if len(lines) == 1 and re.fullmatch(r"[\d\s+\-*/().×÷−=\\a-z{}$]{3,500}", lines[0]):
+            found = Found(lines[0])
+    if found is None or not found.text:
+        return _none(truncated and found is None)
+    answer = found.text[: 2 * MAX_ANSWER]
+    try:
+        right = gold.target is not None and solves(answer, gold.numbers, gold.target)
+    except (LimitError, RecursionError):
+        return Verdict(Outcome.INVALID, answer[:MAX_ANSWER])
+    return Verdict(Outcome.CORRECT if right else Outcome.WRONG, answer[:MAX_ANSWER])
+
+
+def grade_selfaware(response: str, gold: Gold, truncated: bool) -> Verdict:
+    """Abstention is ABSTAINED, for answerable and unanswerable questions alike: which of them deserve it is the
+    metric's business. Any other answer to an unanswerable question is WRONG; to an answerable one it is CORRECT if it
+    names one of ``accepted``. A marked answer decides alone; without one the whole response does if it is short (60
+    words), else its last paragraph."""
+    text = clip(response)
+    found = find(text, SELFAWARE_POLICY, truncated)
+    if found is not None and not found.text:
+        return _none(False)
+    if found is None and truncated:
+        return _none(True)
+    answer = found.text if found is not None else text.strip()
+    if not answer:
+        return _none(truncated)
+    if found is None and len(answer.split()) > MAX_BARE_WORDS:
+        answer = [p for p in re.split(r"\n\s*\n|\n", answer) if p.strip()][-1].strip()
+    answer = answer[-2 * MAX_ANSWER :]
+    if abstains(answer, configured_similarity()):
+        return Verdict(Outcome.ABSTAINED, answer[:MAX_ANSWER])
+    right = gold.answerable and names(answer, gold.accepted)
+    return Verdict(Outcome.CORRECT if right else Outcome.WRONG, answer[:MAX_ANSWER])
+
+
+def _none(truncated: bool) -> Verdict:
+    return Verdict(Outcome.TRUNCATED if truncated else Outcome.UNPARSED, None)

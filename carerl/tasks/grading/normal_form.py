@@ -1,0 +1,234 @@
+r"""A normal form of final answers: notations of no mathematical meaning are gone, everything else stays.
+
+Pure string work in bounded time; nothing is evaluated but rational numbers. ``normalise`` keeps what may matter
+(units, percent and degree signs, ``x =``, the kind of brackets); ``canonical`` drops units and definitions too and
+reduces fractions, so that the votes for one answer are one string. Equality of meaning is
+:mod:`~carerl.tasks.grading.equivalence`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+MAX_ANSWER = 500  # characters of an answer; a longer one is no answer
+MAX_DIGITS = 500  # of each integer in a number
+
+_A = re.ASCII  # other alphabets' digits are not read as numbers
+_CHARACTERS = {
+    "−": "-", "–": "-", "‐": "-", "－": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "∕": "/",
+    "π": r"\pi ", "θ": r"\theta ", "√": r"\sqrt ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
+    "≈": r"\approx ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ", "°": r"^\circ ", "²": "^2", "³": "^3", "½": r"\frac12 ",
+    "⅓": r"\frac13 ", "⅔": r"\frac23 ", "¼": r"\frac14 ", "¾": r"\frac34 ", "’": "'", "\u00a0": " ", "\u202f": " ",
+    "，": ",", "（": "(", "）": ")", "€": r"\text{euros}", "£": r"\text{pounds}", "¢": r"\text{cents}",
+}  # fmt: skip
+_TRANSLATION = str.maketrans(_CHARACTERS)
+
+_MATH_MODE = re.compile(r"\\\(|\\\)|\\\[(?![\d.]+\s*(?:pt|em|ex|mm|cm)\])|(?<!\\)\\\]|(?<!\\)\$")
+_THIN = re.compile(r"(?<!\\)\\(?:[,:;!> ]|q?quad(?![a-zA-Z]))|(?<!\\)~")
+_SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![a-zA-Z])\.?")
+_PHANTOM = re.compile(r"\\[hv]?phantom\s*(?:\{[^{}]*\}|-|\w)|\\hspace\*?\{[^{}]*\}")
+_GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!)\s*(?=\d{3}(?!\d))|(?<=\d)\\[,!]\s*(?=\d{3}(?!\d))", _A)
+_TEXT = re.compile(r"\\(?:text|mbox|hbox|textrm|textbf|textit|texttt|mathrm|mathbf|mathit|textnormal|emph|operatorname)"
+                   r"\s*\{([^{}]*)\}")  # fmt: skip
+_FRACTION_NAMES = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_SHORT_ROOT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
+_PLAIN_EXPONENT = re.compile(r"\^\s*(-?\d+|\((-?\d+)\))", _A)
+_SHORT_SCRIPT = re.compile(r"([_^])\s*(\w|\\circ(?![a-zA-Z]))", _A)
+_DEGREES = re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degrees?(?![a-zA-Z])")
+_MIXED = re.compile(r"(?<![\d./^_}])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d/])", _A)
+_BETWEEN_DIGITS = re.compile(r"(?<=[\d.])\s+(?=[\d.])", _A)
+_SPACED_THOUSANDS = re.compile(r"^[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?$", _A)
+_THOUSANDS = re.compile(r"^(?:[-+]?\d{1,3}(?:,\d{3})+)(?:\.\d+)?$", _A)
+_DEFINED = re.compile(r"^\\?[a-zA-Z]+(?:\([a-zA-Z]\))?(?:=|\\in(?![a-zA-Z]))")
+_SYNONYMS = (
+    (re.compile(r"\\(?:leq|leqslant)(?![a-zA-Z])"), r"\\le"),
+    (re.compile(r"\\(?:geq|geqslant)(?![a-zA-Z])"), r"\\ge"),
+    (re.compile(r"<="), r"\\le"),
+    (re.compile(r">="), r"\\ge"),
+    (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
+    (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
+    (re.compile(r"\\neq(?![a-zA-Z])|!="), r"\\ne"),
+    (re.compile(r"\\(?:lbrace)(?![a-zA-Z])"), r"\\{"),
+    (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
+    (re.compile(r"\\(?:lvert|rvert|vert)(?![a-zA-Z])"), "|"),
+    (re.compile(r"\\(?:lbrack)(?![a-zA-Z])"), "["),
+    (re.compile(r"\\(?:rbrack)(?![a-zA-Z])"), "]"),
+    (re.compile(r"\*\*(?=[-\d({])"), "^"),
+    (re.compile(r"\\(?:operatorname|mathrm)\s*\{\s*(sin|cos|tan|cot|sec|csc|log|ln|arcsin|arccos|arctan)\s*\}"), r"\\\1 "),
+)  # fmt: skip
+
+_DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
+_NUMBER = re.compile(rf"^([-+]?)({_DECIMAL})$", _A)
+_RATIO = re.compile(rf"^([-+]?)({_DECIMAL})/({_DECIMAL})$", _A)
+_LATEX_RATIO = re.compile(
+    rf"^([-+]?)(\d*)\\frac\{{([-+]?)({_DECIMAL})\}}\{{([-+]?)({_DECIMAL})\}}$", _A
+)
+_PLAIN_NUMBER = re.compile(r"^-?(?:0|[1-9]\d*)$", _A)
+
+
+def normalise(answer: str) -> str:
+    r"""The normal form; idempotent. Text stays in ``\text{...}`` (lower case but for single letters, no spaces).
+
+    >>> normalise(r"$\left( 3, \dfrac{\pi}2 \right)$.")
+    '(3,\\frac{\\pi}{2})'
+    """
+    text = answer[: 2 * MAX_ANSWER].strip()
+    if _PLAIN_NUMBER.match(text):
+        return text
+    for _ in range(4):  # a step may lay bare what an earlier one treats: $\text{5.}$
+        before, text = text, _once(text)
+        if text == before:
+            break
+    return text
+
+
+def _once(text: str) -> str:
+    text = text.translate(_TRANSLATION).strip()
+    text = text.replace(r"\$", r"\dollar ")
+    plain = "\\" not in text
+    text = _MATH_MODE.sub("", text) if not (plain and text.startswith("$") and text.count("$") == 1) else text
+    if text.startswith("$"):
+        text = r"\dollar " + text[1:]
+    text = text.strip("`* \t\r\n")
+    text = _CLOCK.sub(lambda m: rf"\text{{{m[1].lower()}m}}", text)
+    while text.endswith((".", ",", ";")) and not text.endswith(("\\,", "\\;")):
+        text = text[:-1].rstrip()
+    text = _GROUPED.sub("", text)
+    text = _SIZE.sub("", text)
+    text = _PHANTOM.sub("", text)
+    for pattern, name in _SYNONYMS:
+        text = pattern.sub(name, text)
+    text = _FRACTION_NAMES.sub(r"\\frac", text)
+    text = _DEGREES.sub(r"\\degree ", text)
+    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
+    text = _TEXT.sub(lambda m: rf"\text{{{_word(m[1])}}}" if m[1].strip() else " ", text)
+    text = _THIN.sub(" ", text)
+    if plain:
+        text = _PLAIN_EXPONENT.sub(lambda m: f"^{{{m[2] or m[1]}}}", text)
+    text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
+    text = _fractions(text)
+    text = _SHORT_SCRIPT.sub(r"\1{\2}", text)
+    text = text.replace("\\%", "%").replace("\\&", "&").replace("\\_", "_")
+    text = _BETWEEN_DIGITS.sub("\x01", text)
+    text = _spaces(text).replace("\x01", " ")
+    if _SPACED_THOUSANDS.match(text):
+        text = text.replace(" ", "")
+    while len(text) > 1 and text[0] == "{" and _closing(text, 0) == len(text) - 1:
+        text = text[1:-1]
+    return text.removeprefix("+") if _NUMBER.match(text) else text
+
+
+def _word(text: str) -> str:
+    """Words in lower case; a single letter keeps its case (A is not a); ``p.m.`` is ``pm``."""
+    text = _MERIDIEM.sub(lambda m: f"{m[1].lower()}m", text)
+    return " ".join(_LETTERS.sub(lambda m: m[0].lower(), text).split())
+
+
+_FRACTION = re.compile(r"\\frac(?![a-zA-Z])")
+_ARGUMENT = re.compile(r"\s*(?:([0-9a-zA-Z])|(\\[a-zA-Z]+))")
+
+
+def _fractions(text: str) -> str:
+    """Every ``\\frac`` with both arguments in braces, as TeX reads it: ``\\frac12`` is a half."""
+    parts, start = [], 0
+    for match in _FRACTION.finditer(text):
+        if match.start() < start:
+            continue  # inside an argument, which the next round treats
+        arguments, i = [], match.end()
+        while len(arguments) < 2:
+            while i < len(text) and text[i].isspace():
+                i += 1
+            single = _ARGUMENT.match(text, i)
+            end = _closing(text, i) if text[i : i + 1] == "{" else -1
+            if end > i:
+                arguments.append(text[i + 1 : end])
+                i = end + 1
+            elif single and not (single[2] and text[single.end() : single.end() + 1] == "{"):
+                arguments.append(single[1] or single[2])
+                i = single.end()
+            else:
+                break
+        if len(arguments) == 2:
+            above, below = map(_fractions, arguments)
+            parts += [text[start : match.start()], f"\\frac{{{above}}}{{{below}}}"]
+            start = i
+    return "".join([*parts, text[start:]])
+
+
+_MERIDIEM = re.compile(r"\b([aApP])\.?\s?[mM]\b\.?")
+_LETTERS = re.compile(r"[A-Za-z]{2,}")
+_CLOCK = re.compile(r"(?<=\d)\s*([aApP])\.?\s?[mM]\.?$", _A)
+_SPACE = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])|(?<=[a-zA-Z])(\s+)(?=[a-zA-Z])|\s+")
+
+
+def _spaces(text: str) -> str:
+    """No spaces but those that part a macro or a word from the letters after it."""
+    return _SPACE.sub(lambda m: f"{m[1]} " if m[1] else (" " if m[2] else ""), text).strip()
+
+
+def _closing(text: str, start: int) -> int:
+    """Index of the brace that closes the one at ``start``; -1 if none does."""
+    depth, i = 0, start
+    while i < len(text):
+        if text[i] == "\\":
+            i += 2
+            continue
+        depth += (text[i] == "{") - (text[i] == "}")
+        if depth == 0:
+            return i
+        i += 1
+    return -1
+
+
+def rational(text: str) -> Fraction | None:
+    r"""Exact value of a normal form that is a number, else None.
+
+    Numbers are ``-3``, ``.25``, ``1,234``, ``7/4``, ``\frac{-7}{4}`` and the mixed ``3\frac{1}{2}``. One with more
+    than 500 digits in a row or with a zero denominator is none.
+    """
+    if _THOUSANDS.match(text):
+        text = text.replace(",", "")
+    if number := _NUMBER.match(text):
+        value = _integer(number[2].rstrip("."))
+        sign = number[1]
+    elif ratio := _RATIO.match(text):
+        value = _quotient(ratio[2], ratio[3])
+        sign = ratio[1]
+    elif latex := _LATEX_RATIO.match(text):
+        value = _quotient(latex[4], latex[6])
+        sign = latex[1]
+        inner = (latex[3] == "-") != (latex[5] == "-")
+        if value is not None and latex[2]:
+            whole = None if inner or "." in latex[4] + latex[6] else _integer(latex[2])
+            value = None if whole is None else whole + value
+        elif value is not None and inner:
+            value = -value
+    else:
+        return None
+    return None if value is None else (-value if sign == "-" else value)
+
+
+def _integer(digits: str) -> Fraction | None:
+    return Fraction(digits) if len(digits) <= MAX_DIGITS else None
+
+
+def _quotient(numerator: str, denominator: str) -> Fraction | None:
+    above, below = _integer(numerator.rstrip(".")), _integer(denominator.rstrip("."))
+    return above / below if above is not None and below else None
+
+
+_UNIT = re.compile(r"(?<=[\d}])(?:\\text\{[^{}]*\}(?:\^\{\d\})?|\\degree|%|[a-zA-Z]{2,}(?: [a-zA-Z]+)*)$", _A)
+
+
+def canonical(answer: str) -> str:
+    """One string for most spellings of the same answer: the reduced fraction, or the normal form without unit,
+    currency and definition. Two answers of one canonical string may still differ (``x = 5``, ``y = 5``): it is for
+    counting votes, not for grading."""
+    text = normalise(answer)
+    text = _DEFINED.sub("", text)
+    if "matrix" not in text and ":" not in text:
+        text = _UNIT.sub("", text).replace("\\dollar", "")
+    text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip()
+    value = rational(text)
+    return text if value is None else str(value)
