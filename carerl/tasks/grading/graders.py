@@ -44,7 +44,7 @@ def grade_math(response: str, gold: Gold, truncated: bool, policy: tuple[str, ..
     try:
         if any(equivalent(found.text, accepted) for accepted in gold.accepted):
             return Verdict(Outcome.CORRECT, found.text)
-        joined = _several_boxes(text, gold) if policy[0] == "boxed" or "boxed" in policy else None
+        joined = _several_boxes(text, gold) if "boxed" in policy else None
         if joined is not None:
             return Verdict(Outcome.CORRECT, joined)
     except (LimitError, RecursionError):
@@ -84,7 +84,7 @@ def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
     if found is None:
         bare = text.strip()
         if len(bare) <= MAX_ANSWER and (not truncated or len(bare) <= 4):
-            label, _ = _whole_choice(bare, gold)
+            label = _whole_choice(bare, gold)
             if label is not None:
                 return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label)
         return _none(truncated)
@@ -96,23 +96,14 @@ def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
     return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label)
 
 
-def _whole_choice(text: str, gold: Gold) -> tuple[str | None, bool]:
-    """The option that a text is, rather than mentions."""
-    last = text.splitlines()[-1] if text else ""
+def _whole_choice(text: str, gold: Gold) -> str | None:
+    """The option that a text is, rather than mentions: a label, a label with its mark and a line, or an option."""
+    line = text.strip("*_ \n")
     labels = "|".join(re.escape(label) for label, _ in gold.choices)
-    if re.match(rf"^[*_\s]*[(\[]?(?:{labels})[)\].:,]*[*_\s]*(?:$|[-–:)\s]*\S)", text) or plain(text) in {
-        plain(option) for _, option in gold.choices
-    }:
-        label, several = chosen(text, gold.choices)
-        first = re.match(r"^[*_\s(\[]*(\w+)[)\].:,*_]*(.*)$", text, re.DOTALL)
-        if first and first[2].strip() and plain(first[2]) not in {plain(o) for _, o in gold.choices} and text == last:
-            option_led = re.match(r"^[*_\s]*[(\[]?\w+[)\].:]", text)
-            return (label, several) if option_led or plain(text) in {plain(o) for _, o in gold.choices} else (None, several)
-        return label, several
-    return None, False
-
-
-_EQUATION = re.compile(r"[\d(][\d\s+\-*/().×÷−]{2,300}=[ \t]*-?\d+", re.ASCII)
+    marked = rf"[(\[]?(?:{labels})(?:[)\].:,]*|[)\].:]+\s*\S[^\n]*)"
+    if re.fullmatch(marked, line, re.IGNORECASE) or plain(line) in {plain(option) for _, option in gold.choices}:
+        return chosen(line, gold.choices)[0]
+    return None
 
 
 def grade_countdown(response: str, gold: Gold, truncated: bool) -> Verdict:
