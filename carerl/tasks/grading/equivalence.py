@@ -43,6 +43,7 @@ from .normal_form import MAX_ANSWER, normalise, rational
 MAX_PARTS = 60
 _MAX_LEVEL = 12
 
+_LISTED = re.compile(r"^\d{1,3}(?:[,;]\d{3})+$", re.ASCII)
 _OPEN, _CLOSE = "([{", ")]}"
 _BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle"}
 _RELATION = re.compile(r"\\(?:le|ge|ne|in|approx|equiv|sim)(?![a-zA-Z])|[<>=]")
@@ -111,10 +112,9 @@ def equivalent(answer: str, gold: str) -> bool:
 
 def _alternative_reading(one: str, other: str) -> bool:
     """``100,200`` is a number with a thousands separator; beside ``100, 200`` it is a list."""
-    pattern = re.compile(r"^\d{1,3}(?:,\d{3})+$", re.ASCII)
-    if not pattern.match(one) and not pattern.match(other):
+    if not _LISTED.match(one) or not _LISTED.match(other):
         return False
-    lists = [re.split(",", text) for text in (one, other)]
+    lists = [re.split("[,;]", text) for text in (one, other)]
     return len(lists[0]) == len(lists[1]) > 1 and sorted(lists[0]) == sorted(lists[1])
 
 
@@ -537,12 +537,14 @@ def _same_union(a: Answer, g: Answer) -> bool:
     def subset(answer: Answer) -> Any:
         if answer.kind == "union":
             return sympy.Union(*map(subset, answer.parts))
+        if answer.kind not in ("group", "set"):
+            raise ValueError(answer.text)
         members = [parse(p.text) for p in answer.parts if p.kind in _SCALAR]
         if len(members) != len(answer.parts) or any(m is None or not m.is_extended_real for m in members):
             raise ValueError(answer.text)
         if answer.kind == "set":
             return sympy.FiniteSet(*members)
-        if answer.kind != "group" or len(members) != 2:
+        if len(members) != 2:
             raise ValueError(answer.text)
         return sympy.Interval(*members, answer.mark[0] == "(", answer.mark[1] == ")")
 

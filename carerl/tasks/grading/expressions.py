@@ -33,11 +33,13 @@ _PLAIN_FUNCTION = re.compile(rf"(?<![a-zA-Z\\])(?:{_FUNCTIONS}|pi|theta|infinity
 _PLAIN_ROOT = re.compile(r"(?<![a-zA-Z\\])sqrt\s*(\(|\{)")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}", re.ASCII)
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])", re.ASCII)
+_MIXED = re.compile(r"(?<![\d.^_])(\d+)\\frac\{(\d+)\}\{(\d+)\}", re.ASCII)
+_JUXTAPOSED = re.compile(r"(?<=[\d)])(?=\()|(?<=\d)(?=\\(?:frac|binom|sqrt))|(?<=\))(?=\d|\\frac)")  # it reads 3(4) as 3 + 4
 _LONG_EXPONENT = re.compile(r"\^\{?-?\d{7,}", re.ASCII)
 _BINOMIAL = re.compile(r"\\[dt]?binom\{(\d+)\}\{(\d+)\}", re.ASCII)
 _WITH_CIRCLE = re.compile(r"(\d+(?:\.\d+)?)\\degree", re.ASCII)
 _UNREADABLE = re.compile(r"\\text|\\begin|\\dollar|\\underline|\\pmod|\\dots|\\ldots|\\cdots|%|\"|&|\.\.\.|[?#@;:'`]")
-_CONFIG = ConversionConfig(lowercase_symbols=False)
+_CONFIG = ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False)
 _UNIT_I = sympy.Symbol("i")  # the imaginary unit, as the answers of MATH have it
 
 
@@ -67,12 +69,20 @@ def _prepared(text: str) -> str | None:
         return None
     if any(int(m[1]) > 10_000 for m in _BINOMIAL.finditer(text)):
         raise LimitError("a binomial coefficient too large")
+    text = _MIXED.sub(_mixed, text)
     text = _WITH_CIRCLE.sub(r"(\1\\cdot\\frac{\\pi}{180})", text)
     text = _PLAIN_FUNCTION.sub(lambda m: {"infinity": r"\infty "}.get(m[0], "\\" + m[0] + " "), text)
     text = _plain_roots(text)
     text = _REPEATING.sub(lambda m: _fraction(_repeating(m[1], m[2], m[3])), text)
     text = _DECIMAL.sub(lambda m: _fraction(Fraction(f"{m[1] or 0}.{m[2]}")), text)
+    text = _JUXTAPOSED.sub(r"\\cdot ", text)
     return text.replace("*", r"\cdot ")
+
+
+def _mixed(match: re.Match[str]) -> str:
+    if int(match[2]) >= int(match[3]):
+        return match[0]  # no mixed number but a product
+    return rf"({match[1]}+\frac{{{match[2]}}}{{{match[3]}}})"
 
 
 def _fraction(value: Fraction) -> str:

@@ -29,6 +29,7 @@ _THIN = re.compile(r"(?<!\\)\\(?:[,:;!> ]|q?quad(?![a-zA-Z]))|(?<!\\)~")
 _SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![a-zA-Z])\.?")
 _PHANTOM = re.compile(r"\\[hv]?phantom\s*(?:\{[^{}]*\}|-|\w)|\\hspace\*?\{[^{}]*\}")
 _GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!)\s*(?=\d{3}(?!\d))|(?<=\d)\\[,!]\s*(?=\d{3}(?!\d))", _A)
+_LISTED = re.compile(r"(?<=\d),(?:\s|\\[;: ])+(?=\d{3}(?!\d))", _A)  # "81, 256" is a list, "81,256" a number
 _TEXT = re.compile(r"\\(?:text|mbox|hbox|textrm|textbf|textit|texttt|mathrm|mathbf|mathit|textnormal|emph|operatorname)"
                    r"\s*\{([^{}]*)\}")  # fmt: skip
 _FRACTION_NAMES = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
@@ -95,6 +96,7 @@ def _once(text: str) -> str:
     while text.endswith((".", ",", ";")) and not text.endswith(("\\,", "\\;")):
         text = text[:-1].rstrip()
     text = _GROUPED.sub("", text)
+    text = _LISTED.sub(";", text)
     text = _SIZE.sub("", text)
     text = _PHANTOM.sub("", text)
     for pattern, name in _SYNONYMS:
@@ -184,7 +186,8 @@ def _closing(text: str, start: int) -> int:
 def rational(text: str) -> Fraction | None:
     r"""Exact value of a normal form that is a number, else None.
 
-    Numbers are ``-3``, ``.25``, ``1,234``, ``7/4``, ``\frac{-7}{4}`` and the mixed ``3\frac{1}{2}``. One with more
+    Numbers are ``-3``, ``.25``, ``1,234``, ``7/4``, ``\frac{-7}{4}`` and the mixed ``3\frac{1}{2}``
+    (``3\frac{3}{2}`` is a product, and not read here). One with more
     than 500 digits in a row or with a zero denominator is none.
     """
     if _THOUSANDS.match(text):
@@ -200,7 +203,8 @@ def rational(text: str) -> Fraction | None:
         sign = latex[1]
         inner = (latex[3] == "-") != (latex[5] == "-")
         if value is not None and latex[2]:
-            whole = None if inner or "." in latex[4] + latex[6] else _integer(latex[2])
+            proper = "." not in latex[4] + latex[6] and 0 <= value < 1 and not inner
+            whole = _integer(latex[2]) if proper else None
             value = None if whole is None else whole + value
         elif value is not None and inner:
             value = -value

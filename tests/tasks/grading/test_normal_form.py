@@ -12,7 +12,7 @@ import pytest
 
 from carerl.tasks.grading import canonical, equivalent, extract_boxed, normalise, rational
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_numbers_are_exact() -> None:
     assert rational(r"\frac{.5}{1.5}") == Fraction(1, 3)
     assert rational("1/0") is None
     assert rational("1e5") is None
-    assert rational("9" * 41) is None  # too many digits for arithmetic, still comparable as text
+    assert rational("9" * 501) is None  # longer than any answer
     assert equivalent("9" * 41, "9" * 41)
     assert canonical(r"\frac{6}{4}") == "3/2"
 
