@@ -46,6 +46,10 @@ _NO_ANSWER = (
     r"(?: still| currently| simply| largely| entirely| completely| ultimately| as yet| inherently)?"
     r" (?:unknown|unknowable|unanswerable|undetermined|uncertain|unclear|a mystery|not (?:yet )?known|not (?:currently )?clear|unresolved"
     r"|an open question|a matter of (?:opinion|debate|speculation)|subjective|debatable)(?! (?:to (?:many|most|some|few)|for|by))",
+    r"(?:is|are|remains?)(?: still| currently| simply| largely| entirely| completely| ultimately| as yet)?"
+    r" (?:unknown|unknowable|undetermined|unclear|not (?:yet )?known|uncertain)"
+    r"(?=\s*(?:$|[.,;!?]|to (?:science|scientists|us|anyone|humans|humanity|mankind|me|this day)\b|at (?:this|the|present)\b"
+    r"|because\b|since\b|and\b|as\b|due\b|yet\b|for (?:sure|certain)\b))",
     r"(?:is|are|it's|seems|remains)(?: \w+)? (?:impossible|not possible|hard|difficult|too early) (?:for \w+ )?(?:to )"
     r"(?:know|say|tell|answer|determine|predict|be (?:sure|certain)|give|provide|ascertain|quantify|estimate)",
     r"(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:definitively |accurately |reliably |possibly )?"
@@ -57,7 +61,7 @@ _NO_ANSWER = (
     r"(?:question|this) (?:is unanswerable|has no answer|does not have an? \w* ?answer|doesn't have an? \w* ?answer|cannot be answered)",
     r"(?:only|just) (?:god|time) (?:knows|will tell)",
 )
-_ABSTAINS = re.compile("|".join(rf"\b(?:{p})\b" for p in _NO_ANSWER))
+_ABSTAINS = re.compile("|".join(rf"\b(?:{p})(?!\w)" for p in _NO_ANSWER))
 _WHOLE = re.compile(
     r"^(?:the answer (?:is|to (?:this|that|the) question is) )?(?:currently |still |simply )?(?:unknown|unknowable|uncertain|"
     r"unanswerable|undetermined|unclear|not known|not sure|unsure|no idea|i don't know|i do not know|idk|n/?a|cannot be determined|"
@@ -73,6 +77,7 @@ _TURN = re.compile(
     r"|\b(?:my best guess is|i(?:'d| would) guess)\b"
     r"|[:;]\s*(?:it(?:'s| is| was)|the answer is)\b"
 )
+_TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{([^{}]*)\}")
 _SPLIT = re.compile(r"(?<=[.!?])\s+|\n+")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
@@ -106,7 +111,7 @@ def _known_after_all(sentence: str, match: re.Match[str]) -> bool:
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.replace("’", "'").casefold().replace("\n", " \n ").split(" ")).strip()
+    return _TEXT.sub(r"\1", text).replace("’", "'").casefold().strip()
 
 
 def alias_form(text: str) -> str:
@@ -125,6 +130,8 @@ _DENIED = re.compile(r"\b(?:not|never|isn t|wasn t|no|neither|nor|other than|rat
 def names(answer: str, aliases: Sequence[str]) -> bool:
     """Whether an answer is one of the accepted ones: equal, or holding it as whole words, not denied and not beside
     an "or". Meant for a final answer, not for a whole reasoning."""
+    if answer.strip().casefold() in {alias.strip().casefold() for alias in aliases}:
+        return bool(answer.strip())  # of signs only, perhaps
     form = alias_form(answer)
     accepted = {alias_form(alias) for alias in aliases} - {""}
     if not form:

@@ -42,7 +42,8 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
     if led and led[1].casefold() in labels and (led[1] in labels.values() or answer[0] in "(["):
         label, rest = labels[led[1].casefold()], led[2]
         others = (_named(rest, choices) | by_text.get(plain(rest), set())) - {label}
-        if not others or (plain(rest) in by_text and label in by_text[plain(rest)]):
+        own = any(plain(text).startswith(plain(rest)) for option, text in choices if option == label)
+        if not others or own:
             return label, False
         return None, True
     named = _named(answer, choices)

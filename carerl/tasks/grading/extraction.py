@@ -120,13 +120,16 @@ def _tag(text: str) -> Found | None:
 
 _PHRASE = re.compile(
     r"\banswer[*_]{0,3}(?:[ \t]{1,3}(?:to|for|of)\b[^\n.:=]{0,80}?)?"
-    r"(?:[ \t]{1,3}(?:is|was|will be|must be|should be|comes to|equals)\b|[ \t]{0,3}[:=])[ \t*_:=]{0,6}(?:\n[ \t]{0,3}){0,2}"
-    r"([^\n]{1,600})(\n?)",
+    r"(?:[ \t]{1,3}(?:is|was|will be|must be|should be|comes to|equals)\b|[ \t]{0,3}[:=])[ \t*_:=]{0,6}(?:\n[ \t*_]{0,6}){0,2}(?=\S)",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"[.!?](?=\s|$|\*)(?<!\b[ap]\.m\.)(?<!\b(?:sq|ft|in|Mr|Dr|St)\.)")
+_MAX_SENTENCE = 600
+_STOP = re.compile(r"[.!?](?=\s|$|\*)(?<!\b[apAP]\.[mM]\.)(?<!\b(?:sq|ft|in|[mM]r|[dD]r|[sS]t|[jJ]r|[sS]r|vs)\.)", re.ASCII)
+_INITIAL = re.compile(r"(?:[A-Za-z]{2,}\s|\.\s?)[A-Za-z]$", re.ASCII)  # "Henry C. Pelton", "D.C. lottery"
 _ASIDE = re.compile(
-    r"\s*[,;(]?\s+(?:which|because|since|so|where|when|as|if you|given|therefore|thus|hence|after)\b", re.IGNORECASE
+    r"(?:[,;(]\s*|(?<=[\d})$])\s+)(?:which|where|when|as|if you|given|after|so|therefore|thus|hence|because|since)\b"
+    r"|\s+(?:because|since)\b",
+    re.IGNORECASE,
 )
 
 
@@ -136,10 +139,12 @@ def _phrase(text: str) -> Found | None:
         pass
     if last is None:
         return None
-    answer = last[1].strip()
-    ended = bool(last[2])
-    if stop := _SENTENCE.search(answer):
-        answer, ended = answer[: stop.start()], True
+    line, newline, _ = text[last.end() : last.end() + _MAX_SENTENCE].partition("\n")
+    answer, ended = line.strip(), bool(newline)
+    for stop in _STOP.finditer(answer):
+        if not _INITIAL.search(answer[: stop.start()]):
+            answer, ended = answer[: stop.start()], True
+            break
     if aside := _ASIDE.search(answer):
         answer, ended = answer[: aside.start()], True
     answer = answer.strip("*_ \t:\"'")
@@ -162,8 +167,7 @@ def _number(text: str) -> Found | None:
         stop = digit
         while stop < len(text) and not text[stop].isspace() and stop - digit < MAX_ANSWER:
             stop += 1
-        word = text[start:stop].strip("*_`\"'.,;:!?=()[]{}<>~")
-        word = re.sub(r"^\\[(\[]|\\[)\]]$", "", word)
+        word = re.sub(r"\\[()\[\]]", "", text[start:stop]).strip("*_`\"'.,;:!?=()[]{}<>~")
         if _DIGIT.search(word):
             return Found(word, True)
         end = start
