@@ -170,7 +170,9 @@ def _refused(where: str, field: str, row: dict[str, Any], wanted: str) -> RowErr
     if field not in row:
         return RowError(f"{where}: field {field!r} is missing; it must be {wanted}")
     shown = ascii(row[field])
-    return RowError(f"{where}: field {field!r} must be {wanted}, not {shown if len(shown) < 80 else shown[:77] + '...'}")
+    return RowError(
+        f"{where}: field {field!r} must be {wanted}, not {shown if len(shown) < 80 else shown[:77] + '...'}"
+    )
 
 
 def _gold(row: dict[str, Any], where: str, task: str) -> Gold:
@@ -186,20 +188,22 @@ def _gold(row: dict[str, Any], where: str, task: str) -> Gold:
         raise _refused(where, "gold", row, "a text, a number, or a list of them with at least one")
     further = _texts(row, "accepted", where) if row.get("accepted") is not None else []
     accepted = tuple(dict.fromkeys([*golds, *further]))
-    choices, numbers, target = (), (), None
+    choices: tuple[tuple[str, str], ...] = ()
+    numbers: tuple[int, ...] = ()
+    target = None
     if task == "choice":
         choices = _choices(row, where)
         if not any(a in (label, text) for a in accepted for label, text in choices):
             raise _refused(where, "gold", row, "the label or the text of one of the choices")
     if task == "countdown":
-        numbers = row.get("numbers")
-        if not isinstance(numbers, list) or not numbers or not all(type(n) is int for n in numbers):
+        given_numbers = row.get("numbers")
+        if not isinstance(given_numbers, list) or not given_numbers or not all(type(n) is int for n in given_numbers):
             raise _refused(where, "numbers", row, "a list of whole numbers")
+        numbers = tuple(given_numbers)
         try:
             target = int(golds[0])
         except ValueError as error:
             raise _refused(where, "gold", row, "a whole number, the target") from error
-        numbers = tuple(numbers)
     return Gold(accepted, choices, numbers, target, answerable)
 
 

@@ -1,6 +1,6 @@
-"""What runs in the processes of :mod:`~carerl.backends.grader_pool`: ``python -m carerl.backends.grader_worker FD MIB``.
+"""What runs in the processes of :mod:`~carerl.backends.grader_pool`.
 
-The nursery imports the graders, warms the parser up, and then does what its socket says: fork a worker that serves on
+``python -m carerl.backends.grader_worker FD MIB``. The nursery imports the graders, warms the parser up, and then does what its socket says: fork a worker that serves on
 the descriptor sent along, or end one. A worker answers chunks of jobs, one message each, in order.
 """
 

@@ -28,7 +28,9 @@ GRADERS: dict[str, GraderEntry] = {
     "math": GraderEntry(grade_math, ("accepted",), "mathematical equivalence of a boxed or announced answer"),
     "gsm8k": GraderEntry(grade_gsm8k, ("accepted",), "a number after ####, boxed, announced, or the last one"),
     "choice": GraderEntry(grade_choice, ("accepted", "choices"), "the label of exactly one option"),
-    "countdown": GraderEntry(grade_countdown, ("numbers", "target"), "an expression of given numbers with a given value"),
+    "countdown": GraderEntry(
+        grade_countdown, ("numbers", "target"), "an expression of given numbers with a given value"
+    ),
     "selfaware": GraderEntry(grade_selfaware, (), "an alias of the answer, or an abstention"),
 }
 

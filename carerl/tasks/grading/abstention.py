@@ -35,45 +35,58 @@ REFERENCES = (
 )
 
 _NO_ANSWER = (
-    r"(?:i|we)(?: really| just| simply| honestly| actually| currently)? (?:do not|don't|cannot|can't|could not|couldn't)"
+    r"(?:i|we)(?: really| just| simply| honestly| actually| currently)? (?:do not|don't|cannot|can't"
+    r"|could not|couldn't)"
     r"(?: really| actually| possibly)? (?:know|say|tell|answer|determine|be (?:sure|certain))"
     r"(?! (?:why (?:people|anyone|you)|about you))",
     r"(?:i|we) have no (?:idea|way (?:of knowing|to know)|information|knowledge)",
-    r"(?:i|we)(?: am|'m| are|'re) (?:not (?:sure|certain|aware)|unsure|uncertain|unable to (?:answer|say|determine|tell|provide))",
-    r"(?:no ?one|nobody|none of us|no human|science (?:does not|doesn't)|scientists (?:do not|don't)|experts (?:do not|don't))"
+    r"(?:i|we)(?: am|'m| are|'re) (?:not (?:sure|certain|aware)|unsure|uncertain|unable to (?:answer|say"
+    r"|determine|tell|provide))",
+    r"(?:no ?one|nobody|none of us|no human|science (?:does not|doesn't)|scientists (?:do not|don't)"
+    r"|experts (?:do not|don't))"
     r"(?: really| actually| truly| currently| yet)? (?:knows?|can (?:know|say|tell|answer|predict)|could (?:know|say))",
     r"(?:answer|question|it|this|that|which|outcome|result|truth)(?: \w+){0,6} (?:is|remains|are|stays)"
     r"(?: still| currently| simply| largely| entirely| completely| ultimately| as yet| inherently)?"
-    r" (?:unknown|unknowable|unanswerable|undetermined|uncertain|unclear|a mystery|not (?:yet )?known|not (?:currently )?clear|unresolved"
-    r"|an open question|a matter of (?:opinion|debate|speculation)|subjective|debatable)(?! (?:to (?:many|most|some|few)|for|by))",
+    r" (?:unknown|unknowable|unanswerable|undetermined|uncertain|unclear|a mystery|not (?:yet )?known|not"
+    r" (?:currently )?clear|unresolved"
+    r"|an open question|a matter of (?:opinion|debate|speculation)|subjective|debatable)(?! (?:to (?:many"
+    r"|most|some|few)|for|by))",
     r"(?:is|are|remains?)(?: still| currently| simply| largely| entirely| completely| ultimately| as yet)?"
     r" (?:unknown|unknowable|undetermined|unclear|not (?:yet )?known|uncertain)"
-    r"(?=\s*(?:$|[.,;!?]|to (?:science|scientists|us|anyone|humans|humanity|mankind|me|this day)\b|at (?:this|the|present)\b"
+    r"(?=\s*(?:$|[.,;!?]|to (?:science|scientists|us|anyone|humans|humanity|mankind|me|this day)\b|at"
+    r" (?:this|the|present)\b"
     r"|because\b|since\b|and\b|as\b|due\b|yet\b|for (?:sure|certain)\b))",
     r"(?:is|are|it's|seems|remains)(?: \w+)? (?:impossible|not possible|hard|difficult|too early) (?:for \w+ )?(?:to )"
     r"(?:know|say|tell|answer|determine|predict|be (?:sure|certain)|give|provide|ascertain|quantify|estimate)",
     r"(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:definitively |accurately |reliably |possibly )?"
     r"(?:known|determined?|answered|predicted?|verified|established|ascertained|said|quantified)",
     r"there (?:is|are|'s|exists)(?: currently| really)? (?:no|not a|not any|insufficient|not enough)(?: \w+){0,4}?"
-    r" (?:answers?|consensus|evidence|information|way (?:to (?:know|tell|say|determine|answer)|of knowing)|data|agreement|solution)",
+    r" (?:answers?|consensus|evidence|information|way (?:to (?:know|tell|say|determine|answer)|of"
+    r" knowing)|data|agreement|solution)",
     r"(?:insufficient|not enough|lack of) (?:information|data|evidence|context)",
-    r"(?:no|not a) (?:definitive|known|clear|single|correct|right|scientific|definite|certain|objective|universal) (?:answer|consensus)",
-    r"(?:question|this) (?:is unanswerable|has no answer|does not have an? \w* ?answer|doesn't have an? \w* ?answer|cannot be answered)",
+    r"(?:no|not a) (?:definitive|known|clear|single|correct|right|scientific|definite|certain|objective"
+    r"|universal) (?:answer|consensus)",
+    r"(?:question|this) (?:is unanswerable|has no answer|does not have an? \w* ?answer|doesn't have an?"
+    r" \w* ?answer|cannot be answered)",
     r"(?:only|just) (?:god|time) (?:knows|will tell)",
 )
 _ABSTAINS = re.compile("|".join(rf"\b(?:{p})(?!\w)" for p in _NO_ANSWER))
 _WHOLE = re.compile(
-    r"^(?:the answer (?:is|to (?:this|that|the) question is) )?(?:currently |still |simply )?(?:unknown|unknowable|uncertain|"
-    r"unanswerable|undetermined|unclear|not known|not sure|unsure|no idea|i don't know|i do not know|idk|n/?a|cannot be determined|"
+    r"^(?:the answer (?:is|to (?:this|that|the) question is) )?(?:currently |still |simply )?(?:unknown"
+    r"|unknowable|uncertain|"
+    r"unanswerable|undetermined|unclear|not known|not sure|unsure|no idea|i don't know|i do not know|idk"
+    r"|n/?a|cannot be determined|"
     r"none|no answer|not available|a mystery|\?+)$"
 )
 _PAST = re.compile(
-    r"\b(?:was|were|previously|once|formerly|long|until|no longer|used to be|had been|not|isn't|hardly|never|little[- ])"
+    r"\b(?:was|were|previously|once|formerly|long|until|no longer|used to be|had been|not|isn't|hardly"
+    r"|never|little[- ])"
     r"(?: \w+){0,2}$"
 )
 _TURN = re.compile(
     r"\b(?:but|however|though|although|still|yet|nevertheless|anyway)\b[ ,]*(?:(?:i|we)(?:'d| would)?"
-    r" (?:think|believe|guess|say|suspect|assume)|my (?:best )?guess|it(?:'s| is| was)|the answer|probably|likely|perhaps|maybe)\b"
+    r" (?:think|believe|guess|say|suspect|assume)|my (?:best )?guess|it(?:'s| is| was)|the answer"
+    r"|probably|likely|perhaps|maybe)\b"
     r"|\b(?:my best guess is|i(?:'d| would) guess)\b"
     r"|[:;]\s*(?:it(?:'s| is| was)|the answer is)\b"
 )
@@ -105,9 +118,18 @@ def abstains(text: str, similarity: Callable[[str], float] | None = None) -> boo
 def _known_after_all(sentence: str, match: re.Match[str]) -> bool:
     """A clause that hangs on the phrase and states something: "unknown to many that ...", "not impossible to"."""
     following = sentence[match.end() : match.end() + 60]
-    if re.match(r",? (?:to (?:many|most|some|few|the (?:general )?public)|until|before|by many|how (?:easy|simple))\b", following):
+    if re.match(
+        r",? (?:to (?:many|most|some|few|the (?:general )?public)|until|before|by many|how (?:easy|simple))\b",
+        following,
+    ):
         return True
-    return re.search(r"\b(?:no longer|not|hardly|never) (?:\w+ )?(?:unknown|impossible|hard|difficult|unclear|uncertain)\b", match[0]) is not None
+    return (
+        re.search(
+            r"\b(?:no longer|not|hardly|never) (?:\w+ )?(?:unknown|impossible|hard|difficult|unclear|uncertain)\b",
+            match[0],
+        )
+        is not None
+    )
 
 
 def _folded(text: str) -> str:
@@ -124,7 +146,9 @@ def alias_form(text: str) -> str:
 
 
 _ALTERNATIVE = re.compile(r"\bor\b|\beither\b|/")
-_DENIED = re.compile(r"\b(?:not|never|isn t|wasn t|no|neither|nor|other than|rather than|instead of|except|unlike|without)(?: \w+){0,2}$")
+_DENIED = re.compile(
+    r"\b(?:not|never|isn t|wasn t|no|neither|nor|other than|rather than|instead of|except|unlike|without)(?: \w+){0,2}$"
+)
 
 
 def names(answer: str, aliases: Sequence[str]) -> bool:

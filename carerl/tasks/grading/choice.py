@@ -38,7 +38,9 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
     bare = re.fullmatch(r"[(\[{]?\s*(\w+)\s*[)\]}]?\s*[.:,]?", answer)
     if bare and bare[1].casefold() in labels:
         return labels[bare[1].casefold()], False
-    led = re.match(r"[(\[]?(\w+)[)\].:,]\s*[-–:.]?\s*(.+)$", answer, re.DOTALL) or re.match(r"(\w+)\s+[-–—]\s+(.+)$", answer)
+    led = re.match(r"[(\[]?(\w+)[)\].:,]\s*[-–:.]?\s*(.+)$", answer, re.DOTALL) or re.match(
+        r"(\w+)\s+[-–—]\s+(.+)$", answer
+    )
     if led and led[1].casefold() in labels and (led[1] in labels.values() or answer[0] in "(["):
         label, rest = labels[led[1].casefold()], led[2]
         others = (_named(rest, choices) | by_text.get(plain(rest), set())) - {label}
@@ -58,6 +60,11 @@ def _named(text: str, choices: tuple[tuple[str, str], ...]) -> set[str]:
     found = {m for groups in _MARKED.findall(text) for m in groups if m in labels}
     words = re.findall(r"(?<![\w'])([A-Z]|\d{1,2})(?![\w'])", text)
     sure = {w for w in words if w in labels and w not in ("A", "I")}
-    if re.search(r"(?<![\w'])A(?![\w'])(?=\s*(?:$|[,./&)]|and\b|or\b|nor\b))|\b(?:and|or)\s+A\b(?=\s*(?:$|[.,)]))", text) and "A" in labels:
+    if (
+        re.search(
+            r"(?<![\w'])A(?![\w'])(?=\s*(?:$|[,./&)]|and\b|or\b|nor\b))|\b(?:and|or)\s+A\b(?=\s*(?:$|[.,)]))", text
+        )
+        and "A" in labels
+    ):
         sure.add("A")
     return found | sure

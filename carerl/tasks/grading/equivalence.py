@@ -47,17 +47,22 @@ _LISTED = re.compile(r"^\d{1,3}(?:[,;]\d{3})+$", re.ASCII)
 _OPEN, _CLOSE = "([{", ")]}"
 _BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle"}
 _RELATION = re.compile(r"\\(?:le|ge|ne|in|approx|equiv|sim)(?![a-zA-Z])|[<>=]")
-_CONJUNCTION = re.compile(r"\\text\{(?:,? ?and|,? ?or|;|,)\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\(?:lor|vee|land|wedge)(?![a-zA-Z])")
+_CONJUNCTION = re.compile(
+    r"\\text\{(?:,? ?and|,? ?or|;|,)\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\(?:lor|vee|land|wedge)(?![a-zA-Z])"
+)
 _NAME = re.compile(r"^\\?[a-zA-Z]+(?:_\{\w+\})?'?(?:\([a-zA-Z](?:,[a-zA-Z])*\))?$")
 _BASED = re.compile(r"^(-?)(?:\\text\{)?([0-9A-Za-z.]+)\}?_\{(?:\\text\{)?(\w+)\}?\}$", re.ASCII)
 _BASE_WORD = re.compile(r"^(-?[0-9A-Za-z.]+)(?:\\text\{)?,? ?\(?(?:in )?base ?(\w+)\)?\}?$", re.ASCII)
 _MATRIX = re.compile(r"^\\begin\{([pbBvV]?matrix|array|smallmatrix)\}(?:\{[clr|]*\})?(.*)\\end\{\1\}$")
 _TIME = re.compile(r"^\d+(?::\d+)+")
-_WORD_UNIT = re.compile(r"^(.*?[\d})!a-z])(?:\\text\{ ?([^{}\d]*?)\.?\}|(?<![a-zA-Z])([a-zA-Z]{2,}(?: [a-zA-Z]+){0,3}))(?:\^\{([23])\})?$", re.ASCII)
+_WORD_UNIT = re.compile(
+    r"^(.*?[\d})!a-z])(?:\\text\{ ?([^{}\d]*?)\.?\}|(?<![a-zA-Z])([a-zA-Z]{2,}(?: [a-zA-Z]+){0,3}))(?:\^\{([23])\})?$",
+    re.ASCII,
+)
 _TEXT_ONLY = re.compile(r"\\text\{([^{}]*)\}")
 
-_NUMBER_WORDS = {w: i for i, w in enumerate(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split())}  # fmt: skip
+_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_NUMBER_WORDS = {word: str(k) for k, word in enumerate(_NUMBERS.split(" "))}
 _MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _UNIT_NAMES = {
     "centimeters": "cm", "centimeter": "cm", "centimetres": "cm", "centimetre": "cm", "cms": "cm",
@@ -67,17 +72,20 @@ _UNIT_NAMES = {
     "minute": "min", "mins": "min", "hours": "h", "hour": "h", "hr": "h", "hrs": "h", "grams": "g", "gram": "g",
     "kilograms": "kg", "kilogram": "kg", "pounds": "lb", "pound": "lb", "lbs": "lb", "ounces": "oz", "ounce": "oz",
     "liters": "l", "liter": "l", "litres": "l", "litre": "l", "degrees": "degree", "degree": "degree", "deg": "degree",
-    "percent": "%", "percents": "%", "percentage": "%", "pct": "%", "dollars": "$", "dollar": "$", "usd": "$", "bucks": "$",
+    "percent": "%", "percents": "%", "percentage": "%", "pct": "%", "dollars": "$", "dollar": "$",
+    "usd": "$", "bucks": "$",
     "cents": "cent", "radians": "rad", "radian": "rad", "mph": "mi/h", "miles per hour": "mi/h", "km/h": "km/h",
     "kilometers per hour": "km/h", "units": "", "unit": "",
 }  # fmt: skip
 _SHORT_UNITS = {"cm", "m", "km", "mm", "ft", "mi", "yd", "s", "min", "h", "kg", "lb", "oz", "g", "l", "mph", "hr"}
-_NO_UNITS = frozenset(
-    "is are was be not no isn't or and nor if than then less more fewer greater least most at to of from between "
-    "negative minus plus times over divided by squared cubed half halves third thirds quarter quarters fourth fourths "
-    "fifth fifths tenth tenths factorial root roots square-root pi but else either mod modulo maybe perhaps possibly "
-    "wrong incorrect e i".split()
-)
+_NO_UNITS = frozenset({
+    "is", "are", "was", "be", "not", "no", "isn't", "or", "and", "nor", "if", "than", "then", "less", "more",
+    "fewer", "greater", "least", "most", "at", "to", "of", "from", "between", "negative", "minus", "plus",
+    "times", "over", "divided", "by", "squared", "cubed", "half", "halves", "third", "thirds", "quarter",
+    "quarters", "fourth", "fourths", "fifth", "fifths", "tenth", "tenths", "factorial", "root", "roots",
+    "square-root", "pi", "but", "else", "either", "mod", "modulo", "maybe", "perhaps", "possibly", "wrong",
+    "incorrect", "e", "i",
+})  # fmt: skip
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b ?")
 
 
@@ -196,7 +204,11 @@ def _members(text: str) -> list[str]:
     pieces = [piece.strip() for part in split(text, ";") for piece in split(part, ",")]
     if len(pieces) > MAX_PARTS:
         raise LimitError("a list of too many members")
-    if len(pieces) == 1 and (match := re.match(r"^\\text\{([^{}]*)\}$", text)) and re.search(r",|\band\b|\bor\b", match[1]):
+    if (
+        len(pieces) == 1
+        and (match := re.match(r"^\\text\{([^{}]*)\}$", text))
+        and re.search(r",|\band\b|\bor\b", match[1])
+    ):
         words = [w.strip() for w in re.split(r",(?: and| or)?|\band\b|\bor\b", match[1])]
         return [rf"\text{{{w}}}" for w in words if w]
     return [piece for piece in pieces if piece] or [text]
@@ -209,8 +221,11 @@ def _plus_minus(text: str, level: int) -> tuple[Answer, ...]:
     """Both readings of what holds a ``\\pm``; the one of what does not."""
     if not _PLUS_MINUS.search(text):
         return (read(text, level + 1),)
-    signs = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
-    return tuple(read(_PLUS_MINUS.sub(lambda m, s=s: s[m[1]], text).removeprefix("+"), level + 1) for s in signs)
+    readings = []
+    for signs in ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"}):
+        one = "".join(signs.get(part, part) for part in _PLUS_MINUS.split(text))
+        readings.append(read(one.removeprefix("+"), level + 1))
+    return tuple(readings)
 
 
 def _read_relation(text: str, level: int) -> Answer | None:
@@ -403,7 +418,9 @@ def _same_quantity(a: Answer, g: Answer) -> bool:
         return True
     if "%" in (one, other):
         hundredth = Answer("expression", rf"\frac{{{left.text if one else right.text}}}{{100}}")
-        return _same_value(hundredth, right if one else left) if left.kind in _SCALAR and right.kind in _SCALAR else False
+        return (
+            _same_value(hundredth, right if one else left) if left.kind in _SCALAR and right.kind in _SCALAR else False
+        )
     return False
 
 
@@ -518,7 +535,9 @@ def _interval(relation: Answer) -> Answer | None:
         mark = ("(" if operators[0] == "<" else "[") + (")" if operators[1] == "<" else "]")
         return Answer("group", relation.text, (sides[0], sides[2]), mark)
     if len(sides) == 2 and _NAME.match(sides[0].text):
-        return Answer("group", relation.text, (Answer("expression", r"-\infty"), sides[1]), "()" if operators == ["<"] else "(]")
+        return Answer(
+            "group", relation.text, (Answer("expression", r"-\infty"), sides[1]), "()" if operators == ["<"] else "(]"
+        )
     if len(sides) == 2 and _NAME.match(sides[1].text):
         return Answer("group", relation.text, (sides[0], infinity), "()" if operators == ["<"] else "[)")
     return None

@@ -34,7 +34,9 @@ _PLAIN_ROOT = re.compile(r"(?<![a-zA-Z\\])sqrt\s*(\(|\{)")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}", re.ASCII)
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])", re.ASCII)
 _MIXED = re.compile(r"(?<![\d.^_])(\d+)\\frac\{(\d+)\}\{(\d+)\}", re.ASCII)
-_JUXTAPOSED = re.compile(r"(?<=[\d)])(?=\()|(?<=\d)(?=\\(?:frac|binom|sqrt))|(?<=\))(?=\d|\\frac)")  # it reads 3(4) as 3 + 4
+_JUXTAPOSED = re.compile(
+    r"(?<=[\d)])(?=\()|(?<=\d)(?=\\(?:frac|binom|sqrt))|(?<=\))(?=\d|\\frac)"
+)  # it reads 3(4) as 3 + 4
 _LONG_EXPONENT = re.compile(r"\^\{?-?\d{7,}", re.ASCII)
 _BINOMIAL = re.compile(r"\\[dt]?binom\{(\d+)\}\{(\d+)\}", re.ASCII)
 _WITH_CIRCLE = re.compile(r"(\d+(?:\.\d+)?)\\degree", re.ASCII)
@@ -45,10 +47,11 @@ _UNIT_I = sympy.Symbol("i")  # the imaginary unit, as the answers of MATH have i
 
 def _points(count: int) -> list[list[sympy.Rational]]:
     """Rational values, some negative, of ``count`` variables at six points."""
-    return [
-        [sympy.Rational((37 * (i + 2) * (p + 3)) % 101 + 13, 29 + 4 * ((i + p) % 5)) * (-1) ** (p * (i + 1) // 2) for i in range(count)]
-        for p in range(6)
-    ]  # fmt: skip
+
+    def coordinate(i: int, p: int) -> sympy.Rational:
+        return sympy.Rational((37 * (i + 2) * (p + 3)) % 101 + 13, 29 + 4 * ((i + p) % 5)) * (-1) ** (p * (i + 1) // 2)
+
+    return [[coordinate(i, p) for i in range(count)] for p in range(6)]
 
 
 def _prepared(text: str) -> str | None:

@@ -120,11 +120,14 @@ def _tag(text: str) -> Found | None:
 
 _PHRASE = re.compile(
     r"\banswer[*_]{0,3}(?:[ \t]{1,3}(?:to|for|of)\b[^\n.:=]{0,80}?)?"
-    r"(?:[ \t]{1,3}(?:is|was|will be|must be|should be|comes to|equals)\b|[ \t]{0,3}[:=])[ \t*_:=]{0,6}(?:\n[ \t*_]{0,6}){0,2}(?=\S)",
+    r"(?:[ \t]{1,3}(?:is|was|will be|must be|should be|comes to|equals)\b|[ \t]{0,3}[:=])["
+    r" \t*_:=]{0,6}(?:\n[ \t*_]{0,6}){0,2}(?=\S)",
     re.IGNORECASE,
 )
 _MAX_SENTENCE = 600
-_STOP = re.compile(r"[.!?](?=\s|$|\*)(?<!\b[apAP]\.[mM]\.)(?<!\b(?:sq|ft|in|[mM]r|[dD]r|[sS]t|[jJ]r|[sS]r|vs)\.)", re.ASCII)
+_STOP = re.compile(
+    r"[.!?](?=\s|$|\*)(?<!\b[apAP]\.[mM]\.)(?<!\b(?:sq|ft|in|[mM]r|[dD]r|[sS]t|[jJ]r|[sS]r|vs)\.)", re.ASCII
+)
 _INITIAL = re.compile(r"(?:[A-Za-z]{2,}\s|\.\s?)[A-Za-z]$", re.ASCII)  # "Henry C. Pelton", "D.C. lottery"
 _ASIDE = re.compile(
     r"(?:[,;(]\s*|(?<=[\d})$])\s+)(?:which|where|when|as|if you|given|after|so|therefore|thus|hence|because|since)\b"

@@ -81,7 +81,11 @@ def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
     right = {label for label, option in gold.choices for a in gold.accepted if a == label}
     right = right or {label for label, option in gold.choices for a in gold.accepted if plain(a) == plain(option)}
     bare = text.strip()
-    whole = {label for label, option in gold.choices if plain(option) == plain(bare)} if len(bare) <= 2 * MAX_ANSWER else set()
+    whole = (
+        {label for label, option in gold.choices if plain(option) == plain(bare)}
+        if len(bare) <= 2 * MAX_ANSWER
+        else set()
+    )
     if len(whole) == 1 and not truncated:
         return Verdict(Outcome.CORRECT if whole & right else Outcome.WRONG, whole.pop())
     found = find(text, CHOICE_POLICY, truncated)

@@ -18,9 +18,10 @@ _A = re.ASCII  # other alphabets' digits are not read as numbers
 _CHARACTERS = {
     "−": "-", "–": "-", "‐": "-", "－": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "∕": "/",
     "π": r"\pi ", "θ": r"\theta ", "√": r"\sqrt ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
-    "≈": r"\approx ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ", "°": r"^\circ ", "²": "^2", "³": "^3", "½": r"\frac12 ",
+    "≈": r"\approx ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ", "°": r"^\circ ", "²": "^2", "³": "^3",
+    "½": r"\frac12 ",
     "⅓": r"\frac13 ", "⅔": r"\frac23 ", "¼": r"\frac14 ", "¾": r"\frac34 ", "’": "'", "\u00a0": " ", "\u202f": " ",
-    "，": ",", "（": "(", "）": ")", "€": r"\text{euros}", "£": r"\text{pounds}", "¢": r"\text{cents}",
+    "，": ",", "（": "(", "）": ")", "€": r"\text{euros}", "£": r"\text{gbp}", "¢": r"\text{cents}",
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_CHARACTERS)
 
@@ -42,6 +43,7 @@ _BETWEEN_DIGITS = re.compile(r"(?<=[\d.])\s+(?=[\d.])", _A)
 _SPACED_THOUSANDS = re.compile(r"^[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?$", _A)
 _THOUSANDS = re.compile(r"^(?:[-+]?\d{1,3}(?:,\d{3})+)(?:\.\d+)?$", _A)
 _DEFINED = re.compile(r"^\\?[a-zA-Z]+(?:\([a-zA-Z]\))?(?:=|\\in(?![a-zA-Z]))")
+_FUNCTIONS = "sin|cos|tan|cot|sec|csc|log|ln|arcsin|arccos|arctan"
 _SYNONYMS = (
     (re.compile(r"\\(?:leq|leqslant)(?![a-zA-Z])"), r"\\le"),
     (re.compile(r"\\(?:geq|geqslant)(?![a-zA-Z])"), r"\\ge"),
@@ -56,15 +58,13 @@ _SYNONYMS = (
     (re.compile(r"\\(?:lbrack)(?![a-zA-Z])"), "["),
     (re.compile(r"\\(?:rbrack)(?![a-zA-Z])"), "]"),
     (re.compile(r"\*\*(?=[-\d({])"), "^"),
-    (re.compile(r"\\(?:operatorname|mathrm)\s*\{\s*(sin|cos|tan|cot|sec|csc|log|ln|arcsin|arccos|arctan)\s*\}"), r"\\\1 "),
+    (re.compile(rf"\\(?:operatorname|mathrm)\s*\{{\s*({_FUNCTIONS})\s*\}}"), r"\\\1 "),
 )  # fmt: skip
 
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(rf"^([-+]?)({_DECIMAL})$", _A)
 _RATIO = re.compile(rf"^([-+]?)({_DECIMAL})/({_DECIMAL})$", _A)
-_LATEX_RATIO = re.compile(
-    rf"^([-+]?)(\d*)\\frac\{{([-+]?)({_DECIMAL})\}}\{{([-+]?)({_DECIMAL})\}}$", _A
-)
+_LATEX_RATIO = re.compile(rf"^([-+]?)(\d*)\\frac\{{([-+]?)({_DECIMAL})\}}\{{([-+]?)({_DECIMAL})\}}$", _A)
 _PLAIN_NUMBER = re.compile(r"^-?(?:0|[1-9]\d*)$", _A)
 
 
@@ -137,7 +137,8 @@ def _fractions(text: str) -> str:
     for match in _FRACTION.finditer(text):
         if match.start() < start:
             continue  # inside an argument, which the next round treats
-        arguments, i = [], match.end()
+        i = match.end()
+        arguments: list[str] = []
         while len(arguments) < 2:
             while i < len(text) and text[i].isspace():
                 i += 1

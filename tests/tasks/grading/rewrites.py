@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables, a case a line)
 r"""Rewrites of answers whose truth is known by construction: nothing here asks the grader.
 
 Values are read by the regular expressions below into :class:`~fractions.Fraction` (an answer they do not match is not
@@ -34,7 +35,9 @@ _LINEAR = re.compile(r"^(-?\d*)([a-z])\s*([-+])\s*(\d+)$")
 _COMPLEX = re.compile(r"^(-?\d+)\s*([-+])\s*(\d+)i$")
 _POWER = re.compile(r"^(\d+)\^\{?(\d{1,3})\}?$")
 _ASSIGNED = re.compile(r"^([a-z])\s*=\s*(-?\d+)$")
-_EXPRESSION = re.compile(r"^(?=.*[a-z\\])(?!.*(?:\\text|\\mbox|=|,|\\begin|\\cup|_|%|\\\$|circ|<|>|\\le|\\ge|:|\\pm|\\infty|\\approx|\\in)).+$")
+_EXPRESSION = re.compile(
+    r"^(?=.*[a-z\\])(?!.*(?:\\text|\\mbox|=|,|\\begin|\\cup|_|%|\\\$|circ|<|>|\\le|\\ge|:|\\pm|\\infty|\\approx|\\in)).+$"
+)
 
 
 def integer(answer: str) -> int | None:
@@ -96,8 +99,6 @@ def mixed(value: Fraction) -> str | None:
     if not whole or not rest:
         return None
     return f"{'-' if value < 0 else ''}{whole}{tex(rest)}"
-
-
 
 
 SAME: dict[str, Rewrite] = {

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables, a case a line)
 r"""Equality of answers: chosen cases both ways, rewrites of MATH's own answers, random pairs, random expressions.
 
 Truth comes from construction (``rewrites``), from exact arithmetic written here, or from a list; never from the grader.
@@ -6,6 +7,7 @@ Not covered: time and memory (``tests/backends/test_grader_pool.py``).
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -121,7 +123,9 @@ _QUOTIENT = re.compile(r"^(-?)\\[dt]?frac\{(-?\d+)\}\{(\d+)\}$")
 
 def value(gold: str) -> Fraction | str:
     """An oracle for plain numbers; other answers are taken for themselves, without spaces."""
-    bare = re.sub(r"\\text\{[^{}]*\}(?:\^\d)?|\\mbox\{[^{}]*\}(?:\^\d)?|\\!|\\\$|\^\{?\\circ\}?|\\%|\s", "", gold).rstrip(".")
+    bare = re.sub(
+        r"\\text\{[^{}]*\}(?:\^\d)?|\\mbox\{[^{}]*\}(?:\^\d)?|\\!|\\\$|\^\{?\\circ\}?|\\%|\s", "", gold
+    ).rstrip(".")
     bare = re.sub(r"(?<=\d),(?=\d{3}(?:,|$|\.))", "", re.sub(r"^[a-zA-Z]=", "", bare))
     if match := _DECIMAL.match(bare):
         return Fraction(bare)
@@ -156,7 +160,7 @@ def test_pairs_of_equal_size_and_kind_are_not_equal_either() -> None:
     golds = math_golds()
     start = random.Random(2).randrange(len(golds) - 800)
     near = golds[start : start + 800]
-    found = [(a, b) for a, b in zip(near, near[1:], strict=False) if equivalent(a, b) and value(a) != value(b)]
+    found = [(a, b) for a, b in itertools.pairwise(near) if equivalent(a, b) and value(a) != value(b)]
     assert len(found) <= 8, found  # spellings of one answer that the oracle does not see
 
 
@@ -194,7 +198,9 @@ def test_random_expressions_equal_their_value_and_nothing_near_it(seed: int) -> 
     assert not equivalent(text, sympy.latex(sympy.expand(exact * 2 + 1))) or exact == -1
 
 
-ANSWERS = st.text(alphabet=r"0123456789.,/+-=()[]{}^_\ xyeAB$%", max_size=25) | st.sampled_from([a for pair in EQUAL + DIFFERENT for a in pair])
+ANSWERS = st.text(alphabet=r"0123456789.,/+-=()[]{}^_\ xyeAB$%", max_size=25) | st.sampled_from(
+    [a for pair in EQUAL + DIFFERENT for a in pair]
+)
 
 
 @settings(max_examples=300, deadline=None)

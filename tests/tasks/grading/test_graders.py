@@ -127,7 +127,12 @@ def test_the_length_limit(task: str, response: str, outcome: Outcome) -> None:
 
 def test_a_policy_is_an_order() -> None:
     text = "#### 1\n\\boxed{2}\nThe answer is 3.\n4"
-    for policy, wanted in ((("hashes", "boxed"), "1"), (("boxed", "hashes"), "2"), (("phrase",), "3"), (("number",), "4")):
+    for policy, wanted in (
+        (("hashes", "boxed"), "1"),
+        (("boxed", "hashes"), "2"),
+        (("phrase",), "3"),
+        (("number",), "4"),
+    ):
         found = find(text, policy, truncated=False)
         assert found is not None and found.text == wanted
     assert find("nothing", ("boxed", "phrase", "hashes", "tag", "number"), truncated=False) is None
@@ -246,20 +251,48 @@ def test_real_countdown_solutions_are_right_and_changed_ones_are_not() -> None:
 
 
 ABSTENTIONS = [
-    "I don't know.", "I do not know the answer to this question.", "The answer is unknown.", "It is unknown.", "Unknown", "unanswerable",
-    "Nobody knows.", "No one really knows what happens.", "It is impossible to know.", "This question cannot be answered.",
-    "There is no definitive answer to this question.", "There is no scientific consensus on this.", "I'm not sure.", "We can't know that.",
-    "It remains a mystery.", "The exact number of stars is unknown.", "As an AI, I cannot determine that.", "It is difficult to predict the future.",
-    "Whether we are alone in the universe is an open question. Is it not? The answer remains unknown.", "There isn't one; there is no known answer.",
-    "I’m unable to answer.", r"\boxed{\text{unknown}}", "The answer is unknown to science.", "Only time will tell.",
-]  # fmt: skip
+    "I don't know.",
+    "I do not know the answer to this question.",
+    "The answer is unknown.",
+    "It is unknown.",
+    "Unknown",
+    "unanswerable",
+    "Nobody knows.",
+    "No one really knows what happens.",
+    "It is impossible to know.",
+    "This question cannot be answered.",
+    "There is no definitive answer to this question.",
+    "There is no scientific consensus on this.",
+    "I'm not sure.",
+    "We can't know that.",
+    "It remains a mystery.",
+    "The exact number of stars is unknown.",
+    "As an AI, I cannot determine that.",
+    "It is difficult to predict the future.",
+    "Whether we are alone in the universe is an open question. Is it not? The answer remains unknown.",
+    "There isn't one; there is no known answer.",
+    "I’m unable to answer.",
+    r"\boxed{\text{unknown}}",
+    "The answer is unknown to science.",
+    "Only time will tell.",
+]
 ANSWERED = [
-    "It is unknown to many that Paris is the capital.", "Paris", "The answer is Paris.", "It was unknown until 1930 that Pluto exists.",
-    "I don't know why people ask: it is Paris.", "I'm not sure, but I think it is Paris.", "It is no longer unknown: Paris.",
-    "The once unknown Paris is the capital.", "It is not impossible to say: Paris.", "The Unknown Soldier is buried in Paris.",
-    "It is not hard to say that Paris is.", "The little-known town of Paris, Texas.", "He said nothing of what he knows: Paris.",
-    "I don't know much about France. The answer is Paris.", "Many do not know that it is Paris.",
-]  # fmt: skip
+    "It is unknown to many that Paris is the capital.",
+    "Paris",
+    "The answer is Paris.",
+    "It was unknown until 1930 that Pluto exists.",
+    "I don't know why people ask: it is Paris.",
+    "I'm not sure, but I think it is Paris.",
+    "It is no longer unknown: Paris.",
+    "The once unknown Paris is the capital.",
+    "It is not impossible to say: Paris.",
+    "The Unknown Soldier is buried in Paris.",
+    "It is not hard to say that Paris is.",
+    "The little-known town of Paris, Texas.",
+    "He said nothing of what he knows: Paris.",
+    "I don't know much about France. The answer is Paris.",
+    "Many do not know that it is Paris.",
+]
 
 
 @pytest.mark.parametrize("response", ABSTENTIONS)
@@ -277,8 +310,10 @@ def test_answers_that_sound_like_abstentions(response: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
-        ("Paris", True), ("paris.", True), ("It is Paris.", True), ("Paris, France", True), ("the Paris", True), ("Parisian", False),
-        ("not Paris", False), ("Paris or London", False), ("London", False), ("It isn't Paris", False), ("", False), ("anything but Lyon", False),
+        ("Paris", True), ("paris.", True), ("It is Paris.", True), ("Paris, France", True), ("the Paris", True),
+        ("Parisian", False),
+        ("not Paris", False), ("Paris or London", False), ("London", False), ("It isn't Paris", False), ("",
+        False), ("anything but Lyon", False),
     ],
 )  # fmt: skip
 def test_aliases(answer: str, right: bool) -> None:
@@ -320,7 +355,10 @@ def test_reference_solutions_of_math_are_right() -> None:
     outcomes = math_verdicts(step=1)
     wrong = [(name, str(outcome)) for name, outcome in outcomes if outcome is not CORRECT]
     assert len(outcomes) == 12_500
-    assert sorted(wrong) == [("math-train-05341", "unparsed"), ("math-train-05343", "unparsed")]  # their boxes are empty
+    assert sorted(wrong) == [
+        ("math-train-05341", "unparsed"),
+        ("math-train-05343", "unparsed"),
+    ]  # their boxes are empty
 
 
 def test_reference_solutions_of_gsm8k_are_right() -> None:
