@@ -11,5 +11,6 @@ file                what stands behind the protocol
 ``policy``          the module that all learners and the reference run: decoder plus chunked head
 ``model_files``     Hugging Face directories: make, load, save
 ``weight_sync``     buckets of named tensors and their checksums
+``grader_pool``     graders in processes that can be ended (``grader_worker``: what runs in them)
 =================== =============================================================
 """

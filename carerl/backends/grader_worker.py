@@ -1,7 +1,8 @@
 """What runs in the processes of :mod:`~carerl.backends.grader_pool`.
 
-``python -m carerl.backends.grader_worker FD MIB``. The nursery imports the graders, warms the parser up, and then does what its socket says: fork a worker that serves on
-the descriptor sent along, or end one. A worker answers chunks of jobs, one message each, in order.
+``python -m carerl.backends.grader_worker FD MIB`` is the nursery: it imports the graders, warms the parser up, and then
+does what the socket FD says: fork a worker that serves on the descriptor sent along, or end one. A worker answers
+chunks of jobs, one message each, in order.
 """
 
 from __future__ import annotations

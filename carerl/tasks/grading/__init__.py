@@ -6,7 +6,7 @@ module            holds
 ``base``          :class:`Gold`, :class:`Verdict`, the table's entry
 ``extraction``    finding the final answer, by an ordered policy
 ``normal_form``   spellings without mathematical meaning taken away
-``equivalence``   whether two answers mean the same (``expressions``: by value, with sympy)
+``equivalence``   whether two answers mean the same (``structure``: read into kinds, ``expressions``: values)
 ``choice``        which option is named
 ``countdown``     arithmetic with given numbers
 ``abstention``    "nobody knows", and aliases

@@ -145,7 +145,7 @@ def _phrase(text: str) -> Found | None:
     line, newline, _ = text[last.end() : last.end() + _MAX_SENTENCE].partition("\n")
     answer, ended = line.strip(), bool(newline)
     for stop in _STOP.finditer(answer):
-        if not _INITIAL.search(answer[: stop.start()]):
+        if stop.end() == len(answer) or not _INITIAL.search(answer[: stop.start()]):
             answer, ended = answer[: stop.start()], True
             break
     if aside := _ASIDE.search(answer):

@@ -22,9 +22,10 @@ from .abstention import abstains, configured_similarity, names
 from .base import Gold, LimitError, Verdict
 from .choice import chosen, plain
 from .countdown import solves
-from .equivalence import Answer, equivalent, read
+from .equivalence import equivalent
 from .extraction import Found, boxes, clip, find
 from .normal_form import MAX_ANSWER, normalise
+from .structure import Answer, read
 
 MATH_POLICY = ("boxed", "phrase")
 GSM8K_POLICY = ("hashes", "boxed", "phrase", "number")
@@ -148,7 +149,8 @@ def grade_selfaware(response: str, gold: Gold, truncated: bool) -> Verdict:
     if found is None and len(answer.split()) > MAX_BARE_WORDS:
         answer = [p for p in re.split(r"\n\s*\n|\n", answer) if p.strip()][-1].strip()
     answer = answer[-2 * MAX_ANSWER :]
-    if abstains(answer, configured_similarity()):
+    said = f"the answer is {answer}" if found is not None else answer
+    if abstains(answer) or abstains(said, configured_similarity()):
         return Verdict(Outcome.ABSTAINED, answer[:MAX_ANSWER])
     right = gold.answerable and names(answer, gold.accepted)
     return Verdict(Outcome.CORRECT if right else Outcome.WRONG, answer[:MAX_ANSWER])

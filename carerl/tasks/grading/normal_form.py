@@ -33,6 +33,9 @@ _GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!)\s*(?=\d{3}(?!\d))|(?<=\d)\\[,!]
 _LISTED = re.compile(r"(?<=\d),(?:\s|\\[;: ])+(?=\d{3}(?!\d))", _A)  # "81, 256" is a list, "81,256" a number
 _TEXT = re.compile(r"\\(?:text|mbox|hbox|textrm|textbf|textit|texttt|mathrm|mathbf|mathit|textnormal|emph|operatorname)"
                    r"\s*\{([^{}]*)\}")  # fmt: skip
+_FONT = re.compile(
+    r"\\(?:text[a-z]*|math[a-z]{2}|mbox|boldsymbol)\s*\{\s*([-+]?[\d.,/]+)\s*\}", _A
+)  # a font for a number
 _FRACTION_NAMES = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
 _PLAIN_EXPONENT = re.compile(r"\^\s*(-?\d+|\((-?\d+)\))", _A)
@@ -104,6 +107,7 @@ def _once(text: str) -> str:
     text = _FRACTION_NAMES.sub(r"\\frac", text)
     text = _DEGREES.sub(r"\\degree ", text)
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
+    text = _FONT.sub(r"\1", text).lstrip("=")
     text = _TEXT.sub(lambda m: rf"\text{{{_word(m[1])}}}" if m[1].strip() else " ", text)
     text = _THIN.sub(" ", text)
     if plain:
