@@ -12,6 +12,7 @@ occur by accident; the error left is on the other side, where a function is not 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -209,8 +210,12 @@ def same(one: Any, other: Any) -> bool:
         return one is not sympy.nan and not one.has(sympy.zoo)
     if one.has(sympy.oo, sympy.zoo, sympy.nan) or other.has(sympy.oo, sympy.zoo, sympy.nan):
         return False
-    values = _values(one, other)
-    return len(values) > 0 and all(_close(a, b) for a, b in values)
+    points = 0
+    for a, b in _values(one, other):
+        if not _close(a, b):
+            return False
+        points += 1
+    return points >= (3 if one.free_symbols or other.free_symbols else 1)
 
 
 def proportional(one: Any, other: Any, positive: bool) -> bool:
@@ -218,7 +223,7 @@ def proportional(one: Any, other: Any, positive: bool) -> bool:
     ``other = 0`` are then the same equation."""
     if one is None or other is None or not one.free_symbols or one.free_symbols != other.free_symbols:
         return False
-    values = _values(one, other)
+    values = list(_values(one, other))
     ratios = [a / b for a, b in values if b != 0 and abs(b) > _TOLERANCE]
     if len(ratios) < 2 or abs(ratios[0]) < _TOLERANCE or len(ratios) != len(values):
         return False
@@ -227,21 +232,17 @@ def proportional(one: Any, other: Any, positive: bool) -> bool:
     return all(_close(ratios[0], r) for r in ratios[1:])
 
 
-def _values(one: Any, other: Any) -> list[tuple[Any, Any]]:
-    """The values of both at points where both have one; fewer than three of six points with values give none."""
+def _values(one: Any, other: Any) -> Iterator[tuple[Any, Any]]:
+    """The values of both at six points, one after the other, where both have one. Where only one of them has, they
+    differ: a pair of unequal values stands for it."""
     symbols = sorted(one.free_symbols | other.free_symbols, key=str)
-    if not symbols:
-        pair = _number(one, {}), _number(other, {})
-        return [] if None in pair else [pair]
-    found = []
-    for point in _points(len(symbols)):
+    for point in _points(len(symbols)) if symbols else [[]]:
         at = dict(zip(symbols, point, strict=True))
         a, b = _number(one, at), _number(other, at)
         if a is not None and b is not None:
-            found.append((a, b))
+            yield a, b
         elif (a is None) != (b is None):
-            return []
-    return found if len(found) >= 3 else []
+            yield sympy.Float(0), sympy.Float(1)
 
 
 def _number(e: Any, at: dict[Any, Any]) -> Any:
