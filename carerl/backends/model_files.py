@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from carerl.config.schema import ShapeConfig
+from carerl.tasks import byte_tokenizer
+from carerl.tasks.tiny.initial import init_tiny
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -51,6 +53,20 @@ def make_model(
     if initialise is not None:
         initialise(model)
     return model
+
+
+def make_base_bytes(directory: Path, seed: int, shape: ShapeConfig, dtype: str = "float32") -> None:
+    """Writes an untrained model that reads bytes, with its tokenizer beside it: what plumbing on real text needs.
+    The weights, drawn as the tiny world's, depend on ``seed`` and ``shape`` alone. Raises ValueError for a vocabulary
+    that is not the tokenizer's: a longer one would sample tokens that stand for nothing."""
+    if shape.vocab_size != byte_tokenizer.VOCAB_SIZE:
+        raise ValueError(f"vocab_size = {shape.vocab_size}: the byte tokenizer has {byte_tokenizer.VOCAB_SIZE} tokens")
+    generator = torch.Generator().manual_seed(seed)
+    model = make_model(shape, (byte_tokenizer.EOS,), lambda made: init_tiny(made, generator))
+    weights = {name: parameter.detach().to(DTYPES[dtype]) for name, parameter in model.named_parameters()}
+    tokenizer = byte_tokenizer.make_byte_tokenizer(context=shape.context_length)
+    model.config.dtype = dtype
+    save_model(directory, model.config, weights, tokenizer)
 
 
 def load_model(path: str, dtype: str, trust_remote_code: bool = False) -> Any:

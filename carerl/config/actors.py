@@ -21,7 +21,8 @@ class ActorGroup:
 
 def actor_groups(config: RunConfig) -> list[ActorGroup]:
     """The actors of a run, in the order in which they are placed: those with most GPUs first, then as the
-    loop uses them. A supervised run needs the learner only, an evaluation of a model none. The reference is there for
+    loop uses them. A supervised run needs the learner only, an evaluation of a model engines and graders, a model that is
+    not trained none. The reference is there for
     every RL run: the divergence to it is reported also where it is not penalised."""
     c = config
     learner = ActorGroup(
@@ -35,10 +36,10 @@ def actor_groups(config: RunConfig) -> list[ActorGroup]:
         "rollout.cpus_per_actor",
     )
     grading = ActorGroup("grading", c.grading.actors, c.grading.cpus_per_actor, 0.0, "grading.cpus_per_actor")
-    if c.kind == "sft":
-        return [learner]
     if c.kind == "evaluate":
         return [rollout, grading]
+    if c.kind != "rl":
+        return [learner] if c.kind == "sft" else []
     reference = ActorGroup(
         "reference",
         c.reference.actors,

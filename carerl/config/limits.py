@@ -15,7 +15,7 @@ from carerl.regularizers import PLACES
 from carerl.rewards import FORMS
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "kind": ("rl", "sft", "evaluate"),
+    "kind": ("rl", "sft", "untrained", "evaluate"),
     "model.dtype": ("float32", "bfloat16"),
     "reference.compute_dtype": ("float32", "bfloat16", "float64"),
     "learner.compute_dtype": ("float32", "bfloat16", "float64"),

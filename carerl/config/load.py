@@ -169,7 +169,7 @@ def base_config(config: RunConfig) -> RunConfig:
     tree = compose.compose(name, "model.base_recipe")
     own = {
         "seed": config.seed,
-        "task": plain(config.task),
+        **({"task": plain(config.task)} if tree.get("kind") == "sft" else {}),
         "model": {"shape": plain(config.model.shape), "dtype": config.model.dtype},
         "rollout": plain(config.rollout),
         # The run's own learner actors train it.
@@ -179,9 +179,12 @@ def base_config(config: RunConfig) -> RunConfig:
         "tracking": {"display": config.tracking.display},
         "cluster": plain(config.cluster),
     }
-    if tree.get("kind") != "sft":
+    if tree.get("kind") not in ("sft", "untrained"):
         raise ConfigError(
-            "model.base_recipe", name, "it does not train a base model: its kind is not sft", "use base_tiny"
+            "model.base_recipe",
+            name,
+            "it does not make a base model: its kind is neither sft nor untrained",
+            "use base_tiny",
         )
     base = build(resolve(compose.merge(compose.merge(tree, own), parse(config.model.base_overrides))))
     base.recipe = name
@@ -198,7 +201,10 @@ def settings_key(settings: Any) -> str:
 def base_key(base: RunConfig) -> str:
     """The cache key of the weights that an sft recipe makes: of its task (settings and source), shape,
     dtypes, optimizer, schedule, steps and seed. How the work is split (ranks, micro-batches, threads) is
-    left out: it changes no gradient beyond rounding."""
+    left out: it changes no gradient beyond rounding. An untrained model depends on shape, dtype and seed alone."""
+    if base.kind == "untrained":
+        made = {"format": BASE_FORMAT, "shape": plain(base.model.shape), "dtype": base.model.dtype, "seed": base.seed}
+        return settings_key(made)
     learner = plain(base.learner)
     return settings_key(
         {

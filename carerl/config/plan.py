@@ -80,8 +80,10 @@ def plan(config: RunConfig) -> Plan:
     shape, origin = effective_shape(config)
     batch = batch_plan(config)
     actors = tuple(actor_groups(config))
-    memory = {"learner": learner_memory(config, shape, batch.row_tokens)}
+    memory = {}
     roles = {a.role for a in actors}
+    if "learner" in roles:
+        memory["learner"] = learner_memory(config, shape, batch.row_tokens)
     if "rollout" in roles:
         memory["rollout"] = rollout_memory(config, shape)
     if "reference" in roles:

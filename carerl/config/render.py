@@ -12,9 +12,9 @@ def render(plan: Plan) -> str:
     sections = [
         ("Resolved recipe", plan.recipe.rstrip().splitlines()),
         ("Model", _model(plan)),
-        ("Actors", _actors(plan)),
-        ("Batch", _batch(plan)),
-        ("Memory of one actor, GiB (estimates)", _memory(plan)),
+        ("Actors", _actors(plan) if plan.actors else []),
+        ("Batch", _batch(plan) if plan.actors else []),
+        ("Memory of one actor, GiB (estimates)", _memory(plan) if plan.actors else []),
         ("GPU-hours", _compute(plan)),
         ("Notes", [f"- {note}" for note in plan.notes]),
     ]

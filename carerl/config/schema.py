@@ -166,7 +166,7 @@ class ClusterConfig:
 class RunConfig:
     recipe: str = ""  # set by the loader
     description: str = ""
-    kind: str = "rl"  # rl | sft
+    kind: str = "rl"  # rl | sft | untrained: only a model and a byte-level tokenizer are made
     seed: int = 100
     steps: int = 200
     prompts_per_step: int = 32

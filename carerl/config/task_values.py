@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from carerl.config.errors import ConfigError
+from carerl.config.errors import ConfigError, suggestion
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import effective_shape
-from carerl.tasks import TASKS
-from carerl.tasks.math import MathConfig
+from carerl.tasks import BENCHMARKS, TASKS
+from carerl.tasks.benchmark import DECONTAMINATE, VALIDATION, TextConfig
 from carerl.tasks.tiny import TinyConfig
 from carerl.tasks.tiny import tokenizer as tiny_words
 from carerl.tasks.tiny.corpus import K_VALUES
@@ -30,8 +30,8 @@ def task_values(task: Any) -> Errors:
     """An error for every value of a shipped task that is illegal whatever the others are."""
     if isinstance(task, TinyConfig):
         yield from _tiny_values(task)
-    elif isinstance(task, MathConfig):
-        yield from _math_values(task)
+    elif isinstance(task, TextConfig):
+        yield from _text_values(task)
 
 
 def _tiny_values(task: TinyConfig) -> Errors:
@@ -60,27 +60,47 @@ def _tiny_values(task: TinyConfig) -> Errors:
         )
 
 
-def _math_values(task: MathConfig) -> Errors:
-    if "{problem}" not in task.prompt_template:
+def _text_values(task: TextConfig) -> Errors:
+    if task.prompt_template and "{question}" not in task.prompt_template:
         yield ConfigError(
             "task.prompt_template",
             task.prompt_template,
-            "it does not hold {problem}: the question would be missing",
-            "write {problem} where the question belongs",
+            "it does not hold {question}: the question would be missing",
+            "write {question} where the question belongs, or nothing for the data set's own template",
         )
-    for path, split in (("train_path", "train_split"), ("eval_path", "eval_split")):
-        name = getattr(task, path).strip()
-        if not name:
-            yield ConfigError(
-                f"task.{path}", "", "there is no data", f"write task.{path}=, a .jsonl file or a hub id owner/name"
-            )
-        elif not name.endswith(".jsonl") and not getattr(task, split).strip():
-            yield ConfigError(
-                f"task.{split}",
-                "",
-                f"a data set of the hub has splits, and none of {name} is named",
-                f"write task.{split}={getattr(MathConfig, split)}",
-            )
+    if task.decontaminate not in DECONTAMINATE:
+        yield ConfigError(
+            "task.decontaminate",
+            task.decontaminate,
+            "it must be one of " + ", ".join(DECONTAMINATE),
+            suggestion(task.decontaminate, DECONTAMINATE, "task.decontaminate="),
+        )
+    if task.validation_questions < 0:
+        yield ConfigError(
+            "task.validation_questions", task.validation_questions, "it must be at least 0", "write 0 for none"
+        )
+    if task.train:
+        yield from _data_set("task.train", task.train, training=True)
+    for name in task.benchmarks:
+        yield from _data_set("task.benchmarks", name, training=False)
+    suites = [Path(name).stem if name.endswith(".jsonl") else name for name in task.benchmarks]
+    for name in dict.fromkeys(suites):
+        if suites.count(name) > 1 or name == VALIDATION:
+            reason = "it is the name of the held-out training questions" if name == VALIDATION else "it is named twice"
+            yield ConfigError("task.benchmarks", name, f"a suite has its name from its data set: {reason}", "rename it")
+
+
+def _data_set(key: str, name: str, training: bool) -> Errors:
+    if name.endswith(".jsonl"):
+        return
+    if name not in BENCHMARKS:
+        known = [other for other, entry in BENCHMARKS.items() if entry.trainable or not training]
+        remedy = "give a path that ends in .jsonl; or " + suggestion(name, known)
+        yield ConfigError(key, name, "there is no data set of this name, and it is not a .jsonl file", remedy)
+    elif training and not BENCHMARKS[name].trainable:
+        known = [other for other, entry in BENCHMARKS.items() if entry.trainable]
+        reason = f"it cannot be trained on: {BENCHMARKS[name].refusal}"
+        yield ConfigError(key, name, reason, "train on a file of your own, or on one of " + ", ".join(known))
 
 
 def task_pairings(c: RunConfig) -> Errors:
@@ -91,8 +111,11 @@ def task_pairings(c: RunConfig) -> Errors:
         if c.kind == "rl" and not wrong_sizes:
             yield from _questions_left(c)
         yield from vocabulary(c, tiny_words.VOCAB_SIZE)
-    elif isinstance(c.task, MathConfig) and not c.dry_run:  # a plan needs no data
-        yield from _files(c.task)
+    elif isinstance(c.task, TextConfig):
+        if c.kind == "rl":
+            yield from _text_needs(c.task)
+        if not c.dry_run:  # a plan needs no data
+            yield from _files(c.task)
 
 
 def _tiny_sizes(task: TinyConfig) -> Errors:
@@ -142,15 +165,22 @@ def _probability(prompt_ids: tuple[int, ...], multiply: float) -> float:
     return math.prod(chances) / len(tiny_words.DIGITS)
 
 
-def _files(task: MathConfig) -> Errors:
-    for key in ("train_path", "eval_path"):
-        path = getattr(task, key)
-        if path.endswith(".jsonl") and not Path(path).is_file():
-            yield ConfigError(f"task.{key}", path, "there is no such file", "give a .jsonl file that exists")
-        elif not path.endswith(".jsonl") and Path(path).is_file():
-            yield ConfigError(
-                f"task.{key}", path, "it is not a .jsonl file", "give one JSON object a line, in a file named .jsonl"
-            )
+def _text_needs(task: TextConfig) -> Errors:
+    if not task.train:
+        names = ", ".join(name for name, entry in BENCHMARKS.items() if entry.trainable)
+        yield ConfigError("task.train", "", "there is no data to train on", f"give a .jsonl file, or one of {names}")
+    if not task.benchmarks and not task.validation_questions:
+        yield ConfigError(
+            "task.benchmarks", [], "there is nothing to evaluate on", "write task.benchmarks=[math500], for example"
+        )
+
+
+def _files(task: TextConfig) -> Errors:
+    if task.data_dir and not Path(task.data_dir).expanduser().is_dir():
+        yield ConfigError("task.data_dir", task.data_dir, "there is no such directory", "leave it out to use the hub")
+    for key, path in (("task.train", task.train), *(("task.benchmarks", name) for name in task.benchmarks)):
+        if path.endswith(".jsonl") and not Path(path).expanduser().is_file():
+            yield ConfigError(key, path, "there is no such file", "give a .jsonl file that exists")
 
 
 def vocabulary(c: RunConfig, needed: int) -> Errors:

@@ -20,6 +20,7 @@ from carerl.config.shapes import effective_shape, looks_local
 from carerl.config.tables import CHOICES
 from carerl.config.task_values import task_pairings
 from carerl.rewards import REWARDS
+from carerl.tasks.byte_tokenizer import VOCAB_SIZE as BYTE_VOCABULARY
 from carerl.tasks.tiny import TinyConfig
 
 Errors = Iterator[ConfigError]
@@ -38,7 +39,7 @@ def validate(config: RunConfig) -> None:
 
 
 def _parts(c: RunConfig) -> Errors:
-    needed = ("task", "algorithm", "regularizer", "reward") if c.kind == "rl" else ("task",)
+    needed = {"rl": ("task", "algorithm", "regularizer", "reward"), "sft": ("task",)}.get(c.kind, ())
     for section in CHOICES:
         chosen = getattr(c, section)
         if section in needed and chosen is None:
@@ -59,11 +60,11 @@ def _supervised(c: RunConfig) -> Errors:
     evaluation = c.evaluation
     asked = {"every": evaluation.every > 0, "at_start": evaluation.at_start, "at_end": evaluation.at_end}
     for name, on in asked.items():
-        if c.kind == "sft" and on:
+        if c.kind != "rl" and on:
             yield ConfigError(
                 f"evaluation.{name}",
                 getattr(evaluation, name),
-                "a supervised run starts no engine, so it cannot be evaluated",
+                f"a run of kind {c.kind} starts no engine, so it cannot be evaluated",
                 f"write evaluation.{name}={0 if name == 'every' else 'false'}; an RL run evaluates its base first",
             )
 
@@ -102,8 +103,15 @@ def _model(c: RunConfig) -> Errors:
             f"the base model is given twice, model.path is {c.model.path}",
             "to train from model.path, write model.base_recipe=",
         )
-    if c.kind == "sft" and c.model.base_recipe:
+    if c.kind != "rl" and c.model.base_recipe:
         yield ConfigError("model.base_recipe", c.model.base_recipe, "a base model is made from nothing", "leave it out")
+    if c.kind == "untrained" and c.model.shape.vocab_size != BYTE_VOCABULARY:
+        yield ConfigError(
+            "model.shape.vocab_size",
+            c.model.shape.vocab_size,
+            f"an untrained model reads bytes, and its tokenizer has {BYTE_VOCABULARY} tokens",
+            f"write model.shape.vocab_size={BYTE_VOCABULARY}",
+        )
     shape, origin = effective_shape(c)
     yield from _shape(shape, origin)
     made_here = not c.model.path

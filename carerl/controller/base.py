@@ -1,4 +1,4 @@
-"""The base model of a recipe: found in the user's cache, or built first.
+"""The base model of a recipe: found in the user's cache, or built first, by training or untrained.
 
 The cache is keyed by everything that determines the weights. Two processes that need the same base wait
 for one of them to build it; what is in the cache is whole, because it is renamed into place.
@@ -16,14 +16,16 @@ import platformdirs
 from filelock import FileLock
 
 from carerl.actors.crew import Learner
+from carerl.backends.model_files import make_base_bytes
 from carerl.config.checks import check_model_dir
-from carerl.config.load import base_config, base_key, dump
+from carerl.config.load import base_config, base_key, dump, load
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.controller import sft
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display
-from carerl.tasks import TASKS, SupervisedTask
+from carerl.tasks import TASKS, SupervisedTask, Task
+from carerl.tasks.byte_tokenizer import make_byte_tokenizer
 from carerl.types import RunError
 
 
@@ -66,13 +68,41 @@ def model_directory(config: RunConfig, learner: Learner, display: Display, stop:
     if not config.model.base_recipe:
         return place
     base, target = base_config(config), Path(place)
-    if not target.exists():
+    if base.kind == "untrained":
+        untrained_model(base)
+    elif not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.exists():
                 _build(base, learner, target, display, stop)
     check_model_dir(place, config)
     return place
+
+
+def untrained_model(base: RunConfig) -> str:
+    """The directory of a model that a recipe of kind ``untrained`` makes; makes it unless it is in the cache. No actor
+    is needed."""
+    target = base_directory(base)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if not target.exists():
+            partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+            make_base_bytes(partial, base.seed, base.model.shape, base.model.dtype)
+            install(partial, target, base, {"steps": 0})
+    return str(target)
+
+
+def bytes_model() -> str:
+    """The directory of ``base_bytes``, an untrained model that reads bytes, as its recipe says; made in seconds where
+    it is not in the cache."""
+    return untrained_model(load(["recipe=base_bytes"]))
+
+
+def own_tokenizer(config: RunConfig, task: Task) -> Any:
+    """The tokenizer of a base model that is not made yet; None if neither task nor base recipe has one."""
+    if config.model.base_recipe and base_config(config).kind == "untrained":
+        return make_byte_tokenizer(context=config.model.shape.context_length)
+    return task.make_tokenizer()
 
 
 def _build(base: RunConfig, learner: Learner, target: Path, display: Display, stop: StopFlag) -> None:

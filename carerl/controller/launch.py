@@ -40,7 +40,12 @@ class Result:
 
 
 def launch(config: RunConfig) -> Result:
-    """One run in a cluster and with actors of its own. Raises ConfigError before any actor has started."""
+    """One run in a cluster and with actors of its own. Raises ConfigError before any actor has started. A recipe that
+    trains nothing leaves a base model in the cache, and no run directory."""
+    if config.kind == "untrained":
+        made = Path(base.untrained_model(config))
+        print(f"base model: {made}", flush=True)
+        return Result("completed", 0, made, {}, {}, 0)
     prepare(config, base.absolute(config.model.path))
     if config.resume:
         starting_weights.check_recipe(
@@ -69,14 +74,18 @@ def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
         check_model_dir(model_dir, config)
     try:
         task = TASKS[config.task.name].build(config.task, config.seed)
-        if not model_dir and task.needs_tokenizer:
+        tokenizer: Any = None
+        if model_dir:
+            tokenizer = load_tokenizer(model_dir, config.model.trust_remote_code)
+        else:
+            tokenizer = base.own_tokenizer(config, task)
+        if tokenizer is None:
             raise ConfigError(
                 "task.name",
                 config.task.name,
                 "a model made here has no tokenizer for this task",
                 "write model.path=, a Hugging Face directory or hub id",
             )
-        tokenizer = load_tokenizer(model_dir, config.model.trust_remote_code) if model_dir else task.make_tokenizer()
         task.attach(tokenizer)
         check_task(task, config)
     except ConfigError:

@@ -1,17 +1,43 @@
 """Tasks: where examples come from, how responses are graded, and what an evaluation reports.
 
-A task is one file or package with its Config, and one line in :data:`TASKS`.
+A task is one file or package with its Config, and one line in :data:`TASKS`. Tasks over text share
+:class:`~carerl.tasks.text.TextTask`; their data sets are the lines of :data:`BENCHMARKS`.
 """
 
 from __future__ import annotations
 
 from .base import Evaluation, Suite, SupervisedTask, Task, TaskEntry
-from .math import MathConfig, MathTask
+from .benchmark import Benchmark, TextConfig
+from .benchmarks import BENCHMARKS
+from .commonsenseqa import CommonsenseQAConfig
+from .countdown import CountdownConfig
+from .gsm8k import Gsm8kConfig
+from .math import MathConfig
+from .openbookqa import OpenBookQAConfig
+from .questions import Question
+from .text import TextTask
 from .tiny import TinyConfig, TinyTask
 
 TASKS: dict[str, TaskEntry] = {
     "tiny": TaskEntry(TinyConfig, TinyTask, "a synthetic world of 64 tokens with a known truth"),
-    "math": TaskEntry(MathConfig, MathTask, "competition mathematics with a boxed answer (MATH and its like)"),
+    "math": TaskEntry(MathConfig, TextTask, "competition mathematics with a boxed answer (MATH)"),
+    "gsm8k": TaskEntry(Gsm8kConfig, TextTask, "word problems of grade school (GSM8K)"),
+    "commonsenseqa": TaskEntry(CommonsenseQAConfig, TextTask, "decisions between five options (CommonsenseQA)"),
+    "openbookqa": TaskEntry(OpenBookQAConfig, TextTask, "decisions between four options (OpenBookQA)"),
+    "countdown": TaskEntry(CountdownConfig, TextTask, "arithmetic with given numbers (Countdown)"),
+    "jsonl": TaskEntry(TextConfig, TextTask, "your own .jsonl file, or any of the data sets"),
 }
 
-__all__ = ["TASKS", "Evaluation", "Suite", "SupervisedTask", "Task", "TaskEntry"]
+__all__ = [
+    "BENCHMARKS",
+    "TASKS",
+    "Benchmark",
+    "Evaluation",
+    "Question",
+    "Suite",
+    "SupervisedTask",
+    "Task",
+    "TaskEntry",
+    "TextConfig",
+    "TextTask",
+]

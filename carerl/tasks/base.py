@@ -15,6 +15,8 @@ from carerl.types import Example, Group, Outcome, TokenBatch
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+VOTED = (Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED)  # outcomes whose answer takes part in a majority vote
+
 
 @dataclass(frozen=True)
 class Suite:

@@ -45,14 +45,14 @@ from carerl.calibration import (
     reliability_bins,
     votes_floor,
 )
-from carerl.types import Group, Outcome
+from carerl.types import Group
 
-from ..base import Evaluation, check_graded
+from ..base import VOTED, Evaluation, check_graded
+from ..scoring import f1_score, mean_surprise, question_row
 from .grading import ABSTENTION, answer_position
 from .world import STREAM_FLOOR, FloatArray, World, stream
 
 FLOOR_REPEATS = 200
-VOTED = (Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED)
 
 
 def vote(group: Group, seed: int) -> tuple[str | None, float]:
@@ -89,32 +89,6 @@ def facts_floor(world: World, entities: Sequence[int], votes: int, repeats: int 
     return votes_floor(AnswerTable(world.answers_EV[index], truth_EV[index]), votes, rng, repeats).mean
 
 
-def _row(suite: str, group: Group, answer: str | None, share: float, right: float) -> dict[str, Any]:
-    outcomes = [sample.outcome for sample in group.samples]
-    return {
-        "suite": suite,
-        "example_id": group.example.id,
-        "gold": group.example.gold,
-        "majority": answer,
-        "confidence": share,
-        "right": right,  # of the majority: 0 or 1, or the known probability for a fact
-        "samples": len(outcomes),
-        **{str(outcome): outcomes.count(outcome) for outcome in Outcome},
-    }
-
-
-def _mean_surprise(groups: Sequence[Group]) -> float:
-    """Mean -log p over response tokens, nats."""
-    logprobs = [lp for group in groups for sample in group.samples for lp in sample.rollout_logprobs]
-    return -math.fsum(logprobs) / max(1, len(logprobs))
-
-
-def _f1(true_positive: int, false_positive: int, false_negative: int) -> float:
-    """F1, 0 when there is nothing to find and nothing was claimed."""
-    total = 2 * true_positive + false_positive + false_negative
-    return 2 * true_positive / total if total else 0.0
-
-
 def score(world: World, train_k: int, seed: int, results: Mapping[str, Sequence[Group]]) -> Evaluation:
     """Metrics of the suites that are in ``results``; see the module docstring. ``seed`` breaks ties."""
     check_graded(results)
@@ -133,21 +107,21 @@ def score(world: World, train_k: int, seed: int, results: Mapping[str, Sequence[
         else:
             right = np.array([float(a == g.example.gold) for g, (a, _) in zip(groups, votes, strict=True)])
         abstained[suite] = sum(answer == ABSTENTION for answer, _ in votes)
-        rows += [_row(suite, g, a, s, float(r)) for g, (a, s), r in zip(groups, votes, right, strict=True)]
+        rows += [question_row(suite, g, a, s, float(r)) for g, (a, s), r in zip(groups, votes, right, strict=True)]
         if facts:
             metrics |= _facts_metrics(world, groups, votes, right)
             reliability["facts"] = reliability_bins(share, right)
         elif suite == f"q{train_k}":
             metrics["eval/accuracy"] = _accuracy(groups)
             metrics["eval/maj"] = float(right.mean())
-            metrics["eval/entropy"] = _mean_surprise(groups)
+            metrics["eval/entropy"] = mean_surprise(groups)
             metrics["calibration/question_ece"] = ece(share, right)
             reliability[suite] = reliability_bins(share, right)
         elif suite.startswith("q"):
             metrics[f"eval/accuracy_k{suite[1:]}"] = _accuracy(groups)
     if "facts" in abstained and "unknowable" in abstained:
         found = abstained["unknowable"]
-        metrics["calibration/unknowable_f1"] = _f1(found, abstained["facts"], len(results["unknowable"]) - found)
+        metrics["calibration/unknowable_f1"] = f1_score(found, abstained["facts"], len(results["unknowable"]) - found)
     return Evaluation(metrics, reliability, rows)
 
 

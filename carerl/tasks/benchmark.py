@@ -1,0 +1,86 @@
+"""What a data set is to a task, and the settings that tasks over text share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .data import Row, as_row, read_hub, read_jsonl
+from .questions import Question, parse_question
+
+TEST_SPLIT = "it is a test set, and what is reported on is not trained on"
+
+
+def unchanged(row: Row) -> Row:
+    return row
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set: where its rows are, how one is read, and how it is asked and graded.
+
+    ``file``: its name in a data directory; ``hub``, ``subset``, ``split``: its place on the hub ('' where it has
+    none). ``translate`` turns a row of the hub's schema into one of :mod:`~carerl.tasks.questions`; rows that are in
+    that schema already pass. ``grader``: '' leaves it to the rows. ``refusal`` says why it is not trained on.
+    """
+
+    name: str
+    line: str
+    file: str
+    grader: str
+    template: str
+    hub: str = ""
+    subset: str = ""
+    split: str = "test"
+    translate: Callable[[Row], Row] = unchanged
+    trainable: bool = False
+    refusal: str = TEST_SPLIT
+
+    def parse(self, row: Any, where: str) -> Question:
+        """One row, in either schema. Raises ValueError naming ``where`` (file and row) and the field."""
+        return parse_question(self.translate(as_row(row, where)), where, self.grader, self.template)
+
+    def load(self, data_dir: str = "") -> list[Question]:
+        """All rows: of the file if ``data_dir`` holds it, else of the hub. Raises ValueError for a bad row, for a data
+        set without rows or with one id twice, and for one that is in neither place."""
+        path = Path(data_dir).expanduser() / self.file
+        if Path(self.file).is_absolute() or (data_dir and path.is_file()):
+            rows = read_jsonl(path)
+        elif self.hub:
+            rows = read_hub(self.hub, self.subset, self.split)
+        else:
+            raise ValueError(f"{self.name}: the hub has no copy of it; write task.data_dir=, where {self.file} lies")
+        questions = [self.parse(row, where) for where, row in rows]
+        if not questions:
+            raise ValueError(f"{self.name}: no rows")
+        seen: set[str] = set()
+        for question in questions:
+            if question.id in seen:
+                raise ValueError(f"{self.name}: two rows have the id {question.id!r}")
+            seen.add(question.id)
+        return questions
+
+
+@dataclass
+class TextConfig:
+    r"""Settings of every task over text. A data set is a name of :data:`~carerl.tasks.benchmarks.BENCHMARKS`, or the
+    path of a ``.jsonl`` file (see :mod:`~carerl.tasks.jsonl`).
+
+    ``prompt_template`` must hold ``{question}``, which stands for the question and its options; '' is each data set's
+    own. A tokenizer without a chat template gets system prompt and filled template as plain text.
+    """
+
+    name: str = "jsonl"
+    train: str = ""  # what is trained on; needed for training only
+    benchmarks: list[str] = field(default_factory=list)  # what is evaluated on; the first is the primary one
+    data_dir: str = ""  # a data set's file is looked for here, and then on the hub
+    system_prompt: str = ""
+    prompt_template: str = ""
+    decontaminate: str = "drop"  # drop | refuse | off: training rows that overlap an evaluation prompt
+    validation_questions: int = 0  # training questions held out as the suite `validation`; the same for every seed
+
+
+DECONTAMINATE = ("drop", "refuse", "off")
+VALIDATION = "validation"  # the suite of held-out training questions

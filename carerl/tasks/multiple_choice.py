@@ -1,0 +1,14 @@
+"""What the multiple-choice data sets share: the prompt, and the order of options."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+CHOICE = "{question}\n\nThink step by step, then give the letter of the one right option within \\boxed{}."
+
+
+def fixed_order(question: str, options: Sequence[str]) -> list[int]:
+    """A pseudo-random order of options that depends on the question and the options alone, for data sets that always
+    list the right one first."""
+    return sorted(range(len(options)), key=lambda i: hashlib.sha256(f"{question}\n{options[i]}".encode()).digest())

@@ -1,0 +1,179 @@
+r"""A question as every data set here gives it, and the one schema that rows are read from.
+
+================= =========================================================================================
+field             meaning
+================= =========================================================================================
+``question``      the problem, without a prompt template (``problem`` is read too)
+``answer``        the gold answer: text or number, a list of accepted ones, or an option's label or text
+``accepted``      a list: any of them is right, the first is the gold answer (instead of ``answer``, or beside it)
+``solution``      only where no answer is given: the content of its last ``\boxed{}``
+``id``            unique in its file; the row's place where it is missing
+``choices``       options: ``[{"label": "A", "text": ...}]``, ``{"label": [...], "text": [...]}`` or ``["text", ...]``
+``answerable``    false: nobody can answer it, and no answer is given
+``numbers``       Countdown's, each to be used once; ``target``: the value to reach (``answer`` is read too)
+``grader``        one of :data:`~carerl.tasks.grading.GRADERS`; where missing it follows from the fields: ``choices``
+                  -> choice, ``numbers`` -> countdown, ``answerable`` -> selfaware, else math
+``system``        a system prompt of this row's own
+``extra``         an object that may hold ``full_answer`` (all of an answer in several boxes), ``accepted_answers`` and
+                  ``answers`` (any of them is right) and ``numbers``
+================= =========================================================================================
+
+A field that is null or empty is missing. Other fields are not looked at.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .data import Row, as_row, text_field
+from .grading import GRADERS, Gold, extract_boxed
+
+UNANSWERABLE = "unanswerable"
+LABELS = string.ascii_uppercase
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One row. ``template``: the prompt template of its data set; ``system``: its own system prompt, or ''.
+
+    >>> Question("q", "Largest?", Gold(("B",), (("A", "2"), ("B", "3"))), "choice").shown
+    'Largest?\\nA. 2\\nB. 3'
+    """
+
+    id: str
+    text: str
+    gold: Gold
+    grader: str
+    template: str = "{question}"
+    system: str = ""
+
+    @property
+    def choices(self) -> tuple[tuple[str, str], ...]:
+        return self.gold.choices
+
+    @property
+    def shown(self) -> str:
+        """The text with its options, a line each, in their order."""
+        return "\n".join([self.text, *(f"{label}. {text}" for label, text in self.gold.choices)])
+
+    @property
+    def gold_text(self) -> str:
+        """The gold answer in a word, for people."""
+        if not self.gold.answerable:
+            return UNANSWERABLE
+        return self.gold.accepted[0] if self.gold.accepted else str(self.gold.target)
+
+
+def parse_question(value: Any, where: str, grader: str = "", template: str = "{question}") -> Question:
+    """A row in the schema of the module's docstring. ``grader``: that of the data set, if it has one.
+
+    Raises ValueError naming ``where`` (file and row) and the field."""
+    row = as_row(value, where)
+    text = text_field(row, where, "question", "problem")
+    extra = row.get("extra") or {}
+    if not isinstance(extra, dict):
+        raise ValueError(f"{where}: 'extra' must be an object")
+    choices = parse_choices(row.get("choices"), where)
+    numbers = _integers(row.get("numbers") or extra.get("numbers") or (), where, "numbers")
+    answerable = row.get("answerable")
+    if not (answerable is None or isinstance(answerable, bool)):
+        raise ValueError(f"{where}: 'answerable' must be true or false, not {answerable!r}")
+    grader = grader or str(row.get("grader") or _inferred(choices, numbers, answerable))
+    if grader not in GRADERS:
+        raise ValueError(f"{where}: 'grader' is {grader!r}; it must be one of {', '.join(GRADERS)}")
+    target = None
+    if numbers:
+        asked = row.get("target") if row.get("target") is not None else row.get("answer")
+        target = _integers([asked], where, "target")[0]
+    accepted = _accepted(row, extra) if answerable is not False and not numbers else ()
+    if choices:
+        accepted = tuple(_label(answer, choices, where) for answer in accepted)
+    gold = Gold(accepted, choices, numbers, target, answerable is not False)
+    _check(gold, grader, where)
+    system = row.get("system") or ""
+    if not isinstance(system, str):
+        raise ValueError(f"{where}: 'system' must be text")
+    return Question(str(row.get("id") or row.get("unique_id") or where), text, gold, grader, template, system)
+
+
+def parse_choices(value: Any, where: str, empty: bool = False) -> tuple[tuple[str, str], ...]:
+    """(label, text) of every option; () for none. Options without labels get A, B, C … Raises ValueError, also for an
+    option without text unless ``empty``."""
+    if not value:
+        return ()
+    if isinstance(value, dict) and isinstance(value.get("text"), Sequence) and not isinstance(value["text"], str):
+        labels = value.get("label") or LABELS[: len(value["text"])]
+        pairs = list(zip(labels, value["text"], strict=False)) if len(labels) == len(value["text"]) else []
+    elif isinstance(value, list) and all(isinstance(option, str) for option in value):
+        pairs = list(zip(LABELS, value, strict=False)) if len(value) <= len(LABELS) else []
+    elif isinstance(value, list) and all(isinstance(option, dict) for option in value):
+        pairs = [(option.get("label"), option.get("text")) for option in value]
+    else:
+        pairs = []
+    texts = all(isinstance(label, str) and label and isinstance(text, str) and (text or empty) for label, text in pairs)
+    if len(pairs) < 2 or len({str(label) for label, _ in pairs}) < len(pairs) or not texts:
+        raise ValueError(f"{where}: 'choices' must be two or more options, each with a label of its own and a text")
+    return tuple((label, text) for label, text in pairs)
+
+
+def _inferred(choices: Any, numbers: Any, answerable: bool | None) -> str:
+    return "choice" if choices else "countdown" if numbers else "math" if answerable is None else "selfaware"
+
+
+def _accepted(row: Row, extra: Row) -> tuple[str, ...]:
+    """Accepted answers, the gold answer first, each once."""
+    given = [extra.get("full_answer") or row.get("answer"), *(row.get("accepted") or ())]
+    given += [*(extra.get("accepted_answers") or ()), *(extra.get("answers") or ())]
+    found = [text for value in given for text in (value if isinstance(value, list) else [value]) if _filled(text)]
+    if not found and isinstance(row.get("solution"), str):
+        found = [box for box in [extract_boxed(row["solution"])] if _filled(box)]
+    return tuple(dict.fromkeys(_text(value) for value in found))
+
+
+def _filled(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number or (isinstance(value, str) and bool(value.strip()))
+
+
+def _text(value: Any) -> str:
+    """Text as it is, a number without a fraction that is none."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _label(answer: str, choices: tuple[tuple[str, str], ...], where: str) -> str:
+    """The label of the option that a gold answer names, by label or by text."""
+    labels = [label for label, text in choices if answer == label] or [
+        label for label, text in choices if answer == text
+    ]
+    if len(labels) != 1:
+        raise ValueError(f"{where}: 'answer' is {answer!r}, which names none of the options, or several")
+    return labels[0]
+
+
+def _integers(values: Any, where: str, name: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(value) for value in values)
+        if any(isinstance(value, bool) or float(value) != int(value) for value in values):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: {name!r} must hold whole numbers, not {values!r}") from None
+    return found
+
+
+def _check(gold: Gold, grader: str, where: str) -> None:
+    """Raises ValueError if the grader lacks what it needs."""
+    defaults = {f.name: f.default for f in fields(Gold)}
+    for name in GRADERS[grader].requires:
+        if getattr(gold, name) == defaults[name]:
+            raise ValueError(_missing(name, grader, where))
+    if grader == "selfaware" and gold.answerable and not gold.accepted:
+        raise ValueError(_missing("accepted", grader, where))
+
+
+def _missing(name: str, grader: str, where: str) -> str:
+    if name == "accepted":
+        return f"{where}: no text in 'answer' (or 'accepted'), and no \\boxed{{}} in 'solution'"
+    return f"{where}: no {name!r}, which grader {grader} needs"

@@ -1,0 +1,38 @@
+"""Pieces of :meth:`Task.score` that tasks share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from carerl.types import Group, Outcome
+
+
+def mean_surprise(groups: Sequence[Group]) -> float:
+    """Mean -log p over the response tokens of all samples, nats: at the temperature of the sampling, an unbiased
+    estimate of the policy's entropy per token."""
+    logprobs = [lp for group in groups for sample in group.samples for lp in sample.rollout_logprobs]
+    return -math.fsum(logprobs) / max(1, len(logprobs))
+
+
+def f1_score(true_positive: int, false_positive: int, false_negative: int) -> float:
+    """F1, 0 when there is nothing to find and nothing was claimed."""
+    total = 2 * true_positive + false_positive + false_negative
+    return 2 * true_positive / total if total else 0.0
+
+
+def question_row(suite: str, group: Group, majority: str | None, share: float, right: float) -> dict[str, Any]:
+    """A row of :attr:`Evaluation.rows`. ``right``: of the majority, 0 or 1, or a known probability; ``share``: the
+    majority's among all samples. One count for each outcome."""
+    outcomes = [sample.outcome for sample in group.samples]
+    return {
+        "suite": suite,
+        "example_id": group.example.id,
+        "gold": group.example.gold,
+        "majority": majority,
+        "confidence": share,
+        "right": right,
+        "samples": len(outcomes),
+        **{str(outcome): outcomes.count(outcome) for outcome in Outcome},
+    }

@@ -1,0 +1,195 @@
+"""A task over text: questions of data sets, asked through the model's tokenizer and graded by their data set's grader.
+
+Training questions come from one data set, evaluation suites from others; a suite has its data set's name.
+
+[ours] An epoch's order is a permutation from (seed, epoch), and epochs follow each other without a gap. Evaluation
+questions are shuffled once, by a fixed seed that is not the run's, so that the first n are a fair subset and the same
+in every run; validation questions are drawn from the training set by that seed too. Training questions that overlap an
+evaluation prompt are dropped, or refused (:mod:`~carerl.tasks.decontamination`); those that overlap a validation
+question are always dropped.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from carerl.types import Example, Group, Outcome
+
+from . import text_evaluation
+from .base import Evaluation, Suite
+from .benchmark import DECONTAMINATE, VALIDATION, TextConfig
+from .benchmarks import find_benchmark, training_questions
+from .decontamination import Overlap, overlaps
+from .grading import GRADERS, Verdict
+from .questions import Question
+from .votes import vote
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_STREAM_ORDER = 0
+_EVALUATION_ORDER_SEED = 20260131
+PROBE = r"Find $\frac{1}{2} + 3$. \boxed{7}"
+SHOWN = 3  # overlaps that a message names
+
+
+class TextTask:
+    """See the module docstring. Data is read when first asked for, so that a plan needs none; training data is not read
+    by an evaluation without validation questions, and needs none."""
+
+    needs_tokenizer = True
+
+    def __init__(self, config: TextConfig, seed: int) -> None:
+        if config.prompt_template and "{question}" not in config.prompt_template:
+            raise ValueError("task.prompt_template does not hold {question}: the question would be missing")
+        if config.decontaminate not in DECONTAMINATE:
+            raise ValueError(f"task.decontaminate = {config.decontaminate!r}: use {', '.join(DECONTAMINATE)}")
+        names = [find_benchmark(name).name for name in config.benchmarks]
+        if len({*names, VALIDATION}) <= len(names):
+            raise ValueError(f"task.benchmarks: {', '.join(names)}: suites of one name, or named {VALIDATION}")
+        self.config = config
+        self.seed = seed
+        self.stop_ids: tuple[int, ...] = ()
+        self.vocab_size = 0
+        self.overlapping: tuple[Overlap, ...] = ()  # training questions that were dropped, once data has been read
+        self._names = tuple(names)
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._evaluation: dict[str, list[Question]] = {}
+        self._split: tuple[list[Question], list[Question]] | None = None
+        self._suites: list[Suite] | None = None
+
+    @property
+    def primary(self) -> str:
+        """The suite of the headline metrics; '' for a task without suites."""
+        return self._names[0] if self._names else VALIDATION if self.config.validation_questions else ""
+
+    def make_tokenizer(self) -> None:
+        """None: the tokenizer is the model's."""
+        return None
+
+    def attach(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Takes the model's tokenizer. Raises ValueError if it has no end token or loses the text."""
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the model's tokenizer has no end-of-sequence token")
+        back = str(tokenizer.decode(tokenizer.encode(PROBE, add_special_tokens=False)))
+        if "".join(back.split()) != "".join(PROBE.split()):
+            raise ValueError(f"the model's tokenizer does not give back what it encodes: {PROBE!r} became {back!r}")
+        self._tokenizer = tokenizer
+        self.stop_ids = (int(tokenizer.eos_token_id),)
+        self.vocab_size = len(tokenizer)
+
+    def train_examples(self, start: int, n: int) -> list[Example]:
+        """One epoch after the other, each in an order of its own. Raises ValueError if there is nothing to train on."""
+        questions, _ = self._training()
+        size = len(questions)
+        orders: dict[int, np.ndarray] = {}
+        examples = []
+        for position in range(start, start + n):
+            epoch, place = divmod(position, size)
+            if epoch not in orders:
+                orders[epoch] = np.random.default_rng([self.seed, _STREAM_ORDER, epoch]).permutation(size)
+            examples.append(self._example(questions[orders[epoch][place]], f"train/{epoch}/"))
+        return examples
+
+    def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
+        """By the data set's grader, in this process; the answer returned is what it votes for."""
+        grader = GRADERS[example.meta["grader"]]
+        return self.graded(example, grader.grade(self.response_text(response_ids), example.meta["gold"], truncated))
+
+    def response_text(self, response_ids: Sequence[int]) -> str:
+        """What a grader reads. With ``example.meta["grader"]`` and ``["gold"]`` it is all that grading needs, so that
+        it may be done in another process; :meth:`graded` takes its verdict."""
+        return str(self._attached().decode(list(response_ids), skip_special_tokens=True))
+
+    def graded(self, example: Example, verdict: Verdict) -> tuple[Outcome, str | None]:
+        """What :meth:`grade` returns, from a grader's verdict."""
+        return verdict.outcome, vote(example.meta["grader"], verdict, example.meta["gold"])
+
+    def suites(self) -> list[Suite]:
+        """The benchmarks in the order of the settings, the first of them primary, then the validation questions."""
+        if self._suites is None:
+            found = dict(self._benchmarks())
+            if self.config.validation_questions:
+                found[VALIDATION] = self._training()[1]
+            self._suites = [
+                Suite(name, tuple(self._example(q) for q in shuffled(questions)), primary=name == self.primary)
+                for name, questions in found.items()
+            ]
+        return list(self._suites)
+
+    def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
+        """See :mod:`carerl.tasks.text_evaluation`."""
+        return text_evaluation.score(results, self.primary, self.seed)
+
+    def _benchmarks(self) -> dict[str, list[Question]]:
+        if not self._evaluation:
+            for name, given in zip(self._names, self.config.benchmarks, strict=True):
+                self._evaluation[name] = find_benchmark(given).load(self.config.data_dir)
+        return self._evaluation
+
+    def _training(self) -> tuple[list[Question], list[Question]]:
+        """Questions to train on, and those to validate on."""
+        if self._split is None:
+            if not self.config.train:
+                raise ValueError("task.train is empty: there is nothing to train on")
+            questions = self._decontaminated(training_questions(self.config.train, self.config.data_dir))
+            held = shuffled(questions)[: self.config.validation_questions]
+            taken = {question.id for question in held} | {found.train_id for found in overlaps(questions, held)}
+            train = [question for question in questions if question.id not in taken]
+            if not train:
+                raise ValueError(
+                    f"{self.config.train}: no question is left to train on; {len(questions)} do not overlap the "
+                    f"evaluation, and task.validation_questions = {self.config.validation_questions}"
+                )
+            self._split = train, held
+        return self._split
+
+    def _decontaminated(self, train: list[Question]) -> list[Question]:
+        if self.config.decontaminate == "off":
+            return train
+        evaluation = [question for questions in self._benchmarks().values() for question in questions]
+        found = overlaps(train, evaluation)
+        if not found:
+            return train
+        exact = sum(overlap.exact for overlap in found)
+        pairs = ", ".join(f"{o.train_id} = {o.evaluation_id}" if o.exact else f"{o.train_id} ~ {o.evaluation_id}"
+                          for o in sorted(found, key=lambda o: not o.exact)[:SHOWN])  # fmt: skip
+        message = (
+            f"{self.config.train}: {len(found)} of {len(train)} training questions overlap an evaluation prompt, "
+            f"{exact} of them word by word ({pairs}{', ...' if len(found) > SHOWN else ''})"
+        )
+        if self.config.decontaminate == "refuse":
+            raise ValueError(f"{message}; write task.decontaminate=drop to leave them out")
+        warnings.warn(f"{message}: left out", stacklevel=2)
+        self.overlapping = tuple(found)
+        dropped = {overlap.train_id for overlap in found}
+        return [question for question in train if question.id not in dropped]
+
+    def _attached(self) -> PreTrainedTokenizerBase:
+        if self._tokenizer is None:
+            raise RuntimeError("TextTask.attach(tokenizer) must be called first")
+        return self._tokenizer
+
+    def _example(self, question: Question, prefix: str = "") -> Example:
+        """``prefix`` keeps the ids of two epochs apart."""
+        tokenizer = self._attached()
+        prompt = (self.config.prompt_template or question.template).replace("{question}", question.shown)
+        system = question.system or self.config.system_prompt
+        if getattr(tokenizer, "chat_template", None):
+            messages = [{"role": "system", "content": system}] if system else []
+            messages.append({"role": "user", "content": prompt})
+            ids = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=False)
+        else:
+            ids = tokenizer.encode(f"{system}\n\n{prompt}\n" if system else f"{prompt}\n")
+        meta = {"gold": question.gold, "grader": question.grader}
+        return Example(prefix + question.id, tuple(ids), question.gold_text, meta)
+
+
+def shuffled(questions: Sequence[Question]) -> list[Question]:
+    """In the fixed order of evaluations."""
+    order = np.random.default_rng(_EVALUATION_ORDER_SEED).permutation(len(questions))
+    return [questions[i] for i in order]
