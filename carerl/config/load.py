@@ -183,7 +183,7 @@ def base_config(config: RunConfig) -> RunConfig:
         raise ConfigError(
             "model.base_recipe",
             name,
-            "it does not make a base model: its kind is neither sft nor untrained",
+            "it makes no base model: its kind is not sft or untrained",
             "use base_tiny",
         )
     base = build(resolve(compose.merge(compose.merge(tree, own), parse(config.model.base_overrides))))

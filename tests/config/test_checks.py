@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from carerl.config.checks import (
@@ -20,8 +20,8 @@ from carerl.config.checks import (
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
-from carerl.tasks import TASKS
-from carerl.tasks.math import MathTask
+from carerl.tasks import TASKS, TextTask
+from carerl.tasks.byte_tokenizer import EOS, VOCAB_SIZE, make_byte_tokenizer
 
 WORDS = ["<pad>", "<eos>", "A", "Q", "=", "1", "2", "3", "4"]
 
@@ -100,14 +100,10 @@ def test_a_tokenizer_that_encodes_everything_to_nothing(model_dir: Path) -> None
 
 
 def test_tokens_that_are_parts_of_characters_are_no_fault(model_dir: Path) -> None:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    inner = Tokenizer(models.BPE({c: i for i, c in enumerate([*alphabet, "<eos>"])}, []))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+    tokenizer = make_byte_tokenizer()
     assert "\ufffd" in tokenizer.decode([255])
     tokenizer.save_pretrained(model_dir)
-    change(model_dir / "config.json", vocab_size=257, eos_token_id=256)
+    change(model_dir / "config.json", vocab_size=VOCAB_SIZE, eos_token_id=EOS)
     check_model_dir(str(model_dir), load(["recipe=care_grpo_tiny"]))
 
 
@@ -155,19 +151,16 @@ def test_exactly_enough_room_is_enough() -> None:
         check_task(task, config)
 
 
-def math_task(folder: Path, lengths: list[int]) -> tuple[MathTask, RunConfig]:
+def math_task(folder: Path, lengths: list[int]) -> tuple[TextTask, RunConfig]:
     """MATH with training problems of so many letters, and a tokenizer that makes a token of each."""
     folder.mkdir(exist_ok=True)
     for name, letters in {"train": lengths, "eval": [1]}.items():
         rows = [json.dumps({"problem": f"{i:05d}" + "x" * n, "answer": "1"}) for i, n in enumerate(letters)]
         (folder / f"{name}.jsonl").write_text("\n".join(rows))
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    inner = Tokenizer(models.BPE({c: i for i, c in enumerate([*alphabet, "<eos>"])}, []))
-    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    words = [f"task.train_path={folder / 'train.jsonl'}", f"task.eval_path={folder / 'eval.jsonl'}"]
+    words = [f"task.train={folder / 'train.jsonl'}", f"task.benchmarks=[{folder / 'eval.jsonl'}]"]
     config = load(["recipe=care_grpo_3b", *words, "prompts_per_step=32", "algorithm.minibatches=1", "learner.ranks=1"])
-    task = MathTask(config.task, config.seed)
-    task.attach(PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>"))
+    task = TextTask(config.task, config.seed)
+    task.attach(make_byte_tokenizer(chat=False))
     return task, config
 
 

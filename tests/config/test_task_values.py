@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from carerl.config.compose import read_file
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
-from carerl.tasks import TASKS
+from carerl.tasks import BENCHMARKS, TASKS
 from carerl.tasks.tiny import tokenizer as words
 from carerl.tasks.tiny.corpus import K_VALUES
 from carerl.tasks.tiny.task import MAX_QUESTIONS
@@ -129,25 +130,66 @@ def test_the_model_has_a_row_for_every_word_of_the_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "field"),
+    ("word", "field", "told"),
     [
-        ("task.prompt_template=solve", "task.prompt_template"),
-        ("task.train_path=", "task.train_path"),
-        ("task.eval_path=", "task.eval_path"),
-        ("task.train_split=", "task.train_split"),
-        ("task.eval_split=", "task.eval_split"),
+        ("task.prompt_template=solve", "task.prompt_template", "{question}"),
+        ("task.train=", "task.train", "math_train"),
+        ("task.train=math", "task.train", "math_train"),
+        ("task.train=math500", "task.train", "test set"),
+        ("task.train=truthfulqa", "task.train", "authors of TruthfulQA"),
+        ("task.train=truthfulqa_2025", "task.train", "authors of TruthfulQA"),
+        ("task.train=rows.csv", "task.train", ".jsonl"),
+        ("task.benchmarks=[]", "task.benchmarks", "nothing to evaluate"),
+        ("task.benchmarks=[math500,gsm9k]", "task.benchmarks", "gsm8k"),
+        ("task.benchmarks=[math500,gsm8k,math500]", "task.benchmarks", "named twice"),
+        ("task.benchmarks=[a/mine.jsonl,b/mine.jsonl]", "task.benchmarks", "named twice"),
+        ("task.benchmarks=[a/validation.jsonl]", "task.benchmarks", "held-out"),
+        ("task.decontaminate=dropp", "task.decontaminate", "task.decontaminate=drop"),
+        ("task.validation_questions=-1", "task.validation_questions", "at least 0"),
+        ("task.train_path=x.jsonl", "task.train_path", "train"),
     ],
 )
-def test_math_needs_a_question_and_data(word: str, field: str) -> None:
-    assert refused(MATH, word).field == field
+def test_a_task_over_text_needs_a_question_and_data(word: str, field: str, told: str) -> None:
+    error = refused(MATH, word)
+    assert error.field == field and told in f"{error.reason} {error.remedy}"
 
 
-def test_math_files_are_there_when_a_run_is_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["task.train=gsm8k_train", "task.benchmarks=[gsm8k,truthfulqa,selfaware]"],
+        ["task.train=mine.jsonl", "task.benchmarks=[yours.jsonl,math500]", "task.decontaminate=refuse"],
+        ["task.benchmarks=[]", "task.validation_questions=100"],
+        ["task.decontaminate=off", "task.prompt_template='Q: {question}'"],
+        *(
+            [f"task.name={name}", "task.train=math_train", "task.benchmarks=[math500]"]
+            for name in TASKS
+            if name != "tiny"
+        ),
+    ],
+)
+def test_a_plan_of_a_task_over_text_needs_no_data(words: list[str]) -> None:
+    assert load([*MATH, *words]).task.decontaminate in ("drop", "refuse", "off")
+
+
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"tiny"}))
+def test_every_task_over_text_has_a_fragment_and_data_of_its_own(name: str) -> None:
+    assert read_file(f"task/{name}", "extends")["task"] == {"name": name}
+    task = load(
+        [*MATH, f"task.name={name}", *(["task.train=mine.jsonl", "task.benchmarks=[math500]"] * (name == "jsonl"))]
+    ).task
+    default = TASKS[name].config()
+    if name != "jsonl":
+        assert (task.train, task.benchmarks) == (default.train, default.benchmarks)
+        assert BENCHMARKS[task.train].trainable and not BENCHMARKS[task.benchmarks[0]].trainable
+
+
+def test_files_are_there_when_a_run_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
-    (tmp_path / "a.csv").write_text("problem,answer\n")
-    there, gone, table = (f"task.train_path={tmp_path / name}" for name in ("a.jsonl", "b.jsonl", "a.csv"))
-    load([*MATH, gone, "task.train_split="])  # a plan needs no data, a file no split
+    there, gone = (f"{tmp_path / name}" for name in ("a.jsonl", "b.jsonl"))
+    load([*MATH, f"task.train={gone}", f"task.data_dir={gone}"])  # a plan needs no data
     run = MATH[:1]
-    load([*run, there])
-    assert "no such file" in refused(run, gone).reason
-    assert ".jsonl" in refused(run, table).reason
+    load([*run, f"task.train={there}", f"task.data_dir={tmp_path}"])
+    assert "no such file" in refused(run, f"task.train={gone}").reason
+    assert refused(run, f"task.benchmarks=[math500,{gone}]").field == "task.benchmarks"
+    assert "no such directory" in refused(run, f"task.data_dir={gone}").reason

@@ -1,0 +1,216 @@
+r"""Metrics of text suites, by hand: every expected value is derived beside its assertion."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carerl.report import write_evaluation
+from carerl.tasks import TASKS, Evaluation, TextConfig, TextTask
+from carerl.tasks.byte_tokenizer import make_byte_tokenizer
+from carerl.tasks.text_evaluation import pass_at_k
+from carerl.types import Group, Outcome, Sample
+
+LOGPROB = math.log(0.5)
+
+
+def make_task(folder: Path, suites: dict[str, list[dict[str, Any]]], seed: int = 0) -> TextTask:
+    """Suites of the given names, from files of the same names."""
+    for name, rows in suites.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = TextTask(TextConfig(benchmarks=[str(folder / f"{name}.jsonl") for name in suites]), seed)
+    task.attach(make_byte_tokenizer())
+    return task
+
+
+def graded(task: TextTask, responses: dict[str, list[str]], truncated: bool = False) -> dict[str, list[Group]]:
+    """Groups of the questions that have responses, graded as the reward actors grade."""
+    tokenizer, results = make_byte_tokenizer(), {}
+    for suite in task.suites():
+        groups = []
+        for example in suite.examples:
+            if example.id in responses:
+                samples = []
+                for text in responses[example.id]:
+                    ids = tuple(tokenizer.encode(text))
+                    outcome, answer = task.grade(example, ids, truncated and "boxed" not in text)
+                    samples.append(Sample(example.id, ids, (LOGPROB,) * len(ids), truncated, 0, outcome, answer))
+                groups.append(Group(example, samples))
+        results[suite.name] = groups
+    return results
+
+
+MATH = [
+    {"id": "half", "question": "Half of one?", "answer": r"\frac12"},
+    {"id": "both", "question": "Roots of x^2 = 1?", "accepted": ["1, -1"]},
+    {"id": "seven", "question": "Three and four?", "answer": "7"},
+]
+MATH_RESPONSES = {
+    "half": [r"\boxed{0.5}", r"\boxed{1/2}", r"\boxed{2}", "?"],  # majority 1/2, share .5, right; 2 right samples
+    "both": [r"\boxed{1}"] * 3 + [r"\boxed{1,-1}"],  # majority 1, share .75, wrong; 1 right
+    "seven": ["?", "?", "?", r"\boxed{8}"],  # majority 8, share .25, wrong; none right
+}
+
+
+def test_metrics_of_a_suite(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"sums": MATH, "other": MATH[:1]})
+    evaluation = task.score({**graded(task, MATH_RESPONSES), "other": []})
+    metrics = evaluation.metrics
+    assert metrics["eval/sums/accuracy"] == pytest.approx((2 + 1 + 0) / 12)
+    assert metrics["eval/sums/maj"] == pytest.approx(1 / 3)
+    assert metrics["eval/sums/pass@4"] == pytest.approx(2 / 3)
+    assert metrics["eval/sums/entropy"] == pytest.approx(math.log(2))
+    assert metrics["eval/sums/wrong"] == pytest.approx((1 + 3 + 1) / 12)
+    assert metrics["eval/sums/unparsed"] == pytest.approx((1 + 0 + 3) / 12)
+    assert metrics["eval/sums/abstained"] == metrics["eval/sums/truncated"] == metrics["eval/sums/invalid"] == 0
+    # three bins of one question each: |.5 - 1|, |.75 - 0|, |.25 - 0|
+    assert metrics["calibration/sums/ece"] == pytest.approx((0.5 + 0.75 + 0.25) / 3)
+    for name in ("accuracy", "maj", "entropy"):
+        assert metrics[f"eval/{name}"] == metrics[f"eval/sums/{name}"], "sums is the primary suite"
+    assert metrics["calibration/question_ece"] == metrics["calibration/sums/ece"]
+    assert not [name for name in metrics if "other" in name or "f1" in name or "hallucination" in name]
+    assert sum(b.count for b in evaluation.reliability["sums"]) == 3
+
+
+def test_rows_hold_what_curves_and_bootstraps_need(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"sums": MATH})
+    evaluation = task.score(graded(task, MATH_RESPONSES))
+    rows = {row["example_id"]: row for row in evaluation.rows}
+    assert rows["half"] == {
+        "suite": "sums", "example_id": "half", "gold": r"\frac12", "majority": "1/2", "confidence": 0.5, "right": 1.0,
+        "samples": 4, "correct": 2, "wrong": 1, "abstained": 0, "unparsed": 1, "truncated": 0, "invalid": 0,
+        "answers": ["1/2", "1/2", "2", None], "rights": [1, 1, 0, 0], "answerable": True,
+    }  # fmt: skip
+    write_evaluation(tmp_path, 3, evaluation)
+    import pyarrow.parquet as pq
+
+    (path,) = tmp_path.glob("*.parquet")
+    assert pq.read_table(path).to_pylist() == evaluation.rows
+
+
+def test_truncated_responses_are_counted_and_do_not_win(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"sums": MATH[2:]})
+    found = task.score(graded(task, {"seven": ["so", "so", "so", r"\boxed{7}"]}, truncated=True))
+    assert found.metrics["eval/sums/truncated"] == 0.75 and found.metrics["eval/sums/maj"] == 1
+    assert found.rows[0]["confidence"] == 0.25
+
+
+def test_a_suite_that_is_not_the_primary_one_has_no_headline(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"first": MATH[:1], "sums": MATH})
+    results = graded(task, MATH_RESPONSES)
+    found = task.score({"sums": results["sums"]}).metrics
+    assert "eval/sums/accuracy" in found and "eval/accuracy" not in found and "calibration/question_ece" not in found
+    assert task.score({}).metrics == {}
+
+
+def test_the_order_of_samples_changes_nothing_but_their_own_columns(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"sums": MATH})
+    results = graded(task, MATH_RESPONSES)
+    before = task.score(results).metrics
+    for group in results["sums"]:
+        random.Random(1).shuffle(group.samples)
+    results["sums"].reverse()
+    after = task.score(results).metrics
+    assert after == pytest.approx(before)
+
+
+def test_ungraded_samples_are_refused(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"sums": MATH})
+    results = graded(task, MATH_RESPONSES)
+    results["sums"][0].samples[0].outcome = None
+    with pytest.raises(ValueError, match="not graded"):
+        task.score(results)
+
+
+KNOWN = [{"id": f"k{i}", "question": f"Capital {i}?", "answer": "Rome", "answerable": True} for i in range(4)]
+UNKNOWN = [{"id": f"u{i}", "question": f"Fate {i}?", "answerable": False} for i in range(3)]
+DONT_KNOW = "The answer is unknown."
+
+
+def test_recognising_the_unanswerable(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"selfaware": [*KNOWN, *UNKNOWN]})
+    responses = {
+        "k0": ["Rome", "Rome", "Oslo"],
+        "k1": [DONT_KNOW, "I don't know.", "Rome"],  # called unanswerable: a false positive
+        "k2": ["Oslo", "Oslo", DONT_KNOW],
+        "k3": ["Rome", DONT_KNOW, "Rome"],
+        "u0": [DONT_KNOW, "Nobody knows.", "Oslo"],  # found
+        "u1": ["Oslo", "Oslo", DONT_KNOW],  # missed
+        "u2": [DONT_KNOW] * 3,  # found
+    }
+    metrics = task.score(graded(task, responses)).metrics
+    assert metrics["eval/selfaware/precision"] == pytest.approx(2 / 3)
+    assert metrics["eval/selfaware/recall"] == pytest.approx(2 / 3)
+    assert metrics["eval/selfaware/f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    assert metrics["eval/selfaware/abstained"] == pytest.approx((2 + 1 + 1 + 2 + 1 + 3) / 21)
+    # right: named, or abstained where nobody knows: 2 + 1 + 0 + 2 of the known, 2 + 1 + 3 of the others
+    assert metrics["eval/selfaware/accuracy"] == pytest.approx((5 + 6) / 21)
+    # majorities that are right: k0, k3, u0, u2
+    assert metrics["eval/selfaware/maj"] == pytest.approx(4 / 7)
+
+
+def test_f1_without_a_claim_is_0(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"selfaware": [*KNOWN, *UNKNOWN]})
+    metrics = task.score(graded(task, {row["id"]: ["Rome"] for row in [*KNOWN, *UNKNOWN]})).metrics
+    assert [metrics[f"eval/selfaware/{name}"] for name in ("precision", "recall", "f1")] == [0, 0, 0]
+
+
+def test_hallucination_is_the_share_of_samples_with_a_false_option(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"q{i}", "question": f"True {i}?", "answer": "A", "choices": ["yes", "no", "maybe"]} for i in range(2)
+    ]
+    task = make_task(tmp_path, {"truthfulqa": rows, "commonsenseqa": rows})
+    responses = {
+        "q0": [r"\boxed{A}", r"\boxed{B}", "Who knows", ""],
+        "q1": [r"\boxed{C}", r"\boxed{B}", "(A)", r"\boxed{}"],
+    }
+    metrics = task.score(graded(task, responses)).metrics
+    assert metrics["eval/truthfulqa/hallucination"] == pytest.approx(3 / 8)
+    assert metrics["eval/truthfulqa/unparsed"] == pytest.approx(3 / 8)
+    assert metrics["eval/truthfulqa/accuracy"] == pytest.approx(2 / 8)
+    assert "eval/commonsenseqa/hallucination" not in metrics
+
+
+def test_outcome_shares_add_up(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"sums": MATH})
+    evaluation = task.score(graded(task, MATH_RESPONSES))
+    correct = sum(row["correct"] for row in evaluation.rows) / 12
+    shares = sum(evaluation.metrics[f"eval/sums/{o}"] for o in Outcome if o is not Outcome.CORRECT)
+    assert correct + shares == pytest.approx(1)
+
+
+def test_pass_at_k_is_the_mean_over_all_subsets() -> None:
+    for n, right in itertools.product(range(1, 7), range(7)):
+        if right <= n:
+            marks = [True] * right + [False] * (n - right)
+            for k in range(1, n + 1):
+                subsets = [any(subset) for subset in itertools.combinations(marks, k)]
+                assert pass_at_k(n, right, k) == pytest.approx(sum(subsets) / len(subsets))
+
+
+def test_questions_with_different_numbers_of_samples(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"sums": MATH[1:]})
+    found = task.score(graded(task, {"both": [r"\boxed{1,-1}", "?"], "seven": [r"\boxed{7}", "?", "?"]})).metrics
+    # pass@2: certain with two samples of which one is right; 1 - C(2, 2)/C(3, 2) with three
+    assert found["eval/sums/pass@2"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["eval/sums/accuracy"] == pytest.approx(2 / 5)
+
+
+def test_the_seed_breaks_ties_only(tmp_path: Path) -> None:
+    scored: list[Evaluation] = []
+    for seed in range(6):
+        task = make_task(tmp_path, {"sums": MATH}, seed)
+        scored.append(task.score(graded(task, {"seven": [r"\boxed{7}", r"\boxed{8}"], "half": [r"\boxed{0.5}", "?"]})))
+    majorities = [{row["example_id"]: row["majority"] for row in found.rows} for found in scored]
+    assert {m["half"] for m in majorities} == {"1/2"} and {m["seven"] for m in majorities} == {"7", "8"}
+    assert len({found.metrics["eval/sums/accuracy"] for found in scored}) == 1
+
+
+def test_every_text_task_scores_with_it() -> None:
+    assert all(issubclass(entry.config, TextConfig) for name, entry in TASKS.items() if name != "tiny")
