@@ -99,9 +99,8 @@ def parse_question(value: Any, where: str, grader: str = "", template: str = "{q
     return Question(str(row.get("id") or row.get("unique_id") or where), text, gold, grader, template, system)
 
 
-def parse_choices(value: Any, where: str, empty: bool = False) -> tuple[tuple[str, str], ...]:
-    """(label, text) of every option; () for none. Options without labels get A, B, C … Raises ValueError, also for an
-    option without text unless ``empty``."""
+def parse_choices(value: Any, where: str) -> tuple[tuple[str, str], ...]:
+    """(label, text) of every option; () for none. Options without labels get A, B, C … Raises ValueError."""
     if not value:
         return ()
     if isinstance(value, dict) and isinstance(value.get("text"), Sequence) and not isinstance(value["text"], str):
@@ -113,7 +112,7 @@ def parse_choices(value: Any, where: str, empty: bool = False) -> tuple[tuple[st
         pairs = [(option.get("label"), option.get("text")) for option in value]
     else:
         pairs = []
-    texts = all(isinstance(label, str) and label and isinstance(text, str) and (text or empty) for label, text in pairs)
+    texts = all(isinstance(label, str) and label and isinstance(text, str) and text for label, text in pairs)
     if len(pairs) < 2 or len({str(label) for label, _ in pairs}) < len(pairs) or not texts:
         raise ValueError(f"{where}: 'choices' must be two or more options, each with a label of its own and a text")
     return tuple((label, text) for label, text in pairs)

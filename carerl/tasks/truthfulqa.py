@@ -14,7 +14,7 @@ from typing import Any
 from .benchmark import Benchmark
 from .data import Row
 from .multiple_choice import CHOICE, fixed_order
-from .questions import LABELS, parse_choices
+from .questions import LABELS
 
 REFUSAL = "the authors of TruthfulQA ask that it never be trained on"
 
@@ -27,18 +27,20 @@ def translate(row: Row) -> Row:
             return {**row, "choices": [], "answer": None}  # refused with its place
         order = fixed_order(str(row.get("question")), texts)
         return {**row, **_labelled([texts[i] for i in order], order.index(right.index(1)))}
-    choices = parse_choices(row.get("choices"), "", empty=True)
-    right = [i for i, (label, _) in enumerate(choices) if label == row.get("answer")]
-    if not right or all(text for _, text in choices):
+    options = row.get("choices")
+    if not isinstance(options, list) or not all(isinstance(option, dict) for option in options):
         return row
-    return {**row, **_labelled([text for _, text in choices], right[0])}
+    named = [i for i, option in enumerate(options) if option.get("label") == row.get("answer")]
+    if len(named) != 1 or all(option.get("text") for option in options):
+        return row
+    return {**row, **_labelled([option.get("text") for option in options], named[0])}
 
 
-def _labelled(texts: Sequence[str], right: int) -> dict[str, Any]:
+def _labelled(texts: Sequence[str | None], right: int) -> dict[str, Any]:
     """``choices`` and ``answer`` of the options that have a text, labelled A, B, C … in their order."""
     kept = [(text, i == right) for i, text in enumerate(texts) if text]
     choices = [{"label": label, "text": text} for label, (text, _) in zip(LABELS, kept, strict=False)]
-    answer = next((c["label"] for c, (_, is_right) in zip(choices, kept, strict=True) if is_right), None)
+    answer = next((c["label"] for c, (_, is_right) in zip(choices, kept, strict=False) if is_right), None)
     return {"choices": choices, "answer": answer}
 
 

@@ -20,8 +20,9 @@ from carerl.controller import base, launch
 from carerl.tasks import TASKS, TextTask
 from carerl.tasks.byte_tokenizer import VOCAB_SIZE
 
-ON_BYTES = ["recipe=care_grpo_tiny", "task.name=jsonl", "task.prompt_template='{question}'", "model.base_recipe=base_bytes",
-            f"model.shape.vocab_size={VOCAB_SIZE}", "model.shape.context_length=2048", "rollout.max_model_len=64"]  # fmt: skip
+ON_BYTES = ["recipe=care_grpo_tiny", "task.name=jsonl", "task.prompt_template='{question}'",
+            "model.base_recipe=base_bytes", f"model.shape.vocab_size={VOCAB_SIZE}", "model.shape.context_length=2048",
+            "rollout.max_model_len=64"]  # fmt: skip
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 r"""Tasks over text on hand-made files: order, prompts, grading, held-out questions, overlaps, what is refused.
 
-The tokenizer is the byte-level one. Not covered: the hub (no network in tests); single data sets (test_benchmarks), votes
-(test_votes), metrics (test_text_evaluation).
+The tokenizer is the byte-level one. Not covered: the hub (no network in tests); single data sets (test_benchmarks),
+votes (test_votes), metrics (test_text_evaluation).
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def test_suites_are_the_benchmarks_in_order_and_the_first_is_primary(tmp_path: P
 def test_an_evaluation_reads_no_training_data(tmp_path: Path) -> None:
     task = make_task(tmp_path, train=str(tmp_path / "gone.jsonl"))
     assert len(task.suites()[0].examples) == 3
-    with pytest.raises(ValueError, match="gone.jsonl: no such file"):
+    with pytest.raises(ValueError, match=r"gone\.jsonl: no such file"):
         task.train_examples(0, 1)
     with pytest.raises(ValueError, match="nothing to train on"):
         make_task(tmp_path, train="").train_examples(0, 1)
@@ -229,13 +229,13 @@ def test_overlapping_training_questions_are_dropped_and_it_is_said_once(tmp_path
 
 
 def test_overlapping_training_questions_are_refused_or_kept_if_that_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="t5 = five.*task.decontaminate=drop"):
+    with pytest.raises(ValueError, match=r"t5 = five.*task\.decontaminate=drop"):
         overlapping(tmp_path, "refuse").train_examples(0, 1)
     assert "t5" in trained_on(overlapping(tmp_path, "off"))
 
 
 def test_validation_questions_are_the_same_for_every_seed_and_never_trained_on(tmp_path: Path) -> None:
-    again = [*DISTINCT, {**DISTINCT[7], "id": "t7 again"}, {**DISTINCT[2], "id": "t2 again"}]
+    again = [*DISTINCT, *({**row, "id": f"{row['id']} again"} for row in DISTINCT)]
     train = write(tmp_path / "cars.jsonl", again)
     held = []
     for seed in (1, 2):
@@ -266,7 +266,7 @@ def test_what_is_reported_on_is_not_trained_on(name: str, tmp_path: Path) -> Non
 def test_a_copy_of_truthfulqa_is_refused_too(tmp_path: Path) -> None:
     row = {"id": "truthfulqa-007", "question": "?", "answer": "A", "choices": ["a", "b"]}
     path = write(tmp_path / "mine.jsonl", [*DISTINCT, row])
-    with pytest.raises(ValueError, match="truthfulqa-007.*never be trained on"):
+    with pytest.raises(ValueError, match=r"truthfulqa-007.*never be trained on"):
         make_task(tmp_path, train=path).train_examples(0, 1)
     assert len(make_task(tmp_path, benchmarks=[path]).suites()[0].examples) == 13
 
@@ -276,7 +276,7 @@ def test_math_500_and_its_solutions() -> None:
     task = TextTask(MathConfig(data_dir=directory), 0)
     tokenizer = make_tokenizer()
     task.attach(tokenizer)
-    rows = map(json.loads, Path(directory, "math500.jsonl").open(encoding="utf-8"))
+    rows = map(json.loads, Path(directory, "math500.jsonl").read_text(encoding="utf-8").splitlines())
     solutions = {row["id"]: row["solution"] for row in rows}
     examples = task.suites()[0].examples
     assert len(examples) == 500

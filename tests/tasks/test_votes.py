@@ -14,7 +14,8 @@ from carerl.types import Outcome
 CHOICES = (("A", "Paris"), ("B", "Rome"), ("C", "Oslo"))
 CASES: list[tuple[str, Gold, list[list[str]]]] = [
     # grader, gold answer, classes of responses that vote together
-    ("math", Gold((r"\frac12",)), [[r"\boxed{0.5}", r"\boxed{1/2}", r"\boxed{\dfrac{2}{4}}"], [r"\boxed{2}", r"\boxed{2.0}"]]),
+    ("math", Gold((r"\frac12",)), [
+        [r"\boxed{0.5}", r"\boxed{1/2}", r"\boxed{\dfrac{2}{4}}"], [r"\boxed{2}", r"\boxed{2.0}"]]),
     ("math", Gold(("1", "-1")), [[r"\boxed{1}", r"\boxed{x=1}"], [r"\boxed{-1}"], [r"\boxed{3}"]]),
     ("math", Gold((r"2\sqrt{2}",)), [[r"\boxed{\sqrt{8}}", r"\boxed{2\sqrt2}"], [r"\boxed{\sqrt{7}}"]]),
     ("math", Gold((r"5\text{ cm}",)), [[r"\boxed{5}", r"\boxed{5\text{ cm}}"], [r"\boxed{5\text{ kg}}"]]),
@@ -24,7 +25,8 @@ CASES: list[tuple[str, Gold, list[list[str]]]] = [
     ("countdown", Gold(numbers=(4, 6, 1), target=24), [
         ["<answer>4*6*1</answer>", "<answer>6 * 4 / 1</answer>", "<answer>(4 * 6) * 1 = 24</answer>"],
         ["<answer>4*6</answer>", "<answer>6*4</answer>"], ["<answer>4+6+1</answer>"], ["<answer>4*6*1 = 25</answer>"]]),
-    ("selfaware", Gold(("Rome", "Roma")), [["Rome", "It is Roma."], ["Paris", "paris!"], ["I don't know.", "Nobody knows."]]),
+    ("selfaware", Gold(("Rome", "Roma")), [
+        ["Rome", "It is Roma."], ["Paris", "paris!"], ["I don't know.", "Nobody knows."]]),
     ("selfaware", Gold(answerable=False), [["The answer is unknown."], ["Rome"], ["Oslo."]]),
 ]  # fmt: skip
 
