@@ -49,7 +49,8 @@ class RewardWorker(Worker):
             self._grade_ids(groups)
         for group in groups:
             shares = answer_shares([sample.answer for sample in group.samples])
-            for sample, sample.confidence in zip(group.samples, shares, strict=True):
+            for sample, share in zip(group.samples, shares, strict=True):
+                sample.confidence = share
                 self._give_reward(sample, texts.get(id(sample), ""))
         return groups, self._raised
 
@@ -57,10 +58,11 @@ class RewardWorker(Worker):
         """Of every sample of a task of text, by its ``id``. Stated confidences are read from them."""
         if not isinstance(self._task, TextTask):
             return {}
-        found = {}
-        for sample in (sample for group in groups for sample in group.samples):
-            found[id(sample)] = text = self._task.response_text(sample.response_ids)
-            sample.stated_confidence = verbalized_confidence(text)
+        found: dict[int, str] = {}
+        for group in groups:
+            for sample in group.samples:
+                found[id(sample)] = text = self._task.response_text(sample.response_ids)
+                sample.stated_confidence = verbalized_confidence(text)
         return found
 
     def _grade_texts(self, groups: list[Group], texts: dict[int, str], pool: GraderPool) -> None:

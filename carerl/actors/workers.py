@@ -7,7 +7,6 @@ imported libraries and compiled engines, and gives them the next cell's settings
 from __future__ import annotations
 
 import json
-import math
 import os
 import resource
 import socket
@@ -23,11 +22,9 @@ from torch import Tensor
 from carerl.backends.engines import Request
 from carerl.backends.learners import LEARNERS
 from carerl.backends.weight_sync import Bucket, buckets, checksum
-from carerl.calibration import answer_shares, verbalized_confidence
 from carerl.config.compose import import_plugins
 from carerl.config.schema import RunConfig
-from carerl.rewards import REWARDS, Reward
-from carerl.types import Completion, Group, Outcome, Sampling, TokenBatch, TokenVectors
+from carerl.types import Completion, Sampling, TokenBatch, TokenVectors
 
 
 class StaleWeights(RuntimeError):

@@ -21,9 +21,9 @@ class ActorGroup:
 
 def actor_groups(config: RunConfig) -> list[ActorGroup]:
     """The actors of a run, in the order in which they are placed: those with most GPUs first, then as the
-    loop uses them. A supervised run needs the learner only, an evaluation of a model engines and graders, a model that is
-    not trained none. The reference is there for
-    every RL run: the divergence to it is reported also where it is not penalised."""
+    loop uses them. A supervised run needs the learner only, an evaluation of a model engines and graders, one without
+    training none. The reference is there for every RL run: the divergence to it is reported also where it is not
+    penalised."""
     c = config
     learner = ActorGroup(
         "learner", c.learner.ranks, c.learner.cpus_per_rank, c.learner.gpus_per_rank, "learner.cpus_per_rank"

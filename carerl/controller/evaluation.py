@@ -10,14 +10,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
 from carerl.report import SampleStore, write_evaluation
-from carerl.tasks import Evaluation, Suite, Task
+from carerl.tasks import Suite, Task
 from carerl.types import Group, Sampling
 
 ROUNDS = 16  # of a response of full length: after each, what ended is graded and shown
@@ -38,12 +38,8 @@ def evaluate(context: Context, step: int, questions: int) -> dict[str, float]:
     primary = [group for suite in suites if suite.primary for group in results[suite.name]]
     scored = context.task.score(results)
     metrics = {**scored.metrics, **policy_statistics(context, primary)}
-    write_evaluation(
-        context.run.evaluations,
-        step,
-        Evaluation(metrics, scored.reliability, scored.rows),
-        asdict(context.config.evaluation),
-    )
+    settings = asdict(context.config.evaluation)
+    write_evaluation(context.run.evaluations, step, replace(scored, metrics=metrics), settings)
     if context.config.evaluation.keep_samples:
         store.close()
     context.trackers.log(step, {**metrics, "time/evaluate": time.perf_counter() - begin})

@@ -33,6 +33,7 @@ METRIC_LINES: dict[str, MetricLine] = {
     "calibration/question_ece": MetricLine("question ECE", "quest. ECE", -1, share=True),
     "calibration/unknowable_f1": MetricLine("UNKNOWABLE F1", "UNKN. F1", +1, share=True),
     "eval/entropy": MetricLine("entropy (nats/token)", "entropy"),
+    "eval/sampled_entropy": MetricLine("-log p of what was sampled (nats/token)", "-log p"),
     "eval/kl_per_sequence": MetricLine("KL to base (nats/sequence)", "KL/seq", 0, 2),
     "rollout/reward": MetricLine("reward", "reward", +1),
     "rollout/accuracy": MetricLine("rollout accuracy", "accuracy", +1),

@@ -43,6 +43,9 @@ class EvaluationLike(Protocol):
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]: ...
 
+    @property
+    def intervals(self) -> Mapping[str, tuple[float, float]]: ...
+
 
 def write_rollouts(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One row per sample. Columns beyond :data:`ROLLOUT_COLUMNS` are kept; a missing one becomes null."""
@@ -74,6 +77,7 @@ def write_evaluation(
         "step": int(step),
         "metrics": dict(evaluation.metrics),
         "reliability": {name: [_as_dict(b) for b in bins] for name, bins in evaluation.reliability.items()},
+        "intervals": {name: list(bounds) for name, bounds in evaluation.intervals.items()},
         "sampling": _as_dict(sampling) if sampling is not None else {},
     }
     json_path = stem.with_suffix(".json")

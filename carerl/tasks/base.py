@@ -37,12 +37,14 @@ class Evaluation:
     """What the graded samples of all suites come to.
 
     ``metrics``: name -> number. ``reliability``: diagram name -> bins. ``rows``: one dict per question
-    (plain JSON values), in the order of the suites.
+    (plain JSON values), in the order of the suites. ``intervals``: metric -> bounds of its 95 % interval over
+    questions, where it has one.
     """
 
     metrics: dict[str, float]
     reliability: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 class Task(Protocol):

@@ -9,12 +9,16 @@ For each suite S, with N samples per question:
     counts in N and never wins.
 ``eval/S/pass@N``
     Share of questions with a right sample. Where questions differ in N, of their smallest number, unbiased.
-``eval/S/entropy``
+``eval/S/sampled_entropy``
     Mean of -log p over response tokens, nats.
 ``eval/S/abstained``, ``wrong``, ``unparsed``, ``truncated``, ``invalid``
     Shares of the samples with that outcome. With ``correct`` they add up to 1.
-``calibration/S/ece``
-    ECE over questions, 10 left-closed bins: confidence is the majority's share of the N votes.
+``calibration/S/ece``, ``ece_debiased``, ``brier``, ``auroc`` … (:func:`carerl.calibration.measure`)
+    Over questions: confidence is the majority's share of the N votes, and the majority is right or not.
+    ``ece_floor_votes``: of a perfect model that is asked N times, were the observed shares its probabilities.
+``calibration/S/mean_ece``, ``sequence_ece``, ``verbalized_ece`` … (:data:`PER_SAMPLE`)
+    The same over samples, under the other estimators of confidence (:mod:`carerl.calibration.confidence`);
+    ``verbalized`` where any response states one.
 
 ``eval/S/precision``, ``recall``, ``f1`` where S has questions that nobody can answer (SelfAware)
     Of recognising them: a question is called unanswerable if its majority abstains, and unanswerable is positive.
@@ -22,8 +26,9 @@ For each suite S, with N samples per question:
     [ours] Share of the samples that assert something false: outcome ``wrong``, an option that is not the true one (or
     several options). Abstaining, and responses without an answer, are no hallucinations.
 
-The primary suite's accuracy, maj and entropy also stand under ``eval/accuracy``, ``eval/maj`` and ``eval/entropy``, and
-its ECE under ``calibration/question_ece``.
+The primary suite's accuracy, maj and sampled_entropy also stand under ``eval/accuracy``, ``eval/maj`` and
+``eval/sampled_entropy``, and its ECE under ``calibration/question_ece``. What is not defined (AUROC where all are
+right) is left out.
 """
 
 from __future__ import annotations
@@ -32,9 +37,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from carerl.calibration import ReliabilityBin, ece, majority, reliability_bins
+from carerl.calibration import (
+    Estimate,
+    ReliabilityBin,
+    judge_mean,
+    judge_samples,
+    majority,
+    mean_interval,
+    measure,
+    observed_answers,
+    pass_at_k,
+    reliability_bins,
+    sequence_confidence,
+    share_interval,
+)
 from carerl.types import Group, Outcome, Sample
 
 from .base import Evaluation, check_graded
@@ -43,6 +59,7 @@ from .scoring import f1_score, mean_surprise, question_row
 from .truthfulqa import TRUTHFULQA
 from .votes import ABSTENTION, merge
 
+HEADLINES = ("accuracy", "maj", "sampled_entropy")
 HALLUCINATES = tuple(benchmark.name for benchmark in TRUTHFULQA)
 
 
@@ -64,24 +81,53 @@ def judge(suite: str, group: Group, seed: int) -> dict[str, Any]:
     return row | {"answers": answers, "rights": rights, "answerable": gold.answerable}
 
 
-def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+PER_SAMPLE = ("accuracy", "ece", "ece_debiased", "brier", "nll", "auroc", "aurc")  # shown of the other estimators
+
+
+def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
     """All metrics of one suite, by the names of the module's docstring. ``rows``: of :func:`judge`, one a group."""
     samples = sum(row["samples"] for row in rows)
-    share, right = ([row[name] for row in rows] for name in ("confidence", "right"))
-    k = min(row["samples"] for row in rows)
-    metrics = {
-        "accuracy": sum(sum(row["rights"]) for row in rows) / samples,
-        "maj": float(np.mean(right)),
-        f"pass@{k}": float(np.mean([pass_at_k(row["samples"], sum(row["rights"]), k) for row in rows])),
-        "entropy": mean_surprise(groups),
-        **{str(o): sum(row[str(o)] for row in rows) / samples for o in Outcome if o is not Outcome.CORRECT},
+    rights = [right for row in rows for right in row["rights"]]
+    attempts, k = [row["samples"] for row in rows], min(row["samples"] for row in rows)
+    solved = pass_at_k(attempts, [sum(row["rights"]) for row in rows], k)
+    calibration = _calibration(groups, rows)
+    found = {
+        "accuracy": share_interval(rights, [row["example_id"] for row in rows for _ in row["rights"]]),
+        "maj": calibration.pop("accuracy"),
+        f"pass@{k}": mean_interval(solved),
+        "sampled_entropy": Estimate(mean_surprise(groups)),
+        **{str(o): Estimate(sum(row[str(o)] for row in rows) / samples) for o in Outcome if o is not Outcome.CORRECT},
     }
     if any(not row["answerable"] for row in rows):
-        metrics |= recognition(rows)
+        found |= {name: Estimate(value) for name, value in recognition(rows).items()}
     if suite in HALLUCINATES:
-        metrics["hallucination"] = metrics[str(Outcome.WRONG)]
-    named = {f"eval/{suite}/{name}": value for name, value in metrics.items()}
-    return named | {f"calibration/{suite}/ece": ece(share, right)}
+        found["hallucination"] = found[str(Outcome.WRONG)]
+    named = {f"eval/{suite}/{name}": estimate for name, estimate in found.items()}
+    named |= {f"calibration/{suite}/{name}": estimate for name, estimate in calibration.items()}
+    return {name: estimate for name, estimate in named.items() if math.isfinite(estimate.value)}
+
+
+def _calibration(groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
+    """By the majority's share over questions, and under the names of :data:`PER_SAMPLE` by samples."""
+    keys = [row["example_id"] for row in rows]
+    answers = {key: row["answers"] for key, row in zip(keys, rows, strict=True)}
+    correct = {key: [bool(right) for right in row["rights"]] for key, row in zip(keys, rows, strict=True)}
+    attempts = {row["samples"] for row in rows}
+    votes = attempts.pop() if len(attempts) == 1 else 0
+    table = observed_answers([row["answers"] for row in rows])
+    found = measure([row["confidence"] for row in rows], [row["right"] for row in rows], votes=votes, table=table)
+    sequence = {
+        key: [sequence_confidence(sample.rollout_logprobs) for sample in group.samples]
+        for key, group in zip(keys, groups, strict=True)
+    }
+    stated = {key: [s.stated_confidence for s in group.samples] for key, group in zip(keys, groups, strict=True)}
+    judged = {"mean": judge_mean(answers, correct), "sequence": judge_samples(answers, correct, sequence)}
+    if any(value is not None for values in stated.values() for value in values):
+        judged["verbalized"] = judge_samples(answers, correct, stated)
+    for name, by in judged.items():
+        each = measure(by.confidence, by.correct, by.questions, votes=by.votes, labels=by.labels)
+        found |= {f"{name}_{metric}": each[metric] for metric in PER_SAMPLE}
+    return found
 
 
 def recognition(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -96,17 +142,11 @@ def recognition(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def pass_at_k(n: int, right: int, k: int) -> float:
-    """P(at least one of k samples is right), n of them drawn and ``right`` right: 1 - C(n - right, k) / C(n, k) (Chen
-    et al., arXiv 2107.03374, eq. 1)."""
-    return 1 - math.comb(n - right, k) / math.comb(n, k)
-
-
 def score(results: Mapping[str, Sequence[Group]], primary: str, seed: int) -> Evaluation:
     """Metrics, reliability diagram (under the suite's name) and rows of every suite in ``results`` that has groups;
     ``seed`` breaks ties of votes."""
     check_graded(results)
-    metrics: dict[str, float] = {}
+    estimates: dict[str, Estimate] = {}
     reliability: dict[str, list[ReliabilityBin]] = {}
     rows: list[dict[str, Any]] = []
     for suite, groups in results.items():
@@ -115,9 +155,11 @@ def score(results: Mapping[str, Sequence[Group]], primary: str, seed: int) -> Ev
         judged = [judge(suite, group, seed) for group in groups]
         found = suite_metrics(suite, groups, judged)
         if suite == primary:
-            metrics |= {f"eval/{name}": found[f"eval/{suite}/{name}"] for name in ("accuracy", "maj", "entropy")}
-            metrics["calibration/question_ece"] = found[f"calibration/{suite}/ece"]
-        metrics |= found
+            estimates |= {f"eval/{name}": found[f"eval/{suite}/{name}"] for name in HEADLINES}
+            estimates["calibration/question_ece"] = found[f"calibration/{suite}/ece"]
+        estimates |= found
         reliability[suite] = reliability_bins([row["confidence"] for row in judged], [row["right"] for row in judged])
         rows += judged
-    return Evaluation(metrics, reliability, rows)
+    metrics = {name: estimate.value for name, estimate in estimates.items()}
+    intervals = {name: (e.low, e.high) for name, e in estimates.items() if math.isfinite(e.low)}
+    return Evaluation(metrics, reliability, rows, intervals)

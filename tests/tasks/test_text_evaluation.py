@@ -65,7 +65,7 @@ def test_metrics_of_a_suite(tmp_path: Path) -> None:
     assert metrics["eval/sums/accuracy"] == pytest.approx((2 + 1 + 0) / 12)
     assert metrics["eval/sums/maj"] == pytest.approx(1 / 3)
     assert metrics["eval/sums/pass@4"] == pytest.approx(2 / 3)
-    assert metrics["eval/sums/entropy"] == pytest.approx(math.log(2))
+    assert metrics["eval/sums/sampled_entropy"] == pytest.approx(math.log(2))
     assert metrics["eval/sums/wrong"] == pytest.approx((1 + 3 + 1) / 12)
     assert metrics["eval/sums/unparsed"] == pytest.approx((1 + 0 + 3) / 12)
     assert metrics["eval/sums/abstained"] == metrics["eval/sums/truncated"] == metrics["eval/sums/invalid"] == 0

@@ -7,7 +7,7 @@ Metrics, with N samples per question:
 ``eval/maj``
     Share of questions of the trained k whose majority answer is right. A "?" majority is wrong. Responses
     without an answer count in N but never win.
-``eval/entropy``
+``eval/sampled_entropy``
     Mean of -log p over the response tokens of the trained k, in nats: at the temperature of the sampling,
     an unbiased estimate of the policy's entropy per token.
 ``calibration/facts_ece``
@@ -114,7 +114,7 @@ def score(world: World, train_k: int, seed: int, results: Mapping[str, Sequence[
         elif suite == f"q{train_k}":
             metrics["eval/accuracy"] = _accuracy(groups)
             metrics["eval/maj"] = float(right.mean())
-            metrics["eval/entropy"] = mean_surprise(groups)
+            metrics["eval/sampled_entropy"] = mean_surprise(groups)
             metrics["calibration/question_ece"] = ece(share, right)
             reliability[suite] = reliability_bins(share, right)
         elif suite.startswith("q"):

@@ -134,7 +134,7 @@ def test_accuracies_count_samples_and_majorities_count_questions(task: TinyTask)
     assert metrics["eval/accuracy_k2"] == 1.0
     assert "eval/accuracy_k4" not in metrics and "calibration/unknowable_f1" not in metrics
     # 7 answer tokens of probability .5 in 7 * 3 + 2 tokens
-    assert metrics["eval/entropy"] == pytest.approx(7 * math.log(2) / 23)
+    assert metrics["eval/sampled_entropy"] == pytest.approx(7 * math.log(2) / 23)
     # shares .75 (right) and .5 (wrong: "?")
     assert metrics["calibration/question_ece"] == pytest.approx((0.25 + 0.5) / 2)
 
