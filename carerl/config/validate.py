@@ -39,7 +39,7 @@ def validate(config: RunConfig) -> None:
 
 
 def _parts(c: RunConfig) -> Errors:
-    needed = {"rl": ("task", "algorithm", "regularizer", "reward"), "sft": ("task",)}.get(c.kind, ())
+    needed = {"rl": ("task", "algorithm", "regularizer", "reward"), "untrained": ()}.get(c.kind, ("task",))
     for section in CHOICES:
         chosen = getattr(c, section)
         if section in needed and chosen is None:
@@ -60,7 +60,7 @@ def _supervised(c: RunConfig) -> Errors:
     evaluation = c.evaluation
     asked = {"every": evaluation.every > 0, "at_start": evaluation.at_start, "at_end": evaluation.at_end}
     for name, on in asked.items():
-        if c.kind != "rl" and on:
+        if c.kind in ("sft", "untrained") and on:
             yield ConfigError(
                 f"evaluation.{name}",
                 getattr(evaluation, name),

@@ -2,7 +2,6 @@ r"""Metrics of text suites, by hand: every expected value is derived beside its 
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import random
@@ -14,7 +13,6 @@ import pytest
 from carerl.report import write_evaluation
 from carerl.tasks import TASKS, Evaluation, TextConfig, TextTask
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
-from carerl.tasks.text_evaluation import pass_at_k
 from carerl.types import Group, Outcome, Sample
 
 LOGPROB = math.log(0.5)
@@ -71,7 +69,7 @@ def test_metrics_of_a_suite(tmp_path: Path) -> None:
     assert metrics["eval/sums/abstained"] == metrics["eval/sums/truncated"] == metrics["eval/sums/invalid"] == 0
     # three bins of one question each: |.5 - 1|, |.75 - 0|, |.25 - 0|
     assert metrics["calibration/sums/ece"] == pytest.approx((0.5 + 0.75 + 0.25) / 3)
-    for name in ("accuracy", "maj", "entropy"):
+    for name in ("accuracy", "maj", "sampled_entropy"):
         assert metrics[f"eval/{name}"] == metrics[f"eval/sums/{name}"], "sums is the primary suite"
     assert metrics["calibration/question_ece"] == metrics["calibration/sums/ece"]
     assert not [name for name in metrics if "other" in name or "f1" in name or "hallucination" in name]
@@ -117,7 +115,11 @@ def test_the_order_of_samples_changes_nothing_but_their_own_columns(tmp_path: Pa
         random.Random(1).shuffle(group.samples)
     results["sums"].reverse()
     after = task.score(results).metrics
-    assert after == pytest.approx(before)
+    simulated = {name for name in before if "floor" in name}  # from draws in the order of the questions
+    assert {k: v for k, v in after.items() if k not in simulated} == pytest.approx(
+        {k: v for k, v in before.items() if k not in simulated}
+    )
+    assert simulated and after.keys() == before.keys()
 
 
 def test_ungraded_samples_are_refused(tmp_path: Path) -> None:
@@ -183,15 +185,6 @@ def test_outcome_shares_add_up(tmp_path: Path) -> None:
     correct = sum(row["correct"] for row in evaluation.rows) / 12
     shares = sum(evaluation.metrics[f"eval/sums/{o}"] for o in Outcome if o is not Outcome.CORRECT)
     assert correct + shares == pytest.approx(1)
-
-
-def test_pass_at_k_is_the_mean_over_all_subsets() -> None:
-    for n, right in itertools.product(range(1, 7), range(7)):
-        if right <= n:
-            marks = [True] * right + [False] * (n - right)
-            for k in range(1, n + 1):
-                subsets = [any(subset) for subset in itertools.combinations(marks, k)]
-                assert pass_at_k(n, right, k) == pytest.approx(sum(subsets) / len(subsets))
 
 
 def test_questions_with_different_numbers_of_samples(tmp_path: Path) -> None:
