@@ -4,7 +4,8 @@
     python -m carerl.evaluate model=Qwen/Qwen2.5-7B-Instruct benchmarks=[math500,gsm8k,selfaware,truthfulqa] samples=16
     python -m carerl.evaluate model=DIR benchmarks=[gsm8k,my.jsonl] data=FOLDER questions=200 out=evaluations/mine
 
-``model=``: a run, a checkpoint, a Hugging Face directory or a hub id. ``benchmarks=``: names, or .jsonl files of your
+``model=``: a run, a checkpoint, a Hugging Face directory, a hub id, or ``base_bytes``, an untrained model that reads
+bytes, to try the plumbing with. ``benchmarks=``: names, or .jsonl files of your
 own; their data are taken from ``data=FOLDER`` where it has them, else from the hub. ``samples=`` to a question (16),
 ``questions=`` of each benchmark (0: all), ``temperature=``, ``max_new_tokens=``, ``engine=vllm|hf``, ``out=`` the
 directory it is written to. Any other setting by its name, as ``rollout.gpus_per_actor=1 rollout.actors=8``.
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Sequence
 
 from carerl.config.errors import ConfigError
-from carerl.config.evaluation import evaluation_config
+from carerl.config.evaluation import BYTES, evaluation_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,12 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or "--help" in words or "-h" in words:
         print(__doc__)
         return 0
+    from carerl.controller.base import bytes_model
     from carerl.controller.model_evaluation import launch
     from carerl.report import RunDirectoryError
     from carerl.types import RunError
 
     try:
-        return launch(evaluation_config(words)).exit_code
+        untrained = bytes_model() if f"model={BYTES}" in words else ""
+        return launch(evaluation_config(words, untrained)).exit_code
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

@@ -49,7 +49,11 @@ class VLLMEngine:
                 "tensor_parallel_size": rollout.tensor_parallel,
             }
             if on_gpu
-            else {"kv_cache_memory_bytes": int(rollout.kv_cache_gib * 2**30)}
+            else {
+                "kv_cache_memory_bytes": int(rollout.kv_cache_gib * 2**30),
+                # A prompt in two steps makes vLLM rewind its request's generator, which one on the CPU cannot do.
+                "enable_chunked_prefill": False,
+            }
         )
         self._llm = LLM(
             model=model_dir,

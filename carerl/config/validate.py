@@ -91,7 +91,7 @@ def _paths(c: RunConfig) -> Errors:
 
 
 def _model(c: RunConfig) -> Errors:
-    if c.kind != "sft" and not c.model.path and not c.model.base_recipe:
+    if c.kind in ("rl", "evaluate") and not c.model.path and not c.model.base_recipe:
         purpose = "train" if c.kind == "rl" else "evaluate"
         yield ConfigError(
             "model.path", "", f"there is no model to {purpose}", "give model.path= or model.base_recipe=base_tiny"

@@ -99,6 +99,15 @@ def test_pitfall_14_cached_prefixes_of_old_weights_are_forgotten(engine: Engine)
         assert largest_gap(model, long_prompts, complete(engine, long_prompts, sampling(n=4))) < 1e-5
 
 
+def test_more_prompt_tokens_than_a_step_takes(engine: Engine) -> None:
+    """vLLM takes 8192 tokens at a time; the prompt that would be cut in two has a seed like any other."""
+    model = fresh(6)
+    engine.update_weights(weights(model).items())
+    prompts = [tuple(10 + (i * i + j * (i + 1)) % 50 for j in range(250 + i)) for i in range(40)]
+    assert sum(map(len, prompts)) > 8192
+    assert largest_gap(model, prompts, complete(engine, prompts, sampling(n=1))) < 1e-5
+
+
 def exact(model: Any) -> Any:
     """A float64 copy. transformers computes its norms in float32 whatever the model's type, so they are replaced."""
     double = copy.deepcopy(model).double()
