@@ -33,6 +33,7 @@ FLOORS: dict[str, int] = {
     "evaluate": 7,
     "grade": 7,
     "compare": 7,
+    "rollouts": 7,
     "sweep": 7,
     "dashboard": 7,
     "doctor": 7,

@@ -149,7 +149,7 @@ class CheckpointConfig:
 class TrackingConfig:
     wandb: str = "off"  # off | offline | online
     wandb_project: str = "carerl"
-    rollouts_every: int = 10  # steps between rollout tables; 0: none
+    rollouts_every: int = 10  # steps between rollout tables, each a forward pass of the learner more; 0: none
     display: str = "auto"  # auto | live | plain | quiet
 
 

@@ -12,7 +12,7 @@ from carerl.config.schema import RunConfig
 from carerl.controller import checkpoints, weights
 from carerl.controller.context import Clock, Context
 from carerl.controller.evaluation import evaluate
-from carerl.controller.rollouts import roll_out, rollout_metrics, rollout_rows
+from carerl.controller.rollouts import roll_out, rollout_metrics, rollout_rows, token_scores
 from carerl.controller.schedule import learning_rate
 from carerl.report import write_rollouts
 from carerl.types import RunError, TokenBatch
@@ -38,6 +38,10 @@ def train(context: Context, start: int) -> int:
             if _reference_due(config, step):
                 ref_streams = crew.reference.score(batch_ref, batch.rows, with_hidden)
                 crew.wait(ref_streams)
+        tabled, scores = bool(config.tracking.rollouts_every and step % config.tracking.rollouts_every == 0), {}
+        if tabled:
+            with clock.phase("table"):  # before the update: under the weights that sampled
+                scores = token_scores(crew, batch, batch_ref, ref_streams, with_hidden)
         with clock.phase("train"):
             rate = learning_rate(step, config.steps, config.learner)
             metrics = crew.learner.update(batch_ref, ref_streams, parts, rate, loop.strengths) if parts else {}
@@ -53,8 +57,8 @@ def train(context: Context, start: int) -> int:
         context.step = step
         context.trackers.log(step, metrics)
         context.display.step(step, metrics)
-        if config.tracking.rollouts_every and step % config.tracking.rollouts_every == 0:
-            rows = rollout_rows(context.tokenizer.decode, step, rollouts, batch)
+        if tabled:
+            rows = rollout_rows(context.tokenizer.decode, step, rollouts, batch, scores)
             write_rollouts(context.run.rollout_file(step), rows)
         if step == config.steps:
             if config.evaluation.at_end:

@@ -28,6 +28,12 @@ ROLLOUT_COLUMNS: dict[str, str] = {
     "tokens": "int64",
     "mean_logprob": "float64",
     "weight_version": "int64",
+    # one entry a response token; null where nobody asked for them
+    "response_ids": "list<int64>",
+    "token_text": "list<string>",
+    "token_logprob": "list<float>",
+    "token_entropy": "list<float>",
+    "token_rkl": "list<float>",
 }
 
 
@@ -53,11 +59,18 @@ def write_rollouts(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     columns: dict[str, Any] = {}
     for name, kind in ROLLOUT_COLUMNS.items():
-        columns[name] = pa.array([_plain(row.get(name)) for row in rows], type=pa.type_for_alias(kind))
+        columns[name] = pa.array([_plain(row.get(name)) for row in rows], type=_arrow_type(kind))
     extra = [name for row in rows for name in row if name not in ROLLOUT_COLUMNS]
     for name in dict.fromkeys(extra):
         columns[name] = pa.array([_plain(row.get(name)) for row in rows])
     write_parquet(Path(path), pa.table(columns))
+
+
+def _arrow_type(kind: str) -> Any:
+    import pyarrow as pa
+
+    item = kind.removeprefix("list<").removesuffix(">")
+    return pa.type_for_alias(kind) if item == kind else pa.list_(pa.type_for_alias(item))
 
 
 def read_rollouts(path: str | Path) -> list[dict[str, Any]]:

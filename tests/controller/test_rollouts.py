@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.batching import make_batch, rows_with_weight
-from carerl.controller.rollouts import collect, rollout_metrics, rollout_rows
+from carerl.controller.rollouts import collect, rollout_metrics, rollout_rows, token_scores
 from carerl.types import Example, Group, Outcome, Sample
 
 SIZE = 4
@@ -215,3 +218,38 @@ def test_it_ends_within_the_bound_and_takes_the_first_informative_groups(wanted,
     assert (rollouts.missing == 0) == (len(good) >= wanted)
     assert rollouts.missing == 0 or drawn == 5 * wanted, "nothing is missing before the bound is reached"
     assert 0 <= rate <= 1
+
+
+def test_token_values_are_those_of_the_samples_own_row_and_end_with_its_response():
+    """Groups 1 and 3 are trained on. Row r of the batch holds 10 r + t at token t; 7 stands beyond the responses."""
+    rollouts, _ = Engines([4, 2]).collect(wanted=2, max_draws=2)
+    dapo = ALGORITHMS["dapo"]
+    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
+    stream_BT = 10.0 * torch.arange(2 * SIZE)[:, None] + torch.arange(3)
+    stream_BT[:, 2] = 7.0
+    rows = rollout_rows(lambda ids: "".join("abcdef"[i] for i in ids), 1, rollouts, batch, {"rkl": stream_BT})
+    found = [row["token_rkl"] for row in rows if row["example_id"] in ("1", "3")]
+    assert found == [[10.0 * r, 10.0 * r + 1] for r in range(2 * SIZE)]
+    assert {row["example_id"] for row in rows if row["token_rkl"] is None} == {"0", "2"}, "never in the batch"
+    assert all(row["response_ids"] == [5, 1] and row["token_text"] == ["f", "b"] for row in rows)
+    assert all(row["token_logprob"] == [-0.1, -0.2] for row in rows)
+    assert "token_rkl" not in rollout_rows(str, 1, rollouts, batch)[0]
+
+
+@pytest.mark.parametrize(("asked", "with_hidden"), [(False, False), (True, False), (True, True)])
+def test_tokens_are_scored_exactly_where_the_reference_was_asked(asked: bool, with_hidden: bool):
+    """From log-probs there is no exact divergence (the learner would report 0): hidden states are asked for then."""
+    questions: list[Any] = []
+
+    def learner(batch: Any, streams: list[str]) -> dict[str, Any]:
+        return {"logprobs": 0, "entropy": 1, "rkl": 2 if streams == ["hidden"] else 0}
+
+    def reference(batch_ref: Any, rows: int, with_hidden: bool) -> list[str]:
+        questions.append((batch_ref, rows, with_hidden))
+        return ["hidden"]
+
+    crew: Any = SimpleNamespace(learner=SimpleNamespace(score=learner), reference=SimpleNamespace(score=reference))
+    streams = ["hidden" if with_hidden else "logprobs"] if asked else []
+    found = token_scores(crew, SimpleNamespace(rows=8), "batch", streams, with_hidden)  # type: ignore[arg-type]
+    assert found == ({"entropy": 1, "rkl": 2} if asked else {})
+    assert questions == ([("batch", 8, True)] if asked and not with_hidden else [])

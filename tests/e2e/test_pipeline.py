@@ -90,6 +90,9 @@ def test_a_run_leaves_behind_what_it_promises(whole: Result) -> None:
     table = read_rollouts(whole.run_dir / "rollouts" / "step_000002.parquet")
     assert len(table) == 32
     assert {row["weight_version"] for row in table} == {1}  # the rollouts of step 2 come from the weights of step 1
+    for row in table:  # scored under those weights, which a step has moved from the reference
+        assert len(row["token_rkl"]) == len(row["token_entropy"]) == row["tokens"] == len(row["response_ids"])
+    assert sum(sum(row["token_rkl"]) for row in table) > 0
     assert all(row["correct"] == (row["answer"] == row["gold"]) for row in table)
     assert whole.base["eval/kl_per_sequence"] == pytest.approx(0.0, abs=1e-6)
     assert whole.final["eval/kl_per_sequence"] > 1e-4
