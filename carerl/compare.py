@@ -2,12 +2,15 @@
 
     python -m carerl.compare RUN… [out=DIR] [baseline=NAME]
 
-RUN is a run directory, a pattern, or a directory with runs below it (such as a sweep's). Writes
-compare.html, compare.csv and compare.md into DIR (default: compare). Runs that differ in alpha or beta only are
-joined to a curve; further tables hold beta, the divergence reached, or the tokens generated equal. Cells that a
-sweep was asked for and that have no result are listed with the reason. Stars mark differences from the
-baseline, and a second table has the differences with their one-sided 95 % bounds. The baseline is named by
-a row's label, recipe or regularizer; by default it is the row whose regularizer is none.
+RUN is a run directory, one of carerl.evaluate's, a pattern, or a directory with runs below it (such as a sweep's).
+Writes compare.html (one file, no network), compare.csv, compare.md, compare.tex (booktabs) and provenance.csv into DIR
+(default: compare), and every picture as SVG and PNG below DIR/figures.
+
+Runs on text benchmarks make the paper's table (MATH, GSM8K, SelfAware, TruthfulQA, ECE), others the tiny world's. Runs
+that differ in alpha or beta only are joined to a curve; further tables hold beta, the divergence reached, or the tokens
+generated equal. Cells that a sweep was asked for and that have no result are listed with the reason. Stars mark
+differences from the baseline, and a second table has the differences with their one-sided 95 % bounds. The baseline is
+named by a row's label, recipe or regularizer; by default it is the row whose regularizer is none.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from carerl.report.compare_page import terminal_table, terminal_tables, write_comparison
-from carerl.report.compare_tables import difference_notes, notes
+from carerl.report.compare_page import FIGURES, terminal_table, terminal_tables, write_comparison
+from carerl.report.compare_tables import difference_notes, main_tables, notes
 from carerl.report.comparison import ComparisonError, compare_runs
 from carerl.report.run_files import find_runs, find_sweeps, read_run
 from carerl.report.sweep_file import read_cells
@@ -50,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 400
     console = Console(width=width, highlight=False)
-    table, *differences = terminal_tables(comparison, width)
-    for tables, lines in (([table], notes(comparison)), (differences, difference_notes(comparison))):
+    tables, first = terminal_tables(comparison, width), len(main_tables(comparison))
+    main, differences = tables[:first], tables[first:]
+    for tables, lines in ((main, notes(comparison)), (differences, difference_notes(comparison))):
         for shown in tables:
             console.print(shown)
         for line in lines:
@@ -67,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"absent: {words} ({reason})", style="yellow", markup=False)
     for name, reason in comparison.left_out:
         console.print(f"left out: {name} ({reason})", style="yellow", markup=False)
-    console.print(f"written: {', '.join(map(str, written))}", markup=False)
+    texts = [path for path in written if path.parent == out]
+    figures = len(written) - len(texts)
+    console.print(f"written: {', '.join(map(str, texts))}; {figures} pictures in {out / FIGURES}", markup=False)
     return 0
 
 

@@ -315,10 +315,10 @@ def test_command_writes_table_page_csv_and_markdown(tmp_path: Path, capsys: pyte
 
     markdown = (out / "compare.md").read_text()
     assert "| method | n | accuracy | FACTS ECE | UNKNOWABLE F1 |" in markdown
-    assert "| none_grpo_tiny | 5 | 0.940 ± 0.039 | 0.100 ± 0.000 | 0.200 ± 0.000 |" in markdown
-    assert "| care_grpo_tiny | 5 | 0.820 ± 0.020\\* | 0.123 ± 0.020 | 0.223 ± 0.020 |" in markdown
-    assert "| base | 5 | 0.320 ± 0.020 | – | – |" in markdown
-    assert "| care_grpo_tiny | 5 | -0.120 (≥ -0.135) | +0.023 (≤ +0.038) | +0.023 (≥ +0.008) ✓ |" in markdown
+    assert "| none_grpo_tiny [b] | 5 | 0.940 ± 0.039 | 0.100 ± 0.000 | 0.200 ± 0.000 |" in markdown
+    assert "| care_grpo_tiny [c] | 5 | 0.820 ± 0.020\\* | 0.123 ± 0.020 | 0.223 ± 0.020 |" in markdown
+    assert "| base [a] | 5 | 0.320 ± 0.020 | – | – |" in markdown
+    assert "| care_grpo_tiny [c, b] | 5 | -0.120 (≥ -0.135) | +0.023 (≤ +0.038) | +0.023 (≥ +0.008) ✓ |" in markdown
 
     with open(out / "compare.csv", newline="") as file:
         rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
@@ -337,9 +337,10 @@ def test_command_writes_table_page_csv_and_markdown(tmp_path: Path, capsys: pyte
     assert page.tags["svg"] == 2  # against FACTS ECE and F1; these runs have no answer ECE
     assert "Holm-corrected over the 3 tests" in words
     assert "care_grpo_tiny 5 -0.120 (≥ -0.135) +0.023 (≤ +0.038) +0.023 (≥ +0.008) ✓" in words
+    assert "care_grpo_tiny; code unknown; 5 runs, seeds 1–5" in words
     assert "FACTS: facts with known true answer probabilities" in words
     # every number of a cell leads to its runs
-    assert page.references.count("group-2") == 4 and "group-2" in page.ids
+    assert page.references.count("group-2") == 4 + 5 and "group-2" in page.ids  # the label and 3; 5 of differences
     for seed in SEEDS:
         assert f"care_grpo_tiny-s{seed}-20261121-100000-ab12" in words
     assert "care_grpo_tiny-s6-20261121-100000-dead" in words
@@ -419,16 +420,16 @@ def test_a_sweep_over_alpha_is_a_frontier_and_says_what_is_absent(
     assert "left out" not in printed, "once is enough"
 
     text = (tmp_path / "out" / "compare.md").read_text()
-    assert "| care_grpo_tiny · regularizer.alpha=0.8 | 2 of 4 | 0.950 ± 0.127 |" in text
-    assert "| care_grpo_tiny · regularizer.alpha=0.5 | 2 | 0.440 ± 0.127 |" in text
+    assert "| care_grpo_tiny · regularizer.alpha=0.8 [d] | 2 of 4 | 0.950 ± 0.127 |" in text
+    assert "| care_grpo_tiny · regularizer.alpha=0.5 [c] | 2 | 0.440 ± 0.127 |" in text
     # care reaches .1 to 6 nats and rkl .2 to 4.2: at 2.2, where care is .44 + .51 · 1.2/3 and rkl .36 + .54 · 2/4
     assert "**At matched divergence: 2.2 nats per sequence**" in text
-    assert "| care | 0.644 ± 0.127 | 0.044 ± 0.013 |" in text and "| rkl | 0.630 ± 0.000 |" in text
+    assert "| care [b, c, d, e] | 0.644 ± 0.127 | 0.044 ± 0.013 |" in text and "| rkl [f, g] | 0.630 ± 0.000 |" in text
     # 4 steps of 1,000 tokens; rkl logged none
     assert "**At matched generated tokens: 4,000**" in text
-    assert "| care_grpo_tiny · regularizer.alpha=0.8 | 2 | 0.950 ± 0.000 | 0.050 ± 0.000 |  |" in text
-    assert "| rkl_grpo_tiny | – | – | – | no tokens in metrics.jsonl |" in text
-    assert "| care α=0.8 | 3 | 2 | 0.950 ± 0.127 |" in text and "| rkl | 3 | 2 | 0.360 ± 0.000 |" in text
+    assert "| care_grpo_tiny · regularizer.alpha=0.8 [d] | 2 | 0.950 ± 0.000 | 0.050 ± 0.000 |  |" in text
+    assert "| rkl_grpo_tiny [g] | – | – | – | no tokens in metrics.jsonl |" in text
+    assert "| care α=0.8 [d] | 3 | 2 | 0.950 ± 0.127 |" in text and "| rkl [g] | 3 | 2 | 0.360 ± 0.000 |" in text
 
     page = check_page((tmp_path / "out" / "compare.html").read_text())
     texts = [text.strip() for text in page.text]
@@ -486,5 +487,5 @@ def test_one_seed_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[
     final: dict[str, Any] = {"eval/accuracy": 0.5, "calibration/facts_ece": 0.03}
     make_run(tmp_path / "runs", config("none", 1), final)
     assert main([str(tmp_path / "runs"), f"out={tmp_path / 'out'}"]) == 0
-    assert "| none | 1 | 0.500 |" in (tmp_path / "out" / "compare.md").read_text()
+    assert "| none [b] | 1 | 0.500 |" in (tmp_path / "out" / "compare.md").read_text()
     check_page((tmp_path / "out" / "compare.html").read_text())

@@ -1,10 +1,10 @@
-"""A comparison as a terminal table, Markdown, CSV and one HTML page."""
+"""A comparison as terminal tables, one HTML page, and a directory of files."""
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +12,64 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from carerl.report.compare_files import PROVENANCE_FILE, csv_text, latex, markdown
 from carerl.report.compare_tables import (
     TextTable,
     column_label,
     count_text,
     difference_notes,
     difference_tables,
-    main_table,
+    interval_text,
+    main_tables,
     notes,
 )
-from carerl.report.comparison import GAP_METRIC, Cell, Comparison, Row
-from carerl.report.frontier import curves, families
+from carerl.report.comparison import Cell, Comparison, Row
+from carerl.report.figures import Figures, draw
+from carerl.report.frontier import families
 from carerl.report.html import render
 from carerl.report.metric_table import format_number, metric_line
+from carerl.report.provenance import Source, provenance_csv, sources
 from carerl.report.run_directory import write_text
-from carerl.report.scatter import scatter
-from carerl.report.svg import SERIES
+from carerl.report.svg import SERIES, Picture
 from carerl.report.views import View
 
-CSV_FIELDS = (
-    *("method", "metric", "n", "mean", "half_interval"),
-    *("baseline", "pairs", "difference", "bound", "gap_closed", "p", "p_holm", "starred"),
-    *("seeds", "values", "runs"),
-    *("family", "alpha", "beta"),
-)
+FIGURES = "figures"
 
 
 def write_comparison(comparison: Comparison, out: str | Path, views: Sequence[View] = ()) -> list[Path]:
-    """compare.html, compare.csv and compare.md in ``out``; returns their paths. ``views``: what they have beside the
-    table, see :mod:`carerl.report.views`."""
+    """compare.html, .csv, .md and .tex, provenance.csv, and every picture as SVG and PNG below ``figures``; returns
+    their paths. ``views``: what they have beside the table, see :mod:`carerl.report.views`."""
     directory = Path(out)
-    paths = [directory / f"compare.{ending}" for ending in ("html", "csv", "md")]
-    texts = (page(comparison, views), csv_text(comparison), markdown(comparison, views))
-    for path, text in zip(paths, texts, strict=True):
-        write_text(path, text)
+    figures = draw(comparison)
+    beside = [(view, view.picture()) for view in views]
+    texts = {
+        "compare.html": page(comparison, figures, beside),
+        "compare.csv": csv_text(comparison),
+        "compare.md": markdown(comparison, views),
+        "compare.tex": latex(comparison),
+        PROVENANCE_FILE: provenance_csv(comparison),
+    }
+    for name, text in texts.items():
+        write_text(directory / name, text)
+    paths = [directory / name for name in texts]
+    for picture in [*figures.pictures, *(picture for _, picture in beside if picture)]:
+        paths += _write_picture(directory / FIGURES, picture)
     return paths
 
 
+def _write_picture(directory: Path, picture: Picture) -> list[Path]:
+    vector, pixels = (directory / f"{picture.name}.{ending}" for ending in ("svg", "png"))
+    write_text(vector, picture.svg())
+    temporary = pixels.with_name(f".{pixels.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(picture.png())
+    os.replace(temporary, pixels)
+    return [vector, pixels]
+
+
 def terminal_tables(comparison: Comparison, width: int) -> list[Table]:
-    """The main table and those of differences, one line per row where ``width`` characters suffice, else with
+    """The main tables, then those of differences, one line per row where ``width`` characters suffice, else with
     intervals and bounds on a line of their own."""
-    wide, narrow = ([main_table(comparison, s), *difference_tables(comparison, s)] for s in (" ", "\n"))
+    wide, narrow = ([*main_tables(comparison, s), *difference_tables(comparison, s)] for s in (" ", "\n"))
     bases = {row.label for row in comparison.rows if row.is_base}
     return [_rich(w if _width(w) <= width else n, bases) for w, n in zip(wide, narrow, strict=True)]
 
@@ -77,141 +94,91 @@ def _rich(table: TextTable, plain: set[str]) -> Table:
     return made
 
 
-def markdown(comparison: Comparison, views: Sequence[View] = ()) -> str:
-    parts = [_markdown_table(main_table(comparison)), _markdown_notes(notes(comparison))]
-    for table in difference_tables(comparison):
-        parts += [f"**{table.title}**", _markdown_table(table)]
-    parts.append(_markdown_notes(difference_notes(comparison)))
-    for view in views:
-        parts.append(f"**{view.table.title if view.table else view.title}**")
-        parts += [_markdown_table(view.table)] if view.table else []
-        parts.append(_markdown_notes(view.notes))
-    if comparison.absent:
-        parts += ["Absent cells:", "\n".join(f"- `{words}`: {reason}" for words, reason in comparison.absent)]
-    if comparison.left_out:
-        parts += ["Left out:", "\n".join(f"- `{name}`: {reason}" for name, reason in comparison.left_out)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+@dataclass(frozen=True, slots=True)
+class _LinkedTable:
+    """A text table whose cells lead to a row: lines of (anchor, where the numbers come from, cells)."""
+
+    title: str
+    head: list[str]
+    lines: list[tuple[str, str, list[str]]]
 
 
-def _markdown_table(table: TextTable) -> str:
-    lines = [table.head, *table.lines]
-    head, *body = ("| " + " | ".join(cells).replace("*", "\\*") + " |" for cells in lines)
-    return "\n".join([head, "|---|" + "--:|" * (len(table.head) - 1), *body])
-
-
-def _markdown_notes(lines: Sequence[str]) -> str:
-    """Two blanks at the end of a line break it."""
-    return "  \n".join(line.replace("*", "\\*") for line in lines)
-
-
-def csv_text(comparison: Comparison) -> str:
-    """One line per method and metric, with every seed's value and the runs that they come from."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(CSV_FIELDS)
-    numbered = {row.label: number for number, family in enumerate(families(comparison.rows)) for row in family}
-    for row in comparison.rows:
-        for name in comparison.columns:
-            cell = row.cells.get(name)
-            if cell is None:
-                continue
-            gap_closed = row.gap_closed if name == GAP_METRIC else None
-            numbers = (cell.mean, cell.half, cell.difference, cell.bound, gap_closed, cell.p, cell.p_holm)
-            mean, half, *paired = ("" if v is None else repr(v) for v in numbers)
-            seeds = " ".join(map(str, cell.values))
-            values = " ".join(map(repr, cell.values.values()))
-            runs = " ".join(run.name for run in row.runs)
-            writer.writerow(
-                (
-                    *(row.label, name, len(cell.values), mean, half),
-                    *(row.baseline, cell.pairs, *paired, int(cell.starred)),
-                    *(seeds, values, runs),
-                    *("" if v is None else v for v in (numbered.get(row.label), *_position(row))),
-                )
-            )
-    return stream.getvalue()
-
-
-def _position(row: Row) -> tuple[float | None, float | None]:
-    return (None, None) if row.is_base else (row.runs[0].alpha, row.runs[0].beta)
-
-
-def page(comparison: Comparison, views: Sequence[View] = ()) -> str:
-    names = comparison.columns
+def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, Picture | None]] = ()) -> str:
     methods = sum(not row.is_base for row in comparison.rows)
     runs = sum(len(row.runs) for row in comparison.rows if not row.is_base)
     recipes = list(dict.fromkeys(run.recipe for row in comparison.rows for run in row.runs))
     tints = {row.label: i % SERIES + 1 for i, family in enumerate(families(comparison.rows)) for row in family}
+    anchors = {row.label: f"group-{number}" for number, row in enumerate(comparison.rows)}
     rows = []
-    for number, row in enumerate(comparison.rows):
-        tint = f"var(--c{tints[row.label]})" if row.label in tints else "var(--muted)"
-        rows.append(_page_row(row, number, tint, names))
+    for source in sources(comparison):
+        label = source.row.label
+        tint = f"var(--c{tints[label]})" if label in tints else "var(--muted)"
+        rows.append(_page_row(source, anchors[label], tint, comparison.columns))
+    more = [name for name in comparison.columns if name not in comparison.paper]
     return render(
         "compare.html.j2",
         title="Accuracy and calibration",
         subtitle=f"{runs} runs, {methods} methods: {', '.join(recipes)}",
-        plots=_plots(comparison),
-        columns=[column_label(name, comparison) for name in names],
+        figures=figures,
+        tables=[
+            (title, [(comparison.columns.index(name), column_label(name, comparison)) for name in names])
+            for title, names in (("Table", comparison.paper), ("Further metrics", more))
+            if names
+        ],
+        briefs=[metric_line(name).short for name in comparison.columns],
         rows=rows,
         notes=notes(comparison),
-        differences=difference_tables(comparison),
+        differences=[_linked(table, anchors) for table in difference_tables(comparison, "\n")],
         difference_notes=difference_notes(comparison),
-        views=[(view, view.picture()) for view in views],
+        views=[(view, picture, _linked(view.table, anchors) if view.table else None) for view, picture in views],
         absent=comparison.absent,
         left_out=comparison.left_out,
     )
 
 
-def _plots(comparison: Comparison) -> list[dict[str, str]]:
-    wanted: Sequence[tuple[str, str, str, tuple[float, float]]] = (
-        ("calibration/facts_ece", "Accuracy against FACTS ECE", "lower right", (11.4, 5.0)),
-        ("calibration/unknowable_f1", "Accuracy against UNKNOWABLE F1", "upper right", (5.6, 4.2)),
-        ("calibration/answer_ece", "Accuracy against answer ECE", "lower right", (5.6, 4.2)),
-        ("calibration/question_ece", "Accuracy against question ECE", "lower right", (5.6, 4.2)),
-    )
-    plots = []
-    joins = any(curve.along for curve in curves(comparison.rows))
-    for metric, title, corner, size in wanted:
-        svg = scatter(comparison, "eval/accuracy", metric, size)
-        if svg:
-            joined = " Lines join a family's settings in order." if joins else ""
-            note = f"The {corner} is better. Dots: runs. Large: a group's mean, 95 % intervals, cut at 0 and 1.{joined}"
-            plots.append({"title": title, "note": note, "svg": svg})
-    return plots
+def _linked(table: TextTable, anchors: dict[str, str]) -> _LinkedTable:
+    lines = [
+        (anchors[labels[0]], f"from {', '.join(labels)}", cells)
+        for cells, labels in zip(table.lines, table.sources, strict=True)
+    ]
+    return _LinkedTable(table.title, table.head, lines)
 
 
-def _page_row(row: Row, number: int, tint: str, names: Sequence[str]) -> dict[str, Any]:
+def _page_row(source: Source, anchor: str, tint: str, names: Sequence[str]) -> dict[str, Any]:
+    row = source.row
     cells, by_seed = [], {run.seed: run for run in row.runs}
     for name in names:
         cell, digits = row.cells.get(name), metric_line(name).digits
         if cell is None:
             cells.append({"text": "", "half": "", "starred": False, "runs": ""})
             continue
-        sources = [f"{by_seed[seed].name}: {format_number(value, digits)}" for seed, value in cell.values.items()]
-        half = format_number(cell.half, digits) if cell.half is not None else ""
+        values = [f"{by_seed[seed].name}: {format_number(value, digits)}" for seed, value in cell.values.items()]
         cells.append(
             {
                 "text": format_number(cell.mean, digits),
-                "half": half,
+                "half": interval_text(cell, digits),
                 "starred": cell.starred,
-                "runs": "\n".join([*_test_lines(row, cell, digits), *sources]),
+                "runs": "\n".join([*_test_lines(row, cell, digits), *values]),
             }
         )
     runs = []
     for run in row.runs:
         metrics = run.base if row.is_base else run.final
         values = [format_number(metrics.get(name), metric_line(name).digits) for name in names]
-        runs.append({"name": run.name, "seed": run.seed, "cells": values})
+        recipe = "" if run.name.startswith(run.recipe) or run.recipe == source.recipes else run.recipe
+        runs.append({"name": run.name, "seed": run.seed, "recipe": recipe, "code": run.code, "cells": values})
     note = "Before training; runs of one seed share their base model and count once." if row.is_base else ""
     if row.baseline:
         note = f"Compared with {row.baseline}."
     return {
         "label": row.label,
-        "anchor": f"group-{number}",
+        "anchor": anchor,
         "tint": tint,
         "n": count_text(row),
         "cells": cells,
         "runs": runs,
+        "source": source.text,
+        "several_codes": len({run.code for run in row.runs}) > 1,
         "note": note,
     }
 

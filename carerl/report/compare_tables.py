@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from carerl.report.comparison import Cell, Comparison, Row
+from carerl.report.comparison import Cell, Comparison, Row, gap_metric
 from carerl.report.metric_table import MEANINGS, format_number, metric_line
 
 
 def column_label(name: str, comparison: Comparison) -> str:
     label = metric_line(name).short if name in ("eval/entropy", "eval/kl_per_sequence") else metric_line(name).label
-    return f"maj@{comparison.samples}" if name == "eval/maj" and comparison.samples else label
+    return label.replace("maj@N", f"maj@{comparison.samples}") if comparison.samples else label
 
 
 def cell_text(cell: Cell | None, digits: int, separator: str = " ") -> str:
-    """``0.951 ± 0.012*``; no interval from a single seed.
+    """``0.951 ± 0.012*`` over seeds; of a single run ``0.951 [0.931, 0.968]`` over questions, or no interval.
 
     >>> cell_text(Cell({1: 0.5}, 0.5, None), 3), cell_text(None, 3)
     ('0.500', '–')
     """
     if cell is None:
         return "–"
-    half = f"{separator}± {format_number(cell.half, digits)}" if cell.half is not None else ""
-    return f"{format_number(cell.mean, digits)}{half}{'*' if cell.starred else ''}"
+    interval = interval_text(cell, digits)
+    return f"{format_number(cell.mean, digits)}{separator if interval else ''}{interval}{'*' if cell.starred else ''}"
+
+
+def interval_text(cell: Cell, digits: int) -> str:
+    """``± 0.012`` over seeds, ``[0.931, 0.968]`` over questions, or nothing."""
+    if cell.half is not None:
+        return f"± {format_number(cell.half, digits)}"
+    return f"[{', '.join(format_number(end, digits) for end in cell.questions)}]" if cell.questions else ""
 
 
 def difference_text(name: str, cell: Cell | None, separator: str = " ") -> str:
@@ -43,21 +50,29 @@ def difference_text(name: str, cell: Cell | None, separator: str = " ") -> str:
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """A table whose first column names the method; every line has as many cells as ``head``."""
+    """A table whose first column names the method; every line has as many cells as ``head``. ``sources``: for each line
+    the labels of the rows that its numbers come from."""
 
     title: str
     head: list[str]
     lines: list[list[str]]
+    sources: list[list[str]]
 
 
-def main_table(comparison: Comparison, separator: str = " ") -> TextTable:
-    """A line per row. ``separator`` stands between a mean and its interval."""
-    names = comparison.columns
-    lines = []
-    for row in comparison.rows:
-        cells = [cell_text(row.cells.get(name), metric_line(name).digits, separator) for name in names]
-        lines.append([row.label, count_text(row), *cells])
-    return TextTable("", ["method", "n", *(column_label(name, comparison) for name in names)], lines)
+def main_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
+    """The main table, a line per row; with text benchmarks it has the paper's columns, and a second one the others.
+    ``separator`` stands between a mean and its interval."""
+    more = [name for name in comparison.columns if name not in comparison.paper]
+    found = [("", comparison.paper)] + ([("Further metrics", more)] if more else [])
+    tables = []
+    for title, names in found:
+        lines = []
+        for row in comparison.rows:
+            cells = [cell_text(row.cells.get(name), metric_line(name).digits, separator) for name in names]
+            lines.append([row.label, count_text(row), *cells])
+        head = ["method", "n", *(column_label(name, comparison) for name in names)]
+        tables.append(TextTable(title, head, lines, [[row.label] for row in comparison.rows]))
+    return tables
 
 
 def difference_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
@@ -76,7 +91,8 @@ def difference_tables(comparison: Comparison, separator: str = " ") -> list[Text
             gap = "–" if row.gap_closed is None else f"{format_number(100 * row.gap_closed, 0)} %"
             lines.append([row.label, _pairs_text(row), *cells, *([gap] if gaps else [])])
         head = ["method", "pairs", *arrows, *(["ECE gap closed"] if gaps else [])]
-        tables.append(TextTable(f"Paired differences to {baseline}", head, lines))
+        sources = [[row.label, baseline] for row in rows]
+        tables.append(TextTable(f"Paired differences to {baseline}", head, lines, sources))
     return tables
 
 
@@ -93,11 +109,33 @@ def _pairs_text(row: Row) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know to read the main table."""
-    lines = ["Mean over seeds of the final evaluation ± half-width of the 95 % Student interval (n − 1)."]
+    cells = [cell for row in comparison.rows for cell in row.cells.values()]
+    if any(cell.half is not None for cell in cells) or not any(cell.questions for cell in cells):
+        lines = ["Mean over seeds of the final evaluation ± half-width of the 95 % Student interval (n − 1)."]
+    else:
+        lines = ["One run a row: nothing here says how much another seed would differ."]
+    if any(cell.questions and cell.half is None for cell in cells):
+        lines.append(
+            "[low, high]: 95 % interval over the questions of a single run's final evaluation, not over seeds."
+        )
     lines += comparison.notes
     if any(row.is_base for row in comparison.rows):
         lines.append("base: the models before training, each seed once; not tested.")
+    if comparison.paper is not comparison.columns:
+        lines += _paper_notes(comparison)
     return lines + [MEANINGS[name] for name in comparison.columns if name in MEANINGS]
+
+
+def _paper_notes(comparison: Comparison) -> list[str]:
+    """What the columns named after benchmarks are."""
+    shown = set(comparison.paper)
+    accuracies = [metric_line(name).label for name in comparison.paper if name.endswith("/accuracy")]
+    lines = [f"{', '.join(accuracies)}: accuracy, mean over all samples."] if accuracies else []
+    if "eval/selfaware/f1" in shown:
+        lines.append("SelfAware F1: of recognising the unanswerable questions.")
+    if "calibration/truthfulqa/ece" in shown:
+        lines.append("ECE: on TruthfulQA, majority vote; those of the other benchmarks are in the second table.")
+    return lines
 
 
 def difference_notes(comparison: Comparison) -> list[str]:
@@ -112,10 +150,15 @@ def difference_notes(comparison: Comparison) -> list[str]:
     ]
     if any(row.gap_closed is not None for row in comparison.rows):
         lines.append(
-            "ECE gap closed: (baseline − row) / (baseline − base) in FACTS ECE, means over the seeds that all three "
-            "have. 100 %: as calibrated as before training; 0 %: as the baseline."
+            f"ECE gap closed: (baseline − row) / (baseline − base) in {_gap_label(comparison)}, means over the seeds "
+            "that all three have. 100 %: as calibrated as before training; 0 %: as the baseline."
         )
     return lines
+
+
+def _gap_label(comparison: Comparison) -> str:
+    name = gap_metric(comparison.columns)
+    return metric_line(name).label if name else "ECE"
 
 
 def count_text(row: Row) -> str:

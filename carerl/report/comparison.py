@@ -1,7 +1,8 @@
 """Runs grouped over seeds, with intervals and paired tests: the numbers behind ``carerl.compare``.
 
 Runs belong to one group when recipe and settings agree, seed aside. A cell is the mean over the group's
-seeds of a metric of the final evaluation, ± the half-width of its 95 % Student interval (n − 1 degrees).
+seeds of a metric of the final evaluation, ± the half-width of its 95 % Student interval (n − 1 degrees); of a single
+run, the interval over questions that its evaluation has, which says nothing about other seeds.
 Stars mark paired differences (same seed) against the baseline row, two-sided, Holm-corrected over all
 tests of the table, at .05, and only where at least five seeds pair. From two pairs on, a difference has a
 one-sided 95 % Student bound on the side that speaks against the row. The side is the metric's, fixed before
@@ -17,12 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carerl.calibration import holm, paired_t, t_interval
-from carerl.report.metric_table import HEADLINE_METRICS, format_number, metric_line
+from carerl.report.metric_table import ece_metric, format_number, headline_columns, metric_line, paper_columns
 from carerl.report.run_files import Run
 from carerl.report.sweep_file import Cell as SweptCell
 from carerl.report.sweep_file import why_absent
 
-GAP_METRIC = "calibration/facts_ece"  # what "ECE gap closed" is about
 FLOOR_METRIC = "calibration/facts_ece_floor"
 MIN_PAIRS = 5  # for a star
 LEVEL = 0.05
@@ -30,7 +30,8 @@ LEVEL = 0.05
 
 @dataclass(slots=True)
 class Cell:
-    """One metric of one group. ``values`` maps a seed to its number; ``half`` is None below two seeds.
+    """One metric of one group. ``values`` maps a seed to its number; ``half`` is None below two seeds. ``questions``:
+    the interval over questions, of a single run only.
 
     ``difference`` is the mean of row − baseline over the ``pairs`` seeds that both have, None below two.
     ``bound`` is its one-sided 95 % bound: a lower one where more is better, an upper one where less is, None
@@ -45,6 +46,12 @@ class Cell:
     bound: float | None = None
     p: float | None = None
     p_holm: float | None = None
+    questions: tuple[float, float] | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval's ends, over seeds or over questions; None where there is neither."""
+        return self.questions if self.half is None else (self.mean - self.half, self.mean + self.half)
 
     @property
     def starred(self) -> bool:
@@ -55,7 +62,7 @@ class Cell:
 class Row:
     """A group of runs; ``is_base`` marks the rows of the base models before training.
 
-    ``gap_closed``: the share of the baseline's loss in FACTS ECE that the row does not have, see
+    ``gap_closed``: the share of the baseline's loss in ECE (:func:`gap_metric`) that the row does not have, see
     :func:`gap_closed`; None where it is not defined. ``asked``: the cells of a sweep that make the row, complete or
     not; 0 where no sweep says.
     """
@@ -82,6 +89,11 @@ class Comparison:
     absent: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def paper(self) -> list[str]:
+        """The columns of the paper's table; all of them in the tiny world."""
+        return [name for name in paper_columns(self.columns) if name in self.columns] or self.columns
+
 
 class ComparisonError(ValueError):
     """Something that the user can mend: nothing found, or a baseline that is not there."""
@@ -98,6 +110,12 @@ def compare_runs(runs: Sequence[Run], baseline: str = "", cells: Sequence[SweptC
     left_out = [(run.name, run.unfinished) for run in runs if run.unfinished and run.path not in missing]
     finished, repeated = _one_per_seed([run for run in runs if not run.unfinished])
     left_out += repeated
+    columns = headline_columns({name for run in finished for name in (*run.base, *run.final)})
+    if paper_columns(columns):  # a run of the tiny world has no place in the paper's table
+        left_out += [
+            (run.name, "has no text benchmark; compare it by itself") for run in finished if not _has(run, columns)
+        ]
+        finished = [run for run in finished if _has(run, columns)]
     if not finished:
         left_out += [(cell.name, reason) for cell, reason in reasons if reason]
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out)
@@ -106,18 +124,32 @@ def compare_runs(runs: Sequence[Run], baseline: str = "", cells: Sequence[SweptC
     labels = _labels(groups)
     short = short_labels(labels)
     rows = [
-        Row(label, brief, group, _cells([(run.seed, run.final) for run in group]))
+        Row(label, brief, group, _cells([(run.seed, run.final) for run in group], columns))
         for label, brief, group in zip(labels, short, groups, strict=True)
     ]
     _order(rows)
     _count_asked(rows, cells)
-    bases = _base_rows(finished)
-    notes = [*_pair(rows, bases, baseline), *_floor_notes(finished)]
+    for row in rows:
+        if len(row.runs) == 1:
+            for name, cell in row.cells.items():
+                cell.questions = row.runs[0].intervals.get(name)
+    bases = _base_rows(finished, columns)
+    notes = [*_pair(rows, bases, baseline, gap_metric(columns)), *_floor_notes(finished)]
     rows = [*bases, *rows]
-    columns = [name for name in HEADLINE_METRICS if any(name in row.cells for row in rows)]
+    columns = [name for name in columns if any(name in row.cells for row in rows)]
     samples = {run.config.get("evaluation", {}).get("samples") for run in finished}
     absent = [(" ".join(cell.words), reason) for cell, reason in reasons if reason]
     return Comparison(rows, columns, samples.pop() if len(samples) == 1 else None, left_out, absent, notes)
+
+
+def gap_metric(columns: Sequence[str]) -> str | None:
+    """What "ECE gap closed" is about: FACTS or a text benchmark; None where neither is there."""
+    name = ece_metric(columns)
+    return name if name in columns and (name == "calibration/facts_ece" or name.endswith("/ece")) else None
+
+
+def _has(run: Run, columns: Sequence[str]) -> bool:
+    return any(len(name.split("/")) == 3 and name in run.final for name in columns)
 
 
 def short_labels(labels: Sequence[str]) -> list[str]:
@@ -199,10 +231,10 @@ def differing(settings: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) 
     ]
 
 
-def _cells(results: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, Cell]:
+def _cells(results: Sequence[tuple[int, Mapping[str, float]]], columns: Sequence[str]) -> dict[str, Cell]:
     """``results``: (seed, metrics), one per seed."""
     cells = {}
-    for name in HEADLINE_METRICS:
+    for name in columns:
         values = {seed: float(metrics[name]) for seed, metrics in results if _is_number(metrics.get(name))}
         if values:
             cells[name] = make_cell(values)
@@ -218,7 +250,7 @@ def make_cell(values: dict[int, float]) -> Cell:
     return Cell(values, mean, float(interval.half_width))
 
 
-def _base_rows(runs: Sequence[Run]) -> list[Row]:
+def _base_rows(runs: Sequence[Run], columns: Sequence[str]) -> list[Row]:
     """The base models' rows: one per model, task and evaluation; each seed once (mean over its runs)."""
     models: dict[Any, list[Run]] = {}
     for run in runs:
@@ -229,24 +261,24 @@ def _base_rows(runs: Sequence[Run]) -> list[Row]:
         per_seed: dict[int, list[Mapping[str, float]]] = {}
         for run in group:
             per_seed.setdefault(run.seed, []).append(run.base)
-        pooled = [(seed, _mean_metrics(found)) for seed, found in sorted(per_seed.items())]
+        pooled = [(seed, _mean_metrics(found, columns)) for seed, found in sorted(per_seed.items())]
         others = [other[0].base_settings for other in models.values()]
         label = " · ".join(["base", *differing(group[0].base_settings, others)])
         group.sort(key=lambda run: run.seed)
-        rows.append(Row(label, "base" if len(models) == 1 else label, group, _cells(pooled), is_base=True))
+        rows.append(Row(label, "base" if len(models) == 1 else label, group, _cells(pooled, columns), is_base=True))
     return rows
 
 
-def _mean_metrics(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _mean_metrics(found: Sequence[Mapping[str, float]], columns: Sequence[str]) -> dict[str, float]:
     means = {}
-    for name in HEADLINE_METRICS:
+    for name in columns:
         values = [float(metrics[name]) for metrics in found if _is_number(metrics.get(name))]
         if values:
             means[name] = math.fsum(values) / len(values)
     return means
 
 
-def _pair(rows: Sequence[Row], bases: Sequence[Row], baseline: str) -> list[str]:
+def _pair(rows: Sequence[Row], bases: Sequence[Row], baseline: str, gap: str | None) -> list[str]:
     """Fill in differences, bounds and tests; returns what a reader should know about the stars."""
     tested: list[Cell] = []
     for row in rows:
@@ -255,8 +287,8 @@ def _pair(rows: Sequence[Row], bases: Sequence[Row], baseline: str) -> list[str]
             continue
         row.baseline = against.label
         base = next((b for b in bases if b.runs[0].base_key == row.runs[0].base_key), None)
-        if base and all(GAP_METRIC in r.cells for r in (row, against, base)):
-            row.gap_closed = gap_closed(*(r.cells[GAP_METRIC].values for r in (row, against, base)))
+        if base and gap and all(gap in r.cells for r in (row, against, base)):
+            row.gap_closed = gap_closed(*(r.cells[gap].values for r in (row, against, base)))
         for name, cell in row.cells.items():
             other = against.cells.get(name)
             seeds = [seed for seed in cell.values if other is not None and seed in other.values]

@@ -16,8 +16,6 @@ from carerl.report.comparison import Cell, Row, differing, short_labels
 
 ACCURACY = "eval/accuracy"
 DIVERGENCE = "eval/kl_per_sequence"
-ECES = ("calibration/facts_ece", "calibration/question_ece", "calibration/answer_ece")  # the first there is
-F1 = "calibration/unknowable_f1"
 SYMBOLS = {"alpha": "α", "beta": "β"}
 
 
@@ -67,11 +65,6 @@ class Matched:
     family: int
     cells: dict[str, Cell]
     absent: str = ""
-
-
-def ece_metric(columns: Sequence[str]) -> str:
-    """The calibration error that a task reports first."""
-    return next((name for name in ECES if name in columns), ECES[0])
 
 
 def families(rows: Sequence[Row]) -> list[list[Row]]:

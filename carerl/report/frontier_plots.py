@@ -10,20 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from carerl.report.comparison import Cell, Row
-from carerl.report.frontier import DIVERGENCE, AtBeta, Curve, families
+from carerl.report.frontier import DIVERGENCE, AtBeta, Curve
 from carerl.report.labels import Mark, place_labels
 from carerl.report.metric_table import metric_line
-from carerl.report.scatter import course, directed_label, draw_line, draw_mark, limits
-from carerl.report.svg import MUTED, colour, style, to_svg
+from carerl.report.scatter import course, directed_label, draw_line, draw_mark, limits, looks
+from carerl.report.svg import MUTED, Picture, colour, style
 from carerl.report.trajectories import Band
 
 WIDTH, HEIGHT = 11.4, 4.3  # inches
 DECADE = 10.0
-DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))  # rows of one family, in turn
 Line = list[Mark]
 
 
-def equal_beta(found: Sequence[AtBeta], metrics: Sequence[str]) -> str | None:
+def equal_beta(found: Sequence[AtBeta], metrics: Sequence[str]) -> Picture | None:
     """A line per family and alpha over beta, on a logarithmic axis from more than a decade on."""
     by_name: dict[str, list[AtBeta]] = {}
     for at in found:
@@ -53,12 +52,12 @@ def equal_beta(found: Sequence[AtBeta], metrics: Sequence[str]) -> str | None:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             _panel(figure, axes, lines, metric, "beta")
-        return to_svg(figure, "equal-beta", "Accuracy and calibration at equal beta")
+        return Picture("equal-beta", "Accuracy and calibration at equal beta", figure)
 
 
 def matched_divergence(
     found: Sequence[Curve], rows: Sequence[Row], metrics: Sequence[str], at: float | None
-) -> str | None:
+) -> Picture | None:
     """A line per curve over the divergence that its points reached; ``at`` is marked."""
     with style():
         figure, panels = _figure(len(metrics))
@@ -78,39 +77,39 @@ def matched_divergence(
                 axes.axvline(at, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
             axes.xaxis.set_major_locator(MaxNLocator(7))
             _panel(figure, axes, lines, metric, metric_line(DIVERGENCE).label)
-        return to_svg(figure, "matched-divergence", "Accuracy and calibration against the divergence reached")
+        return Picture("matched-divergence", "Accuracy and calibration against the divergence reached", figure)
 
 
-def matched_tokens(courses: Mapping[str, Sequence[Band]], rows: Sequence[Row]) -> str | None:
+def matched_tokens(courses: Mapping[str, Sequence[Band]], rows: Sequence[Row]) -> Picture | None:
     """A line per row over the tokens generated so far, with a band of intervals."""
-    place = {row.label: (number, turn) for number, f in enumerate(families(rows)) for turn, row in enumerate(f)}
+    look = looks(rows)
     with style():
         figure, panels = _figure(len(courses))
         for axes, (metric, bands) in zip(panels, courses.items(), strict=True):
             ends: list[Line] = []
             lines: list[list[tuple[float, float]]] = []
             for band in bands:
-                number, turn = place[band.row.label]
-                tint, xs = colour(number), [x.mean for x, _ in band.points]
+                tint, dashes = look[band.row.label]
+                xs = [x.mean for x, _ in band.points]
                 ys = [y.mean for _, y in band.points]
                 halves = [y.half or 0.0 for _, y in band.points]
                 if any(halves):
                     lows, highs = ([y + sign * half for y, half in zip(ys, halves, strict=True)] for sign in (-1, 1))
                     axes.fill_between(xs, lows, highs, color=tint, alpha=0.12, linewidth=0)
                 marker = "o" if len(xs) < 30 else None
-                axes.plot(xs, ys, color=tint, linestyle=DASHES[turn % len(DASHES)], marker=marker, markersize=3.5)
+                axes.plot(xs, ys, color=tint, linestyle=dashes, marker=marker, markersize=3.5)
                 end = band.points[-1]
                 ends.append([Mark(band.row.short, tint, False, Cell({}, end[0].mean, None), Cell({}, ys[-1], None))])
                 lines.append(list(zip(xs, ys, strict=True)))
             most = max((x for line in lines for x, _ in line), default=1.0)
-            axes.set_xlim(0, (1.18 if len(courses) == 1 else 1.4) * most)  # room for the labels at the ends
+            axes.set_xlim(0, (1.27 if len(courses) == 1 else 1.5) * most)  # room for the labels at the ends
             axes.xaxis.set_major_locator(MaxNLocator(7))
             axes.xaxis.set_major_formatter(FuncFormatter(_count))
             means = [Cell({0: y}, y, None) for line in lines for _, y in line]
             axes.set_ylim(limits(means, True) if means else (0, 1))
             _labelled(axes, metric, "tokens generated")
             place_labels(figure, axes, [mark for line in ends for mark in line], lines)
-        return to_svg(figure, "matched-tokens", "Accuracy and calibration against the tokens generated")
+        return Picture("matched-tokens", "Accuracy and calibration against the tokens generated", figure)
 
 
 def _panel(figure: Figure, axes: Any, lines: Sequence[Line], metric: str, x_label: str) -> None:

@@ -76,7 +76,7 @@ def place_labels(
             va="bottom",
         )
         extent = text.get_window_extent(renderer)
-        width, height = extent.width + 6, extent.height
+        width, height = extent.width + 6, extent.height + 4
         best: tuple[float, Box, float] | None = None
         for radius in RADII:
             for turn in range(ANGLES):
@@ -86,14 +86,14 @@ def place_labels(
                 cost = float(radius) + 2000 * (not inside)
                 cost += 3000 * sum(_overlap(box, other) > 0 for other in placed)
                 cost += 150 * sum(_overlap(box, other) > 0 for other in big)
-                cost += 30 * sum(_overlap(box, other) > 0 for other in bars)
+                cost += 45 * sum(_overlap(box, other) > 0 for other in bars)
                 cost += 12 * sum(_overlap(box, other) > 0 for other in small)
                 cost += 2 * abs(math.sin(angle))  # beside rather than above, all else equal
                 if best is None or cost < best[0]:
                     best = (cost, box, float(radius))
         assert best is not None
         _, box, distance = best
-        text.set_position(fraction((box[0] + 3, box[1])))
+        text.set_position(fraction((box[0] + 3, box[1] + 2)))
         placed.append(box)
         if distance > 24:
             near = (min(max(cx, box[0]), box[2]), min(max(cy, box[1]), box[3]))
@@ -107,13 +107,13 @@ def place_labels(
 
 def _bars(points: Any, mark: Mark) -> list[Box]:
     bars = []
-    if mark.x.half is not None:
-        x0, y = points((mark.x.mean - mark.x.half, mark.y.mean))
-        x1, _ = points((mark.x.mean + mark.x.half, mark.y.mean))
+    if mark.x.bounds:
+        x0, y = points((mark.x.bounds[0], mark.y.mean))
+        x1, _ = points((mark.x.bounds[1], mark.y.mean))
         bars.append((x0, y - 1, x1, y + 1))
-    if mark.y.half is not None:
-        x, y0 = points((mark.x.mean, mark.y.mean - mark.y.half))
-        _, y1 = points((mark.x.mean, mark.y.mean + mark.y.half))
+    if mark.y.bounds:
+        x, y0 = points((mark.x.mean, mark.y.bounds[0]))
+        _, y1 = points((mark.x.mean, mark.y.bounds[1]))
         bars.append((x - 1, y0, x + 1, y1))
     return bars
 

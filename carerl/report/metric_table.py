@@ -7,7 +7,9 @@ not shown in a table.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,37 @@ METRIC_LINES: dict[str, MetricLine] = {
     "train/lr": MetricLine("learning rate", "lr", 0, 6),
 }
 
+# Benchmarks in the order of tables. Their metrics are ``eval/<suite>/accuracy`` and so on: METRICS_OF_SUITES.
+SUITE_LABELS: dict[str, str] = {
+    "math500": "MATH-500",
+    "math_test": "MATH test",
+    "gsm8k": "GSM8K",
+    "selfaware": "SelfAware",
+    "truthfulqa": "TruthfulQA",
+    "commonsenseqa": "CommonsenseQA",
+    "openbookqa": "OpenBookQA",
+    "aime24": "AIME 2024",
+    "aime25": "AIME 2025",
+    "amc23": "AMC 2023",
+    "countdown": "Countdown",
+}
+METRICS_OF_SUITES: dict[str, MetricLine] = {  # ``{}``: the suite's label
+    "eval/accuracy": MetricLine("{}", "{}", +1, share=True),
+    "eval/maj": MetricLine("{} maj@N", "{} maj", +1, share=True),
+    "eval/f1": MetricLine("{} F1", "{} F1", +1, share=True),
+    "eval/hallucination": MetricLine("{} hallucination", "{} halluc.", -1, share=True),
+    "calibration/ece": MetricLine("ECE {}", "ECE {}", -1, share=True),
+    "eval/entropy": MetricLine("{} entropy (nats/token)", "{} entropy"),
+}
+# The columns of the CARE-RFT paper's table; of several names the first that there is.
+PAPER_COLUMNS: tuple[tuple[str, ...], ...] = (
+    ("eval/math500/accuracy", "eval/math_test/accuracy"),
+    ("eval/gsm8k/accuracy",),
+    ("eval/selfaware/f1",),
+    ("eval/truthfulqa/accuracy",),
+    ("calibration/truthfulqa/ece", *(f"calibration/{suite}/ece" for suite in SUITE_LABELS)),
+)
+
 # a sentence under the tables for each label that does not explain itself
 MEANINGS: dict[str, str] = {
     "calibration/facts_ece": "FACTS: facts with known true answer probabilities; ECE of the votes against them.",
@@ -73,8 +106,74 @@ TIME_PARTS: tuple[str, ...] = ("generate", "reward", "reference", "train", "sync
 
 
 def metric_line(name: str) -> MetricLine:
-    """The line of ``name``, or a plain one made from the name itself."""
-    return METRIC_LINES.get(name) or MetricLine(name, name.rsplit("/", 1)[-1])
+    """The line of ``name``, one made from its benchmark's label, or a plain one made from the name itself.
+
+    >>> metric_line("eval/math500/accuracy").label, metric_line("calibration/gsm8k/ece").label
+    ('MATH-500', 'ECE GSM8K')
+    """
+    if name in METRIC_LINES:
+        return METRIC_LINES[name]
+    suite, metric = _suite_and_metric(name)
+    line = METRICS_OF_SUITES.get(metric)
+    if line is None:
+        return MetricLine(name, name.rsplit("/", 1)[-1])
+    label = suite_label(suite)
+    return replace(line, label=line.label.format(label), short=line.short.format(label))
+
+
+def suite_label(suite: str) -> str:
+    return SUITE_LABELS.get(suite, suite)
+
+
+def paper_columns(names: Collection[str]) -> list[str]:
+    """The columns of the paper's table that ``names`` have; empty unless one is of a text benchmark."""
+    if not any(_suite_and_metric(name)[0] for name in names):
+        return []
+    chosen = (next((name for name in choice if name in names), None) for choice in PAPER_COLUMNS)
+    return [name for name in chosen if name is not None]
+
+
+def headline_columns(names: Collection[str]) -> list[str]:
+    """What a comparison of runs with these metrics shows: the paper's columns and what else there is of text
+    benchmarks, metric by metric; without any, :data:`HEADLINE_METRICS`."""
+    paper = paper_columns(names)
+    if not any(_suite_and_metric(name)[0] for name in names):
+        return [name for name in HEADLINE_METRICS if name in names]
+    order = list(METRICS_OF_SUITES)
+    known = list(SUITE_LABELS)
+
+    def place(name: str) -> tuple[int, int, str]:
+        suite, metric = _suite_and_metric(name)
+        return order.index(metric), known.index(suite) if suite in known else len(known), suite
+
+    more = sorted((name for name in names if _suite_and_metric(name)[1] in order), key=place)
+    whole = [name for name in ("eval/entropy", "eval/kl_per_sequence") if name in names]
+    if "eval/entropy" in whole:  # the primary suite's under a plain name
+        more = [name for name in more if not name.endswith("/entropy")]
+    return [*paper, *(name for name in more if name not in paper), *whole]
+
+
+def accuracy_metric(columns: Iterable[str]) -> str:
+    """The accuracy that a task reports first."""
+    return next((name for name in columns if name.startswith("eval/") and name.endswith("/accuracy")), "eval/accuracy")
+
+
+def ece_metric(columns: Collection[str]) -> str:
+    """The calibration error that a task reports first."""
+    of_suites = tuple(name for name in columns if re.fullmatch(r"calibration/[^/]+/ece", name))
+    tiny = ("calibration/facts_ece", "calibration/question_ece", "calibration/answer_ece")
+    return next((name for name in (*of_suites, *tiny) if name in columns), tiny[0])
+
+
+def abstention_metric(columns: Collection[str]) -> str:
+    """The F1 of saying that one does not know."""
+    return "eval/selfaware/f1" if "eval/selfaware/f1" in columns else "calibration/unknowable_f1"
+
+
+def _suite_and_metric(name: str) -> tuple[str, str]:
+    """``eval/gsm8k/maj`` -> gsm8k, eval/maj; of a name without a benchmark both are empty."""
+    parts = name.split("/")
+    return (parts[1], f"{parts[0]}/{parts[2]}") if len(parts) == 3 else ("", "")
 
 
 def format_number(value: float | None, digits: int = 3, sign: bool = False) -> str:

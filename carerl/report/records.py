@@ -111,6 +111,17 @@ def read_evaluations(directory: str | Path) -> list[dict[str, Any]]:
     return sorted((record for record in found if record and "step" in record), key=lambda record: record["step"])
 
 
+def read_questions(directory: str | Path, step: int) -> list[dict[str, Any]]:
+    """The rows of an evaluation's table, one a question; none where it is missing or cannot be read."""
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(_stem(directory, step).with_suffix(".parquet")).to_pylist()
+    except (OSError, ValueError):
+        return []
+    return rows
+
+
 def read_question_counts(directory: str | Path) -> dict[int, int]:
     """How many questions each evaluation of a run asked, by step: the rows of its table. An evaluation whose table
     is missing or cannot be read is left out."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from carerl.report.records import read_evaluations
 from carerl.report.run_directory import RunDirectory
 from carerl.report.sweep_file import SWEEP_FILE
 
@@ -33,7 +34,11 @@ SWEPT = ("regularizer.alpha", "regularizer.beta")  # the position along a family
 
 @dataclass(slots=True)
 class Run:
-    """One run as a comparison sees it. ``unfinished`` is empty for a finished run, else the reason."""
+    """One run as a comparison sees it. ``unfinished`` is empty for a finished run, else the reason.
+
+    ``intervals``: (low, high) of metrics of the final evaluation over its questions, as far as it says. ``versions``:
+    what the run ran on. Of an evaluation of a checkpoint inside a run, recipe, seed and settings are that run's, and
+    ``trained_in`` is its directory."""
 
     path: Path
     recipe: str
@@ -44,10 +49,20 @@ class Run:
     final: dict[str, float]
     started: str
     unfinished: str = ""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+    trained_in: Path | None = None
 
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def code(self) -> str:
+        """Version and commit of the code that it ran on; ``+`` where that had uncommitted changes."""
+        version, commit = self.versions.get("carerl") or "", str(self.versions.get("commit") or "")[:10]
+        changed = "+" if self.versions.get("dirty") else ""
+        return " ".join(part for part in (str(version), f"{commit}{changed}" if commit else "") if part) or "unknown"
 
     @property
     def regularizer(self) -> str:
@@ -134,6 +149,10 @@ def read_run(path: Path) -> Run:
     except Exception as error:  # a broken file is the run's fault, not the comparison's
         unfinished = f"config.yaml cannot be read ({type(error).__name__})"
     summary = directory.read_summary()
+    evaluations = read_evaluations(directory.evaluations)
+    last = evaluations[-1] if evaluations else {}
+    alone = "evaluate" in (config.get("kind"), (summary or {}).get("kind"))
+    final = dict((summary or {}).get("final") or (last.get("metrics") if alone else None) or {})
     if not unfinished:
         if not config:
             unfinished = "no config.yaml"
@@ -141,21 +160,59 @@ def read_run(path: Path) -> Run:
             unfinished = "no summary.json: it has not finished"
         elif summary.get("status") != "completed":
             unfinished = f"status {summary.get('status')}"
-        elif not summary.get("final"):
+        elif not final:
             unfinished = "no final evaluation"
     summary = summary or {}
     seed = config.get("seed", summary.get("seed"))
-    return Run(
+    run = Run(
         path=path,
         recipe=str(config.get("recipe") or summary.get("recipe") or path.name),
         seed=seed if isinstance(seed, int) else -1,
         config=config,
         settings=_settings(config),
         base=dict(summary.get("base") or {}),
-        final=dict(summary.get("final") or {}),
+        final=final,
         started=_started(path),
         unfinished=unfinished,
+        intervals=_intervals(last) if final else {},
+        versions=directory.read_versions(),
     )
+    if alone:
+        _take_over_training(run)
+    return run
+
+
+def _intervals(evaluation: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Those whose two ends are numbers: of a metric without an interval they are null."""
+    found = {}
+    for name, ends in (evaluation.get("intervals") or {}).items():
+        numbers = [_number(end) for end in ends] if isinstance(ends, Sequence) else []
+        if len(numbers) == 2 and numbers[0] is not None and numbers[1] is not None:
+            found[str(name)] = (numbers[0], numbers[1])
+    return found
+
+
+def _take_over_training(run: Run) -> None:
+    """Names an evaluation by what it evaluated: the run that a checkpoint lies in, so that evaluations of one recipe's
+    seeds make one row; else the model."""
+    model = run.config.get("model")
+    named = model if isinstance(model, str) else (model or {}).get("path")
+    if not named:
+        return
+    place = Path(named).expanduser()
+    directory = place.resolve()
+    trained = next((above for above in directory.parents if (above / "config.yaml").is_file()), None)
+    if trained is None or not place.exists():
+        run.recipe = str(run.config.get("recipe") or (place.name if place.is_absolute() or place.exists() else named))
+        return
+    config = RunDirectory(trained).read_config()
+    own = {name: value for name, value in run.settings.items() if name.split(".")[0] not in ("model", "kind")}
+    settings = {name: v for name, v in _settings(config).items() if name.split(".")[0] not in ("evaluation", "kind")}
+    run.recipe = str(config.get("recipe") or trained.name)
+    run.seed = config["seed"] if isinstance(config.get("seed"), int) else run.seed
+    # which of the run's checkpoints: two of them are two methods, not one repeated
+    run.settings = {**settings, **own, "model.checkpoint": directory.relative_to(trained).as_posix()}
+    run.trained_in = trained
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,14 +9,26 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from carerl.report.comparison import Cell, Comparison
-from carerl.report.frontier import curves
+from carerl.report.comparison import Cell, Comparison, Row
+from carerl.report.frontier import curves, families
 from carerl.report.labels import Mark, place_labels
 from carerl.report.metric_table import metric_line
-from carerl.report.svg import CARD, MUTED, colour, style, to_svg
+from carerl.report.svg import CARD, MUTED, Picture, colour, style
 
 
-def scatter(comparison: Comparison, x: str, y: str, size: tuple[float, float]) -> str | None:
+DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))  # rows of one family, in turn
+Look = tuple[str, Any]  # colour and dashes
+
+
+def looks(rows: Sequence[Row]) -> dict[str, Look]:
+    """By label: the colour of a row's family, dashes in turn within it; base models are muted."""
+    found: dict[str, Look] = {row.label: (MUTED, "solid") for row in rows if row.is_base}
+    for number, family in enumerate(families(rows)):
+        found |= {row.label: (colour(number), DASHES[turn % len(DASHES)]) for turn, row in enumerate(family)}
+    return found
+
+
+def scatter(comparison: Comparison, x: str, y: str, size: tuple[float, float]) -> Picture | None:
     """``x`` and ``y`` are metrics, ``size`` is in inches. None when no group has both metrics. The points of one
     curve are joined in the order of its setting."""
     marks = [
@@ -51,9 +63,8 @@ def scatter(comparison: Comparison, x: str, y: str, size: tuple[float, float]) -
         axes.yaxis.set_major_locator(MaxNLocator(7))
         axes.tick_params(length=0)
         place_labels(figure, axes, marks, [course(line) for line in lines])
-        return to_svg(
-            figure, f"scatter-{y.replace('/', '-')}", f"{metric_line(y).label} against {metric_line(x).label}"
-        )
+        description = f"{metric_line(y).label} against {metric_line(x).label}"
+        return Picture(f"scatter-{y.replace('/', '-')}", description, figure)
 
 
 def directed_label(metric: str) -> str:
@@ -75,12 +86,12 @@ def draw_mark(axes: Any, mark: Mark) -> None:
     runs = mark.runs()
     if len(runs) > 1:
         axes.scatter(*zip(*runs, strict=True), s=13, color=mark.tint, alpha=0.4, linewidth=0, zorder=2, clip_on=False)
-    if mark.x.half is not None or mark.y.half is not None:
+    if mark.x.bounds or mark.y.bounds:
         axes.errorbar(
             mark.x.mean,
             mark.y.mean,
-            xerr=mark.x.half,
-            yerr=mark.y.half,
+            xerr=_arms(mark.x),
+            yerr=_arms(mark.y),
             color=mark.tint,
             linewidth=1.4,
             zorder=3,
@@ -99,11 +110,16 @@ def draw_mark(axes: Any, mark: Mark) -> None:
     )
 
 
+def _arms(cell: Cell) -> list[list[float]] | None:
+    """Lengths below and above the mean, as matplotlib takes them."""
+    return [[max(cell.mean - cell.bounds[0], 0.0)], [max(cell.bounds[1] - cell.mean, 0.0)]] if cell.bounds else None
+
+
 def limits(cells: Sequence[Cell], share: bool) -> tuple[float, float]:
     """The ends of an axis that shows the cells' values and intervals with some room. An axis of a ``share`` stays
     within [0, 1], though the intervals of few seeds can reach further."""
-    low = min(min(*cell.values.values(), cell.mean - (cell.half or 0)) for cell in cells)
-    high = max(max(*cell.values.values(), cell.mean + (cell.half or 0)) for cell in cells)
+    low = min(value for cell in cells for value in (*cell.values.values(), cell.mean, *(cell.bounds or ())))
+    high = max(value for cell in cells for value in (*cell.values.values(), cell.mean, *(cell.bounds or ())))
     least, most = (0.0, 1.0) if share else (-math.inf, math.inf)
     low, high = max(least, low), min(most, high)
     span = high - low or 0.1

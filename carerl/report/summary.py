@@ -12,12 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from carerl.report.live import change_text
-from carerl.report.metric_table import METRIC_LINES, clock, format_number, metric_line
+from carerl.report.metric_table import METRIC_LINES, clock, format_number, headline_columns, metric_line
 
 
 def summary_rows(base: Mapping[str, float], final: Mapping[str, float]) -> list[tuple[str, float | None, float | None]]:
-    """``(metric, before, after)`` for the evaluation metrics that either has, in the order of ``METRIC_LINES``."""
+    """``(metric, before, after)`` for the evaluation metrics that either has, in the order of ``METRIC_LINES``,
+    then those of text benchmarks."""
     names = [name for name in METRIC_LINES if name.startswith(("eval/", "calibration/"))]
+    names += [name for name in headline_columns({**base, **final}) if name not in names]
     return [(name, base.get(name), final.get(name)) for name in names if name in base or name in final]
 
 

@@ -1,7 +1,7 @@
-"""matplotlib figures as SVG for inlining: the same bytes for the same data, and colours left to the page.
+"""matplotlib figures as SVG for inlining, and as files: the same bytes for the same data.
 
 Figures are drawn in stand-in colours; :func:`to_svg` replaces each by a CSS variable, so that one picture
-suits light and dark. Text stays text, in the page's font.
+suits light and dark. Text stays text, in the page's font. A file of its own has the page's light colours.
 """
 
 from __future__ import annotations
@@ -9,16 +9,26 @@ from __future__ import annotations
 import html
 import io
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 
 SERIES = 10
 INK, MUTED, LINE, CARD = "#000001", "#000002", "#000003", "#000004"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", CARD: "var(--card)"}
 _VARIABLES |= {f"#0000{16 + i:02x}": f"var(--c{i + 1})" for i in range(SERIES)}
+
+FILE_FONT = "DejaVu Sans, Liberation Sans, Arial, sans-serif"
+DPI = 200  # of a PNG
 
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "carerl",
@@ -85,3 +95,68 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r'font-family: [^;"]+', "font-family: var(--sans)", text)
     text = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", text)
     return re.sub("|".join(_VARIABLES), lambda match: _VARIABLES[match.group()], text).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawn figure: ``name`` makes its ids and files, ``description`` is what a screen reader says."""
+
+    name: str
+    description: str
+    figure: Figure
+
+    def inline(self) -> str:
+        """For a page, whose colours it takes."""
+        return to_svg(self.figure, self.name, self.description)
+
+    def svg(self) -> str:
+        """A file: literal colours on white, a font of its own; nothing that a word processor cannot read."""
+        text = self.inline()
+        for variable, value in palette().items():
+            text = text.replace(f"var({variable})", value)
+        width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()  # type: ignore[union-attr]
+        opening = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt" '
+        text = text.replace("<svg ", opening, 1).replace("var(--sans)", FILE_FONT)
+        end = text.index(">") + 1
+        return f'{text[:end]}\n<rect width="100%" height="100%" fill="{palette()["--card"]}"/>{text[end:]}\n'
+
+    def png(self) -> bytes:
+        """A file, in the same colours. The figure keeps them: make the SVG first."""
+        stream = io.BytesIO()
+        with style():
+            self.figure.set_dpi(DPI)
+            FigureCanvasAgg(self.figure).draw()  # ticks and their labels exist only now
+            colours = {
+                stand_in: palette()[v.removeprefix("var(").removesuffix(")")] for stand_in, v in _VARIABLES.items()
+            }
+            self.figure.set_facecolor(palette()["--card"])
+            for artist in self.figure.findobj():
+                _recolour(artist, colours)
+            FigureCanvasAgg(self.figure).print_png(stream, metadata={"Software": None})
+        return stream.getvalue()
+
+
+@cache
+def palette() -> dict[str, str]:
+    """The page's light colours by variable, from its style sheet."""
+    css = (Path(__file__).parent / "templates" / "style.css").read_text()
+    light = css[: css.index("@media (prefers-color-scheme: dark)")]
+    return dict(re.findall(r"(--[a-z0-9]+): (#[0-9a-f]{6})", light))
+
+
+def _recolour(artist: Artist, colours: dict[str, str]) -> None:
+    """Puts real colours in place of stand-ins, whichever of its colours an artist has; opacity stays."""
+    for part in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+        get: Callable[[], Any] | None = getattr(artist, f"get_{part}", None)
+        put: Callable[[Any], None] | None = getattr(artist, f"set_{part}", None)
+        if get is None or put is None:
+            continue
+        found = get()
+        several = hasattr(found, "ndim") and found.ndim == 2  # a collection: one colour an item
+        try:
+            values = [to_rgba(value) for value in (found if several else [found])]
+        except ValueError:  # such as "none" or "auto"
+            continue
+        new = [to_rgba(colours[to_hex(value)], value[3]) if to_hex(value) in colours else value for value in values]
+        if new != values:
+            put(new if several else new[0])

@@ -12,16 +12,14 @@ from carerl.report import frontier_plots as plots
 from carerl.report.compare_tables import TextTable, cell_text
 from carerl.report.comparison import Cell, Comparison
 from carerl.report.frontier import (
-    ACCURACY,
     DIVERGENCE,
-    F1,
     at_equal_beta,
     curves,
-    ece_metric,
     matched,
     reach,
 )
-from carerl.report.metric_table import metric_line
+from carerl.report.metric_table import abstention_metric, accuracy_metric, ece_metric, metric_line
+from carerl.report.svg import Picture
 from carerl.report.trajectories import (
     ROLLOUT_ACCURACY,
     at_tokens,
@@ -37,7 +35,7 @@ class View:
     title: str
     notes: list[str]
     table: TextTable | None
-    picture: Callable[[], str | None]  # drawn only where it is shown
+    picture: Callable[[], Picture | None]  # drawn only where it is shown
 
 
 def views(comparison: Comparison) -> list[View]:
@@ -45,18 +43,20 @@ def views(comparison: Comparison) -> list[View]:
 
 
 def _metrics(comparison: Comparison) -> list[str]:
-    return [name for name in (ACCURACY, ece_metric(comparison.columns), F1) if name in comparison.columns]
+    columns = comparison.columns
+    wanted = (accuracy_metric(columns), ece_metric(columns), abstention_metric(columns))
+    return [name for name in wanted if name in columns]
 
 
 def _cells(cells: dict[str, Cell], metrics: list[str]) -> list[str]:
     return [cell_text(cells.get(name), metric_line(name).digits).rstrip("*") for name in metrics]
 
 
-def _table(title: str, head: list[str], lines: list[list[str]]) -> TextTable:
+def _table(title: str, head: list[str], lines: list[list[str]], sources: list[list[str]]) -> TextTable:
     """Every line ends in why it is absent, or in nothing; where none is absent there is no such column."""
     if any(line[-1] for line in lines):
-        return TextTable(title, [*head, "absent"], lines)
-    return TextTable(title, head, [line[:-1] for line in lines])
+        return TextTable(title, [*head, "absent"], lines, sources)
+    return TextTable(title, head, [line[:-1] for line in lines], sources)
 
 
 def _head(metrics: list[str]) -> list[str]:
@@ -76,7 +76,7 @@ def _equal_beta(comparison: Comparison) -> View | None:
             "The table has the betas that two families at least were run with. Equal betas are not equal strengths: "
             "near the reference a skew divergence curves (1 − α)² times as much as its plain one, 1/25 at α = 0.8.",
         ],
-        TextTable(title, ["method", "beta", "n", *_head(metrics)], lines),
+        TextTable(title, ["method", "beta", "n", *_head(metrics)], lines, [[at.row.label] for at in found]),
         lambda: plots.equal_beta(found, metrics[:2]),
     )
 
@@ -100,10 +100,14 @@ def _matched_divergence(comparison: Comparison) -> View | None:
             "middle of a stretch): linear between the points around it, never beyond a curve's ends. Its intervals "
             "carry every seed's point to that divergence along the curve."
         )
+    table = None
+    if at is not None:
+        sources = [[row.label for row in curve.rows] for curve in found]
+        table = _table(f"{title}: {at:.3g} nats per sequence", ["method", *_head(metrics)], lines, sources)
     return View(
         title,
         notes,
-        _table(f"{title}: {at:.3g} nats per sequence", ["method", *_head(metrics)], lines) if at is not None else None,
+        table,
         lambda: plots.matched_divergence(found, comparison.rows, metrics[:2], at),
     )
 
@@ -113,7 +117,7 @@ def _matched_tokens(comparison: Comparison) -> View | None:
     found = read_trajectories(rows)
     if sum(bool(runs) for runs in found.values()) < 2:
         return None
-    metrics = [name for name in _metrics(comparison) if name != F1]
+    metrics = [name for name in _metrics(comparison) if name != abstention_metric(comparison.columns)]
     evaluated = evaluated_between(found)
     drawn = metrics if evaluated else [ROLLOUT_ACCURACY]
     courses = {metric: bands(rows, found, metric) for metric in drawn}
@@ -132,13 +136,11 @@ def _matched_tokens(comparison: Comparison) -> View | None:
             "training questions, smoothed. Set evaluation.every, and evaluation.questions_between=0, for a course."
         )
     table = None
-    if tokens is not None:
-        lines = [
-            [at.row.label, str(_seeds(at.cells) or "–"), *_cells(at.cells, metrics), at.absent]
-            for at in at_tokens(rows, found, metrics, tokens)
-        ]
+    reached = at_tokens(rows, found, metrics, tokens) if tokens is not None else []
+    if tokens is not None and any(at.cells for at in reached):
+        lines = [[at.row.label, str(_seeds(at.cells) or "–"), *_cells(at.cells, metrics), at.absent] for at in reached]
         title = f"At matched generated tokens: {tokens:,.0f}"
-        table = _table(title, ["method", "n", *_head(metrics)], lines)
+        table = _table(title, ["method", "n", *_head(metrics)], lines, [[at.row.label] for at in reached])
         notes.append(
             "The table is at the greatest number of tokens that every run reached: the evaluation there, or linear "
             "between the two around it."
