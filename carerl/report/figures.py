@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from carerl.report.comparison import Comparison
@@ -57,8 +56,8 @@ def draw(comparison: Comparison) -> Figures:
         Section(
             "Reliability",
             "A dot lies at the mean confidence and the accuracy of a bin, seeds pooled; below the diagonal a method "
-            "claims too much. Under each diagram the number of answers in each bin. The pooled ECE is of these bins, where gaps "
-            "of different seeds can cancel: the table's mean over seeds is higher.",
+            "claims too much. Under each diagram the number of answers in each bin. The pooled ECE is of these bins, "
+            "where gaps of different seeds can cancel: the table's mean over seeds is higher.",
             diagrams,
         ),
         Section(
@@ -90,7 +89,7 @@ def _frontier(comparison: Comparison) -> list[Shown]:
     if any(name not in order for name in eces):  # text benchmarks: an ECE first
         wanted = [*(name for name in wanted if name != f1), *(name for name in wanted if name == f1)]
     joins = any(curve.along for curve in curves(comparison.rows))
-    shown = []
+    shown: list[Shown] = []
     for metric in wanted:
         picture = scatter(comparison, x, metric, SMALL if shown else LARGE)
         if picture:
@@ -99,15 +98,15 @@ def _frontier(comparison: Comparison) -> list[Shown]:
             ahead = f"{metric_line(x).label} against {line.label}"
             joined = " Lines join a family's settings in order." if joins else ""
             note = (
-                f"The {corner} is better. Dots: runs. Large: a group's mean, 95 % intervals{_over(comparison, metric)}, "
-                f"cut at 0 and 1.{joined}"
+                f"The {corner} is better. Dots: runs. Large: a group's mean, 95 % intervals"
+                f"{_over(comparison, metric)}, cut at 0 and 1.{joined}"
             )
             shown.append(Shown(ahead[0].upper() + ahead[1:], note, picture))
     return shown
 
 
 def _over(comparison: Comparison, metric: str) -> str:
-    cells: Sequence = [row.cells[metric] for row in comparison.rows if metric in row.cells]
+    cells = [row.cells[metric] for row in comparison.rows if metric in row.cells]
     if any(cell.half is not None for cell in cells):
         return " over seeds"
     return " over questions" if any(cell.questions for cell in cells) else ""

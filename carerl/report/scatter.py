@@ -15,7 +15,6 @@ from carerl.report.labels import Mark, place_labels
 from carerl.report.metric_table import metric_line
 from carerl.report.svg import CARD, MUTED, Picture, colour, style
 
-
 DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))  # rows of one family, in turn
 Look = tuple[str, Any]  # colour and dashes
 
