@@ -176,6 +176,52 @@ def fill_run(run: Path, steps: int = 200, seed: int = 0) -> None:
     write_rollouts(run / "rollouts" / f"step_{steps:06d}.parquet", rows)
 
 
+# percent right of the text benchmarks, F1 of SelfAware, hallucination and ECE of TruthfulQA
+TEXT = {
+    "eval/math500/accuracy": 0.41,
+    "eval/math500/maj": 0.45,
+    "eval/gsm8k/accuracy": 0.79,
+    "eval/gsm8k/maj": 0.83,
+    "eval/selfaware/f1": 0.37,
+    "eval/truthfulqa/accuracy": 0.49,
+    "eval/truthfulqa/hallucination": 0.51,
+    "calibration/math500/ece": 0.12,
+    "calibration/truthfulqa/ece": 0.10,
+}
+
+
+def questions(suite: str, confidence: list[float], right: list[float]) -> list[dict[str, Any]]:
+    """Rows of an evaluation's table."""
+    pairs = enumerate(zip(confidence, right, strict=True))
+    return [{"suite": suite, "example_id": f"{suite}/{i}", "confidence": c, "right": r} for i, (c, r) in pairs]
+
+
+def make_evaluation(
+    run: Path,
+    step: int,
+    metrics: dict[str, float],
+    *,
+    reliability: dict[str, list[dict[str, float]]] | None = None,
+    rows: list[dict[str, Any]] | None = None,
+    intervals: dict[str, Any] | None = None,
+) -> None:
+    path, _ = write_evaluation(run / "evaluations", step, FakeEvaluation(metrics, reliability or {}, rows or []))
+    if intervals is not None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"intervals": intervals}))
+
+
+def make_evaluate(parent: Path, name: str, model: str, metrics: dict[str, float], **evaluation: Any) -> Path:
+    """What ``carerl.evaluate`` leaves behind: a run directory without training."""
+    run = parent / name
+    run.mkdir(parents=True)
+    settings = {"kind": "evaluate", "seed": 0, "model": {"path": model}, "evaluation": {"samples": 16}}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    summary = {"kind": "evaluate", "status": "completed", "seed": 0, "final": metrics, "run_dir": str(run)}
+    (run / "summary.json").write_text(json.dumps(summary))
+    make_evaluation(run, 0, metrics, **evaluation)
+    return run
+
+
 # what the tiny world showed, roughly: (recipe, regularizer, settings, values in the order of BASE)
 METHODS: tuple[tuple[str, str, dict[str, Any], tuple[float, ...]], ...] = (
     ("none_grpo_tiny", "none", {}, (0.996, 0.998, 0.098, 0.067, 0.219, 0.008, 7.3, 0.004, 0.026)),
