@@ -154,7 +154,9 @@ def test_every_cell_leads_to_runs_recipe_and_code(tmp_path: Path) -> None:
     for (recipe, seed), (commit, dirty) in commits.items():
         asked = questions("math500", [0.9, 0.4], [1.0, 0.0])
         regularizer = "none" if recipe == "none" else "srkl"
-        run = text_run(tmp_path / "runs", recipe, seed, regularizer, 0.0, reliability={"math500": bins(0.1)}, rows=asked)
+        run = text_run(
+            tmp_path / "runs", recipe, seed, regularizer, 0.0, reliability={"math500": bins(0.1)}, rows=asked
+        )
         (run / "versions.json").write_text(json.dumps({"carerl": "0.1.0", "commit": commit, "dirty": dirty}))
     out = tmp_path / "out"
     assert main([str(tmp_path / "runs"), f"out={out}"]) == 0
@@ -169,7 +171,9 @@ def test_every_cell_leads_to_runs_recipe_and_code(tmp_path: Path) -> None:
     assert line in text and "| care [c] |" in text
     assert f"0.1.0 {'a' * 10} (1 runs), 0.1.0 {'b' * 10} (1 runs)" in text
     tex = (out / "compare.tex").read_text()
-    assert r"care\textsuperscript{c} & 1 & 0.411" in tex and rf"\textsuperscript{{c}}~care; code 0.1.0 {'a' * 10}+" in tex
+    assert (
+        r"care\textsuperscript{c} & 1 & 0.411" in tex and rf"\textsuperscript{{c}}~care; code 0.1.0 {'a' * 10}+" in tex
+    )
 
     page = check_page((out / "compare.html").read_text())
     words = " ".join(" ".join(page.text).split())
