@@ -13,7 +13,7 @@ from carerl.report.comparison import Cell, Row
 from carerl.report.frontier import DIVERGENCE, AtBeta, Curve
 from carerl.report.labels import Mark, place_labels
 from carerl.report.metric_table import metric_line
-from carerl.report.scatter import course, directed_label, draw_line, draw_mark, limits, looks
+from carerl.report.scatter import TICK_PAD, course, directed_label, draw_line, draw_mark, limits, looks
 from carerl.report.svg import MUTED, Picture, colour, style
 from carerl.report.trajectories import Band
 
@@ -130,13 +130,14 @@ def _labelled(axes: Any, metric: str, x_label: str) -> None:
     axes.set_ylabel(directed_label(metric))
     axes.yaxis.set_major_locator(MaxNLocator(7))
     axes.tick_params(length=0)
+    axes.tick_params(axis="x", pad=TICK_PAD)
 
 
 def _figure(columns: int) -> tuple[Figure, list[Any]]:
     figure = Figure(figsize=(WIDTH, HEIGHT))
     panels = figure.subplots(1, columns, squeeze=False)[0]
-    figure.subplots_adjust(left=0.62 / WIDTH, right=1 - 0.15 / WIDTH, top=1 - 0.12 / HEIGHT, bottom=0.5 / HEIGHT)
-    figure.subplots_adjust(wspace=0.18)
+    figure.subplots_adjust(left=0.78 / WIDTH, right=1 - 0.15 / WIDTH, top=1 - 0.12 / HEIGHT, bottom=0.5 / HEIGHT)
+    figure.subplots_adjust(wspace=0.22)
     return figure, list(panels)
 
 

@@ -16,6 +16,7 @@ from carerl.report.metric_table import metric_line
 from carerl.report.svg import CARD, MUTED, Picture, colour, style
 
 DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))  # rows of one family, in turn
+TICK_PAD = 6  # points below the x axis: the first of its numbers keeps clear of the y axis's at the same corner
 Look = tuple[str, Any]  # colour and dashes
 
 
@@ -48,7 +49,7 @@ def scatter(comparison: Comparison, x: str, y: str, size: tuple[float, float]) -
         axes = figure.subplots()
         inch = 1 / size[0], 1 / size[1]
         figure.subplots_adjust(
-            left=0.62 * inch[0], right=1 - 0.15 * inch[0], top=1 - 0.12 * inch[1], bottom=0.5 * inch[1]
+            left=0.78 * inch[0], right=1 - 0.15 * inch[0], top=1 - 0.12 * inch[1], bottom=0.5 * inch[1]
         )
         for line in lines:
             draw_line(axes, line)
@@ -61,6 +62,7 @@ def scatter(comparison: Comparison, x: str, y: str, size: tuple[float, float]) -
         axes.xaxis.set_major_locator(MaxNLocator(8))
         axes.yaxis.set_major_locator(MaxNLocator(7))
         axes.tick_params(length=0)
+        axes.tick_params(axis="x", pad=TICK_PAD)
         place_labels(figure, axes, marks, [course(line) for line in lines])
         description = f"{metric_line(y).label} against {metric_line(x).label}"
         return Picture(f"scatter-{y.replace('/', '-')}", description, figure)

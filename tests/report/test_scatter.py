@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from carerl.report.comparison import Cell, make_cell
+from carerl.report.comparison import Cell, Comparison, Row, make_cell
 from carerl.report.labels import Mark, _overlap, place_labels
-from carerl.report.scatter import limits
+from carerl.report.run_files import Run
+from carerl.report.scatter import limits, scatter
 from carerl.report.svg import colour, style
 
 
@@ -86,3 +90,28 @@ def test_the_axis_of_a_share_ends_at_0_and_1() -> None:
     # where neither end is near there is room on both sides
     low, high = limits([make_cell({1: 0.4}), make_cell({1: 0.6})], share=True)
     assert (low, high) == pytest.approx((0.4 - 0.018, 0.6 + 0.024))
+
+
+@pytest.mark.parametrize("size", [(11.4, 5.0), (5.6, 4.2)])
+def test_numbers_and_names_of_the_axes_are_whole_and_apart(size: tuple[float, float]) -> None:
+    """Both axes begin at 0, in the same corner, and the ECEs lie close: their numbers have four decimals."""
+    x, y = "eval/accuracy", "calibration/facts_ece"
+    run = Run(Path("r"), "care", 1, {}, {}, {}, {}, "")
+    cells = {x: Cell({1: 0.0, 2: 0.9}, 0.45, None), y: Cell({1: 0.0, 2: 0.0042}, 0.0021, None)}
+    row = Row("care", "care", [run], cells)
+    picture = scatter(Comparison([row], [x, y], None, []), x, y, size)
+    assert picture is not None
+    with style():
+        FigureCanvasAgg(picture.figure).draw()
+    axes = picture.figure.axes[0]
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    ticks = [t.label1 for t in axes.xaxis.get_major_ticks() if left <= t.get_loc() <= right]
+    ticks += [t.label1 for t in axes.yaxis.get_major_ticks() if low <= t.get_loc() <= high]
+    texts: list[Text] = [*ticks, axes.xaxis.label, axes.yaxis.label]
+    shown = [(text.get_text(), text.get_window_extent()) for text in texts]
+    assert {"accuracy", "FACTS ECE  (less is better)", "0.0000", "0.00"} <= {name for name, _ in shown}
+    frame = picture.figure.bbox
+    for name, box in shown:
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1, name
+    for (name, a), (other, b) in itertools.combinations(shown, 2):
+        assert not a.overlaps(b), (name, other)
