@@ -15,7 +15,10 @@ module              holds
 ``comparison``      runs grouped over seeds (``run_files``, ``sweep_file``: found and read from disk)
 ``frontier``        curves over alpha and beta, and what they have in common (``trajectories``: over tokens)
 ``views``           what is held equal: beta, divergence, tokens (``frontier_plots``, ``labels``: the pictures)
-``compare_page``    a comparison as table, Markdown, CSV and page (``compare_tables``, ``scatter``: its parts)
+``side_by_side``    reliability, coverage, right against wrong, method by method (``side_by_side_plots``)
+``figures``         all pictures of a comparison (``scatter``: accuracy against calibration)
+``compare_page``    a comparison as page and directory (``compare_tables``, ``compare_files``, ``provenance``)
+``rollout_pages``   a step's responses for the terminal
 =================== ==================================================================
 
 matplotlib, jinja2, pyarrow and wandb are imported by the modules and functions that need them, so that

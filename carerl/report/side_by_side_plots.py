@@ -144,9 +144,11 @@ def split_panels(title: str, found: Sequence[Split]) -> Picture:
                     _course(axes, band, tint, dashes)
             axes.set_title("\n".join(textwrap.wrap(split.row.short, 48)), loc="left")
             axes.tick_params(length=0, labelbottom=True)
-            axes.set_ylim(0, None)
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        bands = [band for split in found for band in (split.right, split.wrong) if band is not None]
+        most = max(value for band in bands for _, y in band.points for value in y.values.values())
+        grid[0][0].set_ylim(0, 1.06 * most or 1.0)  # of every seed in every panel; intervals of few seeds reach further
         for axes in list(grid.flat)[max(0, len(found) - columns) : len(found)]:
             axes.set_xlabel("step")
         for row in grid:

@@ -27,6 +27,7 @@ from carerl.report.side_by_side import (
     reliability_by_row,
     splits_by_row,
 )
+from carerl.report.side_by_side_plots import split_panels
 from carerl.report.svg import DPI, INK, Picture, colour, palette, style
 from tests.report.synthetic_runs import config, make_evaluation, make_run, questions
 
@@ -109,6 +110,19 @@ def test_courses_of_right_and_wrong_end_where_there_are_no_such_responses(runs: 
     assert [x.mean for x, _ in none.right.points] == [1, 2, 3] and [x.mean for x, _ in none.wrong.points] == [1, 2]
     x, y = care.wrong.points[2]
     assert (x.mean, y.values) == (3, {1: pytest.approx(0.2), 2: pytest.approx(0.4)})
+
+
+def test_all_courses_are_within_their_panels_on_one_scale(runs: Path) -> None:
+    """The greatest value, .4, is of the last row's: a limit fixed by the first panel would cut it off."""
+    splits = splits_by_row(compared(runs).rows)["Entropy"]
+    assert splits[0].wrong and splits[1].wrong
+    for _, y in splits[0].wrong.points:
+        y.values = {seed: value / 100 for seed, value in y.values.items()}
+        y.mean, y.half = y.mean / 100, None
+    panels = split_panels("Entropy", splits).figure.axes
+    for axes in panels:
+        assert axes.get_ylim() == pytest.approx((0.0, 1.06 * 0.4))
+        assert all(max(line.get_ydata()) <= axes.get_ylim()[1] for line in axes.get_lines())
 
 
 def test_every_picture_is_a_vector_file_and_pixels_in_the_pages_light_colours(runs: Path) -> None:
