@@ -116,7 +116,7 @@ def read_questions(directory: str | Path, step: int) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        rows: list[dict[str, Any]] = pq.read_table(_stem(directory, step).with_suffix(".parquet")).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(evaluation_stem(directory, step).with_suffix(".parquet")).to_pylist()
     except (OSError, ValueError):
         return []
     return rows

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from carerl.report.records import read_evaluations
+from carerl.report.samples import read_samples
+
 SMALL = [
     "steps=3", "prompts_per_step=8", "algorithm.group_size=4", "model.base_overrides=[steps=40]",
     "evaluation.questions=10", "evaluation.samples=4", "tracking.display=plain",
@@ -40,6 +43,26 @@ def test_from_nothing_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     compared = command("compare", str(run_dir), f"out={tmp_path / 'compare'}", cwd=tmp_path)
     assert compared.returncode == 0, compared.stderr
     assert "care_grpo_tiny" in compared.stdout and (tmp_path / "compare" / "compare.html").exists()
+    _evaluated_alone(run_dir, tmp_path)
+
+
+def _evaluated_alone(run_dir: Path, tmp_path: Path) -> None:
+    """The run's last model by itself: the same questions, sampled with the same seeds by weights read from disk and not
+    sent by the learner, give the same tokens and figures. Done once, the command shows what it found."""
+    out = tmp_path / "alone"
+    done = command("evaluate", f"model={run_dir}", f"out={out}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = read_samples(out / "evaluations", 0), read_samples(run_dir / "evaluations", 3)
+    key = ("suite", "number", "sample", "response_ids", "outcome", "answer")
+    assert len(ours) == 5 * 10 * 4
+    assert [[row[k] for k in key] for row in ours] == [[row[k] for k in key] for row in theirs]
+    alone = read_evaluations(out / "evaluations")[0]["metrics"]
+    in_loop = read_evaluations(run_dir / "evaluations")[-1]["metrics"]
+    assert set(in_loop) - set(alone) == {"eval/entropy", "eval/kl_per_sequence"}, "which need learner and reference"
+    assert alone == pytest.approx({name: in_loop[name] for name in alone}, abs=1e-6)
+    again = command("evaluate", f"model={run_dir}", f"out={out}", cwd=tmp_path, timeout=60)
+    assert again.returncode == 0 and again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
+    assert f"{alone['eval/accuracy']:.3f}" in again.stdout and "stage" not in again.stdout
 
 
 @pytest.mark.parametrize(
