@@ -1,4 +1,4 @@
-"""What an evaluation of a model came to, for people: one row a benchmark."""
+"""What an evaluation of a model came to, for people: a column a benchmark."""
 
 from __future__ import annotations
 
@@ -12,26 +12,48 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from carerl.report.metric_table import METRIC_LINES, format_number, metric_line
+from carerl.report.metric_table import METRIC_LINES, format_number, metric_line, suite_label
 from carerl.report.run_directory import RunDirectory
 
 _OF_SUITE = re.compile(r"(?:eval|calibration)/([^/]+)/([^/]+)")
+# of a benchmark's metrics, in this order; all of them are in the evaluation's file
+SHOWN = {
+    "accuracy": "accuracy",
+    "maj": "majority right",
+    "f1": "F1 of the unanswerable",
+    "precision": "precision",
+    "recall": "recall",
+    "hallucination": "hallucination",
+    "wrong": "wrong",
+    "abstained": "abstained",
+    "unparsed": "no answer found",
+    "truncated": "cut off before one",
+    "invalid": "could not be graded",
+    "sampled_entropy": "-log p (nats/token)",
+    "ece": "ECE of votes",
+    "ece_floor_votes": "  of a perfect model",
+    "ece_debiased": "  debiased",
+    "brier": "Brier",
+    "auroc": "AUROC",
+    "accuracy_at_80": "accuracy on the surest 80 %",
+    "sequence_ece": "ECE of likelihood",
+    "verbalized_ece": "ECE of stated confidence",
+}
 
 
-def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
-    """Columns, and for each benchmark its cells. ``eval/gsm8k/accuracy`` is column accuracy of benchmark gsm8k; what
-    belongs to no benchmark is told in a row of its own, named ``all``."""
+def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Benchmarks, and lines of (label, a cell each). Where no metric belongs to a benchmark, as in the tiny world,
+    there is one column, without a name."""
     metrics, intervals = record["metrics"], record.get("intervals") or {}
-    columns: list[str] = []
-    rows: dict[str, dict[str, str]] = {}
-    own = {name for name in metrics if _OF_SUITE.fullmatch(name)}
-    for name in (own and sorted(own, key=list(metrics).index)) or metrics:
-        match = _OF_SUITE.fullmatch(name)
-        suite, column = (match[1], match[2]) if match else ("all", metric_line(name).label)
-        if column not in columns:
-            columns.append(column)
-        rows.setdefault(suite, {})[column] = _cell(name, metrics[name], intervals.get(name))
-    return columns, list(rows.items())
+    cells: dict[tuple[str, str], str] = {}
+    for name, value in metrics.items():
+        if match := _OF_SUITE.fullmatch(name):
+            cells[match[1], match[2]] = _cell(name, value, intervals.get(name))
+    suites = list(dict.fromkeys(suite for suite, _ in cells))
+    if not suites:
+        return [""], [(metric_line(name).label, [_cell(name, value, None)]) for name, value in metrics.items()]
+    kinds = [kind for kind in SHOWN if any((suite, kind) in cells for suite in suites)]
+    return [suite_label(s) for s in suites], [(SHOWN[k], [cells.get((s, k), "–") for s in suites]) for k in kinds]
 
 
 def _cell(name: str, value: float, interval: Any) -> str:
@@ -43,16 +65,16 @@ def _cell(name: str, value: float, interval: Any) -> str:
 
 
 def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: IO[str] | None = None) -> None:
-    """The table, one line a metric, benchmarks side by side; colours on a terminal only."""
+    """The table, a line a metric, benchmarks side by side; colours on a terminal only."""
     stream = file or sys.stdout
-    columns, rows = evaluation_rows(record)
+    suites, lines = evaluation_rows(record)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for suite, _ in rows:
+    for suite in suites:
         table.add_column(suite, justify="right", no_wrap=True)
-    for column in columns:
-        table.add_row(column, *(cells.get(column, "–") for _, cells in rows))
-    console = Console(file=stream, width=None if stream.isatty() else 40 + 28 * len(rows))
+    for label, cells in lines:
+        table.add_row(label, *cells)
+    console = Console(file=stream, width=None if stream.isatty() else 40 + 28 * len(suites))
     console.print(table)
     if record.get("intervals"):
         console.print(Text("[low, high]: 95 % intervals over questions", style="bright_black"))

@@ -70,7 +70,7 @@ METRICS_OF_SUITES: dict[str, MetricLine] = {  # ``{}``: the suite's label
     "eval/f1": MetricLine("{} F1", "{} F1", +1, share=True),
     "eval/hallucination": MetricLine("{} hallucination", "{} halluc.", -1, share=True),
     "calibration/ece": MetricLine("ECE {}", "ECE {}", -1, share=True),
-    "eval/entropy": MetricLine("{} entropy (nats/token)", "{} entropy"),
+    "eval/sampled_entropy": MetricLine("{} -log p (nats/token)", "{} -log p"),
 }
 # The columns of the CARE-RFT paper's table; of several names the first that there is.
 PAPER_COLUMNS: tuple[tuple[str, ...], ...] = (

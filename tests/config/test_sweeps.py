@@ -89,7 +89,7 @@ def test_where_and_how_a_cell_was_run_does_not_matter(tmp_path: Path) -> None:
         ("regularizer.beta=0.75", "regularizer.beta", load([TINY]).regularizer.beta, "0.75"),
         ("learner.optimizer.betas=[0.5,0.5]", "learner.optimizer.betas", [0.9, 0.99], "[0.5, 0.5]"),
         ("model.base_overrides=[steps=20]", "model.base_overrides", [], "['steps=20']"),
-        ("tracking.rollouts_every=3", "tracking.rollouts_every", 1, "3"),
+        ("tracking.rollouts_every=3", "tracking.rollouts_every", 10, "3"),
     ],
 )
 def test_a_cell_of_other_settings_is_refused(tmp_path: Path, word: str, field: str, asked: object, was: str) -> None:

@@ -1,0 +1,46 @@
+"""The table of an evaluation: which metrics, in which order, with their intervals."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from carerl.report import RunDirectory
+from carerl.report.evaluation_table import evaluation_rows, print_evaluation
+
+RECORD = {
+    "metrics": {
+        "eval/accuracy": 0.5,
+        "eval/gsm8k/accuracy": 0.5,
+        "eval/gsm8k/truncated": 0.125,
+        "calibration/gsm8k/ece": 0.2,
+        "calibration/gsm8k/mce": 0.9,
+        "eval/selfaware/f1": 0.75,
+        "eval/selfaware/accuracy": 0.25,
+    },
+    "intervals": {"eval/gsm8k/accuracy": [0.4, 0.6]},
+}
+
+
+def test_a_column_for_each_benchmark_and_a_dash_for_what_it_does_not_have() -> None:
+    suites, lines = evaluation_rows(RECORD)
+    assert suites == ["GSM8K", "SelfAware"]
+    assert lines == [
+        ("accuracy", ["0.500 [0.400, 0.600]", "0.250"]),
+        ("F1 of the unanswerable", ["–", "0.750"]),
+        ("cut off before one", ["0.125", "–"]),
+        ("ECE of votes", ["0.200", "–"]),
+    ]
+
+
+def test_a_task_without_benchmarks_has_one_column() -> None:
+    suites, lines = evaluation_rows({"metrics": {"eval/accuracy": 0.5, "calibration/facts_ece": 0.1}})
+    assert suites == [""] and lines == [("accuracy", ["0.500"]), ("FACTS ECE", ["0.100"])]
+
+
+def test_the_printed_table_says_where_the_rest_is(tmp_path: Path) -> None:
+    out = io.StringIO()
+    print_evaluation(RECORD, RunDirectory(tmp_path), out)
+    text = out.getvalue()
+    assert "0.500 [0.400, 0.600]" in text and "95 % intervals over questions" in text
+    assert text.rstrip().endswith(f"run directory: {tmp_path}") and "0.900" not in text
