@@ -7,7 +7,7 @@ import re
 from .normal_form import MAX_ANSWER, normalise
 
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm|mathbf|textit)\s*\{([^{}]*)\}")
-_WORDY = re.compile(r"^(?:the )?(?:correct )?(?:answer|option|choice)\b[ :]*(?:is\b)?[ :]*", re.IGNORECASE)
+WORDY = re.compile(r"^(?:the )?(?:correct )?(?:answer|option|choice)\b[ :]*(?:is\b)?[ :]*", re.IGNORECASE)
 _MARKED = re.compile(r"\(\s*([A-Za-z0-9]{1,2})\s*\)|\b(?:option|choice|answer)\s+\(?([A-Z])\b")
 
 
@@ -26,7 +26,7 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
     ('B', False)
     """
     answer = _TEXT.sub(r"\1", answer[:MAX_ANSWER]).replace("$", "").strip().strip("*_` ").strip()
-    answer = _WORDY.sub("", answer).strip()
+    answer = WORDY.sub("", answer).strip()
     labels = {label.casefold(): label for label, _ in choices}
     by_text: dict[str, set[str]] = {}
     for label, text in choices:

@@ -20,7 +20,7 @@ from carerl.types import Outcome
 
 from .abstention import abstains, configured_similarity, names
 from .base import Gold, LimitError, Verdict
-from .choice import chosen, plain
+from .choice import WORDY, chosen, plain
 from .countdown import solves
 from .equivalence import equivalent
 from .extraction import Found, boxes, clip, find
@@ -106,7 +106,7 @@ def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
 
 def _whole_choice(text: str, gold: Gold) -> str | None:
     """The option that a text is, rather than mentions: a label, a label with its mark and a line, or an option."""
-    line = text.strip("*_ \n")
+    line = WORDY.sub("", text.strip("*_ \n"))
     labels = "|".join(re.escape(label) for label, _ in gold.choices)
     marked = rf"[(\[]?(?:{labels})(?:[)\].:,]*|[)\].:]+\s*\S[^\n]*)"
     if re.fullmatch(marked, line, re.IGNORECASE) or plain(line) in {plain(option) for _, option in gold.choices}:

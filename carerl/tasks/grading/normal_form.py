@@ -66,6 +66,7 @@ _SYNONYMS = (
 
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(rf"^([-+]?)({_DECIMAL})$", _A)
+_SCIENTIFIC = re.compile(rf"^([-+]?)({_DECIMAL})[eE]([-+]?\d{{1,2}})$", _A)  # of programs; 3e2 is no product with e
 _RATIO = re.compile(rf"^([-+]?)({_DECIMAL})/({_DECIMAL})$", _A)
 _LATEX_RATIO = re.compile(rf"^([-+]?)(\d*)\\frac\{{([-+]?)({_DECIMAL})\}}\{{([-+]?)({_DECIMAL})\}}$", _A)
 _PLAIN_NUMBER = re.compile(r"^-?(?:0|[1-9]\d*)$", _A)
@@ -191,15 +192,19 @@ def _closing(text: str, start: int) -> int:
 def rational(text: str) -> Fraction | None:
     r"""Exact value of a normal form that is a number, else None.
 
-    Numbers are ``-3``, ``.25``, ``1,234``, ``7/4``, ``\frac{-7}{4}`` and the mixed ``3\frac{1}{2}``
-    (``3\frac{3}{2}`` is a product, and not read here). One with more
-    than 500 digits in a row or with a zero denominator is none.
+    Numbers are ``-3``, ``.25``, ``1,234``, ``1e3``, ``7/4``, ``\frac{-7}{4}`` and the mixed ``3\frac{1}{2}``
+    (``3\frac{3}{2}`` is a product, and not read here). One with more than 500 digits in a row or with a zero
+    denominator is none.
     """
     if _THOUSANDS.match(text):
         text = text.replace(",", "")
     if number := _NUMBER.match(text):
         value = _integer(number[2].rstrip("."))
         sign = number[1]
+    elif scientific := _SCIENTIFIC.match(text):
+        value = _integer(scientific[2].rstrip("."))
+        value = None if value is None else value * Fraction(10) ** int(scientific[3])
+        sign = scientific[1]
     elif ratio := _RATIO.match(text):
         value = _quotient(ratio[2], ratio[3])
         sign = ratio[1]

@@ -96,6 +96,8 @@ def read(text: str, level: int = 0) -> Answer:
         raise LimitError("brackets too deep")
     if rational(text) is not None:
         return Answer("number", text)
+    if "\\dollar" in text and rational(text.replace("\\dollar", "", 1).strip()) is not None:
+        return _read_quantity(text, level) or Answer("expression", text)  # before its commas make a list of it
     if text == r"\mathbb{R}":
         text = r"(-\infty,\infty)"
     if matrix := _MATRIX.match(text):

@@ -154,6 +154,7 @@ CHOICES = (("A", "London"), ("B", "Paris"), ("C", "New York"), ("D", "a"))
         ("(B)", "B", CORRECT),
         ("b", "B", CORRECT),
         ("B.", "B", CORRECT),
+        ("Option B", "B", CORRECT),
         ("B) Paris", "B", CORRECT),
         ("(B) Paris.", "B", CORRECT),
         ("Paris", "B", CORRECT),

@@ -101,7 +101,8 @@ def test_numbers_are_exact() -> None:
     assert rational("12/8") == Fraction(3, 2)
     assert rational(r"\frac{.5}{1.5}") == Fraction(1, 3)
     assert rational("1/0") is None
-    assert rational("1e5") is None
+    assert rational("1e5") == 100_000 and rational("2.5e-1") == Fraction(1, 4)
+    assert rational("1e999") is None and rational("2e") is None
     assert rational("9" * 501) is None  # longer than any answer
     assert equivalent("9" * 41, "9" * 41)
     assert canonical(r"\frac{6}{4}") == "3/2"
