@@ -32,6 +32,7 @@ class FakeEvaluation:
     metrics: dict[str, float]
     reliability: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    intervals: dict[str, Any] = field(default_factory=dict)
 
 
 def config(recipe: str, seed: int, regularizer: str = "none", **regularizer_settings: Any) -> dict[str, Any]:
@@ -205,9 +206,8 @@ def make_evaluation(
     rows: list[dict[str, Any]] | None = None,
     intervals: dict[str, Any] | None = None,
 ) -> None:
-    path, _ = write_evaluation(run / "evaluations", step, FakeEvaluation(metrics, reliability or {}, rows or []))
-    if intervals is not None:
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"intervals": intervals}))
+    found = FakeEvaluation(metrics, reliability or {}, rows or [], intervals or {})
+    write_evaluation(run / "evaluations", step, found)
 
 
 def make_evaluate(parent: Path, name: str, model: str, metrics: dict[str, float], **evaluation: Any) -> Path:
