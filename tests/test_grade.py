@@ -106,8 +106,9 @@ def test_hostile_responses_are_bounded_and_never_right(tmp_path: Path, task: str
     found = {row["id"]: row for row in results(out)}
     assert list(found) == [row["id"] for row in rows]
     right = {name for name, row in found.items() if row["outcome"] == "correct"}
-    assert right - {"gold repeated"} == {"fine"}
-    assert ("gold repeated" in right) == (task == "gsm8k"), "whose last number is 5"
+    # An alias is one in any script's digits and under any accents.
+    assert right - {"gold repeated"} == {"fine"} | ({"combining", "other digits"} if task == "selfaware" else set())
+    assert ("gold repeated" in right) == (task != "math"), "its last number is 5, and it names nothing else"
     assert time.monotonic() - start < 60 + 2 * len(rows)
     assert not (ROOT / "hacked").exists()
 

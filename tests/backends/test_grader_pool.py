@@ -155,7 +155,8 @@ def test_unreasonable_settings_are_refused() -> None:
 def test_no_process_outlives_its_caller(end: signal.Signals) -> None:
     """Neither one that is killed nor one that is interrupted, in the middle of an answer that takes minutes."""
     script = (
-        "import threading\n"
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell ignores it
         "from carerl.backends.grader_pool import GraderPool, Job\n"
         "from carerl.tasks.grading import Gold\n"
         "pool = GraderPool(workers=2, seconds=600)\n"

@@ -145,6 +145,7 @@ def alias_form(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _ALTERNATIVE = re.compile(r"\bor\b|\beither\b|/")
 _DENIED = re.compile(
     r"\b(?:not|never|isn t|wasn t|no|neither|nor|other than|rather than|instead of|except|unlike|without)(?: \w+){0,2}$"
@@ -153,7 +154,7 @@ _DENIED = re.compile(
 
 def names(answer: str, aliases: Sequence[str]) -> bool:
     """Whether an answer is one of the accepted ones: equal, or holding it as whole words, not denied and not beside
-    an "or". Meant for a final answer, not for a whole reasoning."""
+    an "or"; a number among several is none. Meant for a final answer, not for a whole reasoning."""
     if answer.strip().casefold() in {alias.strip().casefold() for alias in aliases}:
         return bool(answer.strip())  # of signs only, perhaps
     form = alias_form(answer)
@@ -162,7 +163,10 @@ def names(answer: str, aliases: Sequence[str]) -> bool:
         return False
     if form in accepted:
         return True
+    several = len(set(_NUMBER.findall(form))) > 1
     for alias in accepted:
+        if several and _NUMBER.fullmatch(alias):
+            continue
         for match in re.finditer(rf"(?<!\w){re.escape(alias)}(?!\w)", form):
             rest = f"{form[: match.start()]} {form[match.end() :]}"
             if not _DENIED.search(form[: match.start()].strip()) and not _ALTERNATIVE.search(rest):
