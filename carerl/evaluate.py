@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 
 from carerl.config.errors import ConfigError
-from carerl.config.evaluation import BYTES, evaluation_config
+from carerl.config.evaluation import evaluation_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,14 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or "--help" in words or "-h" in words:
         print(__doc__)
         return 0
-    from carerl.controller.base import bytes_model
+    from carerl.controller.base import fetch_model
     from carerl.controller.model_evaluation import launch
     from carerl.report import RunDirectoryError
     from carerl.types import RunError
 
     try:
-        untrained = bytes_model() if f"model={BYTES}" in words else ""
-        return launch(evaluation_config(words, untrained)).exit_code
+        return launch(evaluation_config(words, fetch_model)).exit_code
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

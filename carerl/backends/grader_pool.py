@@ -41,6 +41,7 @@ from carerl.types import Outcome, RunError
 CHUNK = 32  # answers sent to a worker at a time
 START_SECONDS = 300.0  # for the nursery's imports, on a machine under load
 MAX_RESTARTS = 3  # of the nursery in one call
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CARERL_ABSTENTION_MODEL")
 _FORK, _END = b"F", b"E"
 _PID = struct.Struct("!cq")
 
@@ -196,7 +197,9 @@ class _Nursery:
 
     def __init__(self, memory_mib: int) -> None:
         ours, theirs = socket.socketpair()
-        environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        # What an answer could make the parser do is done without the caller's secrets.
+        environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         root = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-P", "-m", "carerl.backends.grader_worker", str(theirs.fileno()), str(memory_mib)]

@@ -7,7 +7,7 @@ the same answers. Any other model gets those of ``recipes/evaluation/benchmarks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from carerl.config import compose
 from carerl.config.errors import ConfigError
 from carerl.config.load import parse, read, resolve
 from carerl.config.schema import RunConfig
-from carerl.config.shapes import looks_local, shape_from_directory
+from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
 from carerl.config.sweeps import differences
 from carerl.config.typed import build, plain
 from carerl.config.validate import validate
@@ -24,6 +24,8 @@ from carerl.config.validate import validate
 DEFAULTS = "evaluation/benchmarks"
 BYTES = "base_bytes"  # a model that is made on demand, untrained
 SHORT = {
+    "model": "model.path",
+    "dtype": "model.dtype",
     "benchmarks": "task.benchmarks",
     "data": "task.data_dir",
     "samples": "evaluation.samples",
@@ -35,6 +37,12 @@ SHORT = {
 }
 # of a run that a model comes from: what its evaluation in the loop depends on
 KEPT = ("seed", "task", "rollout", "grading", "evaluation", "plugins", "cluster")
+NOT_ITS_OWN = {
+    "recipe": "write model=, what is evaluated",
+    "kind": "leave it out",
+    "resume": "write out=, the same directory again",
+    "dry_run": "leave it out: an evaluation has no plan",
+}
 
 
 @dataclass(frozen=True)
@@ -46,16 +54,20 @@ class Model:
     trained_with: RunConfig | None = None
 
 
-def evaluation_config(words: Sequence[str], bytes_model: str = "") -> RunConfig:
-    """Settings from the words of a command line. ``bytes_model``: the directory that ``model=base_bytes`` stands for.
+def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda name: "") -> RunConfig:
+    """Settings from the words of a command line. ``fetch``: the directory of a model that is none here yet, of
+    ``base_bytes`` or of a hub id; '' if there is no telling.
 
     With ``out=`` the directory of an evaluation that has not ended, it is gone on with (``resume`` is set).
     Raises ConfigError."""
     asked = parse([_long(word) for word in words])
-    wanted = asked.pop("model", None)
+    for key, remedy in NOT_ITS_OWN.items():
+        if key in asked:
+            raise ConfigError(key, asked[key], "it is no setting of an evaluation", remedy)
+    wanted = asked.setdefault("model", {}).pop("path", None)
     if not isinstance(wanted, str) or not wanted:
         raise ConfigError("model", wanted, "there is no model to evaluate", "write model=DIR, a run or a hub id")
-    model = Model(bytes_model, BYTES) if wanted == BYTES and bytes_model else find_model(wanted)
+    model = find_model(wanted, fetch)
     task = asked.get("task")
     own = model.trained_with if not isinstance(task, dict) or not {"benchmarks", "name"} & set(task) else None
     if own is not None:
@@ -66,14 +78,15 @@ def evaluation_config(words: Sequence[str], bytes_model: str = "") -> RunConfig:
     fixed = {
         "kind": "evaluate",
         "description": "",
-        "model": {"path": model.path, "dtype": own.model.dtype if own else "float32"},
+        "model": {"path": model.path, "dtype": own.model.dtype if own else stored_dtype(model.path)},
     }
     tree = compose.merge(compose.merge(tree, fixed), asked)
     if plugins := compose.as_plugins(tree.get("plugins")):
         compose.import_plugins(plugins)
     config = build(resolve(tree))
     config.recipe = model.name
-    _fit(config, asked)
+    if own is None:
+        _fit(config, asked)
     return _gone_on_with(config)
 
 
@@ -82,11 +95,11 @@ def _long(word: str) -> str:
     return f"{SHORT[key]}={value}" if equals and key in SHORT else word
 
 
-def find_model(wanted: str) -> Model:
+def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
     """A run's newest checkpoint, a checkpoint's ``model``, a base model from the cache, or any other model.
     Raises ConfigError for a run without a checkpoint and for a directory that is not there."""
-    if not looks_local(wanted):
-        return Model(wanted, wanted.rpartition("/")[2])
+    if wanted == BYTES or not looks_local(wanted):
+        return Model(fetch(wanted), wanted.rpartition("/")[2])
     place = Path(wanted).expanduser().absolute()
     if not place.is_dir():
         raise ConfigError("model", wanted, "there is no such directory", "give a model's directory, a run, or a hub id")
@@ -109,8 +122,6 @@ def find_model(wanted: str) -> Model:
 
 def _fit(config: RunConfig, asked: dict[str, Any]) -> None:
     """Lowers lengths that nobody asked for to what the model has room for."""
-    if not looks_local(config.model.path):
-        return
     context, given = shape_from_directory(config.model.path).context_length, asked.get("rollout") or {}
     if "max_model_len" not in given:
         config.rollout.max_model_len = min(config.rollout.max_model_len, context)

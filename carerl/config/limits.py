@@ -65,6 +65,7 @@ AT_LEAST: dict[str, float] = {
     "sync.probe_every": 0,
     "sync.probe_prompts": 1,
     "evaluation.every": 0,
+    "evaluation.temperature": 0,
     "evaluation.samples": 1,
     "evaluation.scored_samples": 1,
     "algorithm.entropy_bonus": 0,
@@ -97,7 +98,7 @@ AT_LEAST: dict[str, float] = {
 }
 ABOVE_ZERO = (
     "algorithm.entropy_step",
-    "rollout.temperature", "evaluation.temperature", "rollout.kv_cache_gib", "learner.optimizer.eps",
+    "rollout.temperature", "rollout.kv_cache_gib", "learner.optimizer.eps",
     "grading.seconds", "sync.probe_abort", "sync.mismatch_abort", "cluster.gpu_tflops", "cluster.gpu_bandwidth_tbps",
 )  # fmt: skip
 ZERO_TO_ONE = ("regularizer.alpha", "learner.schedule.final_fraction")

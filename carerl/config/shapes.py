@@ -84,6 +84,12 @@ def read_model_json(directory: str, name: str, required: bool = True) -> dict[st
     return loaded
 
 
+def stored_dtype(directory: str) -> str:
+    """The dtype of a model as it is published: bfloat16 for the half precisions, else float32."""
+    c = read_model_json(directory, "config.json")
+    return "bfloat16" if str(c.get("dtype") or c.get("torch_dtype")) in ("bfloat16", "float16") else "float32"
+
+
 def shape_from_directory(directory: str) -> ShapeConfig:
     """The shape that a directory's ``config.json`` states. Raises ConfigError when it is not readable."""
     c = read_model_json(directory, "config.json")

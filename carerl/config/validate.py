@@ -289,6 +289,17 @@ def _engine(c: RunConfig) -> Errors:
         )
 
 
+def _evaluation(c: RunConfig) -> Errors:
+    e = c.evaluation
+    if e.temperature == 0 and e.samples > 1:
+        yield ConfigError(
+            "evaluation.samples",
+            e.samples,
+            "at evaluation.temperature=0 every sample is the same",
+            "write evaluation.samples=1, or a temperature above 0",
+        )
+
+
 def _reward(c: RunConfig) -> Errors:
     r = c.reward
     if r is None:
@@ -337,6 +348,6 @@ def _learner(c: RunConfig) -> Errors:
 
 
 PAIRINGS = (
-    _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _reward, _engine,
-    _learner,
+    _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _evaluation, _reward,
+    _engine, _learner,
 )  # fmt: skip

@@ -18,6 +18,7 @@ from filelock import FileLock
 from carerl.actors.crew import Learner
 from carerl.backends.model_files import make_base_bytes
 from carerl.config.checks import check_model_dir
+from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, base_key, dump, load
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
@@ -96,6 +97,20 @@ def bytes_model() -> str:
     """The directory of ``base_bytes``, an untrained model that reads bytes, as its recipe says; made in seconds where
     it is not in the cache."""
     return untrained_model(load(["recipe=base_bytes"]))
+
+
+def fetch_model(name: str) -> str:
+    """The directory of ``base_bytes``, made if it is not in the cache, or of a hub's model, downloaded if it is not.
+    Raises ConfigError with the hub's own words."""
+    if name == "base_bytes":
+        return bytes_model()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return str(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]))
+    except Exception as error:  # of the network, of the hub, of the name
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError("model", name, f"the hub does not give it: {reason}", "give a directory instead") from error
 
 
 def own_tokenizer(config: RunConfig, task: Task) -> Any:

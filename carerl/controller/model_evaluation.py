@@ -15,7 +15,7 @@ from carerl.actors.ray_cluster import cluster
 from carerl.config.checks import check_cluster
 from carerl.config.load import dump
 from carerl.config.schema import RunConfig
-from carerl.controller import base
+from carerl.controller import base, starting_weights
 from carerl.controller.evaluation import chosen, sample
 from carerl.controller.launch import Result, prepare
 from carerl.controller.stopping import StopFlag
@@ -31,6 +31,8 @@ PART_SECONDS = 20.0  # between two parts of the samples on disk: what a stop tha
 def launch(config: RunConfig) -> Result:
     """Evaluates ``config.model.path``. Raises ConfigError before any actor has started."""
     directory = RunDirectory(config.resume) if config.resume else None
+    if directory is not None:
+        starting_weights.check_unchanged(config, directory.path, config.model.path)
     if directory is not None and (directory.read_summary() or {}).get("status") == "completed":
         return _show(directory)
     task, tokenizer = prepare(config, base.absolute(config.model.path))
@@ -40,11 +42,12 @@ def launch(config: RunConfig) -> Result:
     display = make_display(config.tracking.display, total, f"{config.recipe} · {total} questions")
     begin = time.monotonic()
     metrics: dict[str, float] = {}
-    status, exit_code = "failed", 1
+    status, exit_code, stop = "failed", 1, StopFlag()
+    store = SampleStore(directory.evaluations, 0, tokenizer.decode)
     try:
         display.message(f"run directory: {directory.path}")
         display.stage("start ray")
-        with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
+        with cluster(config.cluster.address, base.object_store_mib(config)) as resources, stop:
             check_cluster(config, resources.cpus, resources.gpus)
             display.stage("start actors")
             with crew(config) as actors:
@@ -52,7 +55,6 @@ def launch(config: RunConfig) -> Result:
                 display.stage("load model")
                 actors.load(config, config.model.path)
                 actors.rollout.use_loaded()
-                store = SampleStore(directory.evaluations, 0, tokenizer.decode)
                 progress = _Progress(display, store, total, stop)
                 results: dict[str, list[Group]] = {}
                 for number, suite in enumerate(suites):
@@ -61,7 +63,6 @@ def launch(config: RunConfig) -> Result:
                     results[suite.name] = sample(actors, config, task, number, suite, store, progress)
                     if stop:
                         break
-        store.write_part()
         if stop:
             status, exit_code = "interrupted", stop.exit_code
         else:
@@ -73,6 +74,8 @@ def launch(config: RunConfig) -> Result:
     except KeyboardInterrupt:
         status, exit_code = "interrupted", stop.exit_code or 130
     finally:
+        if status != "completed":
+            store.write_part()
         display.close()
         directory.write_summary(
             {
@@ -99,6 +102,7 @@ def _new_directory(config: RunConfig) -> RunDirectory:
     directory = RunDirectory.create(config.runs_dir, f"evaluate_{config.recipe}", config.seed, path=config.run_dir)
     directory.write_config(dump(config))
     directory.write_versions()
+    starting_weights.record(directory.path, config.model.path)
     return directory
 
 

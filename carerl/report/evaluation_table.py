@@ -24,6 +24,7 @@ SHOWN = {
     "precision": "precision",
     "recall": "recall",
     "hallucination": "hallucination",
+    "answered": "answered",
     "wrong": "wrong",
     "abstained": "abstained",
     "unparsed": "no answer found",
@@ -41,6 +42,12 @@ SHOWN = {
 }
 
 
+CALIBRATION = {
+    "ece", "ece_floor_votes", "ece_debiased", "brier", "auroc", "accuracy_at_80", "sequence_ece", "verbalized_ece",
+}  # fmt: skip
+LABEL_WIDTH, CELL_WIDTH = 30, 24
+
+
 def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Benchmarks, and lines of (label, a cell each). Where no metric belongs to a benchmark, as in the tiny world,
     there is one column, without a name."""
@@ -52,6 +59,10 @@ def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], list[tuple[st
     suites = list(dict.fromkeys(suite for suite, _ in cells))
     if not suites:
         return [""], [(metric_line(name).label, [_cell(name, value, None)]) for name, value in metrics.items()]
+    for suite in suites:  # the calibration of no answers is no calibration
+        if metrics.get(f"eval/{suite}/answered") == 0:
+            for kind in CALIBRATION & {kind for _, kind in cells}:
+                cells.pop((suite, kind), None)
     kinds = [kind for kind in SHOWN if any((suite, kind) in cells for suite in suites)]
     return [suite_label(s) for s in suites], [(SHOWN[k], [cells.get((s, k), "–") for s in suites]) for k in kinds]
 
@@ -68,14 +79,17 @@ def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: I
     """The table, a line a metric, benchmarks side by side; colours on a terminal only."""
     stream = file or sys.stdout
     suites, lines = evaluation_rows(record)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    for suite in suites:
-        table.add_column(suite, justify="right", no_wrap=True)
-    for label, cells in lines:
-        table.add_row(label, *cells)
-    console = Console(file=stream, width=None if stream.isatty() else 40 + 28 * len(suites))
-    console.print(table)
-    if record.get("intervals"):
+    console = Console(file=stream, width=None if stream.isatty() else LABEL_WIDTH + CELL_WIDTH * max(2, len(suites)))
+    fitting = max(1, (console.width - LABEL_WIDTH) // CELL_WIDTH)
+    for start in range(0, len(suites), fitting):  # as many benchmarks beside each other as there is room for
+        part = slice(start, start + fitting)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("", no_wrap=True)
+        for suite in suites[part]:
+            table.add_column(suite, justify="right", no_wrap=True)
+        for label, cells in lines:
+            table.add_row(label, *cells[part])
+        console.print(table)
+    if record.get("intervals") and suites != [""]:
         console.print(Text("[low, high]: 95 % intervals over questions", style="bright_black"))
     console.print(Text(f"run directory: {directory.path}", style="bright_black"), soft_wrap=True)

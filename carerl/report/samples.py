@@ -26,6 +26,7 @@ COLUMNS: dict[str, str] = {
     "answer": "string",
     "reward": "float64",
     "confidence": "float64",
+    "stated_confidence": "float64",
     "truncated": "bool",
     "tokens": "int64",
     "weight_version": "int64",
@@ -51,12 +52,12 @@ class SampleStore:
     def write_part(self) -> None:
         """Puts what was added since the last part on disk."""
         if self._rows:
-            count = len(list(self.parts.glob("part_*.parquet")))
-            _write(self.parts / f"part_{count:05d}.parquet", self._rows)
+            taken = [int(path.stem.removeprefix("part_")) for path in self.parts.glob("part_*.parquet")]
+            _write(self.parts / f"part_{max(taken, default=-1) + 1:05d}.parquet", self._rows)
             self._rows = []
 
     def finished(self, suite: str, examples: Sequence[Example]) -> Finished:
-        """Groups of a suite that parts on disk hold, by their numbers. Raises ValueError if they are of other
+        """Groups of a suite that are on disk, by their numbers. Raises ValueError if they are of other
         questions than these."""
         found: dict[int, list[dict[str, Any]]] = {}
         for row in self._read_parts():
@@ -83,8 +84,12 @@ class SampleStore:
         return self.table
 
     def _read_parts(self) -> list[dict[str, Any]]:
+        """What is on disk: the table, once there is one, as it was made of all parts."""
         import pyarrow.parquet as pq
 
+        if self.table.is_file():
+            rows: list[dict[str, Any]] = pq.read_table(self.table).to_pylist()
+            return rows
         return [row for path in sorted(self.parts.glob("part_*.parquet")) for row in pq.read_table(path).to_pylist()]
 
     def _group_rows(self, suite: str, number: int, group: Group) -> Iterable[dict[str, Any]]:
@@ -102,6 +107,7 @@ class SampleStore:
                 "answer": sample.answer,
                 "reward": sample.reward,
                 "confidence": sample.confidence,
+                "stated_confidence": sample.stated_confidence,
                 "truncated": sample.truncated,
                 "tokens": len(sample.response_ids),
                 "weight_version": sample.weight_version,
@@ -122,6 +128,7 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         row["answer"],
         row["reward"],
         row["confidence"],
+        row["stated_confidence"],
     )
 
 

@@ -88,7 +88,7 @@ def parse_question(value: Any, where: str, grader: str = "", template: str = "{q
     if numbers:
         asked = row.get("target") if row.get("target") is not None else row.get("answer")
         target = _integers([asked], where, "target")[0]
-    accepted = _accepted(row, extra) if answerable is not False and not numbers else ()
+    accepted = _accepted(row, extra, where) if answerable is not False and not numbers else ()
     if choices:
         accepted = tuple(_label(answer, choices, where) for answer in accepted)
     gold = Gold(accepted, choices, numbers, target, answerable is not False)
@@ -122,10 +122,12 @@ def _inferred(choices: Any, numbers: Any, answerable: bool | None) -> str:
     return "choice" if choices else "countdown" if numbers else "math" if answerable is None else "selfaware"
 
 
-def _accepted(row: Row, extra: Row) -> tuple[str, ...]:
-    """Accepted answers, the gold answer first, each once."""
-    given = [extra.get("full_answer") or row.get("answer"), *(row.get("accepted") or ())]
-    given += [*(extra.get("accepted_answers") or ()), *(extra.get("answers") or ())]
+def _accepted(row: Row, extra: Row, where: str) -> tuple[str, ...]:
+    """Accepted answers, the gold answer first, each once. Raises ValueError for what should be a list and is none."""
+    lists = [row.get("accepted"), extra.get("accepted_answers"), extra.get("answers")]
+    if any(not isinstance(found, list | tuple | None) for found in lists):
+        raise ValueError(f"{where}: 'accepted' (or 'answers') must be a list of answers: [\"12\"], and not \"12\"")
+    given = [extra.get("full_answer") or row.get("answer"), *(value for found in lists for value in found or ())]
     found = [text for value in given for text in (value if isinstance(value, list) else [value]) if _filled(text)]
     if not found and isinstance(row.get("solution"), str):
         found = [box for box in [extract_boxed(row["solution"])] if _filled(box)]

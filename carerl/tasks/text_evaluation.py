@@ -9,6 +9,9 @@ For each suite S, with N samples per question:
     counts in N and never wins.
 ``eval/S/pass@N``
     Share of questions with a right sample. Where questions differ in N, of their smallest number, unbiased.
+``eval/S/answered``
+    Share of samples that have an answer to vote with, an abstention included. It belongs beside every figure of
+    calibration: without an answer confidence is 0 and right is 0, so that silence looks calibrated.
 ``eval/S/sampled_entropy``
     Mean of -log p over response tokens, nats.
 ``eval/S/abstained``, ``wrong``, ``unparsed``, ``truncated``, ``invalid``
@@ -95,6 +98,7 @@ def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[st
         "accuracy": share_interval(rights, [row["example_id"] for row in rows for _ in row["rights"]]),
         "maj": calibration.pop("accuracy"),
         f"pass@{k}": mean_interval(solved),
+        "answered": Estimate(sum(answer is not None for row in rows for answer in row["answers"]) / samples),
         "sampled_entropy": Estimate(mean_surprise(groups)),
         **{str(o): Estimate(sum(row[str(o)] for row in rows) / samples) for o in Outcome if o is not Outcome.CORRECT},
     }

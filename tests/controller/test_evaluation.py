@@ -4,6 +4,8 @@ Ray, vLLM and the command are ``e2e/test_commands``'; what samples come to is th
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from carerl.actors.grading import RewardWorker
 from carerl.actors.workers import RolloutWorker, StaleWeights
 from carerl.backends.model_files import make_model, save_model
 from carerl.config.errors import ConfigError
-from carerl.config.evaluation import evaluation_config, find_model
+from carerl.config.evaluation import evaluation_config
 from carerl.config.load import base_config, dump, load
 from carerl.config.schema import RunConfig
 from carerl.controller.evaluation import chosen, sample
@@ -181,7 +183,51 @@ def test_another_model_is_asked_benchmarks_within_its_context(base_dir: Path) ->
     config = evaluation_config([f"model={place}"])
     assert (config.recipe, config.task.name) == ("plain", "math")
     assert (config.rollout.max_model_len, config.rollout.max_new_tokens) == (64, 32), "the model has room for 64"
-    assert find_model("owner/name").path == "owner/name"
+
+
+def test_a_hub_id_is_the_directory_that_it_is_fetched_into(base_dir: Path) -> None:
+    place = base_dir.parent / "snapshots" / "3f2a"
+    shutil.copytree(base_dir, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("carerl_base.yaml"))
+    stated = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(stated | {"dtype": "bfloat16"}))
+    words = ["model=owner/Some-7B", "benchmarks=[gsm8k]", "max_new_tokens=8"]
+    config = evaluation_config(words, {"owner/Some-7B": str(place)}.__getitem__)
+    assert (config.model.path, config.recipe, config.model.dtype) == (str(place), "Some-7B", "bfloat16")
+    assert (config.rollout.max_model_len, config.rollout.max_new_tokens) == (64, 8)
+    asked = evaluation_config([*words, "dtype=float32"], {"owner/Some-7B": str(place)}.__getitem__)
+    assert asked.model.dtype == "float32"
+
+
+def test_a_run_keeps_its_lengths_whatever_they_are(base_dir: Path, tmp_path: Path) -> None:
+    run = run_directory(tmp_path / "run", base_dir)
+    stored = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(stored.replace("max_new_tokens: 8", "max_new_tokens: 50"))
+    config = evaluation_config([f"model={run}"])
+    assert (config.rollout.max_model_len, config.rollout.max_new_tokens) == (64, 50)
+
+
+def test_parts_are_never_written_over_and_the_table_stands_for_them(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop may come at any moment: in the middle of removing the parts, too."""
+    evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
+    whole = evaluation.run(tmp_path / "whole")
+    place = tmp_path / "broken"
+    for stop_after in (2, 4, 6):
+        evaluation.run(place, stop_after)
+    parts = sorted((place / "step_000000.parts").iterdir())
+    assert len(parts) == 3
+    parts[0].unlink()
+    assert evaluation.run(place) == whole and read_samples(place, 0) == read_samples(tmp_path / "whole", 0)
+    evaluation.asked = []
+    assert evaluation.run(place) == whole and evaluation.asked == [], "all of it is in the table"
+    for group in whole["q3"]:
+        group.samples[0].stated_confidence = 0.7
+    store = SampleStore(tmp_path / "stated", 0, str)
+    store.add("q3", dict(enumerate(whole["q3"])))
+    store.write_part()
+    examples = [group.example for group in whole["q3"]]
+    assert list(SampleStore(tmp_path / "stated", 0, str).finished("q3", examples).values()) == whole["q3"]
 
 
 def test_the_same_out_goes_on_and_another_evaluation_in_it_is_refused(base_dir: Path, tmp_path: Path) -> None:
@@ -208,6 +254,9 @@ def test_the_same_out_goes_on_and_another_evaluation_in_it_is_refused(base_dir: 
         (["model=BASE", "samples=0"], "evaluation.samples", "at least 1"),
         (["model=BASE", "reward.name=correct"], "reward", "kind evaluate has no reward"),
         (["model=BASE", "sample=4"], "sample", "not a setting"),
+        (["model=BASE", "resume=RUN"], "resume", "no setting of an evaluation"),
+        (["model=BASE", "dry_run=true"], "dry_run", "no setting of an evaluation"),
+        (["model=BASE", "temperature=0"], "evaluation.samples", "every sample is the same"),
     ],
 )
 def test_bad_words_are_refused(words: list[str], field: str, reason: str, base_dir: Path, tmp_path: Path) -> None:

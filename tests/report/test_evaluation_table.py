@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
+
 from carerl.report import RunDirectory
 from carerl.report.evaluation_table import evaluation_rows, print_evaluation
 
@@ -36,6 +38,30 @@ def test_a_column_for_each_benchmark_and_a_dash_for_what_it_does_not_have() -> N
 def test_a_task_without_benchmarks_has_one_column() -> None:
     suites, lines = evaluation_rows({"metrics": {"eval/accuracy": 0.5, "calibration/facts_ece": 0.1}})
     assert suites == [""] and lines == [("accuracy", ["0.500"]), ("FACTS ECE", ["0.100"])]
+
+
+def test_without_answers_there_is_no_calibration_to_show() -> None:
+    silent = {"eval/gsm8k/answered": 0.0, "calibration/gsm8k/ece": 0.0, "eval/gsm8k/truncated": 1.0}
+    _, lines = evaluation_rows({"metrics": silent})
+    assert lines == [("answered", ["0.000"]), ("cut off before one", ["1.000"])]
+
+
+def test_on_a_narrow_terminal_benchmarks_stand_below_each_other(tmp_path: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    names = ("math500", "gsm8k", "selfaware", "truthfulqa")
+    record = {
+        "metrics": {f"eval/{name}/accuracy": 0.5 for name in names},
+        "intervals": {f"eval/{name}/accuracy": [0.4, 0.6] for name in names},
+    }
+    out = Terminal()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        print_evaluation(record, RunDirectory(tmp_path), out)
+    text = out.getvalue()
+    assert text.count("0.500 [0.400, 0.600]") == 4 and text.count("accuracy") == 2 and "…" not in text
 
 
 def test_the_printed_table_says_where_the_rest_is(tmp_path: Path) -> None:
