@@ -8,6 +8,7 @@ from .normal_form import MAX_ANSWER, normalise
 
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm|mathbf|textit)\s*\{([^{}]*)\}")
 WORDY = re.compile(r"^(?:the )?(?:correct )?(?:answer|option|choice)\b[ :]*(?:is\b)?[ :]*", re.IGNORECASE)
+_DENIES = re.compile(r"\b(?:not|never|neither|nor|except|incorrect|wrong|false|anything but)\b|n't\b", re.IGNORECASE)
 _MARKED = re.compile(r"\(\s*([A-Za-z0-9]{1,2})\s*\)|\b(?:option|choice|answer)\s+\(?([A-Z])\b")
 
 
@@ -20,7 +21,8 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
     """The label of the option that an answer names, and whether it names more than one.
 
     An option is named by its label (``B``, ``b``, ``(B)``, ``B.``), by label and text (``B) Paris``), or by its exact
-    text if no other option has the same. A label beside another option's text names two, and so does ``A or B``.
+    text if no other option has the same. A label beside another option's text names two, and so does ``A or B``; an
+    answer that denies one names none, and counts as if it named several.
 
     >>> chosen("(B) Paris.", (("A", "London"), ("B", "Paris")))
     ('B', False)
@@ -47,6 +49,8 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
         own = any(plain(text).startswith(plain(rest)) for option, text in choices if option == label)
         if not others or own:
             return label, False
+        return None, True
+    if _DENIES.search(answer):  # beside the text of an option, which may hold such a word itself
         return None, True
     named = _named(answer, choices)
     if len(named) == 1:

@@ -4,9 +4,10 @@ A policy is an ordered tuple of names out of :data:`FINDERS`; the first finder t
 
 =========== =====================================================================================================
 ``boxed``   content of the last complete ``\boxed{...}``; an empty one is an answer that cannot be read
-``hashes``  what follows the last ``####``, if it looks like a value (a heading does not)
+``hashes``  what follows the last ``####``, if it looks like a value (a heading does not: ``#### 2. Multiply``)
 ``tag``     content of the last ``<answer>...</answer>``
-``phrase``  what follows the last "the answer is", "final answer:" and their like, to the end of the sentence
+``phrase``  what follows the last "the answer is", "final answer:" and their like, or such a heading, to the end of
+            the sentence; a formula that comes first there, displayed or not, if no other follows it
 ``number``  the last word that holds a digit; never where the length limit ended the response
 =========== =====================================================================================================
 
@@ -27,6 +28,7 @@ MAX_BOXES = 20  # boxes looked at, from the end
 
 _BOX = re.compile(r"\\(?:f?boxed|fbox)(?![a-zA-Z])")
 _BARE_BOX = re.compile(r"\s{0,3}([-+]?\d[\d.,/]*)", re.ASCII)
+_SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>\s*$")  # of a tokenizer, at the response's end
 _THINK, _END_OF_THINK = "<think>", "</think>"
 
 
@@ -47,7 +49,10 @@ def clip(response: str) -> str:
     if begin > end:
         return ""
     start = max(end + len(_END_OF_THINK) if end >= 0 else 0, len(response) - MAX_RESPONSE)
-    return response[start:]
+    text = response[start:]
+    while (special := _SPECIAL.search(text, max(0, len(text) - 200))) is not None:
+        text = text[: special.start()]
+    return text
 
 
 def boxes(text: str) -> list[str | None]:
@@ -101,10 +106,13 @@ def _boxed(text: str) -> Found | None:
 _HASHES = re.compile(r"####[ \t]*([-+−$\\(\[.\d€£][^\n]{0,200})(\n?)", re.ASCII)
 
 
+_HEADING = re.compile(r"\d{1,3}[.)][ \t]+[A-Za-z]|\([a-z0-9]\)[ \t]+[A-Za-z]|[^\n]*(?:\b[A-Za-z]{2,}\b[^\n]*){4}")
+
+
 def _hashes(text: str) -> Found | None:
     last = None
-    for last in _HASHES.finditer(text):  # noqa: B007 (the last one is wanted)
-        pass
+    for match in _HASHES.finditer(text):
+        last = last if _HEADING.match(match[1]) else match
     return Found(last[1].strip(), not last[2]) if last else None
 
 
@@ -119,8 +127,10 @@ def _tag(text: str) -> Found | None:
 
 
 _PHRASE = re.compile(
-    r"\banswer[*_]{0,3}(?:[ \t]{1,3}(?:to|for|of)\b[^\n.:=]{0,80}?)?"
-    r"(?:[ \t]{1,3}(?:is|was|will be|must be|should be|comes to|equals)\b|[ \t]{0,3}[:=])["
+    r"(?:^|\n)[ \t]{0,3}(?:#{1,6}|[*_]{1,3})[ \t]{0,3}"
+    r"(?:the )?(?:final )?answer[ \t]{0,3}[*_]{0,3}[ \t]{0,3}\n\s{0,6}(?=\S)|"
+    r"\banswers?[*_]{0,3}(?:[ \t]{1,3}(?:to|for|of)\b[^\n.:=]{0,80}?)?"
+    r"(?:[ \t]{1,3}(?:is|are|was|will be|would be|must be|should be|comes to|equals)\b|[ \t]{0,3}[:=])["
     r" \t*_:=]{0,6}(?:\n[ \t*_]{0,6}){0,2}(?=\S)",
     re.IGNORECASE,
 )
@@ -142,7 +152,15 @@ def _phrase(text: str) -> Found | None:
         pass
     if last is None:
         return None
-    line, newline, _ = text[last.end() : last.end() + _MAX_SENTENCE].partition("\n")
+    rest = text[last.end() : last.end() + 2 * _MAX_SENTENCE]
+    rest = _ADVERB.sub("", rest)
+    if formula := _FORMULA.match(rest):
+        behind = rest[formula.end() :].partition("\n")[0]
+        if not _ANOTHER.search(behind[:100]):
+            content = next(part for part in formula.groups() if part is not None).strip()
+            inner = _boxed(content)
+            return inner if inner is not None else Found(content.strip(" .,;"))
+    line, newline, _ = rest[:_MAX_SENTENCE].partition("\n")
     answer, ended = line.strip(), bool(newline)
     for stop in _STOP.finditer(answer):
         if stop.end() == len(answer) or not _INITIAL.search(answer[: stop.start()]):
@@ -155,6 +173,17 @@ def _phrase(text: str) -> Found | None:
     return inner if inner is not None else Found(answer, not ended)
 
 
+# A formula at the start of what follows a phrase, with its marks, in this order.
+_FORMULA = re.compile(
+    r"\s*(?:\$\$(?P<a>[^$]{1,500})\$\$|\\\[(?P<b>(?:(?!\\\]).){1,500})\\\]|\\\((?P<c>(?:(?!\\\)).){1,500})\\\)"
+    r"|\$(?P<d>[^$\n]{1,500})(?<!\\)\$|```\w{0,10}\n(?P<e>[^`]{1,500})```)",
+    re.DOTALL,
+)
+_ANOTHER = re.compile(r"[\d$]|\\[(\[a-zA-Z]|\b(?:or|not|and|but|nor)\b", re.IGNORECASE)
+_ADVERB = re.compile(
+    r"^(?:(?:thus|therefore|hence|then|simply|just|clearly|indeed|exactly|approximately|about)\b[ \t,:]*)+",
+    re.IGNORECASE,
+)
 _DIGIT = re.compile(r"\d", re.ASCII)
 
 

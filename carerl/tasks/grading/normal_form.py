@@ -37,7 +37,8 @@ _FONT = re.compile(
     r"\\(?:text[a-z]*|math[a-z]{2}|mbox|boldsymbol)\s*\{\s*([-+]?[\d.,/]+)\s*\}", _A
 )  # a font for a number
 _FRACTION_NAMES = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
-_SHORT_ROOT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
+_SHORT_ROOT = re.compile(r"\\sqrt\s*(\d+|[a-zA-Z])", _A)  # of all its digits: nobody writes a root of 1 before a 4
+_ROOT_SIGN = re.compile(r"√\s*(?:(\d+(?:\.\d+)?|[a-zA-Z])|\(([^()]*)\))", _A)
 _PLAIN_EXPONENT = re.compile(r"\^\s*(-?\d+|\((-?\d+)\))", _A)
 _SHORT_SCRIPT = re.compile(r"([_^])\s*(\w|\\circ(?![a-zA-Z]))", _A)
 _DEGREES = re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degrees?(?![a-zA-Z])")
@@ -89,7 +90,7 @@ def normalise(answer: str) -> str:
 
 
 def _once(text: str) -> str:
-    text = text.translate(_TRANSLATION).strip()
+    text = _ROOT_SIGN.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text).translate(_TRANSLATION).strip()
     text = text.replace(r"\$", r"\dollar ")
     plain = "\\" not in text
     text = _MATH_MODE.sub("", text) if not (plain and text.startswith("$") and text.count("$") == 1) else text

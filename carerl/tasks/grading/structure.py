@@ -33,6 +33,7 @@ _WORD_UNIT = re.compile(
 )
 TEXT_ONLY = re.compile(r"\\text\{([^{}]*)\}")
 
+_RATE = re.compile(r"(?:per|a|an|each|every)\b|/")
 _NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 NUMBER_WORDS = {word: str(k) for k, word in enumerate(_NUMBERS.split(" "))}
 _MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
@@ -274,7 +275,7 @@ def _read_quantity(text: str, level: int) -> Answer | None:
     if "\\dollar" in text:
         value = text.replace("\\dollar", "", 1).strip()
         inner = read(value, level + 1)
-        if inner.kind == "quantity" and inner.mark != "$":
+        if inner.kind == "quantity" and inner.mark != "$" and not _RATE.match(inner.mark):
             return None
         return Answer("quantity", text, (inner.parts[0] if inner.kind == "quantity" else inner,), "$")
     for sign, unit in (("%", "%"), (r"\degree", "degree")):
@@ -284,11 +285,11 @@ def _read_quantity(text: str, level: int) -> Answer | None:
     if match is None:
         return None
     words = (match[2] if match[2] is not None else match[3]).lower().strip(" .,")
-    if match[2] is None and not (words in _UNIT_NAMES or words in _SHORT_UNITS or re.search(r"[a-z]{4}", words)):
+    if match[2] is None and not (words in _UNIT_NAMES or words in _SHORT_UNITS or re.search(r"[a-z]{4}|^per ", words)):
         return None
     if match[2] is None and re.search(r"(?:pi|sqrt|sin|cos|tan|log|frac|theta)", words):
         return None
-    if re.search(r"\\[a-zA-Z]*$", match[1]):
+    if re.search(r"\\[a-zA-Z]*$", match[1]) and not (match[2] is not None and match[1].endswith(r"\pi")):
         return None
     first, _, rest = words.partition(" ")
     if first in _MULTIPLIERS and rational(match[1]) is not None:

@@ -155,6 +155,9 @@ CHOICES = (("A", "London"), ("B", "Paris"), ("C", "New York"), ("D", "a"))
         ("b", "B", CORRECT),
         ("B.", "B", CORRECT),
         ("Option B", "B", CORRECT),
+        ("The answer is not B", "not B", WRONG),
+        ("Answer: Rome, not B", "Rome, not B", WRONG),
+        ("definitely not B.", None, UNPARSED),
         ("B) Paris", "B", CORRECT),
         ("(B) Paris.", "B", CORRECT),
         ("Paris", "B", CORRECT),
@@ -381,3 +384,33 @@ def test_several_boxes_of_one_answer() -> None:
 
 def test_the_last_box_is_read_whole() -> None:
     assert extract_boxed(r"\boxed{1} then \boxed{ \left\{ 1, 2 \right\} }") == r"\left\{ 1, 2 \right\}"
+
+
+@pytest.mark.parametrize(
+    ("task", "gold", "response", "outcome"),
+    [
+        ("math", "2.4", "Final answer:\n\\[\n2.4\n\\]", CORRECT),
+        ("math", "5", "The answer is:\n\n$$\n5\n$$", CORRECT),
+        ("math", "5", "**Final Answer**\n\n$5$", CORRECT),
+        ("math", "5", "### Final Answer\n\n5", CORRECT),
+        ("math", "5", "The answer would be 5.", CORRECT),
+        ("math", "5", "The answer is thus $5$.", CORRECT),
+        ("math", "1,2", "The answers are 1 and 2.", CORRECT),
+        ("math", "5", "#### 5", CORRECT),
+        ("math", "5", "<answer>5</answer><|im_end|>", CORRECT),
+        ("math", "5", "The answer is $5$ or $7$.", WRONG),
+        ("math", "5", "The answer is $7$, not $5$.", WRONG),
+        ("math", "5", "The answer is $5 and $7", WRONG),
+        ("math", r"25\pi", r"\boxed{25\pi\text{ cm}^2}", CORRECT),
+        ("math", r"\sqrt{14}", r"\boxed{√14}", CORRECT),
+        ("math", r"\sqrt{14}", r"\boxed{\sqrt14}", CORRECT),
+        ("math", "4", r"\boxed{√14}", WRONG),
+        ("math", r"\sqrt{x+1}", r"\boxed{√(x+1)}", CORRECT),
+        ("gsm8k", "18", "#### 1. Find eggs\n3\n#### 2. Multiply\nso \\boxed{18}", CORRECT),
+        ("gsm8k", "18", "The answer is $18 per day", CORRECT),
+        ("gsm8k", "18", "#### $18 per day.", CORRECT),
+        ("gsm8k", "18", "#### 18<|im_end|>", CORRECT),
+    ],
+)
+def test_ways_in_which_models_put_an_answer(task: str, gold: str, response: str, outcome: Outcome) -> None:
+    assert grade(task, response, gold).outcome is outcome
