@@ -11,7 +11,7 @@ from carerl.config.errors import ConfigError, raise_all
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import read_model_json, shape_from_directory
 from carerl.config.task_values import vocabulary
-from carerl.tasks.base import SupervisedTask, Task
+from carerl.tasks.base import VALIDATION, SupervisedTask, Task
 
 if TYPE_CHECKING:
     from carerl.types import Example
@@ -115,6 +115,9 @@ def check_task(task: Task, config: RunConfig) -> None:
 
     Looks at every evaluation prompt and at the training prompts of :func:`training_examples`. Raises ConfigError."""
     errors = [] if task.needs_tokenizer else list(vocabulary(config, task.vocab_size))
+    if config.checkpoint.best and VALIDATION not in {suite.name for suite in task.suites()}:
+        reason = f"task {config.task.name} has no suite {VALIDATION} to choose by"
+        errors.append(ConfigError("checkpoint.best", config.checkpoint.best, reason, "leave it out"))
     if config.kind == "sft" and not isinstance(task, SupervisedTask):
         reason = "it has no corpus for supervised training"
         errors.append(ConfigError("task.name", config.task.name, reason, "write task.name=tiny, or kind=rl"))

@@ -134,7 +134,7 @@ class EvaluationConfig:
     top_k: int = -1
     seed: int = 12345  # of its own, so that evaluating more or less often changes no training
     questions: int = 0  # per suite at start and end; 0: all
-    questions_between: int = 60  # per suite at the intervals; 0: all
+    questions_between: int = 60  # per suite at the intervals; 0: all. Validation that chooses is always asked whole
     scored_samples: int = 4  # per question of the primary suite, for entropy and divergence
     keep_samples: bool = True  # in a table beside the evaluation's figures, tokens and text
 
@@ -143,6 +143,7 @@ class EvaluationConfig:
 class CheckpointConfig:
     every: int = 50  # steps; 0: only at the end
     keep: int = 2
+    best: str = ""  # of the validation suite: "accuracy subject to ece <= 0.1"; that model is kept too. Empty: none
 
 
 @dataclass

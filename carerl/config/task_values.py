@@ -11,7 +11,8 @@ from carerl.config.errors import ConfigError, suggestion
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import effective_shape
 from carerl.tasks import BENCHMARKS, TASKS
-from carerl.tasks.benchmark import DECONTAMINATE, VALIDATION, TextConfig
+from carerl.tasks.base import VALIDATION
+from carerl.tasks.benchmark import DECONTAMINATE, TextConfig
 from carerl.tasks.tiny import TinyConfig
 from carerl.tasks.tiny import tokenizer as tiny_words
 from carerl.tasks.tiny.corpus import K_VALUES
@@ -47,17 +48,19 @@ def _tiny_values(task: TinyConfig) -> Errors:
             yield ConfigError(
                 f"task.{name}", value, "a probability lies between 0 and 1", f"write task.{name}={default:g}"
             )
-    for name, low in (*((name, 1) for name in AT_LEAST_ONE), *((name, 0) for name in ROWS)):
+    at_least_0 = (*ROWS, "validation_questions")
+    for name, low in (*((name, 1) for name in AT_LEAST_ONE), *((name, 0) for name in at_least_0)):
         value = getattr(task, name)
         if value < low:
             yield ConfigError(f"task.{name}", value, f"it must be at least {low}", f"write task.{name}={low} or more")
-    if task.evaluation_questions > MAX_QUESTIONS:
-        yield ConfigError(
-            "task.evaluation_questions",
-            task.evaluation_questions,
-            f"it must be at most {MAX_QUESTIONS}: no evaluation question is trained on",
-            f"write task.evaluation_questions={MAX_QUESTIONS} or less",
-        )
+    for name in ("evaluation_questions", "validation_questions"):
+        if getattr(task, name) > MAX_QUESTIONS:
+            yield ConfigError(
+                f"task.{name}",
+                getattr(task, name),
+                f"it must be at most {MAX_QUESTIONS}: none of these questions is trained on",
+                f"write task.{name}={MAX_QUESTIONS} or less",
+            )
 
 
 def _text_values(task: TextConfig) -> Errors:
@@ -143,8 +146,14 @@ def _tiny_sizes(task: TinyConfig) -> Errors:
 
 def _questions_left(c: RunConfig) -> Errors:
     """Training draws questions until enough of them are not in the evaluation: some must be left."""
-    suites = TASKS[c.task.name].build(c.task, c.seed).suites()
-    reserved = {example.prompt_ids for suite in suites if suite.primary for example in suite.examples}
+    try:
+        suites = TASKS[c.task.name].build(c.task, c.seed).suites()
+    except ValueError as error:  # no question is left to validate on
+        field, asked = "task.validation_questions", c.task.validation_questions
+        yield ConfigError(field, asked, str(error), f"write {field}=0, or a larger task.train_k")
+        return
+    kept_apart = [suite for suite in suites if suite.primary or suite.name == VALIDATION]
+    reserved = {example.prompt_ids for suite in kept_apart for example in suite.examples}
     left = 1.0 - sum(_probability(prompt_ids, c.task.multiply) for prompt_ids in reserved)
     if left < FREE_SHARE:
         yield ConfigError(

@@ -57,7 +57,7 @@ def save(context: Context, step: int) -> Path:
     }
     (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n")
     commit(partial, final)
-    _point_to(final)
+    point(context.run.checkpoints / "latest", final)
     earlier = [path for number, path in _complete(final.parent) if number < step]
     for old in earlier[: max(0, len(earlier) + 1 - config.checkpoint.keep)]:
         shutil.rmtree(old)
@@ -117,12 +117,13 @@ def go_back(run: RunDirectory, checkpoint: Path, step: int, warn: Any) -> None:
 
     Later checkpoints, which are damaged, are set aside. Evaluations, rollout tables and the summary of what came
     after are removed, as they are made again (the rows of metrics.jsonl are dropped by its tracker)."""
-    _point_to(checkpoint)  # first: a pointer to a directory that is not there looks like a run without a checkpoint
+    # First: a pointer to a directory that is not there looks like a run without a checkpoint.
+    point(run.checkpoints / "latest", checkpoint)
     for number, path in _complete(run.checkpoints):
         if number > step:
             warn(f"checkpoint {path} is set aside as {_set_aside(path).name}")
     for folder in (run.evaluations, run.rollouts):
-        for number, path in _numbered(folder, r"step_(\d+)\.[\w.]+"):
+        for number, path in numbered(folder, r"step_(\d+)\.[\w.]+"):
             if number > step:
                 path.unlink()
     run.summary.unlink(missing_ok=True)
@@ -138,19 +139,20 @@ def _set_aside(directory: Path) -> Path:
 
 def _complete(checkpoints: Path) -> list[tuple[int, Path]]:
     """(step, directory) of what was committed, damaged since or not, in order of steps."""
-    return [(number, path) for number, path in _numbered(checkpoints, r"step_(\d+)") if path.is_dir()]
+    return [(number, path) for number, path in numbered(checkpoints, r"step_(\d+)") if path.is_dir()]
 
 
-def _numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
-    found = [(re.fullmatch(pattern, path.name), path) for path in folder.glob("step_*")]
+def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
+    """What is named by a step in a folder, in order of steps; ``pattern`` has one group, the number."""
+    found = [(re.fullmatch(pattern, path.name), path) for path in folder.glob("*_*")]
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
-def _point_to(final: Path) -> None:
-    link = final.parent / "latest"
-    temporary = final.parent / ".latest.partial"
+def point(link: Path, target: Path) -> None:
+    """Makes ``link`` lead to ``target``, its neighbour, at one stroke."""
+    temporary = link.with_name(f".{link.name}.partial")
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(final.name)
+    temporary.symlink_to(target.name)
     os.replace(temporary, link)
 
 

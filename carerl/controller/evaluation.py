@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
 from carerl.config.schema import RunConfig
+from carerl.controller import best
 from carerl.controller.context import Context
 from carerl.report import SampleStore, write_evaluation
 from carerl.tasks import Suite, Task
+from carerl.tasks.base import VALIDATION
 from carerl.types import Group, Sampling
 
 ROUNDS = 16  # of a response of full length: after each, what ended is graded and shown
@@ -26,11 +28,11 @@ SHORTEST_ROUND = 16  # tokens
 
 def evaluate(context: Context, step: int, questions: int) -> dict[str, float]:
     """Samples, grades and scores every suite (its first ``questions`` ones; 0: all), writes the evaluation
-    into the run directory, logs it at ``step`` and returns its metrics."""
+    into the run directory, logs it at ``step``, keeps the model if it is the best so far, and returns the metrics."""
     begin = time.perf_counter()
     context.display.stage("evaluate")
     store = SampleStore(context.run.evaluations, step, context.tokenizer.decode)
-    suites = chosen(context.task, questions)
+    suites = chosen(context.task, questions, whole=(VALIDATION,) if context.config.checkpoint.best else ())
     results = {
         suite.name: sample(context.crew, context.config, context.task, number, suite, store)
         for number, suite in enumerate(suites)
@@ -44,13 +46,15 @@ def evaluate(context: Context, step: int, questions: int) -> dict[str, float]:
         store.close()
     context.trackers.log(step, {**metrics, "time/evaluate": time.perf_counter() - begin})
     context.display.evaluation(step, metrics)
+    if context.config.checkpoint.best:
+        best.keep(context, step, metrics)
     return metrics
 
 
-def chosen(task: Task, questions: int) -> list[Suite]:
-    """The task's suites, each with its first ``questions`` examples; 0: all."""
+def chosen(task: Task, questions: int, whole: Collection[str] = ()) -> list[Suite]:
+    """The task's suites, each with its first ``questions`` examples (0: all), those named in ``whole`` with all."""
     return [
-        Suite(suite.name, suite.examples[: questions or None], suite.primary, suite.max_new_tokens)
+        suite if suite.name in whole or not questions else replace(suite, examples=suite.examples[:questions])
         for suite in task.suites()
     ]
 

@@ -17,7 +17,7 @@ from carerl.config.load import dump
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.config.typed import plain
-from carerl.controller import base, checkpoints, rl, sft, starting_weights, weights
+from carerl.controller import base, best, checkpoints, rl, sft, starting_weights, weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate
 from carerl.controller.loop_state import LoopState
@@ -127,6 +127,7 @@ def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop:
                 "final": result.final,
                 "seconds": seconds,
                 "run_dir": str(directory.path),
+                "best": best.read(directory),
             }
         )
         trackers.close(result.status)
@@ -161,6 +162,7 @@ def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirec
             directory.release()
             raise
         checkpoints.go_back(directory, newest, done, display.message)
+        best.go_back(directory, done, config.checkpoint.best)
         starting_weights.record(directory.path, model_dir)
         directory.write_config(dump(config))  # what was changed for this leg is part of the record
         display.message(f"going on with {directory.path} after step {done}")
@@ -234,7 +236,9 @@ def _say_how_it_ended(config: RunConfig, result: Result, seconds: float) -> None
         )
     if result.status == "interrupted":
         print(f"stopped after step {result.step} of {config.steps}; {_how_to_go_on(result)}", flush=True)
-    elif result.status == "completed":
+    if config.checkpoint.best and result.status != "failed":
+        print(best.report(RunDirectory(result.run_dir), config.checkpoint.best), flush=True)
+    if result.status == "completed":
         print(f"report: {result.run_dir / 'report.html'}", flush=True)
 
 

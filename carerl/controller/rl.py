@@ -9,7 +9,7 @@ from carerl.algorithms.objective import needs_hidden
 from carerl.backends.engines import request_seed
 from carerl.backends.learners import Minibatch
 from carerl.config.schema import RunConfig
-from carerl.controller import checkpoints, weights
+from carerl.controller import best, checkpoints, weights
 from carerl.controller.context import Clock, Context
 from carerl.controller.evaluation import evaluate
 from carerl.controller.rollouts import roll_out, rollout_metrics, rollout_rows, token_scores
@@ -69,6 +69,7 @@ def train(context: Context, start: int) -> int:
         if stopping or step == config.steps or (every and step % every == 0):
             context.display.stage("checkpoint")
             checkpoints.save(context, step)
+            best.forget(context.run)
         if stopping:
             return step
     return config.steps

@@ -15,6 +15,7 @@ from carerl.types import Example, Group, Outcome, TokenBatch
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+VALIDATION = "validation"  # the suite of questions held out of the training set, to choose by and never to report
 VOTED = (Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED)  # outcomes whose answer takes part in a majority vote
 
 

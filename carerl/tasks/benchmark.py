@@ -83,4 +83,3 @@ class TextConfig:
 
 
 DECONTAMINATE = ("drop", "refuse", "off")
-VALIDATION = "validation"  # the suite of held-out training questions

@@ -20,8 +20,8 @@ import numpy as np
 from carerl.types import Example, Group, Outcome
 
 from . import text_evaluation
-from .base import Evaluation, Suite
-from .benchmark import DECONTAMINATE, VALIDATION, TextConfig
+from .base import VALIDATION, Evaluation, Suite
+from .benchmark import DECONTAMINATE, TextConfig
 from .benchmarks import find_benchmark, training_questions
 from .decontamination import Overlap, overlaps
 from .grading import GRADERS, Verdict

@@ -21,7 +21,7 @@ def commit(run: RunDirectory, step: int) -> Path:
     (partial / "learner" / "shard").write_text(f"weights of step {step}")
     (partial / "state.json").write_text(json.dumps({"format": checkpoints.FORMAT, "step": step}))
     checkpoints.commit(partial, final)
-    checkpoints._point_to(final)
+    checkpoints.point(run.checkpoints / "latest", final)
     return final
 
 

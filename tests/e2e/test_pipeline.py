@@ -27,7 +27,7 @@ from carerl.controller import base, checkpoints, weights
 from carerl.controller.launch import Result, run
 from carerl.controller.stopping import StopFlag
 from carerl.report.display import QuietDisplay
-from carerl.report.records import read_evaluations, read_rollouts
+from carerl.report.records import read_evaluations, read_questions, read_rollouts
 from carerl.tasks import TASKS
 from carerl.types import Example, Sampling
 
@@ -38,6 +38,7 @@ SMALL = [
     "sync.probe_every=2", "sync.probe_abort=1e-5", "checkpoint.every=2", "tracking.rollouts_every=2",
     "evaluation.every=2", "evaluation.questions=12", "evaluation.questions_between=6", "evaluation.samples=4",
     "tracking.display=quiet", "learner.micro_batch_rows=10", "learner.head_chunk_tokens=50",
+    "task.validation_questions=10", "checkpoint.best=accuracy subject to ece <= 0.9",
 ]  # fmt: skip
 
 
@@ -97,6 +98,22 @@ def test_a_run_leaves_behind_what_it_promises(whole: Result) -> None:
     assert whole.base["eval/kl_per_sequence"] == pytest.approx(0.0, abs=1e-6)
     assert whole.final["eval/kl_per_sequence"] > 1e-4
     assert "http" not in (whole.run_dir / "report.html").read_text().replace("http://www.w3.org", "")
+
+
+def test_the_best_model_by_validation_is_kept(actors: tuple[Crew, str], whole: Result) -> None:
+    evaluations = {record["step"]: record["metrics"] for record in read_evaluations(whole.run_dir / "evaluations")}
+    questions = {step: read_questions(whole.run_dir / "evaluations", step) for step in evaluations}
+    for rows_ in questions.values():  # also where the other suites are asked in part
+        assert sum(row["suite"] == "validation" for row in rows_) == 10
+    accuracy = {step: metrics["eval/validation/accuracy"] for step, metrics in evaluations.items()}
+    chosen = max(sorted(accuracy), key=lambda step: accuracy[step])
+    kept = json.loads((whole.run_dir / "checkpoints" / "best" / "best.json").read_text())
+    assert kept["step"] == chosen and kept["metrics"]["eval/validation/accuracy"] == accuracy[chosen]
+    assert json.loads((whole.run_dir / "summary.json").read_text())["best"] == kept
+    own = whole.run_dir / "checkpoints" / f"step_{chosen:06d}" / "model" if chosen else Path(actors[1])
+    expected = load_file(own / "model.safetensors")
+    for name, tensor in load_file(whole.run_dir / "checkpoints" / "best" / "model" / "model.safetensors").items():
+        assert tensor.equal(expected[name]), name
 
 
 def test_the_same_seed_gives_the_same_run(actors: tuple[Crew, str], whole: Result, tmp_path: Path) -> None:

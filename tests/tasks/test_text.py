@@ -16,7 +16,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from carerl.tasks import TASKS, TextConfig, TextTask
-from carerl.tasks.benchmark import VALIDATION
+from carerl.tasks.base import VALIDATION
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
 from carerl.tasks.math import BOXED, MathConfig
 from carerl.tasks.multiple_choice import CHOICE

@@ -29,6 +29,7 @@ class TinyConfig:
     evaluation_questions: int = 300  # of each k
     evaluation_facts: int = 150  # at most ``entities``
     evaluation_unknown: int = 150
+    validation_questions: int = 0  # of the suite `validation`, never trained on and never reported; 0: no such suite
 
     @property
     def rows_per_step(self) -> int:

@@ -26,6 +26,10 @@ Metrics, with N samples per question:
 ``calibration/unknowable_f1``
     F1 of "?" majorities as the sign of an unknowable name: the unknowable suite (held-out names) against the
     facts suite (known names), whose votes serve both metrics.
+``eval/validation/accuracy``, ``maj``, ``answered``, ``truncated``, ``calibration/validation/ece``, ``brier`` …
+    Of the validation suite, if there is one, under the names of a text suite
+    (:mod:`~carerl.tasks.text_evaluation`): shares of samples, of majorities, of samples with an answer and of
+    truncated ones, and :func:`carerl.calibration.measure` of the majority's share.
 """
 
 from __future__ import annotations
@@ -42,12 +46,13 @@ from carerl.calibration import (
     answer_probability,
     ece,
     majority,
+    measure,
     reliability_bins,
     votes_floor,
 )
-from carerl.types import Group
+from carerl.types import Group, Outcome
 
-from ..base import VOTED, Evaluation, check_graded
+from ..base import VALIDATION, VOTED, Evaluation, check_graded
 from ..scoring import f1_score, mean_surprise, question_row
 from .grading import ABSTENTION, answer_position
 from .world import STREAM_FLOOR, FloatArray, World, stream
@@ -117,6 +122,9 @@ def score(world: World, train_k: int, seed: int, results: Mapping[str, Sequence[
             metrics["eval/sampled_entropy"] = mean_surprise(groups)
             metrics["calibration/question_ece"] = ece(share, right)
             reliability[suite] = reliability_bins(share, right)
+        elif suite == VALIDATION:
+            metrics |= _validation_metrics(groups, share, right)
+            reliability[VALIDATION] = reliability_bins(share, right)
         elif suite.startswith("q"):
             metrics[f"eval/accuracy_k{suite[1:]}"] = _accuracy(groups)
     if "facts" in abstained and "unknowable" in abstained:
@@ -127,6 +135,20 @@ def score(world: World, train_k: int, seed: int, results: Mapping[str, Sequence[
 
 def _accuracy(groups: Sequence[Group]) -> float:
     return float(np.mean([sample.correct for group in groups for sample in group.samples]))
+
+
+def _validation_metrics(groups: Sequence[Group], share: FloatArray, right: FloatArray) -> dict[str, float]:
+    """Under the names that the validation suite of a text task has."""
+    outcomes = [sample.outcome for group in groups for sample in group.samples]
+    found = {
+        "eval/validation/accuracy": _accuracy(groups),
+        "eval/validation/maj": float(right.mean()),
+        "eval/validation/answered": float(np.mean([outcome in VOTED for outcome in outcomes])),
+        "eval/validation/truncated": float(np.mean([outcome is Outcome.TRUNCATED for outcome in outcomes])),
+    }
+    measured = measure(share, right, votes=len(groups[0].samples))
+    found |= {f"calibration/{VALIDATION}/{name}": estimate.value for name, estimate in measured.items()}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _facts_metrics(

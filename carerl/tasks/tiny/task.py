@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from carerl.types import Example, Group, Outcome, TokenBatch
 
-from ..base import Evaluation, Suite
+from ..base import VALIDATION, Evaluation, Suite
 from . import tokenizer as tk
 from .config import TinyConfig
 from .corpus import K_VALUES, sft_batch
@@ -17,6 +17,7 @@ from .grading import ABSTENTION, grade
 from .world import (
     STREAM_EVALUATION,
     STREAM_TRAIN,
+    STREAM_VALIDATION,
     draw_questions,
     make_world,
     name_prompt,
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 
 BLOCK = 32  # training questions drawn with one generator
 MAX_QUESTIONS = 5000  # of an evaluation suite; there are 2,890 different ones with k = 2
+MAX_BLOCKS = 1000  # drawn for one that is left: training takes one in a thousand for too few
 
 
 class TinyTask:
     """See the package's docstring. ``seed`` moves the world, the data and the tie-breaks of votes.
 
-    Raises ValueError for a ``train_k`` that the corpus does not hold, or a suite larger than its names.
+    Raises ValueError for a ``train_k`` that the corpus does not hold, a suite larger than its names, and validation
+    questions when the evaluation leaves none.
     """
 
     def __init__(self, config: TinyConfig, seed: int) -> None:
@@ -54,9 +57,16 @@ class TinyTask:
         self.world = make_world(seed, config.entities, config.heldout)
         self.stop_ids = (tk.EOS,)
         self.vocab_size = tk.VOCAB_SIZE
+        if not 0 <= config.validation_questions <= MAX_QUESTIONS:
+            asked = config.validation_questions
+            raise ValueError(f"task.validation_questions = {asked}: must be 0 to {MAX_QUESTIONS}")
         self._suites = self._make_suites()
         trained = next(suite for suite in self._suites if suite.primary)
         self._reserved = {example.prompt_ids for example in trained.examples}
+        if config.validation_questions:
+            validation = self._validation(trained.max_new_tokens)
+            self._suites.append(validation)
+            self._reserved |= {example.prompt_ids for example in validation.examples}
 
     needs_tokenizer = False
 
@@ -74,8 +84,8 @@ class TinyTask:
             )
 
     def train_examples(self, start: int, n: int) -> list[Example]:
-        """Questions of ``train_k`` operators, none of them one of the evaluation suite's. Drawn in blocks, each with a
-        generator of its own."""
+        """Questions of ``train_k`` operators, none of them one of the evaluation's or of the validation's. Drawn in
+        blocks, each with a generator of its own."""
         first, last = start // BLOCK, (start + n - 1) // BLOCK
         drawn = [example for block in range(first, last + 1) for example in self._train_block(block)]
         return drawn[start - first * BLOCK :][:n]
@@ -84,9 +94,29 @@ class TinyTask:
         rng = stream(self.seed, STREAM_TRAIN, block)
         examples: list[Example] = []
         while len(examples) < BLOCK:
-            drawn = self._questions(rng, BLOCK, self.config.train_k, "")
-            examples += [example for example in drawn if example.prompt_ids not in self._reserved]
+            examples += self._unreserved(rng)
         return [replace(example, id=f"train/{block * BLOCK + i}") for i, example in enumerate(examples[:BLOCK])]
+
+    def _unreserved(self, rng: np.random.Generator) -> list[Example]:
+        """Of a block of questions those that are not reserved."""
+        drawn = self._questions(rng, BLOCK, self.config.train_k, "")
+        return [example for example in drawn if example.prompt_ids not in self._reserved]
+
+    def _validation(self, max_new_tokens: int | None) -> Suite:
+        """Drawn as training questions are. Raises ValueError where the evaluation leaves none."""
+        rng, wanted = stream(self.seed, STREAM_VALIDATION), self.config.validation_questions
+        examples: list[Example] = []
+        for _ in range(MAX_BLOCKS):
+            examples += self._unreserved(rng)
+            if len(examples) >= wanted:
+                break
+        else:
+            raise ValueError(
+                f"task.validation_questions = {wanted}: task.evaluation_questions = "
+                f"{self.config.evaluation_questions} leaves too few; ask for fewer of either"
+            )
+        named = [replace(example, id=f"{VALIDATION}/{i}") for i, example in enumerate(examples[:wanted])]
+        return Suite(VALIDATION, tuple(named), max_new_tokens=max_new_tokens)
 
     def sft_batch(self, step: int) -> TokenBatch:
         """See :func:`carerl.tasks.tiny.corpus.sft_batch`."""
@@ -101,7 +131,8 @@ class TinyTask:
         return " ".join(tk.TOKENS[i] for i in response_ids if i not in (tk.PAD, tk.EOS))
 
     def suites(self) -> list[Suite]:
-        """``q<train_k>`` (primary), the other two k, ``facts`` (known names), ``unknowable`` (held-out)."""
+        """``q<train_k>`` (primary), the other two k, ``facts`` (known names), ``unknowable`` (held-out) and, if it was
+        asked for, ``validation`` (questions of ``train_k``)."""
         return list(self._suites)
 
     def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:

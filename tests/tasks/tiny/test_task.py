@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from carerl.tasks import TASKS
@@ -42,6 +44,27 @@ def test_training_questions_are_never_evaluation_questions() -> None:
     assert not evaluation & {example.prompt_ids for example in drawn}
     assert all(len(example.prompt_ids) == 6 for example in drawn)
     assert len({example.id for example in drawn}) == 20 * 64
+
+
+def test_validation_questions_are_neither_trained_on_nor_reported() -> None:
+    task = TinyTask(TinyConfig(evaluation_questions=3000, validation_questions=500), 100)
+    suites = {suite.name: {example.prompt_ids for example in suite.examples} for suite in task.suites()}
+    assert [len(suite.examples) for suite in task.suites()][-1] == 500 and list(suites)[-1] == "validation"
+    trained = {example.prompt_ids for example in task.train_examples(0, 20 * 64)}
+    assert not suites["validation"] & suites["q3"] and not suites["validation"] & trained
+    without = TinyTask(TinyConfig(evaluation_questions=3000), 100)
+    assert task.suites()[:-1] == without.suites()
+    # training is what it was, less the questions that are held out now
+    kept = [e.prompt_ids for e in without.train_examples(0, 640) if e.prompt_ids not in suites["validation"]]
+    assert len(kept) < 640 and set(kept) <= {e.prompt_ids for e in task.train_examples(0, 700)}
+
+
+def test_an_evaluation_that_takes_all_questions_leaves_none_to_validate_on() -> None:
+    config = TinyConfig(train_k=2, multiply=1.0, evaluation_questions=5000, validation_questions=50)
+    taken = [len({e.prompt_ids for e in TinyTask(replace(config, validation_questions=0), seed).suites()[0].examples})
+             for seed in range(8)]  # fmt: skip
+    with pytest.raises(ValueError, match=r"validation_questions = 50: .* leaves too few"):
+        TinyTask(config, taken.index(10 * 8**2))
 
 
 def test_suites() -> None:

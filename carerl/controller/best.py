@@ -1,0 +1,98 @@
+"""The best model of a run by its validation questions, kept beside the newest (:mod:`carerl.config.selection`).
+
+``checkpoints/best`` points to ``checkpoints/best_000150/``: ``model/``, an ordinary Hugging Face directory,
+``best.json`` with the rule and every validation metric, and ``manifest.json``. It appears whole or not at all, like a
+checkpoint. The one that was best when the newest checkpoint was written stays until the next checkpoint, so that a run
+which is gone on with has it still. Step 0 takes part: where no step is better than the base model, that is the best.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from carerl.config.selection import Selection, parse_selection
+from carerl.controller.checkpoints import commit, numbered, point
+from carerl.controller.context import Context
+from carerl.report import RunDirectory
+from carerl.report.run_directory import finite, read_json
+
+LINK = "best"
+RECORD = "best.json"
+SUITE = "/validation/"  # in the names of the metrics that are kept
+
+
+def keep(context: Context, step: int, metrics: Mapping[str, float]) -> None:
+    """Keeps the model as it is now if by ``metrics``, of the evaluation at ``step``, it is the best so far."""
+    config, folder = context.config, context.run.checkpoints
+    selection = parse_selection(config.checkpoint.best)
+    candidates = _kept(folder)
+    candidates[step] = {name: value for name, value in metrics.items() if SUITE in name}
+    chosen = selection.choose(candidates)
+    if chosen == step:
+        context.display.stage("best model")
+        final = folder / f"{LINK}_{step:06d}"
+        partial = final.with_name(f".{final.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        context.crew.learner.export(partial / "model", context.tokenizer, config.model.dtype)
+        record = {"step": step, "rule": config.checkpoint.best, "recipe": config.recipe, "seed": config.seed}
+        record["metrics"] = finite(candidates[step])
+        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        commit(partial, final)
+        context.display.message(f"best so far by validation: step {step} ({_shown(selection, candidates[step])})")
+    _point(folder, chosen)
+    if not config.checkpoint.every:  # without checkpoints nothing will be gone back to
+        forget(context.run)
+
+
+def forget(run: RunDirectory) -> None:
+    """Removes kept models other than the best. Called when a checkpoint is written, as no leg begins before it."""
+    chosen = read(run)
+    for step, path in numbered(run.checkpoints, rf"{LINK}_(\d+)"):
+        if chosen is None or step != chosen["step"]:
+            shutil.rmtree(path)
+
+
+def go_back(run: RunDirectory, step: int, rule: str) -> None:
+    """Leaves the kept models as they were at ``step``: later ones are made again, like the evaluations that chose
+    them."""
+    for number, path in numbered(run.checkpoints, rf"{LINK}_(\d+)"):
+        if number > step:
+            shutil.rmtree(path)
+    kept = _kept(run.checkpoints)
+    _point(run.checkpoints, parse_selection(rule).choose(kept) if rule else max(kept, default=None))
+
+
+def read(run: RunDirectory) -> dict[str, Any] | None:
+    """What ``best.json`` says of the best model; None if there is none."""
+    return read_json(run.checkpoints / LINK / RECORD)
+
+
+def report(run: RunDirectory, rule: str) -> str:
+    """A line for the end of a run."""
+    found = read(run)
+    if found is None:
+        return f"best by validation: none of the models evaluated keeps {rule!r}"
+    figures = _shown(parse_selection(rule), found["metrics"])
+    return f"best by validation: step {found['step']} ({figures}): {run.checkpoints / LINK / 'model'}"
+
+
+def _shown(selection: Selection, metrics: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in selection.figures(metrics).items())
+
+
+def _kept(folder: Path) -> dict[int, Mapping[str, float | None]]:
+    """Validation metrics of the models that are kept, by step."""
+    records = [(step, read_json(path / RECORD)) for step, path in numbered(folder, rf"{LINK}_(\d+)")]
+    return {step: record["metrics"] for step, record in records if record}
+
+
+def _point(folder: Path, step: int | None) -> None:
+    if step is None:
+        (folder / LINK).unlink(missing_ok=True)
+    else:
+        point(folder / LINK, folder / f"{LINK}_{step:06d}")
