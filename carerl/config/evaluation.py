@@ -116,7 +116,7 @@ def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
     run = inside.parents[2] if len(inside.parents) > 2 else inside
     if inside.parent.parent.name == "checkpoints" and (run / "config.yaml").is_file():
         trained_with = read(run / "config.yaml")
-        return Model(str(inside), trained_with.recipe, trained_with)
+        return Model(str(inside.resolve()), trained_with.recipe, trained_with)  # where `latest` and `best` lead to now
     return Model(str(inside), inside.name)
 
 

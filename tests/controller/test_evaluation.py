@@ -166,7 +166,8 @@ def run_directory(place: Path, base_dir: Path, checkpoint: bool = True) -> Path:
 def test_a_run_is_asked_what_it_was_asked_in_the_loop(base_dir: Path, tmp_path: Path) -> None:
     place = run_directory(tmp_path / "run", base_dir)
     newest = str(place / "checkpoints" / "step_000003" / "model")
-    for model in (place, place / "checkpoints" / "step_000003", newest):
+    (place / "checkpoints" / "best").symlink_to("step_000003")
+    for model in (place, place / "checkpoints" / "step_000003", place / "checkpoints" / "best", newest):
         config = evaluation_config([f"model={model}"])
         assert (config.model.path, config.recipe, config.seed) == (newest, "care_gspo_tiny", 7)
         assert (config.task.name, config.evaluation.samples, config.rollout.max_new_tokens) == ("tiny", 5, 8)
