@@ -37,12 +37,20 @@ SHORT = {
 }
 # of a run that a model comes from: what its evaluation in the loop depends on
 KEPT = ("seed", "task", "rollout", "grading", "evaluation", "plugins", "cluster")
-NOT_ITS_OWN = {
+READ = (
+    "model", "task", "rollout", "grading", "cluster", "seed", "plugins", "runs_dir", "run_dir", "tracking.display",
+    *(f"evaluation.{key}" for key in ("samples", "temperature", "top_p", "top_k", "seed", "questions")),
+)  # fmt: skip
+INSTEAD = {
     "recipe": "write model=, what is evaluated",
-    "kind": "leave it out",
     "resume": "write out=, the same directory again",
     "dry_run": "leave it out: an evaluation has no plan",
 }
+# how the work is spread, which changes no answer: in these an evaluation that is gone on with may differ
+SPREAD = (
+    "rollout.actors", "rollout.cpus_per_actor", "rollout.gpu_memory_utilization", "rollout.kv_cache_gib",
+    "grading.actors", "grading.processes", "grading.cpus_per_actor", "cluster.", "tracking.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,10 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     With ``out=`` the directory of an evaluation that has not ended, it is gone on with (``resume`` is set).
     Raises ConfigError."""
     asked = parse([_long(word) for word in words])
-    for key, remedy in NOT_ITS_OWN.items():
-        if key in asked:
-            raise ConfigError(key, asked[key], "it is no setting of an evaluation", remedy)
+    for key, value in compose.leaves(asked):
+        known = key.partition(".")[0] in RunConfig.__dataclass_fields__  # what is not is refused with a suggestion
+        if known and not any(key == read_ or key.startswith(f"{read_}.") for read_ in READ):
+            raise ConfigError(key, value, "it is no setting of an evaluation", INSTEAD.get(key, "leave it out"))
     wanted = asked.setdefault("model", {}).pop("path", None)
     if not isinstance(wanted, str) or not wanted:
         raise ConfigError("model", wanted, "there is no model to evaluate", "write model=DIR, a run or a hub id")
@@ -136,7 +145,7 @@ def _gone_on_with(config: RunConfig) -> RunConfig:
         before = read(stored)
         if before.kind != "evaluate":
             raise ConfigError("out", config.run_dir, "it holds a run, and not an evaluation", "give another out=")
-        differing = differences(plain(config), plain(before))
+        differing = [d for d in differences(plain(config), plain(before)) if not d[0].startswith(SPREAD)]
         if differing:
             key, now, then = differing[0]
             reason = f"the evaluation in {config.run_dir} was begun with {key} = {then}"

@@ -75,6 +75,9 @@ def _paths(c: RunConfig) -> Errors:
     if c.run_dir and not c.resume:
         folder = Path(c.run_dir).expanduser()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if c.kind == "evaluate":
+                yield ConfigError("out", c.run_dir, "it holds something that is no evaluation", "give another out=")
+                return
             yield ConfigError(
                 "run_dir",
                 c.run_dir,

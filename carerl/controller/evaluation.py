@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+import zlib
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
+from carerl.backends.engines import request_seed
 from carerl.config.schema import RunConfig
 from carerl.controller import best
 from carerl.controller.context import Context
+from carerl.controller.rounds import Rounds
 from carerl.report import SampleStore, write_evaluation
 from carerl.tasks import Suite, Task
 from carerl.tasks.base import VALIDATION
@@ -26,29 +28,45 @@ ROUNDS = 16  # of a response of full length: after each, what ended is graded an
 SHORTEST_ROUND = 16  # tokens
 
 
-def evaluate(context: Context, step: int, questions: int) -> dict[str, float]:
-    """Samples, grades and scores every suite (its first ``questions`` ones; 0: all), writes the evaluation
-    into the run directory, logs it at ``step``, keeps the model if it is the best so far, and returns the metrics."""
+def questions_due(config: RunConfig, step: int) -> int | None:
+    """How many questions of each suite are asked after ``step`` (0: all); None where no evaluation is due."""
+    settings = config.evaluation
+    if step in (0, config.steps):
+        return settings.questions if (settings.at_end if step else settings.at_start) else None
+    return settings.questions_between if settings.every and step % settings.every == 0 else None
+
+
+def evaluate_if_due(context: Context, step: int) -> None:
+    """Samples, grades and scores the task's suites, writes the evaluation into the run directory, logs it at ``step``
+    and keeps the model if it is the best so far; does nothing where no evaluation is due.
+
+    A stop that is asked for meanwhile leaves it undone: the run that goes on from ``step`` begins with it."""
+    config, questions = context.config, questions_due(context.config, step)
+    if questions is None:
+        return
     begin = time.perf_counter()
     context.display.stage("evaluate")
-    store = SampleStore(context.run.evaluations, step, context.tokenizer.decode)
-    suites = chosen(context.task, questions, whole=(VALIDATION,) if context.config.checkpoint.best else ())
-    results = {
-        suite.name: sample(context.crew, context.config, context.task, number, suite, store)
-        for number, suite in enumerate(suites)
-    }
+    store = None
+    if config.evaluation.keep_samples:
+        store = SampleStore(context.run.evaluations, step, context.tokenizer.decode, context.display.message)
+    suites = chosen(context.task, questions, whole=(VALIDATION,) if config.checkpoint.best else ())
+    results: dict[str, list[Group]] = {}
+    for suite in suites:
+        results[suite.name] = sample(
+            context.crew, config, context.task, suite, store, progress=lambda ended: not context.stop
+        )
+        if context.stop:
+            return
     primary = [group for suite in suites if suite.primary for group in results[suite.name]]
     scored = context.task.score(results)
     metrics = {**scored.metrics, **policy_statistics(context, primary)}
-    settings = asdict(context.config.evaluation)
-    write_evaluation(context.run.evaluations, step, replace(scored, metrics=metrics), settings)
-    if context.config.evaluation.keep_samples:
+    write_evaluation(context.run.evaluations, step, replace(scored, metrics=metrics), asdict(config.evaluation))
+    if store is not None:
         store.close()
     context.trackers.log(step, {**metrics, "time/evaluate": time.perf_counter() - begin})
     context.display.evaluation(step, metrics)
-    if context.config.checkpoint.best:
+    if config.checkpoint.best:
         best.keep(context, step, metrics)
-    return metrics
 
 
 def chosen(task: Task, questions: int, whole: Collection[str] = ()) -> list[Suite]:
@@ -63,38 +81,36 @@ def sample(
     crew: Crew,
     config: RunConfig,
     task: Task,
-    number: int,
     suite: Suite,
-    store: SampleStore,
+    store: SampleStore | None,
     progress: Callable[[list[Group]], bool] = lambda ended: True,
 ) -> list[Group]:
-    """The graded groups of a suite, the task's ``number``-th, in order, which ``store`` gets too.
+    """The graded groups of a suite in order, which ``store`` gets too.
 
     What the store has already is not sampled again. ``progress`` is told the groups that ended, those of the store
     first, and says whether to go on: if not, engines forget the rest, and fewer groups are returned.
 
     Everything is queued at once, so that only the last responses leave engines waiting. They work in rounds of a few
-    tokens a sequence, two of them queued, and what ended in one is graded while the next is decoded."""
+    tokens a sequence, and what ended in one is graded while the next is decoded."""
     assert crew.rollout is not None and crew.grading is not None
-    sampling = _sampling(config, task, suite, number)
-    ended = store.finished(suite.name, suite.examples)
+    sampling = _sampling(config, task, suite)
+    ended = store.finished(suite.name, suite.examples) if store is not None else {}
     generation = crew.rollout.start(sampling)
     go_on = progress(list(ended.values()))
     if go_on:
         generation.submit({k: example for k, example in enumerate(suite.examples) if k not in ended})
     tokens = max(SHORTEST_ROUND, math.ceil(sampling.max_new_tokens / ROUNDS))
-    rounds: deque[Callable[[], list[tuple[int, Group]]]] = deque()
+    rounds = Rounds(lambda: generation.advance(tokens))
     while go_on and generation.open:
-        while len(rounds) < 2:
-            rounds.append(generation.advance(tokens))
-        part = dict(rounds.popleft()())
+        rounds.fill()
+        part = rounds.wait()
         if part:
             graded = dict(zip(part, crew.grading.grade(list(part.values())), strict=True))
             ended |= graded
-            store.add(suite.name, graded)
+            if store is not None:
+                store.add(suite.name, graded)
             go_on = progress(list(graded.values()))
-    for wait in rounds:
-        wait()
+    rounds.drop()
     if not go_on:
         generation.cancel()
     groups = [ended[k] for k in sorted(ended)]
@@ -103,13 +119,14 @@ def sample(
     return groups
 
 
-def _sampling(config: RunConfig, task: Task, suite: Suite, number: int) -> Sampling:
+def _sampling(config: RunConfig, task: Task, suite: Suite) -> Sampling:
+    """The seed is the suite's own, by its name: what else is asked changes no sample of it."""
     settings = config.evaluation
     return Sampling(
         n=settings.samples,
         temperature=settings.temperature,
         max_new_tokens=max(config.rollout.max_new_tokens, suite.max_new_tokens or 0),
-        seed=settings.seed * 1000 + number,
+        seed=request_seed(settings.seed, zlib.crc32(suite.name.encode())),
         top_p=settings.top_p,
         top_k=settings.top_k,
         stop_ids=task.stop_ids,

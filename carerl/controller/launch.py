@@ -19,7 +19,7 @@ from carerl.config.shapes import looks_local
 from carerl.config.typed import plain
 from carerl.controller import base, best, checkpoints, rl, sft, starting_weights, weights
 from carerl.controller.context import Context
-from carerl.controller.evaluation import evaluate
+from carerl.controller.evaluation import evaluate_if_due, questions_due
 from carerl.controller.loop_state import LoopState
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
@@ -177,21 +177,23 @@ def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirec
 
 def _train(context: Context, start: int, result: Result) -> None:
     """Sync, evaluate, train: the run proper. Fills ``result`` as it goes."""
-    config, settings = context.config, context.config.evaluation
+    config = context.config
     if context.crew.rollout is not None:
         weights.synchronise(context.crew, version=start)
         first = weights.probe(context.crew, context.task, config)
         if start == 0:
             context.trackers.log(0, first)
-            if settings.at_start:
-                evaluate(context, 0, settings.questions)
+        if not _evaluated(context, start):  # or a stop cut it short
+            evaluate_if_due(context, start)
     result.base = _evaluated(context, 0)
-    context.step = start
-    result.step = {"rl": rl.train, "sft": _sft}[config.kind](context, start)
-    if result.step < config.steps:
+    result.step = context.step = start
+    if not context.stop:
+        result.step = {"rl": rl.train, "sft": _sft}[config.kind](context, start)
+    ends_evaluated = questions_due(config, config.steps) is not None
+    result.final = _evaluated(context, config.steps) if ends_evaluated else {}
+    if result.step < config.steps or (ends_evaluated and not result.final):
         result.status, result.exit_code = "interrupted", context.stop.exit_code
         return
-    result.final = _evaluated(context, config.steps) if settings.at_end else {}
     result.status, result.exit_code = "completed", 0
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from carerl.actors.crew import crew
 from carerl.actors.ray_cluster import cluster
 from carerl.config.checks import check_cluster
+from carerl.config.errors import ConfigError
 from carerl.config.load import dump
 from carerl.config.schema import RunConfig
 from carerl.controller import base, starting_weights
@@ -23,6 +24,7 @@ from carerl.report import RunDirectory, SampleStore, make_display, write_evaluat
 from carerl.report.display import Display
 from carerl.report.evaluation_table import print_evaluation
 from carerl.report.records import read_evaluations
+from carerl.tasks import Suite
 from carerl.types import Group
 
 PART_SECONDS = 20.0  # between two parts of the samples on disk: what a stop that gives no time would lose
@@ -40,10 +42,11 @@ def launch(config: RunConfig) -> Result:
     total = sum(len(suite.examples) for suite in suites)
     directory = RunDirectory.open(config.resume) if config.resume else _new_directory(config)
     display = make_display(config.tracking.display, total, f"{config.recipe} · {total} questions")
+    store = SampleStore(directory.evaluations, 0, tokenizer.decode, display.message)
+    _check_earlier(directory, store, suites)
     begin = time.monotonic()
     metrics: dict[str, float] = {}
     status, exit_code, stop = "failed", 1, StopFlag()
-    store = SampleStore(directory.evaluations, 0, tokenizer.decode)
     try:
         display.message(f"run directory: {directory.path}")
         display.stage("start ray")
@@ -57,10 +60,10 @@ def launch(config: RunConfig) -> Result:
                 actors.rollout.use_loaded()
                 progress = _Progress(display, store, total, stop)
                 results: dict[str, list[Group]] = {}
-                for number, suite in enumerate(suites):
+                for suite in suites:
                     display.stage(suite.name)
                     progress.suite = suite.name
-                    results[suite.name] = sample(actors, config, task, number, suite, store, progress)
+                    results[suite.name] = sample(actors, config, task, suite, store, progress)
                     if stop:
                         break
         if stop:
@@ -96,6 +99,15 @@ def launch(config: RunConfig) -> Result:
         return _show(directory)
     print(f"stopped; the same command with out={directory.path} goes on with it", flush=True)
     return Result(status, 0, directory.path, {}, {}, exit_code)
+
+
+def _check_earlier(directory: RunDirectory, store: SampleStore, suites: list[Suite]) -> None:
+    """Refuses to go on with answers to other questions. Raises ConfigError."""
+    try:
+        for suite in suites:
+            store.finished(suite.name, suite.examples)
+    except ValueError as error:
+        raise ConfigError("out", str(directory.path), str(error), "give another out=") from None
 
 
 def _new_directory(config: RunConfig) -> RunDirectory:

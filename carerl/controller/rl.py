@@ -11,7 +11,7 @@ from carerl.backends.learners import Minibatch
 from carerl.config.schema import RunConfig
 from carerl.controller import best, checkpoints, weights
 from carerl.controller.context import Clock, Context
-from carerl.controller.evaluation import evaluate
+from carerl.controller.evaluation import evaluate_if_due
 from carerl.controller.rollouts import roll_out, rollout_metrics, rollout_rows, token_scores
 from carerl.controller.schedule import learning_rate
 from carerl.report import write_rollouts
@@ -60,11 +60,7 @@ def train(context: Context, start: int) -> int:
         if tabled:
             rows = rollout_rows(context.tokenizer.decode, step, rollouts, batch, scores)
             write_rollouts(context.run.rollout_file(step), rows)
-        if step == config.steps:
-            if config.evaluation.at_end:
-                evaluate(context, step, config.evaluation.questions)
-        elif config.evaluation.every and step % config.evaluation.every == 0:
-            evaluate(context, step, config.evaluation.questions_between)
+        evaluate_if_due(context, step)
         every, stopping = config.checkpoint.every, bool(context.stop)
         if stopping or step == config.steps or (every and step % every == 0):
             context.display.stage("checkpoint")

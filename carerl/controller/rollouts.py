@@ -11,7 +11,6 @@ responses have no better chance of being trained on.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from carerl.algorithms.batching import informative, rows_with_weight
 from carerl.backends.engines import request_seed
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
+from carerl.controller.rounds import DEPTH, Ended, Rounds
 from carerl.types import Group, Outcome, Sample, Sampling, TokenBatch
 
-Ended = list[tuple[int, Group]]  # groups with the numbers of their prompts, counted within the step
 Phase = Callable[[str], AbstractContextManager[None]]
 
 ROUNDS = 32  # of a response of full length: so finely is decided how many prompts are drawn
@@ -74,7 +73,7 @@ def collect(
     limit = wanted * max_draws if select else wanted
     replaces = limit > wanted
     rate, few = (expected, math.ceil(wanted / 8)) if replaces else (1.0, 1)
-    rounds: deque[Callable[[], Ended]] = deque()
+    rounds = Rounds(advance, DEPTH if replaces else 1)
     ended: dict[int, Group] = {}
     good: dict[int, bool] = {}
     drawn = 0
@@ -88,12 +87,12 @@ def collect(
             if n > 0:
                 submit(drawn, n)
                 drawn += n
-        while drawn > len(ended) and len(rounds) < (2 if replaces else 1):
-            rounds.append(advance())
+        if drawn > len(ended):
+            rounds.fill()
         if not rounds:
             break
         with phase("generate"):
-            part = dict(rounds.popleft()())
+            part = rounds.wait()
         if part:
             with phase("reward"):
                 part = dict(zip(part, grade(list(part.values())), strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,19 @@ Finished = dict[int, Group]  # by the number of the question
 
 
 class SampleStore:
-    """The samples of one evaluation. ``decode`` makes text of token ids, for people; only ids are read back."""
+    """The samples of one evaluation. ``decode`` makes text of token ids, for people; only ids are read back. ``warn``
+    is told of parts that cannot be read, whose questions are asked again."""
 
-    def __init__(self, directory: str | Path, step: int, decode: Callable[[list[int]], str]) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        step: int,
+        decode: Callable[[list[int]], str],
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
         stem = evaluation_stem(directory, step)
         self.parts, self.table = stem.with_suffix(".parts"), stem.with_suffix(".samples.parquet")
-        self._decode = decode
+        self._decode, self._warn = decode, warn
         self._rows: list[dict[str, Any]] = []
 
     def add(self, suite: str, groups: Mapping[int, Group]) -> None:
@@ -57,21 +65,30 @@ class SampleStore:
             self._rows = []
 
     def finished(self, suite: str, examples: Sequence[Example]) -> Finished:
-        """Groups of a suite that are on disk, by their numbers. Raises ValueError if they are of other
-        questions than these."""
-        found: dict[int, list[dict[str, Any]]] = {}
-        for row in self._read_parts():
-            if row["suite"] == suite:
-                found.setdefault(row["number"], []).append(row)
+        """Groups of a suite that were on disk when the store was made, by their numbers. Raises ValueError if they are
+        of other questions than these, or of these with another prompt or gold answer."""
         groups: Finished = {}
-        for number, rows in sorted(found.items()):
-            if number >= len(examples) or rows[0]["example_id"] != examples[number].id:
+        for number, rows in sorted(self._earlier.get(suite, {}).items()):
+            first, example = rows[0], examples[number] if number < len(examples) else None
+            if example is None or (first["example_id"], first["prompt"], first["gold"]) != (
+                example.id,
+                self._decode(list(example.prompt_ids)),
+                example.gold,
+            ):
                 raise ValueError(
-                    f"{self.parts}: question {number} of {suite} was {rows[0]['example_id']}, and is not any more: "
-                    "the data has changed; give another out="
+                    f"question {number} of {suite} was {first['example_id']}, with its prompt and gold answer, and is "
+                    "not any more: the data or the prompt has changed"
                 )
-            groups[number] = Group(examples[number], [_sample(row) for row in sorted(rows, key=lambda r: r["sample"])])
+            groups[number] = Group(example, [_sample(row) for row in sorted(rows, key=lambda r: r["sample"])])
         return groups
+
+    @cached_property
+    def _earlier(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
+        """The rows on disk by suite and number."""
+        found: dict[str, dict[int, list[dict[str, Any]]]] = {}
+        for row in self._read_parts():
+            found.setdefault(row["suite"], {}).setdefault(row["number"], []).append(row)
+        return found
 
     def close(self) -> Path:
         """The whole table, parts and all, in the order of suites as they came and questions."""
@@ -90,7 +107,14 @@ class SampleStore:
         if self.table.is_file():
             rows: list[dict[str, Any]] = pq.read_table(self.table).to_pylist()
             return rows
-        return [row for path in sorted(self.parts.glob("part_*.parquet")) for row in pq.read_table(path).to_pylist()]
+        found: list[dict[str, Any]] = []
+        for path in sorted(self.parts.glob("part_*.parquet")):
+            try:
+                found += pq.read_table(path).to_pylist()
+            except (OSError, ValueError) as error:
+                self._warn(f"{path} cannot be read ({error}): its questions are asked again")
+                path.rename(path.with_suffix(".damaged"))
+        return found
 
     def _group_rows(self, suite: str, number: int, group: Group) -> Iterable[dict[str, Any]]:
         prompt = self._decode(list(group.example.prompt_ids))

@@ -62,6 +62,7 @@ class Evaluation:
         self.config = config
         self.task = TASKS[config.task.name].build(config.task, config.seed)
         self.asked: list[int] = []
+        self.suites: list[Suite] = []  # empty: the task's
         rollout = Rollout([Local(RolloutWorker(), self._note)])
         self.crew = Crew(None, rollout, Grading([Local(RewardWorker())]), None, [])
         self.crew.load(config, config.model.path)
@@ -81,8 +82,8 @@ class Evaluation:
             seen += len(ended)
             return stop_after is None or seen < stop_after
 
-        for number, suite in enumerate(chosen(self.task, self.config.evaluation.questions)):
-            results[suite.name] = sample(self.crew, self.config, self.task, number, suite, store, progress)
+        for suite in self.suites or chosen(self.task, self.config.evaluation.questions):
+            results[suite.name] = sample(self.crew, self.config, self.task, suite, store, progress)
             if stop_after is not None and seen >= stop_after:
                 store.write_part()
                 return results
@@ -123,19 +124,44 @@ def test_the_samples_table_gives_back_every_token_and_log_prob(
         assert (row["outcome"], row["answer"], row["tokens"]) == (found.outcome, found.answer, len(found.response_ids))
 
 
+@pytest.mark.parametrize(
+    "change", [{"id": "another"}, {"gold": "7"}, {"prompt_ids": (4, 5, 6)}], ids=["id", "gold", "prompt"]
+)
 def test_samples_of_other_questions_are_not_taken(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
+    evaluation.run(tmp_path, stop_after=2)
+    for suite in chosen(evaluation.task, 4):
+        changed = tuple(replace(example, **change) for example in suite.examples)
+        evaluation.suites.append(replace(suite, examples=changed))
+    with pytest.raises(ValueError, match="the data or the prompt has changed"):
+        evaluation.run(tmp_path)
+
+
+def test_a_suite_gets_the_same_samples_whatever_else_is_asked(
     base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch).run(tmp_path, stop_after=2)
-    other = Evaluation(evaluation_config([f"model={base_dir}", *WORDS, "seed=101"]), monkeypatch)
-    suites = [_renamed(suite) for suite in other.task.suites()]
-    monkeypatch.setattr(other.task, "suites", lambda: suites)
-    with pytest.raises(ValueError, match="the data has changed"):
-        other.run(tmp_path)
+    evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
+    whole = evaluation.run(tmp_path / "whole")
+    evaluation.suites = [suite for suite in reversed(chosen(evaluation.task, 4)) if suite.name in ("facts", "q2")]
+    assert evaluation.run(tmp_path / "two") == {name: whole[name] for name in ("facts", "q2")}
+    tokens = {name: [s.response_ids for g in groups for s in g.samples] for name, groups in whole.items()}
+    assert tokens["facts"] != tokens["unknowable"]
 
 
-def _renamed(suite: Suite) -> Suite:
-    return replace(suite, examples=tuple(replace(example, id=f"other-{example.id}") for example in suite.examples))
+def test_a_damaged_part_is_set_aside_and_its_questions_asked_again(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
+    whole = evaluation.run(tmp_path / "whole")
+    evaluation.run(tmp_path / "cut", stop_after=2)
+    part = next((tmp_path / "cut" / "step_000000.parts").iterdir())
+    part.write_bytes(part.read_bytes()[:-50])  # as a disk that was full leaves it
+    said: list[str] = []
+    assert SampleStore(tmp_path / "cut", 0, str, said.append).finished("q3", []) == {}
+    assert len(said) == 1 and part.name in said[0]
+    assert evaluation.run(tmp_path / "cut") == whole
 
 
 def test_an_engine_that_served_another_run_is_not_taken_for_a_loaded_one(
@@ -238,6 +264,8 @@ def test_the_same_out_goes_on_and_another_evaluation_in_it_is_refused(base_dir: 
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "config.yaml").write_text(dump(config))
     assert evaluation_config(words).resume == str(tmp_path / "here")
+    spread = evaluation_config([*words, "grading.processes=3", "rollout.actors=2", "cluster.gpus_per_node=4"])
+    assert spread.resume == str(tmp_path / "here"), "how the work is spread is no other evaluation"
     with pytest.raises(ConfigError) as caught:
         evaluation_config([*words, "samples=4"])
     assert caught.value.field == "evaluation.samples" and "begun with evaluation.samples = 3" in caught.value.reason
@@ -253,7 +281,12 @@ def test_the_same_out_goes_on_and_another_evaluation_in_it_is_refused(base_dir: 
         (["model=./nowhere"], "model", "no such directory"),
         (["model=RUN"], "model", "no checkpoint"),
         (["model=BASE", "samples=0"], "evaluation.samples", "at least 1"),
-        (["model=BASE", "reward.name=correct"], "reward", "kind evaluate has no reward"),
+        (["model=BASE", "reward.name=correct"], "reward.name", "no setting of an evaluation"),
+        (["model=BASE", "learner.micro_batch_rows=8"], "learner.micro_batch_rows", "no setting of an evaluation"),
+        (["model=BASE", "tracking.wandb=offline"], "tracking.wandb", "no setting of an evaluation"),
+        (["model=BASE", "evaluation.every=5"], "evaluation.every", "no setting of an evaluation"),
+        (["model=BASE", "steps=5"], "steps", "no setting of an evaluation"),
+        (["model=BASE", "out=RUN/.."], "out", "it holds something that is no evaluation"),
         (["model=BASE", "sample=4"], "sample", "not a setting"),
         (["model=BASE", "resume=RUN"], "resume", "no setting of an evaluation"),
         (["model=BASE", "dry_run=true"], "dry_run", "no setting of an evaluation"),

@@ -149,6 +149,37 @@ def test_pitfall_18_a_run_stopped_and_gone_on_with_equals_one_never_stopped(
         assert tensor.equal(expected[name]), name
 
 
+class InterruptEvaluation(QuietDisplay):
+    """Presses Ctrl-C as the n-th evaluation begins."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def stage(self, name: str) -> None:
+        self.left -= name == "evaluate"
+        if name == "evaluate" and self.left == 0:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("number", "step"), [(2, 2), (3, 4)])
+def test_pitfall_18_an_evaluation_that_a_stop_cut_short_is_made_when_the_run_goes_on(
+    actors: tuple[Crew, str], whole: Result, tmp_path: Path, number: int, step: int
+) -> None:
+    stopped = start(actors, small(tmp_path), InterruptEvaluation(number))
+    assert (stopped.status, stopped.step, stopped.exit_code) == ("interrupted", step, 130)
+    assert step not in {record["step"] for record in read_evaluations(stopped.run_dir / "evaluations")}
+    resumed = start(actors, load([f"resume={stopped.run_dir}"]))
+    assert (resumed.status, resumed.step) == ("completed", 4)
+    assert rows(resumed.run_dir) == rows(whole.run_dir)
+    assert resumed.final == whole.final
+
+
+def test_a_stop_before_the_first_step_trains_nothing(actors: tuple[Crew, str], tmp_path: Path) -> None:
+    stopped = start(actors, small(tmp_path), InterruptEvaluation(1))
+    assert (stopped.status, stopped.step, stopped.exit_code) == ("interrupted", 0, 130)
+    assert not (stopped.run_dir / "checkpoints" / "latest").exists()
+
+
 def test_pitfall_16_and_18_draws_and_adapted_strengths_are_counted_and_gone_on_with(
     actors: tuple[Crew, str], tmp_path: Path
 ) -> None:

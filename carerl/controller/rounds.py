@@ -1,0 +1,36 @@
+"""Rounds of the engines, a few of them queued, so that what ended in one is graded while the next is decoded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from carerl.types import Group
+
+Ended = list[tuple[int, Group]]  # groups with the numbers of their prompts
+DEPTH = 2
+
+
+class Rounds:
+    """``advance()`` has the engines work a round; what it returns waits for the groups that ended in it."""
+
+    def __init__(self, advance: Callable[[], Callable[[], Ended]], depth: int = DEPTH) -> None:
+        self._advance, self._depth = advance, depth
+        self._queued: deque[Callable[[], Ended]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._queued)
+
+    def fill(self) -> None:
+        """Queues rounds until there are as many as there may be."""
+        while len(self._queued) < self._depth:
+            self._queued.append(self._advance())
+
+    def wait(self) -> dict[int, Group]:
+        """The groups that ended in the oldest round, by number."""
+        return dict(self._queued.popleft()())
+
+    def drop(self) -> None:
+        """Waits for the rounds that are queued, whatever ends in them."""
+        while self._queued:
+            self._queued.popleft()()
