@@ -35,6 +35,7 @@ FLOORS: dict[str, int] = {
     "compare": 7,
     "rollouts": 7,
     "sweep": 7,
+    "job": 7,
     "dashboard": 7,
     "doctor": 7,
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from carerl.actors import jobs
 from carerl.config.errors import ConfigError
 
 
@@ -43,7 +44,7 @@ def connect(cluster_address: str = "", object_store_mib: int | None = None) -> R
         settings: dict[str, Any] = {
             "logging_level": logging.ERROR,
             "log_to_driver": bool(os.environ.get("CARERL_ACTOR_LOGS")),
-            "runtime_env": {"env_vars": ACTOR_ENVIRONMENT},
+            "runtime_env": {"env_vars": jobs.free_of_job(ACTOR_ENVIRONMENT)},
         }
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if place:

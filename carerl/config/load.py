@@ -30,6 +30,7 @@ from carerl.config.validate import validate
 KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 LEARNER_ACTORS = ("backend", "ranks", "cpus_per_rank", "gpus_per_rank", "threads")  # who they are, not what they do
 BASE_FORMAT = 1  # raise it when the same settings give another base model
+AUTO = "auto"  # of resume: go on with what run_dir holds, or start it there
 HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
 # what makes a run the run it is; going on with it under other values would be another run
 FIXED_ON_RESUME = (
@@ -44,11 +45,14 @@ def load(argv: Sequence[str]) -> RunConfig:
     """The settings that a command line asks for, composed, typed and validated.
 
     With ``resume=RUN_DIR`` the settings are those stored in RUN_DIR; the command line may change how the
-    run is carried out (ranks, actors, display, evaluation, steps), not what is trained.
+    run is carried out (ranks, actors, display, evaluation, steps), not what is trained. ``run_dir=RUN_DIR resume=auto``
+    is that where RUN_DIR holds a checkpoint, and a new run elsewhere: one command for the first time and every other.
     Raises ConfigError, whose ``str()`` is all that a person needs to see.
     """
     asked = parse(argv)
-    if asked.get("resume"):
+    if asked.get("resume") == AUTO:
+        _take_what_is_there(asked)
+    if asked.get("resume") not in (None, "", AUTO):
         return _load_resumed(asked)
     name = asked.pop("recipe", None)
     if not isinstance(name, str) or not name:
@@ -66,6 +70,23 @@ def load(argv: Sequence[str]) -> RunConfig:
     if config.model.base_recipe:
         base_config(config)  # its settings are refused now, not when it is about to be trained
     return config
+
+
+def _take_what_is_there(asked: Tree) -> None:
+    """``resume=auto``: names the run in ``run_dir`` if it has a checkpoint. What it has without one stays for the
+    launcher to set aside; what is no run is refused."""
+    folder = asked.get("run_dir")
+    if not isinstance(folder, str) or not folder:
+        reason = "resume=auto goes on with what is in run_dir, and there is no run_dir"
+        raise ConfigError("resume", AUTO, reason, "write run_dir=/shared/runs/NAME too, the same every time")
+    place = Path(folder).expanduser()
+    if (place / "checkpoints" / "latest").exists():
+        asked["resume"] = str(place)
+        asked.pop("run_dir")
+    elif not (place / "config.yaml").is_file() and (
+        place.is_file() or (place.is_dir() and any(path.name != ".lock" for path in place.iterdir()))
+    ):
+        raise ConfigError("run_dir", folder, "it holds something that is no run", "give another directory")
 
 
 def _load_resumed(asked: Tree) -> RunConfig:

@@ -188,5 +188,5 @@ class RunConfig:
     plugins: list[str] = field(default_factory=list)
     runs_dir: str = "runs"
     run_dir: str = ""  # empty: a fresh one under runs_dir
-    resume: str = ""  # a run directory to go on with
+    resume: str = ""  # a run directory to go on with; auto: what is in run_dir, or a new run there
     dry_run: bool = False

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from carerl.actors import jobs
 from carerl.actors.crew import Crew, crew
 from carerl.actors.ray_cluster import cluster
 from carerl.backends.model_files import load_tokenizer
 from carerl.config.checks import check_cluster, check_model_dir, check_task
 from carerl.config.errors import ConfigError
-from carerl.config.load import dump
+from carerl.config.load import AUTO, dump
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.config.typed import plain
@@ -46,7 +47,14 @@ def launch(config: RunConfig) -> Result:
         made = Path(base.untrained_model(config))
         print(f"base model: {made}", flush=True)
         return Result("completed", 0, made, {}, {}, 0)
+    jobs.check_storage("run_dir" if config.run_dir else "runs_dir", config.run_dir or config.runs_dir)
+    if (done := _complete(config)) is not None:
+        return done
     prepare(config, base.absolute(config.model.path))
+    if config.resume == AUTO:  # there is no checkpoint to go on from
+        if (aside := RunDirectory.set_aside(config.run_dir)) is not None:
+            print(f"{config.run_dir} came to no checkpoint: it is kept as {aside}, and started again", flush=True)
+        config = replace(config, resume="")
     if config.resume:
         starting_weights.check_recipe(
             config, config.resume, "go on with the recipe and code of its start, or start a new run"
@@ -55,6 +63,8 @@ def launch(config: RunConfig) -> Result:
             starting_weights.check_unchanged(config, config.resume, place)
     display = make_display(config.tracking.display, config.steps, f"{config.recipe} · seed {config.seed}")
     try:
+        if warning := jobs.short_grace():
+            display.message(warning)
         display.stage("start ray")
         # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
         with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
@@ -65,6 +75,19 @@ def launch(config: RunConfig) -> Result:
                 return run(config, actors, model_dir, display, stop)
     finally:
         display.close()
+
+
+def _complete(config: RunConfig) -> Result | None:
+    """The result of a run that is to be gone on with and has nothing left to do; None of any other."""
+    if config.resume in ("", AUTO):
+        return None
+    directory = RunDirectory(config.resume)
+    summary = directory.read_summary() or {}
+    newest = (directory.checkpoints / "latest").resolve()
+    if summary.get("status") != "completed" or newest != directory.checkpoint_dir(config.steps).resolve():
+        return None
+    print(f"{config.resume} is complete, {config.steps} steps; steps=N with a larger N would go on", flush=True)
+    return Result("completed", config.steps, directory.path, summary.get("base") or {}, summary.get("final") or {}, 0)
 
 
 def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+from carerl.actors import jobs
 from carerl.actors.crew import crew
 from carerl.actors.ray_cluster import cluster
 from carerl.config.checks import check_cluster
@@ -32,6 +33,7 @@ PART_SECONDS = 20.0  # between two parts of the samples on disk: what a stop tha
 
 def launch(config: RunConfig) -> Result:
     """Evaluates ``config.model.path``. Raises ConfigError before any actor has started."""
+    jobs.check_storage("out" if config.run_dir else "runs_dir", config.run_dir or config.runs_dir)
     directory = RunDirectory(config.resume) if config.resume else None
     if directory is not None:
         starting_weights.check_unchanged(config, directory.path, config.model.path)

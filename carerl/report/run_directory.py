@@ -96,6 +96,22 @@ class RunDirectory:
         run._acquire()
         return run
 
+    @classmethod
+    def set_aside(cls, path: str | Path) -> Path | None:
+        """Renames what a run left that came to no checkpoint, so that another can be started at ``path``; returns its
+        new name, None if there was nothing. Raises :class:`RunDirectoryError` if a process is writing it."""
+        run = cls(path)
+        if not run.config.is_file():
+            return None
+        run._acquire()
+        try:
+            names = (run.path.with_name(f"{run.path.name}.unsaved{n}") for n in ("", *map(str, range(2, 1000))))
+            target = next(name for name in names if not name.exists())
+            os.rename(run.path, target)
+        finally:
+            run.release()
+        return target
+
     def _acquire(self) -> None:
         lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held for the life of the run)
         try:

@@ -113,3 +113,30 @@ def test_validate_reads_and_does_not_write() -> None:
     assert config == before
     with pytest.raises(ConfigError):
         validate(replace(config, seed=-1))
+
+
+def test_one_command_starts_a_run_and_goes_on_with_it(tmp_path) -> None:
+    place = tmp_path / "run"
+    words = ["recipe=care_grpo_tiny", "seed=7", f"run_dir={place}", "resume=auto"]
+    fresh = load(words)
+    assert (fresh.resume, fresh.run_dir) == ("auto", str(place))
+    place.mkdir()
+    (place / ".lock").touch()
+    (place / "config.yaml").write_text(dump(replace(fresh, resume="")))
+    assert load(words).resume == "auto", "it came to no checkpoint"
+    (place / "checkpoints" / "step_000050").mkdir(parents=True)
+    (place / "checkpoints" / "latest").symlink_to("step_000050")
+    again = load([*words, "evaluation.every=7"])
+    assert (again.resume, again.run_dir, again.evaluation.every) == (str(place), str(place), 7)
+    with pytest.raises(ConfigError, match="another run") as caught:
+        load([*words, "seed=8"])
+    assert caught.value.field == "seed"
+
+
+def test_resume_auto_touches_nothing_that_is_no_run(tmp_path) -> None:
+    (tmp_path / "thesis.txt").write_text("kept")
+    with pytest.raises(ConfigError, match="no run") as caught:
+        load(["recipe=care_grpo_tiny", f"run_dir={tmp_path}", "resume=auto"])
+    assert caught.value.field == "run_dir"
+    with pytest.raises(ConfigError, match="there is no run_dir"):
+        load(["recipe=care_grpo_tiny", "resume=auto"])

@@ -118,3 +118,16 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_text(target, 3)  # type: ignore[arg-type]
     assert target.read_text() == "old"
+
+
+def test_what_came_to_no_checkpoint_is_set_aside_and_kept(tmp_path: Path) -> None:
+    for expected in ("here.unsaved", "here.unsaved2"):
+        run = RunDirectory.create(tmp_path, "r", 1, path=tmp_path / "here")
+        run.write_config("seed: 1\n")
+        with pytest.raises(RunDirectoryError, match="another process is writing"):
+            RunDirectory.set_aside(run.path)
+        run.release()
+        aside = RunDirectory.set_aside(run.path)
+        assert aside == tmp_path / expected and (aside / "config.yaml").read_text() == "seed: 1\n"
+        assert not run.path.exists()
+    assert RunDirectory.set_aside(tmp_path / "here") is None

@@ -1,0 +1,176 @@
+"""Ray jobs, seen from both sides: submitting one and following it, and what a driver knows of the job that it runs in.
+
+A cluster that was started with Ray's defaults asks for a token, and clients of Ray 2.60 send one only where
+``RAY_AUTH_MODE=token`` is set: it is set here where there is a token to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carerl.config.errors import ConfigError
+from carerl.types import RunError
+
+ADDRESS = "http://127.0.0.1:8265"  # of the dashboard of a head on this machine
+GRACE_VARIABLE = "RAY_JOB_STOP_WAIT_TIME_S"
+RAYS_GRACE = 3  # seconds between SIGTERM and SIGKILL where nobody sets GRACE_VARIABLE
+_CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray tells a job's driver of its job
+_UNPACKED = "runtime_resources/working_dir_files"  # where Ray unpacks a job's working directory, for as long as it runs
+_NOT_YET = "No available agent"  # the answer of a head that has just been started
+POLL_SECONDS = 1.0
+
+
+class JobError(RunError):
+    """The cluster does not take the job, or does not say what became of it."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended: Ray's word for it, and the exit code of its command."""
+
+    status: str
+    exit_code: int
+
+
+def enable_token() -> None:
+    """Has this process send the token that it has, unless RAY_AUTH_MODE says otherwise. To be called before Ray is
+    imported, which reads the mode once."""
+    at = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(at).expanduser() if at else Path.home() / ".ray" / "auth_token"
+    if "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or path.is_file()):
+        os.environ["RAY_AUTH_MODE"] = "token"
+
+
+def client(address: str, patience: float = 0.0) -> Any:
+    """A client of the cluster's job server, which may take ``patience`` seconds to answer. Raises ConfigError."""
+    enable_token()
+    from ray.job_submission import JobSubmissionClient
+
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return JobSubmissionClient(address)
+        except Exception as error:  # of the network, of the server, of authentication
+            if time.monotonic() >= deadline or _is_refusal(error):
+                raise _unreachable(address, error) from error
+            time.sleep(POLL_SECONDS)
+
+
+def _is_refusal(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(word in text for word in ("authentication", "unauthorized", "forbidden", "401", "403"))
+
+
+def _unreachable(address: str, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if _is_refusal(error):
+        remedy = (
+            "a cluster started with Ray's defaults asks for the token that it wrote to ~/.ray/auth_token: copy it to "
+            "the same place here (or set RAY_AUTH_TOKEN_PATH), and set RAY_AUTH_MODE=token"
+        )
+        return ConfigError("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE"), f"{address} refuses: {reason}", remedy)
+    return ConfigError("address", address, f"no job server answers: {reason}", "start one with: ray start --head")
+
+
+def submit(
+    client: Any,
+    command: Sequence[str],
+    facts: Mapping[str, str],
+    *,
+    grace: int,
+    working_dir: str = "",
+    name: str = "",
+    patience: float = 0.0,
+) -> str:
+    """Submits a command and returns the job's id. ``facts``: what it is labelled with. ``grace``: seconds that
+    ``ray job stop`` leaves it to save. ``working_dir``: a folder that is sent along. ``name``: the id to give it.
+    ``patience``: seconds that a head which has just been started may take until it takes jobs. Raises JobError."""
+    deadline = time.monotonic() + patience
+    runtime_env: dict[str, Any] = {"env_vars": {GRACE_VARIABLE: str(grace)}}
+    if working_dir:
+        runtime_env["working_dir"] = working_dir
+    while True:
+        try:
+            return str(
+                client.submit_job(
+                    entrypoint=shlex.join(command),
+                    submission_id=name or None,
+                    runtime_env=runtime_env,
+                    metadata=dict(facts),
+                )
+            )
+        except Exception as error:  # the server's answer, in its own words
+            if _NOT_YET not in str(error) or time.monotonic() >= deadline:
+                raise JobError(f"the job is not taken: {error}") from error
+            time.sleep(POLL_SECONDS)
+
+
+def follow(client: Any, job: str, show: Callable[[str], None]) -> Ended:
+    """Shows a job's output until it ends, and says how it ended."""
+
+    async def tail() -> None:
+        async for lines in client.tail_job_logs(job):
+            show(lines)
+
+    try:
+        asyncio.run(tail())
+    except (OSError, RuntimeError) as error:  # a line that broke says nothing about the job
+        show(f"\nthe output of job {job} cannot be followed any more ({error}); waiting for its end\n")
+    while True:
+        info = client.get_job_info(job)
+        status = str(getattr(info.status, "value", info.status))
+        if status == "SUCCEEDED":
+            return Ended(status, 0)
+        if status == "STOPPED":
+            return Ended(status, 143)  # as a shell reports SIGTERM
+        if status == "FAILED":
+            if info.driver_exit_code is None:
+                show(f"\n{info.message}\n")  # its command never started
+            return Ended(status, info.driver_exit_code or 1)
+        time.sleep(POLL_SECONDS)
+
+
+def runs_in_job() -> bool:
+    """Whether this process is the driver of a job."""
+    return _CONFIG_VARIABLE in os.environ
+
+
+def short_grace() -> str:
+    """What to tell the owner of a job to which ``ray job stop`` leaves hardly any time to save; '' of any other."""
+    given = os.environ.get(GRACE_VARIABLE, "")
+    seconds = int(given) if given.isdigit() else RAYS_GRACE
+    if not runs_in_job() or seconds > RAYS_GRACE:
+        return ""
+    example = json.dumps({"env_vars": {GRACE_VARIABLE: "300"}})
+    return (
+        f"`ray job stop` leaves this run {seconds} s to save, which is Ray's default; for more, submit it by "
+        f"python -m carerl.job, or with --runtime-env-json '{example}'"
+    )
+
+
+def free_of_job(variables: Mapping[str, str]) -> dict[str, str]:
+    """Of environment variables for actors those that the job does not set itself: Ray refuses to have one of both."""
+    told = json.loads(os.environ.get(_CONFIG_VARIABLE) or "{}")
+    taken = (told.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in variables.items() if name not in taken}
+
+
+def check_storage(field: str, path: str) -> None:
+    """Refuses to write into the copy of a job's working directory, which Ray removes after the job. Raises
+    ConfigError."""
+    place = Path(path).expanduser().absolute()
+    if runs_in_job() and _UNPACKED in place.resolve().as_posix():
+        raise ConfigError(
+            field,
+            path,
+            f"it would be {place}, in the copy of the working directory that Ray removes when the job ends",
+            f"write {field}=/…, an absolute path on storage that all nodes share",
+        )

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# A Ray head on this machine with Ray's defaults, a job on it, and the head's end: what `make job` does.
+# Further words go to carerl.job; an interrupt stops the head, and with it the job.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export RAY_USAGE_STATS_ENABLED=0
+
+bin=$PWD/.venv/bin
+log=$(mktemp)
+# --block: the processes of this head end with it, and those of other clusters on this machine do not.
+# Nobody is served by it any more when it is told to end, so that it need not drain.
+RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 "$bin/ray" start --head --block >"$log" 2>&1 &
+head=$!
+
+stop_head() {
+  kill "$head" 2>/dev/null
+  for _ in $(seq 30); do
+    kill -0 "$head" 2>/dev/null || break
+    sleep 1
+  done
+  kill -KILL "$head" 2>/dev/null
+  wait "$head" 2>/dev/null
+  rm -f "$log"
+}
+trap stop_head EXIT
+
+"$bin/python" -m carerl.job recipe=care_grpo_tiny runs_dir="$PWD/runs" python="$bin/python" patience=120 "$@"
+status=$?
+if ! kill -0 "$head" 2>/dev/null; then
+  echo "the Ray head has ended:" >&2
+  tail -n 20 "$log" >&2
+fi
+exit "$status"

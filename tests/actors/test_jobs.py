@@ -1,0 +1,105 @@
+"""What a run knows of the job that it runs in. tests/e2e/test_jobs.py submits real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from carerl.actors import jobs
+from carerl.actors.ray_cluster import ACTOR_ENVIRONMENT
+from carerl.config.errors import ConfigError
+from carerl.job import main, parse
+
+
+def in_job(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """The environment that Ray 2.60 gives a job's driver."""
+    told = {"runtime_env": {"env_vars": variables}, "metadata": {"job_submission_id": "x"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(told))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_what_the_job_sets_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert jobs.free_of_job(ACTOR_ENVIRONMENT) == ACTOR_ENVIRONMENT
+    in_job(monkeypatch, GOMP_SPINCOUNT="7", OTHER="1")
+    kept = jobs.free_of_job(ACTOR_ENVIRONMENT)
+    assert set(ACTOR_ENVIRONMENT) - set(kept) == {"GOMP_SPINCOUNT"}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {}}')  # a job without a runtime environment
+    assert jobs.free_of_job(ACTOR_ENVIRONMENT) == ACTOR_ENVIRONMENT
+
+
+def test_a_run_is_not_written_into_what_ray_removes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    unpacked = tmp_path / "session" / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
+    unpacked.mkdir(parents=True)
+    monkeypatch.chdir(unpacked)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    jobs.check_storage("runs_dir", "runs")  # no job
+    in_job(monkeypatch)
+    with pytest.raises(ConfigError, match="removes when the job ends") as caught:
+        jobs.check_storage("runs_dir", "runs")
+    assert caught.value.field == "runs_dir" and "absolute path" in caught.value.remedy
+    jobs.check_storage("runs_dir", str(tmp_path / "shared"))
+    monkeypatch.chdir(tmp_path)
+    jobs.check_storage("runs_dir", "runs")  # a job without a working directory of its own
+
+
+def test_a_job_that_a_stop_leaves_no_time_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_JOB_CONFIG_JSON_ENV_VAR", jobs.GRACE_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    assert jobs.short_grace() == ""
+    in_job(monkeypatch)
+    assert "3 s" in jobs.short_grace() and '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "300"}}' in jobs.short_grace()
+    in_job(monkeypatch, **{jobs.GRACE_VARIABLE: "60"})
+    assert jobs.short_grace() == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "file", "expected"),
+    [
+        ({}, False, None),
+        ({}, True, "token"),
+        ({"RAY_AUTH_TOKEN": "x"}, False, "token"),
+        ({"RAY_AUTH_MODE": "disabled"}, True, "disabled"),
+    ],
+)
+def test_a_token_that_is_there_is_sent(
+    variables: dict[str, str], file: bool, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that whatever the test leaves is undone
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if file:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("x")
+    jobs.enable_token()
+    assert os.environ.get("RAY_AUTH_MODE") == expected
+
+
+def test_the_words_of_a_job_and_those_of_its_run_are_told_apart() -> None:
+    found = parse(["recipe=care_grpo_tiny", "grace=20", "steps=3", "wait=false", "address=http://h:1", "id=a"])
+    assert found.words == ["recipe=care_grpo_tiny", "steps=3"]
+    assert (found.grace, found.wait, found.address, found.id, found.python) == (20, False, "http://h:1", "a", "python")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["recipe=care_grpo_tiny", "wait=maybe"], "true or false"),
+        (["recipe=care_grpo_tiny", "grace=long"], "number of seconds"),
+        (["recipe=care_grpo_tinny"], "did you mean"),
+        (["recipe=care_grpo_tiny", "seed=-1"], "at least 0"),
+        (["recipe=care_grpo_tiny", "address=http://127.0.0.1:9"], "no job server answers"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_sent(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,101 @@
+"""Runs as Ray jobs, on a head that `ray start --head` made with its defaults (its ports too, where they are free)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+RAY = str(Path(sys.executable).with_name("ray"))
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "recipe=care_grpo_tiny", "prompts_per_step=4", "algorithm.group_size=4", "model.base_overrides=[steps=20]",
+    "task.evaluation_questions=10", "task.evaluation_facts=10", "task.evaluation_unknown=10", "evaluation.samples=2",
+    "checkpoint.every=1", "evaluation.every=0", "tracking.rollouts_every=0",
+]  # fmt: skip
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of its job server."""
+    options = [] if _free(6379) and _free(8265) else ["--port=16379", "--dashboard-port=18265"]
+    address = f"http://127.0.0.1:{18265 if options else 8265}"
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+    log = tmp_path_factory.mktemp("head") / "log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            [RAY, "start", "--head", "--block", *options], stdout=file, stderr=subprocess.STDOUT, env=environment
+        )
+    yield address
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def job(head: str, *words: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "carerl.job", f"address={head}", f"python={sys.executable}", "patience=120"]
+    return subprocess.run([*command, *words], capture_output=True, text=True, timeout=timeout, cwd=ROOT)
+
+
+def steps(run_dir: Path) -> list[int]:
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [row["step"] for row in rows if "train/loss" in row]
+
+
+def test_a_job_stopped_in_the_middle_goes_on_at_the_next_step(head: str, tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    words = [*SMALL, "steps=400", f"run_dir={place}", "resume=auto"]
+    sent = job(head, *words, "wait=false")
+    assert sent.returncode == 0, sent.stderr
+    name = re.match(r"job (\S+) at", sent.stdout)
+    assert name is not None
+    deadline = time.monotonic() + 400
+    while not (place / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"} if _token() else None
+    stopped = subprocess.run(
+        [RAY, "job", "stop", f"--address={head}", name[1]], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert stopped.returncode == 0, stopped.stderr
+    summary = json.loads((place / "summary.json").read_text())
+    done = summary["steps"]
+    assert summary["status"] == "interrupted" and 0 < done < 400
+    assert steps(place) == list(range(1, done + 1))
+    newest = (place / "checkpoints" / "latest").resolve().name
+    assert newest == f"step_{done:06d}"
+    again = job(head, *words, f"steps={done + 2}")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "SUCCEEDED" in again.stdout and f"after step {done}" in again.stdout
+    assert steps(place) == list(range(1, done + 3)), "no step is made twice, and none is left out"
+    complete = job(head, *words, f"steps={done + 2}")
+    assert complete.returncode == 0 and "is complete" in complete.stdout
+
+
+def test_a_job_ends_as_its_run_ends(head: str, tmp_path: Path) -> None:
+    """Settings that only the cluster can refuse: exit code 2, as of the run itself."""
+    (tmp_path / "thesis.txt").write_text("kept")
+    refused = job(head, *SMALL, "steps=1", f"run_dir={tmp_path}")
+    assert refused.returncode == 2 and "FAILED, exit code 2" in refused.stdout, refused.stdout + refused.stderr
+    assert "run_dir" in refused.stdout and "reason:" in refused.stdout
+
+
+def _token() -> bool:
+    return (Path.home() / ".ray" / "auth_token").is_file()
