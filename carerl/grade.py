@@ -7,13 +7,20 @@ r"""``python -m carerl.grade IN.jsonl OUT.jsonl [task=math] [workers=N] [seconds
 one is right. Further fields, all optional but where the task needs them: ``truncated`` (the length limit ended the
 response), ``accepted`` (further right answers), ``choices`` (choice: [{"label", "text"}] or [[label, text]]),
 ``numbers`` (countdown; the target is ``gold``), ``answerable`` (selfaware; ``gold`` may be null or absent where false).
-Unknown fields are ignored.
+Unknown fields are ignored. An id may occur more than once, for several responses to a question. ``-`` is standard
+input, or standard output.
 
-outcome: correct, wrong, abstained, unparsed, truncated, or invalid (grading it took longer than ``seconds``, too much
-memory, or numbers too large). Nothing in a response can stop the command; a row that is not of this form is refused,
-with file, line and field, before anything is graded. OUT is written whole, at the end.
+outcome: correct, wrong, abstained, unparsed, truncated, or invalid. A row of outcome invalid also says why, in
+``reason``: ``time`` (grading it took more than ``seconds`` of processor time), ``stalled``, ``memory``, ``limit``
+(numbers too large), ``crash``, ``error``, ``response`` (null, missing, or no text), or ``row`` (not of this form in
+another way: without a gold answer, no JSON ...). Neither such a row nor anything in a response keeps the others from
+being graded. A line that no id can be read from has its place in OUT too, with the id null and its number in ``line``.
 
-Exit codes: 0 graded; 2 an argument or a row is refused; 130 interrupted; 1 anything else.
+OUT is written whole, at the end, or not at all. Bad rows are named on standard error.
+
+Exit codes: 0 every row has its verdict, invalid ones included; 3 so it has, but there are lines without an id;
+2 an argument is refused, or not one row is of this form (nothing is written); 130 interrupted, 1 anything else (nothing
+is written).
 """
 
 from __future__ import annotations
@@ -33,14 +40,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from carerl.backends.grader_pool import GraderPool, Job
 from carerl.config.errors import ConfigError, suggestion
+from carerl.tasks.data import parse_line
 from carerl.tasks.grading import GRADERS, Gold, Verdict
 from carerl.types import Outcome, RunError
 
 OPTIONS = ("task", "workers", "seconds")
+STANDARD = Path("-")  # input or output
+SHOWN = 5  # bad rows that are named
 
 
 class RowError(ValueError):
-    """A row that is refused: where, which field, and why."""
+    """What is wrong with a row: which field, and why."""
+
+
+class ResponseError(RowError):
+    """A row whose response is none; it could be graded otherwise."""
+
+
+class RefusedError(ValueError):
+    """A file that cannot be read, or holds no row to grade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,16 @@ class Options:
     seconds: float = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of IN: its number, its id (None if it has none that can be read), and a job, or why there is none."""
+
+    line: int
+    identifier: str | int | None
+    job: Job | None
+    reason: str = ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or {"-h", "--help"} & set(words):
@@ -59,32 +87,55 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         options = parse_options(words)
-        ids, jobs = read_rows(options.source, options.task)
-    except (ConfigError, RowError) as error:
+        rows = read_rows(options.source, options.task)
+    except (ConfigError, RefusedError) as error:
         print(error, file=sys.stderr)
         return 2
-    try:
-        verdicts = _grade(jobs, options)
-        write_rows(options.out, ids, verdicts)
     except KeyboardInterrupt:
-        print("ended at once; nothing was written", file=sys.stderr)
-        return 130
+        return _interrupted()
+    bad = [row for row in rows if row.job is None]
+    for row in bad[:SHOWN]:
+        print(f"{_place(options.source, row.line)}: {row.reason}: its outcome is invalid", file=sys.stderr)
+    if len(bad) > SHOWN:
+        print(f"... and {len(bad) - SHOWN} rows more of outcome invalid", file=sys.stderr)
+    try:
+        verdicts = _grade(rows, options)
+        write_rows(options.out, rows, verdicts)
+    except KeyboardInterrupt:
+        return _interrupted()
     except (RunError, OSError) as error:
         print(f"grade: {error}", file=sys.stderr)
         return 1
+    print(_summary(verdicts, options.out), file=sys.stderr if options.out == STANDARD else sys.stdout)
+    nameless = sum(row.identifier is None for row in rows)
+    if nameless:
+        print(f"grade: {nameless} lines without an id that can be read; their rows have the id null", file=sys.stderr)
+    return 3 if nameless else 0
+
+
+def _interrupted() -> int:
+    print("ended at once; nothing was written", file=sys.stderr)
+    return 130
+
+
+def _summary(verdicts: Sequence[Verdict], out: Path) -> str:
     counts = Counter(verdict.outcome for verdict in verdicts)
-    print(f"{len(verdicts)} graded: " + ", ".join(f"{o} {counts[o]}" for o in Outcome) + f"; written: {options.out}")
-    return 0
+    reasons = Counter(v.reason.partition(":")[0] for v in verdicts if v.outcome is Outcome.INVALID)
+    why = f" ({', '.join(f'{reason} {count}' for reason, count in reasons.most_common())})" if reasons else ""
+    return f"{len(verdicts)} graded: " + ", ".join(f"{o} {counts[o]}" for o in Outcome) + f"{why}; written: {out}"
 
 
-def _grade(jobs: Sequence[Job], options: Options) -> list[Verdict]:
+def _grade(rows: Sequence[Row], options: Options) -> list[Verdict]:
+    """A verdict for each row."""
+    jobs = [row.job for row in rows if row.job is not None]
     columns = TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with (
         Progress(*columns, disable=not sys.stderr.isatty(), transient=True, console=_console()) as bar,
         GraderPool(options.workers, options.seconds) as pool,
     ):
         task = bar.add_task("grading", total=len(jobs))
-        return pool.grade(jobs, lambda done: bar.advance(task, done))
+        graded = iter(pool.grade(jobs, lambda done: bar.advance(task, done)))
+    return [Verdict(Outcome.INVALID, None, row.reason) if row.job is None else next(graded) for row in rows]
 
 
 def _console() -> Any:
@@ -109,9 +160,9 @@ def parse_options(words: Sequence[str]) -> Options:
         reason = f"{len(paths)} files are given, not two"
         raise ConfigError("IN.jsonl OUT.jsonl", None, reason, "write python -m carerl.grade IN.jsonl OUT.jsonl")
     source, out = paths
-    if not source.is_file():
+    if source != STANDARD and (not source.exists() or source.is_dir()):
         raise ConfigError("IN.jsonl", str(source), "there is no such file", "give a file of rows to grade")
-    if out.is_dir() or not out.absolute().parent.is_dir():
+    if out != STANDARD and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise ConfigError("OUT.jsonl", str(out), "not a file in an existing directory", "give another path")
     task = given.get("task", "math")
     if task not in GRADERS:
@@ -128,129 +179,177 @@ def parse_options(words: Sequence[str]) -> Options:
     return Options(source, out, task, int(workers), seconds)
 
 
-def read_rows(path: Path, task: str) -> tuple[list[Any], list[Job]]:
-    """Ids and jobs of all rows. Raises RowError at the first row that is not of the form."""
-    ids, jobs = [], []
-    for where, row in _objects(path):
-        identifier = row.get("id")
-        if not isinstance(identifier, str | int) or isinstance(identifier, bool):
-            raise _refused(where, "id", row, "a text or a whole number")
-        if not isinstance(row.get("response"), str):
-            raise _refused(where, "response", row, "a text")
-        truncated = row.get("truncated") or False
-        if not isinstance(truncated, bool):
-            raise _refused(where, "truncated", row, "true or false")
-        ids.append(identifier)
-        jobs.append(Job(task, row["response"], _gold(row, where, task), truncated))
-    return ids, jobs
-
-
-def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(path: Path, task: str) -> list[Row]:
+    """All lines that are not blank. Raises RefusedError if the file cannot be read, or if it has lines and not one of
+    them is of the form: then it is the wrong file, or the wrong task."""
+    rows = []
     try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                where = f"{path}:{number}"
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                    if not text.strip():
-                        continue
-                    row = json.loads(text, strict=False)
-                except RecursionError as error:
-                    raise RowError(f"{where}: not JSON that can be read: nested too deep") from error
-                except ValueError as error:
-                    raise RowError(f"{where}: not JSON: {error}") from error
-                if not isinstance(row, dict):
-                    raise RowError(f"{where}: a row must be an object, not {type(row).__name__}")
-                yield where, row
+        for number, line in enumerate(_lines(path), 1):
+            if line.strip():
+                rows.append(read_row(number, line, task))
     except OSError as error:
-        raise RowError(f"{path}: cannot be read: {error}") from error
+        raise RefusedError(f"{path}: cannot be read: {error}") from error
+    if rows and all(row.reason.startswith("row:") for row in rows):
+        first = f"{_place(path, rows[0].line)}: {rows[0].reason}"
+        raise RefusedError(first if len(rows) == 1 else f"{first}; nor can any other of its {len(rows)} rows be graded")
+    return rows
 
 
-def _refused(where: str, field: str, row: dict[str, Any], wanted: str) -> RowError:
+def read_row(number: int, line: bytes, task: str) -> Row:
+    identifier = None
+    try:
+        value = parse_line(line)
+        if not isinstance(value, dict):
+            raise RowError(f"a row must be an object, not {type(value).__name__}")
+        if not _is_id(value.get("id")):
+            raise _refused("id", value, "a text or a whole number")
+        identifier = value["id"]
+        return Row(number, identifier, _job(value, task))
+    except ValueError as error:
+        part = "response" if isinstance(error, ResponseError) else "row"
+        return Row(number, _salvaged_id(line) if identifier is None else identifier, None, f"{part}: {error}")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if path == STANDARD:
+        yield from sys.stdin.buffer
+        return
+    with path.open("rb") as lines:
+        yield from lines
+
+
+def _place(path: Path, line: int) -> str:
+    return f"{'standard input' if path == STANDARD else path}:{line}"
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _salvaged_id(line: bytes) -> str | int | None:
+    """The id of a row that is refused as a whole: of bytes that are not UTF-8, or with a number too long to be read."""
+    try:
+        value = json.loads(line.decode("utf-8-sig", errors="replace"), strict=False, parse_int=_whole)
+    except (ValueError, RecursionError):
+        return None
+    found = value.get("id") if isinstance(value, dict) else None
+    return found if _is_id(found) and not (isinstance(found, str) and "\N{REPLACEMENT CHARACTER}" in found) else None
+
+
+def _whole(digits: str) -> int | None:
+    return int(digits) if len(digits) < 1000 else None
+
+
+def _job(row: dict[str, Any], task: str) -> Job:
+    truncated = row.get("truncated") or False
+    if not isinstance(truncated, bool):
+        raise _refused("truncated", row, "true or false")
+    gold = _gold(row, task)
+    if not isinstance(row.get("response"), str):
+        raise ResponseError(_refused("response", row, "a text"))
+    return Job(task, row["response"], gold, truncated)
+
+
+def _refused(field: str, row: dict[str, Any], wanted: str) -> RowError:
     if field not in row:
-        return RowError(f"{where}: field {field!r} is missing; it must be {wanted}")
-    shown = ascii(row[field])
-    return RowError(
-        f"{where}: field {field!r} must be {wanted}, not {shown if len(shown) < 80 else shown[:77] + '...'}"
-    )
+        return RowError(f"field {field!r} is missing; it must be {wanted}")
+    shown = json.dumps(row[field])
+    return RowError(f"field {field!r} must be {wanted}, not {shown if len(shown) < 80 else shown[:77] + '...'}")
 
 
-def _gold(row: dict[str, Any], where: str, task: str) -> Gold:
+def _gold(row: dict[str, Any], task: str) -> Gold:
     answerable = row.get("answerable", True)
     if not isinstance(answerable, bool):
         if answerable is not None:
-            raise _refused(where, "answerable", row, "true or false")
+            raise _refused("answerable", row, "true or false")
         answerable = True
     given = row.get("gold")
     may_lack = task == "selfaware" and not answerable
-    golds = [] if given is None and may_lack else _texts(row, "gold", where)
+    golds = [] if given is None and may_lack else _texts(row, "gold")
     if not golds and not may_lack:
-        raise _refused(where, "gold", row, "a text, a number, or a list of them with at least one")
-    further = _texts(row, "accepted", where) if row.get("accepted") is not None else []
+        raise _refused("gold", row, "a text, a number, or a list of them with at least one")
+    further = _texts(row, "accepted") if row.get("accepted") is not None else []
     accepted = tuple(dict.fromkeys([*golds, *further]))
     choices: tuple[tuple[str, str], ...] = ()
     numbers: tuple[int, ...] = ()
     target = None
     if task == "choice":
-        choices = _choices(row, where)
+        choices = _choices(row)
         if not any(a in (label, text) for a in accepted for label, text in choices):
-            raise _refused(where, "gold", row, "the label or the text of one of the choices")
+            raise _refused("gold", row, "the label or the text of one of the choices")
     if task == "countdown":
         given_numbers = row.get("numbers")
         if not isinstance(given_numbers, list) or not given_numbers or not all(type(n) is int for n in given_numbers):
-            raise _refused(where, "numbers", row, "a list of whole numbers")
+            raise _refused("numbers", row, "a list of whole numbers")
         numbers = tuple(given_numbers)
         try:
             target = int(golds[0])
         except ValueError as error:
-            raise _refused(where, "gold", row, "a whole number, the target") from error
+            raise _refused("gold", row, "a whole number, the target") from error
     return Gold(accepted, choices, numbers, target, answerable)
 
 
-def _texts(row: dict[str, Any], field: str, where: str) -> list[str]:
+def _texts(row: dict[str, Any], field: str) -> list[str]:
     values = row[field] if isinstance(row.get(field), list) else [row.get(field)]
     texts = []
     for value in values:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise _refused(where, field, row, "a text, a number, or a list of them")
+            raise _refused(field, row, "a text, a number, or a list of them")
         if isinstance(value, float):
             if not math.isfinite(value):
-                raise _refused(where, field, row, "a finite number")
+                raise _refused(field, row, "a finite number")
             value = int(value) if value.is_integer() and abs(value) < 1e15 else format(Decimal(repr(value)), "f")
         text = str(value).strip()
         if not text:
-            raise _refused(where, field, row, "not empty")
+            raise _refused(field, row, "not empty")
         texts.append(text)
     return texts
 
 
-def _choices(row: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+def _choices(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     found = []
     wanted = 'a list of {"label", "text"} or [label, text] with different labels'
     given = row.get("choices")
     for option in given if isinstance(given, list) else []:
         pair = [option.get("label"), option.get("text")] if isinstance(option, dict) else option
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(p, str) and p.strip() for p in pair)):
-            raise _refused(where, "choices", row, wanted)
+            raise _refused("choices", row, wanted)
         found.append((pair[0].strip(), pair[1]))
     if not found or len({label for label, _ in found}) < len(found):
-        raise _refused(where, "choices", row, wanted)
+        raise _refused("choices", row, wanted)
     return tuple(found)
 
 
-def write_rows(path: Path, ids: Sequence[Any], verdicts: Sequence[Verdict]) -> None:
-    """All or nothing."""
+def write_rows(path: Path, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
+    """All or nothing; what is no ordinary file (a pipe, a terminal) is written to as it is."""
+    lines = (json.dumps(_result(row, verdict)) + "\n" for row, verdict in zip(rows, verdicts, strict=True))
+    if path == STANDARD:
+        sys.stdout.writelines(lines)
+        sys.stdout.flush()
+        return
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+        return
+    path = path.resolve()  # of a link, what it leads to
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
-            for identifier, verdict in zip(ids, verdicts, strict=True):
-                row = {"id": identifier, "outcome": verdict.outcome.value, "extracted": verdict.extracted}
-                file.write(json.dumps(row) + "\n")
+            file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _result(row: Row, verdict: Verdict) -> dict[str, Any]:
+    found = {"id": row.identifier, "outcome": verdict.outcome.value, "extracted": verdict.extracted}
+    if verdict.outcome is Outcome.INVALID:
+        found["reason"] = verdict.reason
+    if row.identifier is None:
+        found["line"] = row.line
+    return found
 
 
 if __name__ == "__main__":

@@ -80,7 +80,11 @@ class Sample:
 
     ``correct`` (a property of ``outcome``), ``reward`` and ``confidence`` are three different things.
     ``reward`` and ``confidence`` are None until something sets them; ``confidence`` is the share of the group that
-    gave the same answer, ``stated_confidence`` what the response says of itself, None if it says nothing.
+    gave the same answer, ``stated_confidence`` what the response says of itself, None if it says nothing. ``answer`` is
+    what the response votes for: in a graded group, samples with equivalent answers have the same one.
+    ``answerable`` is False where nobody can answer the question: there abstaining is correct.
+    ``reason`` says what the grader could not decide, and why: all of an INVALID outcome, or that a WRONG answer was not
+    compared with other wrong ones, and counts as different. Empty otherwise.
     ``weight_version`` is the version of the policy weights that produced the response.
     """
 
@@ -94,10 +98,13 @@ class Sample:
     reward: float | None = None
     confidence: float | None = None
     stated_confidence: float | None = None
+    answerable: bool = True
+    reason: str = ""
 
     @property
     def correct(self) -> bool:
-        return self.outcome is Outcome.CORRECT
+        """Whether the response is what the question wants: the right answer, or where there is none, to say so."""
+        return self.outcome is Outcome.CORRECT or (self.outcome is Outcome.ABSTAINED and not self.answerable)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -11,11 +12,13 @@ from carerl.calibration import answer_shares, verbalized_confidence
 from carerl.config.schema import RunConfig
 from carerl.rewards import REWARDS, Reward
 from carerl.tasks import TASKS, Task, TextTask
+from carerl.tasks.votes import contested, merge
 from carerl.types import Group, Outcome, Sample
 
 
 class RewardWorker(Worker):
-    """Grades responses and turns outcomes into rewards. Text is graded in processes that can be ended."""
+    """Grades responses and turns outcomes into rewards. Text is graded, and answers are compared, in processes that can
+    be ended."""
 
     def __init__(self) -> None:
         self._task: Task
@@ -40,7 +43,9 @@ class RewardWorker(Worker):
 
     def grade(self, groups: list[Group]) -> tuple[list[Group], str]:
         """Sets outcome, answer, confidences and reward of every sample. A grader or reward that raises, or gives no
-        finite number, makes the sample invalid, with reward 0. Also returns what was raised last, or ''."""
+        finite number, makes the sample invalid, with reward 0. Also returns what was raised last, or ''.
+
+        Equivalent answers of a group are one answer afterwards, so that whoever counts votes need compare nothing."""
         self._raised = ""
         texts = self._texts(groups)
         if self._pool is not None:
@@ -72,8 +77,13 @@ class RewardWorker(Worker):
             Job(example.meta["grader"], texts[id(sample)], example.meta["gold"], sample.truncated)
             for example, sample in pairs
         ]
-        for (example, sample), verdict in zip(pairs, pool.grade(jobs), strict=True):
-            sample.outcome, sample.answer = self._task.graded(example, verdict)
+        for (example, sample), graded in zip(pairs, pool.grade_and_vote(jobs), strict=True):
+            verdict = graded.verdict
+            sample.outcome, sample.answer, sample.reason = verdict.outcome, graded.vote, verdict.reason
+            sample.answerable = example.meta["gold"].answerable
+            if verdict.reason:
+                self._raised = f"{verdict.reason} (grading a response to {sample.example_id})"
+        _merge_votes(groups, pool)
 
     def _grade_ids(self, groups: list[Group]) -> None:
         for group in groups:
@@ -98,4 +108,24 @@ class RewardWorker(Worker):
 
     def _fail(self, sample: Sample, error: Any, doing: str) -> None:
         self._raised = f"{type(error).__name__}: {error} ({doing} a response to {sample.example_id})"
-        sample.outcome, sample.answer = Outcome.INVALID, None
+        sample.outcome, sample.answer, sample.reason = Outcome.INVALID, None, f"error: {type(error).__name__}: {error}"
+
+
+def _merge_votes(groups: list[Group], pool: GraderPool) -> None:
+    """Gives wrong answers of a group that mean the same one vote. Every pair is asked about, so that what two answers
+    are to each other depends on nothing else; a group has ``COMPARED * (COMPARED - 1) / 2`` of them at most."""
+    forms = [
+        contested(group.example.meta["grader"], [s.answer for s in group.samples], [s.outcome for s in group.samples])
+        for group in groups
+    ]
+    pairs = [list(itertools.combinations(compared, 2)) for compared in forms]
+    answers = iter(pool.compare([pair for asked in pairs for pair in asked]))
+    for group, compared, asked in zip(groups, forms, pairs, strict=True):
+        found = {pair: next(answers) for pair in asked}
+        undecided = {form: answer.reason for pair, answer in found.items() if answer.reason for form in pair}
+        equal = {pair for pair, answer in found.items() if answer.same}
+        votes = merge([s.answer for s in group.samples], [s.outcome for s in group.samples], compared, equal)
+        for sample, vote in zip(group.samples, votes, strict=True):
+            if sample.outcome is Outcome.WRONG and sample.answer in undecided:
+                sample.reason = f"not compared: {undecided[sample.answer]}"
+            sample.answer = vote

@@ -162,7 +162,7 @@ def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
 
     return {
         "rollout/reward": sum(sample.reward or 0.0 for sample in samples) / len(samples),
-        "rollout/accuracy": share(Outcome.CORRECT),
+        "rollout/accuracy": sum(sample.correct for sample in samples) / len(samples),
         "rollout/response_length": rollouts.tokens / len(samples),
         "rollout/truncated_fraction": sum(sample.truncated for sample in samples) / len(samples),
         "rollout/unparsed_fraction": share(Outcome.UNPARSED),

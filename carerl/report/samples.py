@@ -28,6 +28,8 @@ COLUMNS: dict[str, str] = {
     "reward": "float64",
     "confidence": "float64",
     "stated_confidence": "float64",
+    "answerable": "bool",
+    "reason": "string",
     "truncated": "bool",
     "tokens": "int64",
     "weight_version": "int64",
@@ -132,6 +134,8 @@ class SampleStore:
                 "reward": sample.reward,
                 "confidence": sample.confidence,
                 "stated_confidence": sample.stated_confidence,
+                "answerable": sample.answerable,
+                "reason": sample.reason,
                 "truncated": sample.truncated,
                 "tokens": len(sample.response_ids),
                 "weight_version": sample.weight_version,
@@ -153,6 +157,8 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         row["reward"],
         row["confidence"],
         row["stated_confidence"],
+        row["answerable"],
+        row["reason"],
     )
 
 

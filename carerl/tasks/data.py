@@ -11,21 +11,61 @@ from pathlib import Path
 from typing import Any
 
 Row = Mapping[str, Any]
+MAX_DEPTH = 100  # of brackets in a row
 
 
 def read_jsonl(path: Path) -> Iterable[tuple[str, Any]]:
-    """(place, value) of every line that is not blank. Raises ValueError for a missing file and for what is no JSON."""
+    """(place, value) of every line that is not blank. Raises ValueError for a missing file, and naming the line for one
+    that :func:`parse_line` refuses or that holds half of a surrogate pair, which no tokenizer takes."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a .jsonl file that exists")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             where = f"{path.name}:{number}"
             if not line.strip():
                 continue
             try:
-                yield where, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}: not JSON ({error})") from error
+                value = parse_line(line)
+                if b"\\u" in line:
+                    json.dumps(value, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"{where}: half of a surrogate pair, which is no text") from error
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+            yield where, value
+
+
+def parse_line(line: bytes) -> Any:
+    """The value of a line of JSON. Raises ValueError for what is not UTF-8 or no JSON, for a whole number of more
+    digits than Python reads (4,300), and for brackets deeper than ``MAX_DEPTH``. Control characters in a text are
+    taken as they are."""
+    try:
+        value = json.loads(line.decode("utf-8-sig"), strict=False)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 (byte {error.start + 1} of the line)") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error})") from error
+    except ValueError as error:
+        raise ValueError("a whole number of too many digits; write it as a text") from error
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} brackets"
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Whether there are more than so many brackets around anything."""
+    level = [value]
+    for _ in range(depth + 1):
+        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, list | dict)]
+        if not inner:
+            return False
+        level = [part for parts in inner for part in parts]
+    return True
 
 
 def read_hub(name: str, subset: str, split: str) -> Iterable[tuple[str, Any]]:

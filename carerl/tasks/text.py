@@ -24,7 +24,7 @@ from .base import VALIDATION, Evaluation, Suite
 from .benchmark import DECONTAMINATE, TextConfig
 from .benchmarks import find_benchmark, training_questions
 from .decontamination import Overlap, overlaps
-from .grading import GRADERS, Verdict
+from .grading import GRADERS
 from .questions import Question
 from .votes import vote
 
@@ -96,18 +96,16 @@ class TextTask:
         return examples
 
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
-        """By the data set's grader, in this process; the answer returned is what it votes for."""
-        grader = GRADERS[example.meta["grader"]]
-        return self.graded(example, grader.grade(self.response_text(response_ids), example.meta["gold"], truncated))
+        """By the data set's grader, in this process and without limits; the answer returned is what it votes for. Runs
+        grade in :mod:`carerl.backends.grader_pool`."""
+        name, gold = example.meta["grader"], example.meta["gold"]
+        verdict = GRADERS[name].grade(self.response_text(response_ids), gold, truncated)
+        return verdict.outcome, vote(name, verdict, gold)
 
     def response_text(self, response_ids: Sequence[int]) -> str:
         """What a grader reads. With ``example.meta["grader"]`` and ``["gold"]`` it is all that grading needs, so that
-        it may be done in another process; :meth:`graded` takes its verdict."""
+        it may be done in another process."""
         return str(self._attached().decode(list(response_ids), skip_special_tokens=True))
-
-    def graded(self, example: Example, verdict: Verdict) -> tuple[Outcome, str | None]:
-        """What :meth:`grade` returns, from a grader's verdict."""
-        return verdict.outcome, vote(example.meta["grader"], verdict, example.meta["gold"])
 
     def suites(self) -> list[Suite]:
         """The benchmarks in the order of the settings, the first of them primary, then the validation questions."""

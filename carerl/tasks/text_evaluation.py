@@ -3,10 +3,11 @@ r"""What graded samples of text suites come to.
 For each suite S, with N samples per question:
 
 ``eval/S/accuracy``
-    Share of right samples. Right is ``correct``; at a question that nobody can answer, abstaining is right too.
+    Share of right samples (:attr:`carerl.types.Sample.correct`): outcome ``correct``, and at a question that nobody can
+    answer ``abstained``.
 ``eval/S/maj``
     Share of questions whose majority answer is right. Votes: :mod:`~carerl.tasks.votes`. A response without an answer
-    counts in N and never wins.
+    counts in N and never wins. Answers come with their votes: nothing is compared here, whatever it may hold.
 ``eval/S/pass@N``
     Share of questions with a right sample. Where questions differ in N, of their smallest number, unbiased.
 ``eval/S/answered``
@@ -16,6 +17,9 @@ For each suite S, with N samples per question:
     Mean of -log p over response tokens, nats.
 ``eval/S/abstained``, ``wrong``, ``unparsed``, ``truncated``, ``invalid``
     Shares of the samples with that outcome. With ``correct`` they add up to 1.
+``eval/S/uncompared``
+    Share of the samples whose wrong answer was not compared with another wrong one, as that took too long or too much:
+    they vote apart, though they may mean the same.
 ``calibration/S/ece``, ``ece_debiased``, ``brier``, ``auroc`` … (:func:`carerl.calibration.measure`)
     Over questions: confidence is the majority's share of the N votes, and the majority is right or not.
     ``ece_floor_votes``: of a perfect model that is asked N times, were the observed shares its probabilities.
@@ -54,30 +58,24 @@ from carerl.calibration import (
     sequence_confidence,
     share_interval,
 )
-from carerl.types import Group, Outcome, Sample
+from carerl.types import Group, Outcome
 
 from .base import Evaluation, check_graded
 from .grading import Gold
 from .scoring import f1_score, mean_surprise, question_row
 from .truthfulqa import TRUTHFULQA
-from .votes import ABSTENTION, merge
+from .votes import ABSTENTION
 
 HEADLINES = ("accuracy", "maj", "sampled_entropy")
 HALLUCINATES = tuple(benchmark.name for benchmark in TRUTHFULQA)
-
-
-def is_right(sample: Sample, gold: Gold) -> bool:
-    """Whether a sample is what the question wants; see ``eval/S/accuracy``."""
-    return sample.correct or (sample.outcome is Outcome.ABSTAINED and not gold.answerable)
 
 
 def judge(suite: str, group: Group, seed: int) -> dict[str, Any]:
     """The row of one question: :func:`~carerl.tasks.scoring.question_row`, and over its samples ``answers`` (votes) and
     ``rights`` (0 or 1), and ``answerable``."""
     gold: Gold = group.example.meta["gold"]
-    outcomes = [sample.outcome for sample in group.samples]
-    answers = merge(group.example.meta["grader"], [sample.answer for sample in group.samples], outcomes)
-    rights = [int(is_right(sample, gold)) for sample in group.samples]
+    answers = [sample.answer for sample in group.samples]
+    rights = [int(sample.correct) for sample in group.samples]
     winner, share = majority(answers, group.example.id, seed)
     right = float(any(r for answer, r in zip(answers, rights, strict=True) if answer == winner and winner is not None))
     row = question_row(suite, group, winner, share, right)
@@ -101,6 +99,7 @@ def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[st
         "answered": Estimate(sum(answer is not None for row in rows for answer in row["answers"]) / samples),
         "sampled_entropy": Estimate(mean_surprise(groups)),
         **{str(o): Estimate(sum(row[str(o)] for row in rows) / samples) for o in Outcome if o is not Outcome.CORRECT},
+        "uncompared": Estimate(sum(_uncompared(group) for group in groups) / samples),
     }
     if any(not row["answerable"] for row in rows):
         found |= {name: Estimate(value) for name, value in recognition(rows).items()}
@@ -109,6 +108,10 @@ def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[st
     named = {f"eval/{suite}/{name}": estimate for name, estimate in found.items()}
     named |= {f"calibration/{suite}/{name}": estimate for name, estimate in calibration.items()}
     return {name: estimate for name, estimate in named.items() if math.isfinite(estimate.value)}
+
+
+def _uncompared(group: Group) -> int:
+    return sum(sample.outcome is Outcome.WRONG and bool(sample.reason) for sample in group.samples)
 
 
 def _calibration(groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:

@@ -33,10 +33,11 @@ class Gold:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An outcome, and the answer as it was read from the response (None if none was)."""
+    """An outcome, and the answer as it was read from the response (None if none was). ``reason``: of INVALID."""
 
     outcome: Outcome
     extracted: str | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ def grade_math(response: str, gold: Gold, truncated: bool, policy: tuple[str, ..
         joined = _several_boxes(text, gold) if "boxed" in policy else None
         if joined is not None:
             return Verdict(Outcome.CORRECT, joined)
-    except (LimitError, RecursionError):
-        return Verdict(Outcome.INVALID, found.text[:MAX_ANSWER])
+    except (LimitError, RecursionError) as error:
+        return Verdict(Outcome.INVALID, found.text[:MAX_ANSWER], f"limit: {error}")
     return Verdict(Outcome.WRONG, found.text)
 
 
@@ -127,8 +127,8 @@ def grade_countdown(response: str, gold: Gold, truncated: bool) -> Verdict:
     answer = found.text[: 2 * MAX_ANSWER]
     try:
         right = gold.target is not None and solves(answer, gold.numbers, gold.target)
-    except (LimitError, RecursionError):
-        return Verdict(Outcome.INVALID, answer[:MAX_ANSWER])
+    except (LimitError, RecursionError) as error:
+        return Verdict(Outcome.INVALID, answer[:MAX_ANSWER], f"limit: {error}")
     return Verdict(Outcome.CORRECT if right else Outcome.WRONG, answer[:MAX_ANSWER])
 
 
