@@ -1,11 +1,14 @@
 r"""``python -m carerl.grade``: rows in and out, refusals, and hostile input, as a person would meet them.
 
-The refusals call ``main`` in this process (nothing is started before a file is read whole); grading runs the command.
+What needs no grader calls functions of this process (nothing is started before a file is read whole, nor for rows
+without responses); grading runs the command.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
 import time
@@ -14,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from carerl.grade import main
+from carerl.grade import main, read_row
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,6 +65,15 @@ HOSTILE = {
     "nan": r"\boxed{NaN}",
     "infinity": r"\boxed{inf}",
     "exponent notation": r"\boxed{1e999999999}",
+    "long exponent notation": r"\boxed{1E999999}",
+    "negative exponent notation": r"\boxed{1E-99999999}",
+    "large exponent": r"\boxed{10^{10^9}}",
+    "nested calls": r"\boxed{" + r"\sin(" * 55 + "x" + ")" * 55 + "}",
+    "absolute values": r"\boxed{" + "|" * 300 + "x" + "|" * 300 + "}",
+    "paragraphs": "a\n\nb\n\n" * 300_000,
+    "almost a number": r"\boxed{" + "1," * 249 + "x}",
+    "almost a list": r"\boxed{(" + "1, " * 160 + "}",
+    "words and spaces": ("a " * 30 + "\n") * 30_000,
     "import": r"\boxed{__import__('os').system('touch hacked')}",
     "input": r"\boxed{\input{/etc/passwd}}",
     "null bytes": "\x00\x00\\boxed{6\x00}",
@@ -109,7 +121,10 @@ def test_hostile_responses_are_bounded_and_never_right(tmp_path: Path, task: str
     # An alias is one in any script's digits and under any accents.
     assert right - {"gold repeated"} == {"fine"} | ({"combining", "other digits"} if task == "selfaware" else set())
     assert ("gold repeated" in right) == (task != "math"), "its last number is 5, and it names nothing else"
-    assert time.monotonic() - start < 60 + 2 * len(rows)
+    assert time.monotonic() - start < 120 + 4 * len(rows)
+    reasons = {row.get("reason", "").partition(":")[0] for row in found.values() if row["outcome"] == "invalid"}
+    assert reasons <= {"time", "memory", "limit"}, "no answer breaks a process or a grader"
+    assert all("reason" not in row for row in found.values() if row["outcome"] != "invalid")
     assert not (ROOT / "hacked").exists()
 
 
@@ -146,49 +161,125 @@ def test_golds_of_every_kind_and_the_optional_fields(tmp_path: Path) -> None:
     assert "6 graded: correct 4, wrong 0, abstained 0, unparsed 1, truncated 1, invalid 0" in done.stdout
 
 
-GOOD = '{"id": "1", "gold": "5", "response": "5"}'
+GOOD = r'{"id": "1", "gold": "5", "response": "\\boxed{5}"}'
+BAD: list[tuple[str, str, str, str | None]] = [
+    # line, task, reason, id
+    ("{broken", "math", "row: not JSON", None),
+    ('{"id": "1", "gold": "5", "resp', "math", "row: not JSON", None),
+    ("[" * 200_000, "math", "row: nested deeper than 100 brackets", None),
+    ('{"id": "1", "gold": "5", "response": "5", "x": ' + "[" * 200 + "]" * 200 + "}", "math",
+     "row: nested deeper than 100 brackets", "1"),
+    ("[1]", "math", "row: a row must be an object, not list", None),
+    ('{"gold": "5", "response": "5"}', "math", "row: field 'id' is missing", None),
+    ('{"id": true, "gold": "5", "response": "5"}', "math", "row: field 'id' must be a text or a whole number", None),
+    ('{"id": 1.5, "gold": "5", "response": "5"}', "math", "row: field 'id'", None),
+    ('{"id": "1", "response": "5"}', "math", "row: field 'gold' is missing", "1"),
+    ('{"id": "1", "gold": "5"}', "math", "response: field 'response' is missing; it must be a text", "1"),
+    ('{"id": "1", "gold": "5", "response": null}', "math", "response: field 'response' must be a text, not null", "1"),
+    ('{"id": "1", "gold": "5", "response": ["5"]}', "math", "response: field 'response' must be a text", "1"),
+    ('{"id": "1", "gold": null, "response": "5"}', "math", "row: field 'gold' must be a text, a number", "1"),
+    ('{"id": "1", "gold": NaN, "response": "5"}', "math", "row: field 'gold' must be a finite number", "1"),
+    ('{"id": "1", "gold": 1e999, "response": "5"}', "math", "row: field 'gold' must be a finite number", "1"),
+    ('{"id": "1", "gold": [], "response": "5"}', "math", "row: field 'gold'", "1"),
+    ('{"id": "1", "gold": " ", "response": "5"}', "math", "row: field 'gold' must be not empty", "1"),
+    ('{"id": "1", "gold": {"a": 1}, "response": "5"}', "math", "row: field 'gold'", "1"),
+    ('{"id": "1", "gold": true, "response": "5"}', "math", "row: field 'gold'", "1"),
+    ('{"id": "1", "gold": "5", "response": "5", "truncated": "no"}', "math", "row: field 'truncated'", "1"),
+    ('{"id": "1", "gold": ' + "9" * 5000 + ', "response": "5"}', "math", "row: a whole number of too many digits", "1"),
+    ('{"id": ' + "9" * 5000 + ', "gold": "5", "response": "5"}', "math", "row: a whole number of too many", None),
+    ('{"id": "1", "gold": "A", "response": "5"}', "choice", "row: field 'choices' is missing", "1"),
+    ('{"id": "1", "gold": "A", "response": "5", "choices": [["A", "x"], ["A", "y"]]}', "choice",
+     "row: field 'choices'", "1"),
+    ('{"id": "1", "gold": "Z", "response": "5", "choices": [["A", "x"], ["B", "y"]]}', "choice",
+     "row: field 'gold'", "1"),
+    ('{"id": "1", "gold": 5, "response": "5"}', "countdown", "row: field 'numbers' is missing", "1"),
+    ('{"id": "1", "gold": "x", "response": "5", "numbers": [1]}', "countdown", "row: field 'gold'", "1"),
+    ('{"id": "1", "gold": null, "response": "5"}', "selfaware", "row: field 'gold'", "1"),
+    ('{"id": "1", "gold": "5", "response": "5", "answerable": "no"}', "selfaware", "row: field 'answerable'", "1"),
+    ('{"id": "1", "gold": "5", "response": "\udcff"}', "math", "row: not UTF-8 (byte 39 of the line)", "1"),
+    ('{"id": "\udcff", "gold": "5", "response": "5"}', "math", "row: not UTF-8 (byte 9 of the line)", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "task", "reason", "identifier"), BAD)
+def test_a_bad_row_says_what_is_wrong_and_whose_it_is(
+    line: str, task: str, reason: str, identifier: str | None
+) -> None:
+    row = read_row(7, line.encode(errors="surrogateescape"), task)
+    assert (row.line, row.identifier, row.job) == (7, identifier, None)
+    assert row.reason.startswith(reason), row.reason
+
+
+def test_a_bad_row_costs_no_other_its_verdict(tmp_path: Path) -> None:
+    lines = [GOOD]
+    for line, task, _, _ in BAD:
+        if task == "math":
+            lines += [line, GOOD]
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+    done = command(path, out)
+    found = results(out)
+    assert len(found) == len(lines)
+    assert all(row == {"id": "1", "outcome": "correct", "extracted": "5"} for row in found[::2])
+    for number, row, (_, _, reason, identifier) in zip(
+        range(2, 2 * len(found), 2), found[1::2], [b for b in BAD if b[1] == "math"], strict=False
+    ):
+        assert (row["outcome"], row["extracted"], row["id"]) == ("invalid", None, identifier)
+        assert row["reason"].startswith(reason)
+        assert row.get("line") == (number if identifier is None else None)
+    assert done.returncode == 3, "there are lines without an id"
+    assert f"{path}:2: row: not JSON" in done.stderr and "rows more of outcome invalid" in done.stderr
+    bad = len(found) // 2
+    assert f"invalid {bad} (row {bad - 3}, response 3)" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("line", "task", "message"),
+    ("content", "message"),
     [
-        ("{broken", "math", "in.jsonl:2: not JSON"),
-        ("[" * 200_000, "math", "in.jsonl:2: not JSON"),
-        ("[1]", "math", "in.jsonl:2: a row must be an object, not list"),
-        ('{"gold": "5", "response": "5"}', "math", "in.jsonl:2: field 'id' is missing"),
-        ('{"id": "1", "response": "5"}', "math", "in.jsonl:2: field 'gold' is missing"),
-        ('{"id": "1", "gold": "5"}', "math", "in.jsonl:2: field 'response' is missing"),
-        ('{"id": "1", "gold": "5", "response": null}', "math", "in.jsonl:2: field 'response' must be a text, not None"),
-        ('{"id": "1", "gold": NaN, "response": "5"}', "math", "in.jsonl:2: field 'gold' must be a finite number"),
-        ('{"id": "1", "gold": [], "response": "5"}', "math", "in.jsonl:2: field 'gold'"),
-        ('{"id": "1", "gold": " ", "response": "5"}', "math", "in.jsonl:2: field 'gold' must be not empty"),
-        ('{"id": "1", "gold": {"a": 1}, "response": "5"}', "math", "in.jsonl:2: field 'gold'"),
-        ('{"id": "1", "gold": true, "response": "5"}', "math", "in.jsonl:2: field 'gold'"),
-        ('{"id": true, "gold": "5", "response": "5"}', "math", "in.jsonl:2: field 'id'"),
-        ('{"id": "1", "gold": "5", "response": "5", "truncated": "no"}', "math", "in.jsonl:2: field 'truncated'"),
-        ('{"id": "1", "gold": ' + "9" * 5000 + ', "response": "5"}', "math", "in.jsonl:2: not JSON"),
-        ('{"id": "1", "gold": "A", "response": "5"}', "choice", "in.jsonl:2: field 'choices' is missing"),
-        ('{"id": "1", "gold": "A", "response": "5", "choices": [["A", "x"], ["A", "y"]]}', "choice", "field 'choices'"),
-        ('{"id": "1", "gold": "Z", "response": "5", "choices": [["A", "x"], ["B", "y"]]}', "choice", "field 'gold'"),
-        ('{"id": "1", "gold": 5, "response": "5"}', "countdown", "in.jsonl:2: field 'numbers' is missing"),
-        ('{"id": "1", "gold": "x", "response": "5", "numbers": [1]}', "countdown", "in.jsonl:2: field 'gold'"),
-        ('{"id": "1", "gold": null, "response": "5"}', "selfaware", "in.jsonl:2: field 'gold'"),
-        ('{"id": "1", "gold": "5", "response": "5", "answerable": "no"}', "selfaware",
-        "in.jsonl:2: field 'answerable'"),
-        ("\udcff", "math", "in.jsonl:2: not JSON"),
+        ("no JSON at all\n", "in.jsonl:1: row: not JSON"),
+        ('{"id": 1, "answer": "5", "response": "5"}\n' * 3, "nor can any other of its 3 rows be graded"),
     ],
-)  # fmt: skip
-def test_a_bad_row_is_refused_before_anything_is_graded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, task: str, message: str
+)
+def test_a_file_without_a_row_of_the_form_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str
 ) -> None:
-    good = {"choice": '{"id": 1, "gold": "A", "response": "", "choices": [["A", "x"]]}',
-            "countdown": '{"id": 1, "gold": 5, "response": "", "numbers": [5]}'}.get(task, GOOD)  # fmt: skip
-    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    path.write_bytes(f"{good}\n{line}\n".encode(errors="surrogateescape"))
+    """The wrong file, or the wrong task: what lies at OUT is not written over."""
+    (tmp_path / "in.jsonl").write_text(content)
+    out = tmp_path / "out.jsonl"
     out.write_text("old")
-    assert main([str(path), str(out), f"task={task}"]) == 2
+    assert main([str(tmp_path / "in.jsonl"), str(out)]) == 2
     assert message in capsys.readouterr().err
-    assert out.read_text() == "old"
+    assert out.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_rows_whose_responses_are_all_missing_are_graded_as_such(tmp_path: Path) -> None:
+    """A model that gave nothing is no wrong file. No process is needed for it."""
+    out = tmp_path / "out.jsonl"
+    assert main([str(write(tmp_path / "in.jsonl", [{"id": 1, "gold": "5", "response": None}] * 2)), str(out)]) == 0
+    assert [row["outcome"] for row in results(out)] == ["invalid"] * 2
+
+
+def test_standard_input_and_output_and_what_is_no_file(tmp_path: Path) -> None:
+    rows = [{"id": k, "gold": "5", "response": rf"\boxed{{{k}}}"} for k in (4, 5)]
+    given = "".join(json.dumps(row) + "\n" for row in rows)
+    arguments = [sys.executable, "-m", "carerl.grade", "-", "-"]
+    done = subprocess.run(arguments, cwd=ROOT, input=given, capture_output=True, text=True, timeout=280)
+    assert [json.loads(line)["outcome"] for line in done.stdout.splitlines()] == ["wrong", "correct"]
+    assert done.returncode == 0 and "2 graded: correct 1, wrong 1" in done.stderr
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert main([str(write(tmp_path / "in.jsonl", [rows[0] | {"response": None}])), str(pipe)]) == 0
+    assert json.loads(os.read(reader, 10_000))["id"] == 4
+    assert stat.S_ISFIFO(pipe.stat().st_mode), "it is written to, and not replaced by a file"
+    os.close(reader)
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(target)
+    assert main([str(write(tmp_path / "in.jsonl", [{"id": 1, "gold": "5"}])), str(link)]) == 0
+    assert link.is_symlink() and results(target)[0]["id"] == 1
 
 
 @pytest.mark.parametrize(

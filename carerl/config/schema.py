@@ -78,7 +78,7 @@ class GradingConfig:
 
     actors: int = 1
     processes: int = 1  # per actor
-    seconds: float = 5.0  # for one answer
+    seconds: float = 5.0  # of processor time, for one answer or for comparing two
     memory_mib: int = 1024  # for one answer, above what the process has
     cpus_per_actor: float = 0.1
 

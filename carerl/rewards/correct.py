@@ -1,4 +1,5 @@
-"""1 for a correct answer, 0 for everything else: the outcome reward of RL with verifiable rewards."""
+"""1 for a correct response, 0 for everything else: the outcome reward of RL with verifiable rewards. Where nobody can
+answer the question, the correct response is to abstain (:attr:`carerl.types.Sample.correct`)."""
 
 from __future__ import annotations
 

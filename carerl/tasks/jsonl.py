@@ -8,6 +8,9 @@ r"""A user's own file: one JSON object a line, in a file named ``.jsonl``, in th
     {"question": "What will win the lottery?", "answerable": false}
     {"question": "Convert 2 m to cm.", "answer": "200", "grader": "gsm8k", "system": "Be brief."}
 
+Where ``answerable`` is false, abstaining is the correct response, in an evaluation and in training: it is rewarded as a
+right answer is elsewhere. An abstention from a question that has an answer is not.
+
 Its rows may have different graders; each gets the prompt template of its grader's data set. A file that is trained on
 is not a copy of TruthfulQA: its rows are known by their ids.
 """

@@ -9,7 +9,7 @@ field             meaning
 ``solution``      only where no answer is given: the content of its last ``\boxed{}``
 ``id``            unique in its file; the row's place where it is missing
 ``choices``       options: ``[{"label": "A", "text": ...}]``, ``{"label": [...], "text": [...]}`` or ``["text", ...]``
-``answerable``    false: nobody can answer it, and no answer is given
+``answerable``    false: nobody can answer it, no answer is given, and abstaining is correct
 ``numbers``       Countdown's, each to be used once; ``target``: the value to reach (``answer`` is read too)
 ``grader``        one of :data:`~carerl.tasks.grading.GRADERS`; where missing it follows from the fields: ``choices``
                   -> choice, ``numbers`` -> countdown, ``answerable`` -> selfaware, else math

@@ -1,14 +1,22 @@
-"""Grading in its actor, without Ray: what a grader that raises does to a sample, to its group and to a run."""
+"""Grading in its actor, without Ray: what a grader that raises does to a sample, to its group and to a run; what becomes
+of text: outcomes, votes of whole groups, reasons and rewards, through real grader processes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from carerl.actors.crew import Grading, GradingError
 from carerl.actors.grading import RewardWorker
+from carerl.algorithms.batching import informative
+from carerl.backends.grader_pool import GraderPool
 from carerl.rewards import REWARDS
+from carerl.tasks import TextConfig, TextTask
+from carerl.tasks.byte_tokenizer import make_byte_tokenizer
 from carerl.types import Example, Group, Outcome, Sample
 
 
@@ -55,3 +63,97 @@ def test_pitfall_15_a_grader_that_fails_on_everything_ends_the_run_and_one_bad_p
     grading.check([broken, fine])
     with pytest.raises(GradingError, match="no response of 2 prompts"):
         grading.check([broken, broken])
+
+
+ROWS = [
+    {"id": "day", "question": "Which day?", "answer": r"\text{Monday}"},
+    {"id": "roots", "question": "Roots?", "accepted": ["1, -1"]},
+    {"id": "fate", "question": "Who wins?", "answerable": False},
+    {"id": "rome", "question": "Capital?", "answer": "Rome", "answerable": True},
+    {"id": "sum", "question": "Reach 24.", "numbers": [4, 6], "target": 24},
+]
+SLOW = r"\int_0^1\log(1+\sqrt{\sin(x)})dx"  # against a text it is wrong at once, against its like it takes minutes
+DONT_KNOW = "The answer is unknown."
+
+Grade = Callable[[dict[str, list[str]]], dict[str, Group]]
+
+
+@pytest.fixture(scope="module")
+def grade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grade]:
+    """Groups of responses by the questions' ids, graded and rewarded in one call; they are trained on."""
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, ROWS)))
+    task, tokenizer = TextTask(TextConfig(train=str(path)), 0), make_byte_tokenizer()
+    task.attach(tokenizer)
+    examples = {example.id.rpartition("/")[2]: example for example in task.train_examples(0, len(ROWS))}
+    worker: Any = RewardWorker()
+    worker._task, worker._reward = task, REWARDS["correct"].build(REWARDS["correct"].config())
+
+    def graded(responses: dict[str, list[str]]) -> dict[str, Group]:
+        groups = []
+        for name, texts in responses.items():
+            ids = [tuple(tokenizer.encode(text)) for text in texts]
+            groups.append(Group(examples[name], [Sample(name, i, (-1.0,) * len(i), False, 0) for i in ids]))
+        found, worker.raised = worker.grade(groups)
+        graded.raised = worker.raised  # type: ignore[attr-defined]
+        return dict(zip(responses, found, strict=True))
+
+    with GraderPool(workers=2, seconds=2.0) as pool:
+        worker._pool = pool
+        yield graded
+
+
+def answers(group: Group) -> list[str | None]:
+    return [sample.answer for sample in group.samples]
+
+
+def test_equivalent_answers_of_a_group_are_one_and_confidence_counts_them_so(grade: Grade) -> None:
+    boxed = [rf"\boxed{{{a}}}" for a in (r"\pi+1", r"1+\pi", r"\pi+1", r"2+\pi", "-1, 1", r"\pi+1+0")]
+    groups = grade({"roots": boxed, "day": boxed[:2]})
+    found = answers(groups["roots"])
+    assert found[:4] == [r"\pi+1"] * 3 + [r"2+\pi"] and found[5] == r"\pi+1" and found[4] not in found[:4]
+    assert [s.confidence for s in groups["roots"].samples] == [4 / 6, 4 / 6, 4 / 6, 1 / 6, 1 / 6, 4 / 6]
+    assert [s.outcome for s in groups["roots"].samples].index(Outcome.CORRECT) == 4
+    assert len(set(answers(groups["day"]))) == 1
+    turned = grade({"day": boxed[:2][::-1], "roots": boxed[::-1]})
+    assert answers(turned["roots"]) == found[::-1], "the order of the samples changes nothing"
+    assert not any(s.reason for group in groups.values() for s in group.samples)
+
+
+def test_answers_that_cannot_be_compared_within_the_limits_are_different_and_counted(grade: Grade) -> None:
+    texts = [rf"\boxed{{{a}}}" for a in (SLOW, SLOW + "+0", r"\pi+1", r"1+\pi", "Monday")]
+    (group,) = grade({"day": texts}).values()
+    slow, slow_too, pi, pi_too, right = group.samples
+    assert slow.outcome is slow_too.outcome is Outcome.WRONG and slow.answer != slow_too.answer
+    assert slow.reason.startswith("not compared: time: ") and slow_too.reason.startswith("not compared: time: ")
+    assert pi.answer == pi_too.answer and right.correct and not right.reason
+
+
+def test_what_cannot_be_graded_says_why_and_the_rest_is_graded(grade: Grade) -> None:
+    slow = r"\boxed{\int_0^1 \sqrt{1+\sin(x^3+e^{x})} \log(1+x^{x}) dx}"
+    texts = [slow, r"\boxed{9^{9^{9^9}}}", r"\boxed{1,-1}", "\x00\ud7ff" * 1000, "$" * 100_000]
+    group = grade({"roots": texts})["roots"]
+    assert [s.outcome for s in group.samples] == [
+        Outcome.INVALID, Outcome.INVALID, Outcome.CORRECT, Outcome.UNPARSED, Outcome.UNPARSED,
+    ]  # fmt: skip
+    assert [s.reason.partition(":")[0] for s in group.samples] == ["time", "limit", "", "", ""]
+    assert [s.answer for s in group.samples][:2] == [None, None]
+    assert "(grading a response to roots)" in grade.raised  # type: ignore[attr-defined]
+
+
+def test_abstaining_is_rewarded_where_nobody_can_answer_and_nowhere_else(grade: Grade) -> None:
+    """Else such rows would teach nothing: reward 0 for whatever is said."""
+    texts = [DONT_KNOW, "Rome", "I don't know."]
+    groups = grade({"fate": texts, "rome": texts})
+    assert [s.outcome for s in groups["fate"].samples] == [Outcome.ABSTAINED, Outcome.WRONG, Outcome.ABSTAINED]
+    assert [s.reward for s in groups["fate"].samples] == [1.0, 0.0, 1.0]
+    assert [s.outcome for s in groups["rome"].samples] == [Outcome.ABSTAINED, Outcome.CORRECT, Outcome.ABSTAINED]
+    assert [s.reward for s in groups["rome"].samples] == [0.0, 1.0, 0.0]
+    assert [s.correct for s in groups["fate"].samples] == [True, False, True]
+    assert informative(list(groups.values())).tolist() == [True, True], "dynamic sampling keeps both"
+
+
+def test_votes_are_found_in_the_grader_processes(grade: Grade) -> None:
+    """Expressions are read by a parser of their own, which has limits too."""
+    group = grade({"sum": ["<answer>4*6</answer>", "<answer>6*4 = 24</answer>", "<answer>4+6</answer>"]})["sum"]
+    assert answers(group) == ["24 from 4, 6", "24 from 4, 6", "10 from 4, 6"]

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from carerl.backends.grader_pool import GraderPool, Job
-from carerl.tasks.grading import GRADERS, Gold
+from carerl.backends.grader_pool import WALL_LEAST, Compared, GraderPool, Job
+from carerl.tasks.grading import GRADERS, Gold, Verdict
+from carerl.tasks.votes import same, vote
 from carerl.types import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,13 @@ def job(answer: str, gold: str = "5") -> Job:
 @pytest.fixture(scope="module")
 def pool() -> Iterator[GraderPool]:
     with GraderPool(workers=2, seconds=3.0, memory_mib=512) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def pool_of_one() -> Iterator[GraderPool]:
+    with GraderPool(workers=1, seconds=1.0) as pool:
+        pool.grade([job("5")])
         yield pool
 
 
@@ -57,38 +65,126 @@ def test_verdicts_are_those_of_this_process_in_order(pool: GraderPool) -> None:
     jobs = [job(a) for a in answers]
     done: list[int] = []
     verdicts = pool.grade(jobs, done.append)
-    assert verdicts == [GRADERS["math"].grade(j.response, j.gold, False) for j in jobs]
+    wanted = [GRADERS["math"].grade(j.response, j.gold, False) for j in jobs]
+    assert verdicts == wanted and wanted[9].reason == "limit: an exponent too large"
     assert sum(done) == len(jobs)
-    assert pool.grade([]) == []
+    voted = pool.grade_and_vote(jobs)
+    assert [(v.verdict, v.vote) for v in voted] == [(w, vote("math", w, FIVE)) for w in wanted]
+    assert pool.grade([]) == pool.grade_and_vote([]) == pool.compare([]) == []
+
+
+def test_comparisons_are_those_of_this_process_in_order(pool: GraderPool) -> None:
+    pairs = [(r"1+\pi", r"\pi+1"), ("x", "y"), ("1,2", "(1,2)"), ("(1,2)", "1,2"), ("2x", "x+x"), ("", "")] * 20
+    assert [found.same for found in pool.compare(pairs)] == [same(*pair) for pair in pairs]
+    assert not any(found.reason for found in pool.compare(pairs))
+
+
+@pytest.mark.parametrize(
+    ("pair", "reason"),
+    [
+        ((r"10^{10^9}", r"10^{10^9}+1"), "limit: "),
+        (("1E999999", "1E999998+x"), "time: more than 3 s of processor time"),
+        ((r"\int_0^1\log(1+\sqrt{\sin(x)})dx", "x"), "time: "),
+    ],
+)
+def test_a_pair_that_exceeds_a_limit_is_different_and_says_so(
+    pool: GraderPool, pair: tuple[str, str], reason: str
+) -> None:
+    equal = (r"1+\pi", r"\pi+1")
+    found = pool.compare([equal, pair, equal])
+    assert found[0] == found[2] == Compared(True)
+    assert not found[1].same and found[1].reason.startswith(reason)
 
 
 def test_what_takes_too_long_is_invalid_alone_and_its_neighbours_are_graded(pool: GraderPool) -> None:
     jobs = [job("5") for _ in range(40)]
     jobs[7] = jobs[23] = job(SLOW)
-    start = time.monotonic()
-    outcomes = [v.outcome for v in pool.grade(jobs)]
-    assert [k for k, o in enumerate(outcomes) if o is not Outcome.CORRECT] == [7, 23]
-    assert outcomes[7] is outcomes[23] is Outcome.INVALID
-    assert time.monotonic() - start < 2 * pool.seconds + 10
+    start = _children_seconds(pool)
+    verdicts = pool.grade(jobs)
+    assert [k for k, v in enumerate(verdicts) if v.outcome is not Outcome.CORRECT] == [7, 23]
+    assert verdicts[7] == verdicts[23] == Verdict(Outcome.INVALID, None, "time: more than 3 s of processor time")
+    used = _children_seconds(pool) - start
+    assert pool.seconds < used < 3.5 * pool.seconds, "neither is tried again"
 
 
-def test_an_answer_that_kills_its_process_is_invalid_alone(pool: GraderPool) -> None:
+def busy_worker(pool: GraderPool, but: tuple[int, ...] = ()) -> int:
+    """The pid of a worker that has been at work for longer than an ordinary answer takes."""
+    end = time.monotonic() + 200
+    while time.monotonic() < end:
+        for pid in pool.pids()[1:]:
+            if pid not in but and _cpu_seconds(pid) > _CPU[pid] + 0.7:
+                return pid
+        time.sleep(0.01)
+    raise AssertionError("no worker is at work")
+
+
+def test_an_answer_that_kills_its_process_twice_is_invalid_alone() -> None:
     """Killed from outside while it works: the same to the caller as a crash in native code."""
-    jobs = [job("5") for _ in range(40)]
-    jobs[11] = job(SLOW)
-    results: list[Outcome] = []
-    thread = threading.Thread(target=lambda: results.extend(v.outcome for v in pool.grade(jobs)))
-    before = set(pool.pids())
+    with GraderPool(workers=2, seconds=600) as pool:
+        jobs = [job("5") for _ in range(40)]
+        jobs[11] = job(SLOW)
+        found: list[Verdict] = []
+        thread = threading.Thread(target=lambda: found.extend(pool.grade(jobs)))
+        thread.start()
+        while not pool.pids():
+            time.sleep(0.01)
+        nursery = pool.pids()[0]
+        first = busy_worker(pool)
+        os.kill(first, signal.SIGKILL)
+        second = busy_worker(pool, but=(first,))
+        assert thread.is_alive() and second != first, "it is tried once more, in a process of its own"
+        os.kill(second, signal.SIGSEGV)
+        thread.join()
+        assert [k for k, v in enumerate(found) if v.outcome is not Outcome.CORRECT] == [11]
+        assert found[11] == Verdict(Outcome.INVALID, None, "crash: the process ended by SIGSEGV")
+        assert pool.pids()[0] == nursery, "the nursery lives on"
+
+
+def in_hand(pool: GraderPool, jobs: list[Job], found: list[Verdict]) -> threading.Thread:
+    """Has a stopped worker handed some jobs."""
+    os.kill(pool.pids()[1], signal.SIGSTOP)
+    thread = threading.Thread(target=lambda: found.extend(pool.grade(jobs)))
     thread.start()
-    victim = None
-    end = time.monotonic() + pool.seconds
-    while victim is None and time.monotonic() < end:
-        victim = next((p for p in pool.pids()[1:] if _cpu_seconds(p) > _CPU.get(p, 0) + 0.7), None)
-    if victim is not None:
-        os.kill(victim, signal.SIGKILL)
+    while not pool._workers[0].chunk:
+        time.sleep(0.01)
+    return thread
+
+
+def test_a_right_answer_is_not_blamed_for_the_death_of_its_worker(pool_of_one: GraderPool) -> None:
+    found: list[Verdict] = []
+    thread = in_hand(pool_of_one, [job("5"), job("6"), job("5")], found)
+    os.kill(pool_of_one.pids()[1], signal.SIGKILL)
     thread.join()
-    assert [k for k, o in enumerate(results) if o is not Outcome.CORRECT] == [11]
-    assert pool.pids()[0] in before, "the nursery lives on"
+    assert [v.outcome for v in found] == [Outcome.CORRECT, Outcome.WRONG, Outcome.CORRECT]
+
+
+def test_a_right_answer_is_not_blamed_for_a_machine_that_stands_still(pool_of_one: GraderPool) -> None:
+    """Stopped for longer than the limit of processor time; at the limit of wall time a fresh worker has another try."""
+    found: list[Verdict] = []
+    thread = in_hand(pool_of_one, [job("5"), job("6")], found)
+    stopped = pool_of_one.pids()[1]
+    time.sleep(1.5 * pool_of_one.seconds)
+    os.kill(stopped, signal.SIGCONT)
+    thread.join()
+    assert [v.outcome for v in found] == [Outcome.CORRECT, Outcome.WRONG]
+    assert pool_of_one.pids()[1] == stopped, "nothing was ended"
+    found.clear()
+    pool_of_one.wall_seconds = 0.2
+    thread = in_hand(pool_of_one, [job("5")], found)
+    thread.join(0.3)
+    pool_of_one.wall_seconds = WALL_LEAST
+    thread.join()
+    assert [v.outcome for v in found] == [Outcome.CORRECT]
+    assert not running(stopped)
+
+
+def test_an_answer_that_takes_too_much_memory_is_invalid_alone() -> None:
+    """A response of many paragraphs makes lists; with a limit as it is in use there is nothing to it."""
+    hungry, fine = Job("selfaware", "ab\n\n" * 25_000, FIVE), Job("selfaware", "5", FIVE)
+    with GraderPool(workers=1, seconds=20.0, memory_mib=1) as pool:
+        verdicts = pool.grade([fine, hungry, fine])
+        assert [v.outcome for v in verdicts] == [Outcome.CORRECT, Outcome.INVALID, Outcome.CORRECT]
+        assert verdicts[1].reason == "memory: more than 1 MiB"
 
 
 _CPU: dict[int, float] = {}
@@ -102,6 +198,21 @@ def _cpu_seconds(pid: int) -> float:
     used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     _CPU.setdefault(pid, used)
     return used
+
+
+def _children_seconds(pool: GraderPool) -> float:
+    """Processor time of the nursery and of all workers, ended ones included."""
+    fields = Path(f"/proc/{pool.pids()[0]}/stat").read_text().rpartition(")")[2].split() if pool.pids() else ["0"] * 15
+    ticks = sum(int(fields[k]) for k in (11, 12, 13, 14))
+    return ticks / os.sysconf("SC_CLK_TCK") + sum(map(_cpu_seconds, pool.pids()[1:]))
+
+
+def test_a_thousand_answers_are_graded_by_the_same_processes(pool: GraderPool) -> None:
+    """A process for each answer would be a hundred times slower: tests/benchmarks/grading_throughput.py."""
+    pool.grade([job("5")] * 64)
+    before = pool.pids()
+    assert all(v.outcome is Outcome.CORRECT for v in pool.grade([job("5")] * 1000))
+    assert pool.pids() == before and len(before) == 3
 
 
 def test_a_worker_may_take_so_much_memory_and_no_more(pool: GraderPool) -> None:
@@ -146,7 +257,7 @@ def test_the_nursery_has_one_thread(pool: GraderPool) -> None:
 
 
 def test_unreasonable_settings_are_refused() -> None:
-    for settings in ({"workers": 0}, {"seconds": 0.0}, {"memory_mib": 0}):
+    for settings in ({"workers": 0}, {"seconds": 0.0}, {"memory_mib": 0}, {"wall_seconds": 0.0}):
         with pytest.raises(ValueError, match="positive"):
             GraderPool(**settings)  # type: ignore[arg-type]
 

@@ -38,7 +38,9 @@ def graded(task: TextTask, responses: dict[str, list[str]], truncated: bool = Fa
                 for text in responses[example.id]:
                     ids = tuple(tokenizer.encode(text))
                     outcome, answer = task.grade(example, ids, truncated and "boxed" not in text)
-                    samples.append(Sample(example.id, ids, (LOGPROB,) * len(ids), truncated, 0, outcome, answer))
+                    sample = Sample(example.id, ids, (LOGPROB,) * len(ids), truncated, 0, outcome, answer)
+                    sample.answerable = example.meta["gold"].answerable
+                    samples.append(sample)
                 groups.append(Group(example, samples))
         results[suite.name] = groups
     return results
@@ -120,6 +122,19 @@ def test_the_order_of_samples_changes_nothing_but_their_own_columns(tmp_path: Pa
         {k: v for k, v in before.items() if k not in simulated}
     )
     assert simulated and after.keys() == before.keys()
+
+
+def test_answers_are_taken_as_they_are_whatever_they_hold(tmp_path: Path) -> None:
+    """Scoring runs in the driver: sympy would take hours and all memory over the first two."""
+    task = make_task(tmp_path, {"sums": MATH[2:]})
+    results = graded(task, {"seven": [r"\boxed{8}"] * 5})
+    answers: list[str | None] = ["1E999999+x", "x+1E999998", r"1+\pi", r"\pi+1", r"\pi+1"]
+    for sample, answer in zip(results["sums"][0].samples, answers, strict=True):
+        sample.answer = answer
+    results["sums"][0].samples[0].reason = "not compared: time: more than 5 s of processor time"
+    found = task.score(results)
+    assert found.rows[0]["answers"] == answers and found.rows[0]["majority"] == r"\pi+1"
+    assert found.metrics["eval/sums/uncompared"] == pytest.approx(1 / 5)
 
 
 def test_ungraded_samples_are_refused(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 
 import pytest
 
 from carerl.tasks.grading import GRADERS, Gold
-from carerl.tasks.votes import ABSTENTION, COMPARED, merge, vote
+from carerl.tasks.votes import ABSTENTION, COMPARED, contested, merge, same, vote
 from carerl.types import Outcome
 
 CHOICES = (("A", "Paris"), ("B", "Rome"), ("C", "Oslo"))
@@ -36,11 +37,18 @@ def votes_of(grader: str, gold: Gold, responses: list[str]) -> tuple[list[str | 
     return [vote(grader, verdict, gold) for verdict in verdicts], [verdict.outcome for verdict in verdicts]
 
 
+def merged_votes(grader: str, votes: Sequence[str | None], outcomes: Sequence[Outcome]) -> list[str | None]:
+    """As the actors that grade merge them, without their processes."""
+    compared = contested(grader, votes, outcomes)
+    equal = {pair for pair in itertools.combinations(compared, 2) if same(*pair)}
+    return merge(votes, outcomes, compared, equal)
+
+
 @pytest.mark.parametrize(("grader", "gold", "classes"), CASES)
 def test_equivalent_answers_vote_together_and_others_apart(grader: str, gold: Gold, classes: list[list[str]]) -> None:
     flat = [response for responses in classes for response in responses]
     votes, outcomes = votes_of(grader, gold, flat)
-    merged = merge(grader, votes, outcomes)
+    merged = merged_votes(grader, votes, outcomes)
     ends = list(itertools.accumulate(len(responses) for responses in classes))
     groups = [merged[end - len(responses) : end] for end, responses in zip(ends, classes, strict=True)]
     assert all(len(set(group)) == 1 and group[0] is not None for group in groups), merged
@@ -56,12 +64,12 @@ def test_wrong_answers_that_mean_the_same_are_one_vote_whatever_their_order() ->
         rf"\boxed{{{a}}}" for a in (r"1, \sqrt{2}", r"\sqrt2, 1", r"\sqrt{2}, 1", r"\sqrt{3}", "(1,2)", "(2,1)", "7")
     ]
     votes, outcomes = votes_of("math", gold, responses)
-    merged = merge("math", votes, outcomes)
+    merged = merged_votes("math", votes, outcomes)
     assert merged[0] == merged[1] == merged[2] and len(set(merged)) == 5
     rng = random.Random(0)
     for _ in range(20):
         order = rng.sample(range(len(votes)), len(votes))
-        again = merge("math", [votes[i] for i in order], [outcomes[i] for i in order])
+        again = merged_votes("math", [votes[i] for i in order], [outcomes[i] for i in order])
         assert again == [merged[i] for i in order]
 
 
@@ -70,8 +78,8 @@ def test_only_a_few_answers_are_compared_with_each_other() -> None:
     spelled = [rf"{i}+\pi" for i in range(COMPARED)] + [r"\pi + 0"]
     votes: list[str | None] = [form for k, form in enumerate(spelled) for _ in range(len(spelled) - k)]
     outcomes = [Outcome.WRONG] * len(votes)
-    assert merge("math", votes, outcomes) == votes
-    assert merge("math", [r"0+\pi", r"\pi + 0"], outcomes[:2]) != [r"0+\pi", r"\pi + 0"]
+    assert merged_votes("math", votes, outcomes) == votes
+    assert merged_votes("math", [r"0+\pi", r"\pi + 0"], outcomes[:2]) != [r"0+\pi", r"\pi + 0"]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNPARSED, Outcome.TRUNCATED, Outcome.INVALID])
@@ -85,3 +93,20 @@ def test_every_abstention_is_one_vote() -> None:
     for gold in (Gold(("Rome",)), Gold(answerable=False)):
         votes, outcomes = votes_of("selfaware", gold, ["I don't know.", "The answer is unknown.", "Nobody knows."])
         assert votes == [ABSTENTION] * 3 and outcomes == [Outcome.ABSTAINED] * 3
+
+
+@pytest.mark.parametrize("answer", ["1E999999", "2e-100+x", "10^{10^9}", "x^{99}+1", "12345678901+x", "5!+x"])
+def test_what_would_run_into_the_limit_is_not_compared_by_value(answer: str) -> None:
+    votes = [answer, r"1+\pi", "x+y"]
+    assert contested("math", votes, [Outcome.WRONG] * 3) == [r"1+\pi", "x+y"]
+    assert contested("choice", votes, [Outcome.WRONG] * 3) == []
+
+
+def test_votes_that_are_equal_to_one_spelling_are_equal_to_each_other() -> None:
+    """Equality to 60 digits is no equivalence relation: a vote joins the first class whose spelling it equals, and what
+    joined is no spelling."""
+    votes = ["a", "a", "a", "b", "b", "c"]
+    outcomes = [Outcome.WRONG] * 6
+    assert merge(votes, outcomes, ["a", "b", "c"], {("a", "b"), ("b", "c")}) == ["a"] * 5 + ["c"]
+    assert merge(votes, outcomes, ["a", "b", "c"], {("b", "c")}) == ["a"] * 3 + ["b"] * 3
+    assert merge(["a", "b"], [Outcome.WRONG, Outcome.CORRECT], ["a", "b"], {("a", "b")}) == ["a", "b"]
