@@ -11,8 +11,9 @@ Brier score beside correctness, so that the expected reward is largest at the tr
 answer is worth giving up for a better statement: :math:`1 - (1-q)^2 \ge -q^2` for every q.
 
 [ours] 1. A response without a readable confidence is scored as the worst one, (q - c)² = 1, so that leaving it out
-never pays. 2. An abstention (but from a question that nobody can answer), and a response that could not be read or
-graded, is not correct, c = 0, and its statement is scored all the same. 3. The form is worth its bonus whether the answer is right or wrong.
+never pays. 2. An abstention (but for a question that nobody can answer), and a response that could not be read or
+graded, is not correct, c = 0, and its statement is scored all the same. 3. The form is worth its bonus whether the
+answer is right or wrong.
 
 The outcome is never changed by any of it: groups are compared, dropped and counted by ``correct``.
 """

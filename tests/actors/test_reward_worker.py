@@ -1,11 +1,10 @@
-"""Grading in its actor, without Ray: what a grader that raises does to a sample, to its group and to a run; what becomes
-of text: outcomes, votes of whole groups, reasons and rewards, through real grader processes."""
+"""Grading in its actor, without Ray: what a grader that raises does to a sample, to its group and to a run; and of text
+outcomes, votes of whole groups, reasons and rewards, through real grader processes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +67,7 @@ def test_pitfall_15_a_grader_that_fails_on_everything_ends_the_run_and_one_bad_p
 ROWS = [
     {"id": "day", "question": "Which day?", "answer": r"\text{Monday}"},
     {"id": "roots", "question": "Roots?", "accepted": ["1, -1"]},
+    {"id": "five", "question": "Two and three?", "answer": "5"},
     {"id": "fate", "question": "Who wins?", "answerable": False},
     {"id": "rome", "question": "Capital?", "answer": "Rome", "answerable": True},
     {"id": "sum", "question": "Reach 24.", "numbers": [4, 6], "target": 24},
@@ -98,7 +98,7 @@ def grade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grade]:
         graded.raised = worker.raised  # type: ignore[attr-defined]
         return dict(zip(responses, found, strict=True))
 
-    with GraderPool(workers=2, seconds=2.0) as pool:
+    with GraderPool(workers=2, seconds=1.0) as pool:
         worker._pool = pool
         yield graded
 
@@ -121,24 +121,24 @@ def test_equivalent_answers_of_a_group_are_one_and_confidence_counts_them_so(gra
 
 
 def test_answers_that_cannot_be_compared_within_the_limits_are_different_and_counted(grade: Grade) -> None:
-    texts = [rf"\boxed{{{a}}}" for a in (SLOW, SLOW + "+0", r"\pi+1", r"1+\pi", "Monday")]
+    texts = [rf"\boxed{{{a}}}" for a in (SLOW, SLOW + "+0", "Monday")]
     (group,) = grade({"day": texts}).values()
-    slow, slow_too, pi, pi_too, right = group.samples
+    slow, slow_too, right = group.samples
     assert slow.outcome is slow_too.outcome is Outcome.WRONG and slow.answer != slow_too.answer
     assert slow.reason.startswith("not compared: time: ") and slow_too.reason.startswith("not compared: time: ")
-    assert pi.answer == pi_too.answer and right.correct and not right.reason
+    assert right.correct and not right.reason
 
 
 def test_what_cannot_be_graded_says_why_and_the_rest_is_graded(grade: Grade) -> None:
     slow = r"\boxed{\int_0^1 \sqrt{1+\sin(x^3+e^{x})} \log(1+x^{x}) dx}"
-    texts = [slow, r"\boxed{9^{9^{9^9}}}", r"\boxed{1,-1}", "\x00\ud7ff" * 1000, "$" * 100_000]
-    group = grade({"roots": texts})["roots"]
+    texts = [slow, r"\boxed{9^{9^{9^9}}}", r"\boxed{5}", "\x00\ud7ff" * 1000, "$" * 5_000]
+    group = grade({"five": texts})["five"]
     assert [s.outcome for s in group.samples] == [
         Outcome.INVALID, Outcome.INVALID, Outcome.CORRECT, Outcome.UNPARSED, Outcome.UNPARSED,
     ]  # fmt: skip
     assert [s.reason.partition(":")[0] for s in group.samples] == ["time", "limit", "", "", ""]
     assert [s.answer for s in group.samples][:2] == [None, None]
-    assert "(grading a response to roots)" in grade.raised  # type: ignore[attr-defined]
+    assert "(grading a response to five)" in grade.raised  # type: ignore[attr-defined]
 
 
 def test_abstaining_is_rewarded_where_nobody_can_answer_and_nowhere_else(grade: Grade) -> None:

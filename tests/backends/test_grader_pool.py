@@ -21,6 +21,7 @@ from carerl.backends.grader_pool import WALL_LEAST, Compared, GraderPool, Job
 from carerl.tasks.grading import GRADERS, Gold, Verdict
 from carerl.tasks.votes import same, vote
 from carerl.types import Outcome
+from tests.benchmarks.grading_throughput import gsm8k_like, measure
 
 ROOT = Path(__file__).resolve().parents[2]
 FIVE = Gold(("5",))
@@ -213,6 +214,17 @@ def test_a_thousand_answers_are_graded_by_the_same_processes(pool: GraderPool) -
     before = pool.pids()
     assert all(v.outcome is Outcome.CORRECT for v in pool.grade([job("5")] * 1000))
     assert pool.pids() == before and len(before) == 3
+
+
+@pytest.mark.slow
+def test_five_hundred_grades_a_second_of_a_core(pool: GraderPool) -> None:
+    """By processor time, so that other work on the machine does not count. Measured: 2,600; 33 with a process each."""
+    jobs = gsm8k_like(3000)
+    pool.grade(jobs[:200])
+    _, processors = measure(pool, jobs)
+    assert len(jobs) / processors > 500
+    _, processors = measure(pool, jobs[:50], a_process_each=True)
+    assert 50 / processors < 500, "the bound can fail"
 
 
 def test_a_worker_may_take_so_much_memory_and_no_more(pool: GraderPool) -> None:
