@@ -28,7 +28,7 @@ from .debiased import debiased_ece
 from .floors import AnswerTable, Floor, labels_floor, observed_answers, votes_floor
 from .intervals import Estimate, auroc_interval, bootstrap_interval, mean_interval, share_interval, wilson
 from .measure import measure
-from .paired import compare_runs
+from .paired import paired_differences
 from .proper_scores import BrierDecomposition, brier, brier_decomposition, brier_scores, nll, nll_scores
 from .ranking import accuracy_at_coverage, aurc, auroc, risk_coverage
 from .seeds import Interval, PairedTest, holm, paired_t, t_interval
@@ -58,7 +58,6 @@ __all__ = [
     "brier",
     "brier_decomposition",
     "brier_scores",
-    "compare_runs",
     "debiased_ece",
     "ece",
     "fit_temperature",
@@ -76,6 +75,7 @@ __all__ = [
     "nll_scores",
     "observed_answers",
     "option_probability",
+    "paired_differences",
     "paired_t",
     "pass_at_k",
     "reliability_bins",

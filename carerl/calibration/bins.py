@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """One bin: its bounds, the mean confidence and mean correctness in it, and the total weight."""
+    """One bin: its bounds, the mean confidence and mean correctness in it, and the number of items."""
 
     low: float
     high: float
@@ -31,45 +31,43 @@ class ReliabilityBin:
     accuracy: float
     count: float
 
+    @property
+    def gap(self) -> float:
+        return abs(self.accuracy - self.confidence)
+
 
 def reliability_bins(
-    confidence: ArrayLike,
-    correct: ArrayLike,
-    bins: int = 10,
-    scheme: str = "width",
-    weights: ArrayLike | None = None,
+    confidence: ArrayLike, correct: ArrayLike, bins: int = 10, scheme: str = "width"
 ) -> list[ReliabilityBin]:
     """The occupied bins, from low to high.
 
     ``scheme``: ``width`` for equal widths; ``count`` for equal counts (equal confidences stay together, so that
     the result does not depend on the order of the data and counts can differ); ``unique`` for one bin for each
-    confidence that occurs, as votes have few (``bins`` is not used). ``weights``: of the items, nonnegative; an
-    item of weight 0 is no item. Edges are compared in the precision of the confidences: float32's .7 is in
-    [.7, .8). Raises ValueError for confidences or correctness outside [0, 1], unequal lengths or an unknown scheme.
+    confidence that occurs, as votes have few (``bins`` is not used). Edges are compared in the precision of the
+    confidences: float32's .7 is in [.7, .8). Raises ValueError for confidences or correctness outside [0, 1], unequal
+    lengths or an unknown scheme.
     """
-    c, a, w = checked(confidence, correct, weights)
-    c, a, w = c[w > 0], a[w > 0], w[w > 0]
+    c, a = checked(confidence, correct)
     if len(c) == 0:
         return []
-    index, lows, ends = assign_bins(c, bins, scheme, w, np.asarray(confidence).dtype)
+    index, lows, ends = assign_bins(c, bins, scheme, np.asarray(confidence).dtype)
     found = []
     for k in np.unique(index):
         inside = index == k
-        total = float(w[inside].sum())
         found.append(
             ReliabilityBin(
                 low=float(lows[k]),
                 high=float(ends[k]),
-                confidence=float((w * c)[inside].sum() / total),
-                accuracy=float((w * a)[inside].sum() / total),
-                count=total,
+                confidence=float(c[inside].mean()),
+                accuracy=float(a[inside].mean()),
+                count=float(inside.sum()),
             )
         )
     return found
 
 
 def assign_bins(
-    c: FloatArray, bins: int, scheme: str, w: FloatArray | None = None, dtype: Any = np.float64
+    c: FloatArray, bins: int, scheme: str, dtype: Any = np.float64
 ) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
     """Bin of each confidence, and the bins' lower and upper bounds, those of empty bins included.
 
@@ -81,73 +79,45 @@ def assign_bins(
         starts = (np.arange(bins) / bins).astype(dtype if np.issubdtype(dtype, np.floating) else np.float64)
         lows, ends = np.arange(bins) / bins, np.arange(1, bins + 1) / bins
     elif scheme in ("count", "unique"):
-        starts = (
-            np.unique(c) if scheme == "unique" else _equal_count_starts(c, np.ones_like(c) if w is None else w, bins)
-        )
+        starts = np.unique(c) if scheme == "unique" else _equal_count_starts(c, bins)
         lows, ends = starts, np.append(starts[1:], c.max()) if scheme == "count" else starts
     else:
         raise ValueError(f"scheme {scheme!r}: use width, count or unique")
     return np.searchsorted(starts.astype(np.float64), c, side="right") - 1, lows, ends
 
 
-def _equal_count_starts(c: FloatArray, w: FloatArray, bins: int) -> FloatArray:
-    """The confidence at which each k-th share of the weight begins; fewer than ``bins`` where values are tied."""
-    order = np.argsort(c, kind="stable")
-    below = np.cumsum(w[order])
-    first = np.searchsorted(below, below[-1] * np.arange(bins) / bins, side="right")
-    return np.unique(c[order][first])
+def _equal_count_starts(c: FloatArray, bins: int) -> FloatArray:
+    """The confidence at which each k-th share of the items begins; fewer than ``bins`` where values are tied."""
+    first = np.searchsorted(np.arange(1, len(c) + 1), len(c) * np.arange(bins) / bins, side="right")
+    return np.unique(np.sort(c)[first])
 
 
-def ece(
-    confidence: ArrayLike,
-    correct: ArrayLike,
-    bins: int = 10,
-    scheme: str = "width",
-    weights: ArrayLike | None = None,
-) -> float:
-    """Sum over bins of weight share · |accuracy - confidence|; NaN without data."""
-    found = reliability_bins(confidence, correct, bins, scheme, weights)
+def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = 10, scheme: str = "width") -> float:
+    """Sum over bins of share · |accuracy - confidence|; NaN without data."""
+    found = reliability_bins(confidence, correct, bins, scheme)
     total = sum(b.count for b in found)
-    return sum(b.count * abs(b.accuracy - b.confidence) for b in found) / total if total else float("nan")
+    return sum(b.count * b.gap for b in found) / total if total else float("nan")
 
 
-def mce(
-    confidence: ArrayLike,
-    correct: ArrayLike,
-    bins: int = 10,
-    scheme: str = "width",
-    weights: ArrayLike | None = None,
-) -> float:
+def mce(confidence: ArrayLike, correct: ArrayLike, bins: int = 10, scheme: str = "width") -> float:
     """Largest |accuracy - confidence| of an occupied bin; NaN without data. A bin of one item counts like any other:
     with few items this is noise."""
-    found = reliability_bins(confidence, correct, bins, scheme, weights)
-    return max((abs(b.accuracy - b.confidence) for b in found), default=float("nan"))
+    return max((b.gap for b in reliability_bins(confidence, correct, bins, scheme)), default=float("nan"))
 
 
-def ace(
-    confidence: ArrayLike,
-    correct: ArrayLike,
-    bins: int = 10,
-    scheme: str = "count",
-    weights: ArrayLike | None = None,
-) -> float:
+def ace(confidence: ArrayLike, correct: ArrayLike, bins: int = 10, scheme: str = "count") -> float:
     """Mean of |accuracy - confidence| over the occupied bins, each counting the same; NaN without data."""
-    found = reliability_bins(confidence, correct, bins, scheme, weights)
-    return sum(abs(b.accuracy - b.confidence) for b in found) / len(found) if found else float("nan")
+    found = reliability_bins(confidence, correct, bins, scheme)
+    return sum(b.gap for b in found) / len(found) if found else float("nan")
 
 
-def checked(
-    confidence: ArrayLike, correct: ArrayLike, weights: ArrayLike | None = None
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Confidences, correctness and weights as flat float64 arrays of one length."""
+def checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Confidences and correctness as flat float64 arrays of one length."""
     c: FloatArray = np.asarray(confidence, dtype=np.float64)
     a: FloatArray = np.asarray(correct, dtype=np.float64)
-    w: Any = np.ones_like(c) if weights is None else np.asarray(weights, dtype=np.float64)
-    if not (c.ndim == 1 and c.shape == a.shape == w.shape):
-        raise ValueError(f"shapes differ or are not flat: {c.shape}, {a.shape}, {w.shape}")
+    if not (c.ndim == 1 and c.shape == a.shape):
+        raise ValueError(f"shapes differ or are not flat: {c.shape}, {a.shape}")
     slack = 1e-6  # exp of a log-prob that rounding left just above 0
     if not (np.all((c >= 0) & (c <= 1 + slack)) and np.all((a >= 0) & (a <= 1))):
         raise ValueError("confidence and correctness lie in [0, 1]")
-    if not np.all((w >= 0) & np.isfinite(w)):
-        raise ValueError("weights are finite and not negative")
-    return np.minimum(c, 1.0), a, w
+    return np.minimum(c, 1.0), a

@@ -26,6 +26,8 @@ near 0. The point lies outside it when the model is all but calibrated; then the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
@@ -46,7 +48,7 @@ def gap_moments(
     """Observed deltas (K,) of the occupied bins, share · (accuracy - confidence), and their covariance (K, K) over
     questions; NaN covariance for fewer than two questions. Raises ValueError as
     :func:`carerl.calibration.bins.reliability_bins`."""
-    c, a, _ = checked(confidence, correct)
+    c, a = checked(confidence, correct)
     index, count = clusters(questions, len(c))
     if not len(c):
         return np.empty(0), np.empty((0, 0))
@@ -72,6 +74,56 @@ def _folded_mean(mean: FloatArray, error: FloatArray) -> FloatArray:
     return np.asarray(np.where(error > 0, noise, np.abs(mean)))
 
 
+@dataclass(frozen=True, slots=True)
+class Inversion:
+    """What the estimate at every level is made of: the plain and the debiased ECE, the two rays (K,) and the simulated
+    noise (R, K); no rays where there is no interval, rays of 0 where nothing varies."""
+
+    observed: float
+    value: float
+    ray_low: FloatArray | None
+    ray_high: FloatArray
+    noise: FloatArray
+
+    def interval(self, level: float) -> Estimate:
+        if self.ray_low is None:
+            return Estimate(self.value)
+        if not self.ray_high.any():
+            return Estimate(self.value, self.value, self.value)
+        tail = (1 - level) / 2
+        low = _reaches(self.ray_low, self.noise, self.observed, 1 - tail)
+        high = _reaches(self.ray_high, self.noise, self.observed, tail)
+        return Estimate(min(max(self.value, low), high), low, high)
+
+
+def inversion(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    questions: ArrayLike | None = None,
+    bins: int = 10,
+    scheme: str = "width",
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Inversion:
+    """Of :func:`debiased_ece`. Levels nearer to 1 than 1 - 2/draws have the interval of that one."""
+    delta, covariance = gap_moments(confidence, correct, questions, bins, scheme)
+    nothing = np.empty(0)
+    if not delta.size:
+        return Inversion(float("nan"), float("nan"), None, nothing, nothing)
+    observed = float(np.abs(delta).sum())
+    if np.isnan(covariance).any():
+        return Inversion(observed, observed, None, nothing, nothing)
+    error = np.sqrt(np.diag(covariance))
+    value = max(0.0, observed - float((_folded_mean(delta, error) - np.abs(delta)).sum()))
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    noise = np.random.default_rng(seed).standard_normal((draws, len(delta))) @ root.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kept = np.where(delta != 0, np.maximum(0.0, 1 - error**2 / delta**2), 0.0)
+    spread = np.where(delta < 0, -error, error)
+    return Inversion(observed, value, delta * kept if kept.any() else spread, spread, noise)
+
+
 def debiased_ece(
     confidence: ArrayLike,
     correct: ArrayLike,
@@ -82,26 +134,7 @@ def debiased_ece(
     seed: int = 0,
 ) -> Estimate:
     """See the module docstring. All NaN without data, NaN bounds for fewer than two questions."""
-    delta, covariance = gap_moments(confidence, correct, questions, bins, scheme)
-    if not delta.size:
-        return Estimate(float("nan"))
-    observed = float(np.abs(delta).sum())
-    if np.isnan(covariance).any():
-        return Estimate(observed)
-    error = np.sqrt(np.diag(covariance))
-    value = max(0.0, observed - float((_folded_mean(delta, error) - np.abs(delta)).sum()))
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0))
-    noise = np.random.default_rng(seed).standard_normal((DRAWS, len(delta))) @ root.T
-    if not error.any():
-        return Estimate(value, value, value)
-    tail = (1 - level) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        kept = np.where(delta != 0, np.maximum(0.0, 1 - error**2 / delta**2), 0.0)
-    spread = np.where(delta < 0, -error, error)
-    low = _reaches(delta * kept if kept.any() else spread, noise, observed, 1 - tail)
-    high = _reaches(spread, noise, observed, tail)
-    return Estimate(min(max(value, low), high), low, high)
+    return inversion(confidence, correct, questions, bins, scheme, seed).interval(level)
 
 
 def _reaches(ray: FloatArray, noise: FloatArray, observed: float, tail: float) -> float:

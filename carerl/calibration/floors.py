@@ -68,7 +68,7 @@ def labels_floor(
     answers are right together. Independent labels where None. Raises ValueError as :func:`reliability_bins`; without
     data the floor is NaN.
     """
-    c, _, _ = checked(confidence, np.zeros(np.shape(confidence)))
+    c, _ = checked(confidence, np.zeros(np.shape(confidence)))
     if not len(c):
         return Floor(np.empty(0))
     index, _, _ = assign_bins(c, bins, scheme, dtype=np.asarray(confidence).dtype)

@@ -35,11 +35,15 @@ _JACKKNIFE = 200  # blocks of questions left out in turn
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value and its interval; ``low`` and ``high`` are NaN where there is none."""
+    """A value and its interval; ``low`` and ``high`` are NaN where there is none.
+
+    ``p``, of a difference only: the least alpha whose interval at level 1 - alpha excludes 0, a two-sided p-value that
+    agrees with the interval at every level."""
 
     value: float
     low: float = float("nan")
     high: float = float("nan")
+    p: float | None = None
 
     def __contains__(self, truth: float) -> bool:
         return self.low <= truth <= self.high
@@ -197,7 +201,8 @@ def studentised_interval(
     Questions are drawn with replacement, for both runs together; in each resample t* = (value* - value)/error* with its
     own standard error over questions (of a ratio: the total less mean · size); the interval is value - q · error, q the
     quantiles of t*. Second-order accurate: it follows the skewness that a percentile interval ignores. Without spread
-    the interval is the point; NaN bounds for fewer than two questions.
+    the interval is the point; NaN bounds for fewer than two questions. A difference has a ``p``, of 2/(repeats + 1) at
+    least.
     """
     count = len(runs[0].total_Q)
     means = [run.mean for run in runs]
@@ -225,7 +230,7 @@ def studentised_interval(
     error = float(errors[0])
     # Below this the spread is the rounding of a constant, and t* a quotient of roundings.
     if error <= 1e-12 * max(1.0, *(abs(m) for m in means)):
-        return Estimate(value, value, value)
+        return Estimate(value, value, value, float(value == 0) if len(runs) == 2 else None)
     found = []
     for weights_RQ in resamples(count, repeats, seed):
         shift, spread = shift_and_error(weights_RQ @ x_QP, (weights_RQ @ products).reshape(-1, width, width))
@@ -233,8 +238,13 @@ def studentised_interval(
             t = shift / spread
         # A resample of equal values has no spread: its mean is infinitely many of its own errors away.
         found.append(np.where(np.isnan(t), 0.0, t))
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return Estimate(value, value - float(high) * error, value - float(low) * error)
+    t = np.concatenate(found)
+    low, high = np.quantile(t, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    p = None
+    if len(runs) == 2:
+        beyond = min((t >= value / error).sum(), (t <= value / error).sum())
+        p = min(1.0, 2 * (1 + float(beyond)) / (1 + len(t)))
+    return Estimate(value, value - float(high) * error, value - float(low) * error, p)
 
 
 def resamples(count: int, repeats: int, seed: int, items: int | None = None) -> Iterator[FloatArray]:

@@ -79,7 +79,7 @@ def measure(
     a function of the arguments alone. NaN without data; bounds NaN where there is no interval. Raises ValueError for
     confidence or correctness outside [0, 1] and for unequal lengths.
     """
-    c, a, _ = checked(confidence, correct)
+    c, a = checked(confidence, correct)
     _, count = clusters(questions, len(c))
     binary = bool(np.all((a == 0) | (a == 1)))
     if table is not None and not len(table.answers_QV) == count == len(c):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from scipy import special
 
 from .bins import FloatArray
 from .confidence import Judged
-from .debiased import debiased_ece
+from .debiased import DRAWS, inversion
 from .intervals import (
     LEVEL,
     REPEATS,
@@ -26,33 +27,43 @@ from .proper_scores import brier_scores, nll_scores
 from .ranking import RankedBlocks
 
 
-def compare_runs(
+METRICS = ("accuracy", "overconfidence", "ece_debiased", "brier", "nll", "auroc", "aurc")
+
+
+def paired_differences(
     a: Judged,
     b: Judged,
     *,
+    metrics: Sequence[str] = METRICS,
     bins: int = 10,
     coverages: Sequence[float] = COVERAGES,
     level: float = LEVEL,
     repeats: int = REPEATS,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """a - b under the names of :func:`carerl.calibration.measure.measure`, every name always there.
+    """a - b under the names of :func:`carerl.calibration.measure.measure`: ``metrics`` in their order, every name always
+    there, then accuracy at ``coverages``.
 
     Questions are paired by name and resampled for both runs together; a question may have more samples in one run.
+    Every estimate but those of the last line has a p-value that says the same as its interval.
 
     ``accuracy``
         Student's t after one imagined question won and one lost (Bonett and Price 2012), so that runs that differ
         nowhere are not certain to be equal.
     ``overconfidence``, ``brier``, ``nll``
-        Studentised bootstrap of the difference. NLL clips both runs alike, at the coarser of the two.
+        Studentised bootstrap of the difference; p is 2/(repeats + 1) at least. NLL clips both runs alike, at the
+        coarser of the two.
     ``auroc``
-        The paired test of DeLong et al. (1988), over clusters, with Student's t; NaN as :func:`auroc_interval`.
-    ``aurc``, ``accuracy_at_80`` …
-        BCa bootstrap of the difference.
+        The paired test of DeLong et al. (1988), over clusters, with Student's t. NaN for one class or labels that are
+        not 0 or 1; no interval where neither area varies and they differ.
     ``ece_debiased``
         [ours] Difference of the debiased estimates; interval from those of the two runs by the method of variance
         estimates recovery (Zou and Donner 2008), as if they were independent. Bootstraps of the difference covered far
-        less (59 to 100 %) where one run is calibrated and the other is not, because the biases differ.
+        less (59 to 100 %) where one run is calibrated and the other is not, because the biases differ. p, found by
+        bisection over levels, is 2/draws at least.
+    ``aurc``, ``accuracy_at_80`` …
+        BCa bootstrap of the difference.
 
     Raises ValueError if the runs have not the same questions, or none.
     """
@@ -64,32 +75,26 @@ def compare_runs(
     count = len(names)
     clip = max(vote_clip(a.votes), vote_clip(b.votes))
 
-    def sums(left: FloatArray, right: FloatArray) -> list[QuestionSums]:
-        return [sums_over_questions(left, index_a, count), sums_over_questions(right, index_b, count)]
+    def sums(of: Callable[[Judged], FloatArray]) -> list[QuestionSums]:
+        return [sums_over_questions(of(run), index, count) for run, index in ((a, index_a), (b, index_b))]
 
-    def mean(left: FloatArray, right: FloatArray) -> Estimate:
-        return studentised_interval(sums(left, right), level, repeats, seed)
+    def mean(of: Callable[[Judged], FloatArray]) -> Estimate:
+        return studentised_interval(sums(of), level, repeats, seed)
 
-    found = {
-        "accuracy": _share_difference(sums(a.correct, b.correct), level),
-        "overconfidence": mean(a.confidence - a.correct, b.confidence - b.correct),
-        "ece_debiased": _ece_difference(a, b, bins, level, seed),
-        "brier": mean(brier_scores(a.confidence, a.correct), brier_scores(b.confidence, b.correct)),
-        "nll": mean(nll_scores(a.confidence, a.correct, clip), nll_scores(b.confidence, b.correct, clip)),
-    }
-    moments = [auroc_moments(run.confidence, run.correct, i, count) for run, i in ((a, index_a), (b, index_b))]
-    difference = moments[0].area - moments[1].area
-    error = math.sqrt(float(((moments[0].influence_Q - moments[1].influence_Q) ** 2).sum()))
-    degrees = [m.degrees for m in moments if not math.isnan(m.degrees)]
-    if min(m.fewest for m in moments) >= 2 and degrees:
-        half = float(special.stdtrit(min(degrees), (1 + level) / 2)) * error
-        found["auroc"] = Estimate(difference, difference - half, difference + half)
-    else:
-        found["auroc"] = Estimate(difference)
-
-    blocks_a, blocks_b = RankedBlocks(a.confidence, a.correct), RankedBlocks(b.confidence, b.correct)
+    def auroc() -> Estimate:
+        if not all(np.isin(run.correct, (0, 1)).all() for run in (a, b)):
+            return Estimate(float("nan"))
+        moments = [auroc_moments(run.confidence, run.correct, i, count) for run, i in ((a, index_a), (b, index_b))]
+        difference = moments[0].area - moments[1].area
+        error = math.sqrt(float(((moments[0].influence_Q - moments[1].influence_Q) ** 2).sum()))
+        degrees = [m.degrees for m in moments if not math.isnan(m.degrees)]
+        if min(m.fewest for m in moments) < 2 or not degrees or (difference and not error):
+            return Estimate(difference)
+        return _student(difference, difference, error, min(degrees), level)
 
     def resampled(coverage: float | None) -> Estimate:
+        blocks_a, blocks_b = RankedBlocks(a.confidence, a.correct), RankedBlocks(b.confidence, b.correct)
+
         def statistic(weights_RQ: FloatArray) -> FloatArray:
             left, right = weights_RQ[:, index_a], weights_RQ[:, index_b]
             if coverage is None:
@@ -99,10 +104,24 @@ def compare_runs(
         value = float(statistic(np.ones((1, count)))[0])
         return bootstrap_interval(statistic, value, None, count, level, repeats, seed)
 
-    found["aurc"] = resampled(None)
-    for coverage in coverages:
-        found[f"accuracy_at_{100 * coverage:g}"] = resampled(coverage)
-    return found
+    make: dict[str, Callable[[], Estimate]] = {
+        "accuracy": lambda: _share_difference(sums(lambda run: run.correct), level),
+        "overconfidence": lambda: mean(lambda run: run.confidence - run.correct),
+        "ece_debiased": lambda: _ece_difference(a, b, bins, level, seed, draws),
+        "brier": lambda: mean(lambda run: brier_scores(run.confidence, run.correct)),
+        "nll": lambda: mean(lambda run: nll_scores(run.confidence, run.correct, clip)),
+        "auroc": auroc,
+        "aurc": partial(resampled, None),
+    }
+    found = {name: make[name]() for name in metrics}
+    return found | {f"accuracy_at_{100 * coverage:g}": resampled(coverage) for coverage in coverages}
+
+
+def _student(value: float, middle: float, error: float, degrees: float, level: float) -> Estimate:
+    """``middle`` ± t · ``error``, and the p-value of that interval: 1 where neither is anything."""
+    half = float(special.stdtrit(degrees, (1 + level) / 2)) * error
+    p = 2 * float(special.stdtr(degrees, -abs(middle) / error)) if error else float(middle == 0)
+    return Estimate(value, middle - half, middle + half, p)
 
 
 def _share_difference(runs: Sequence[QuestionSums], level: float) -> Estimate:
@@ -117,17 +136,36 @@ def _share_difference(runs: Sequence[QuestionSums], level: float) -> Estimate:
         (a.total_Q - a.mean * a.size_Q) / a.size_Q.sum() - (b.total_Q - b.mean * b.size_Q) / b.size_Q.sum()
     )
     with_two = np.append(part_Q, [1.0, -1.0])
-    half = float(special.stdtrit(count + 1, (1 + level) / 2)) * float(with_two.std(ddof=1)) / math.sqrt(count + 2)
-    middle = float(with_two.mean())
-    return Estimate(value, max(-1.0, middle - half), min(1.0, middle + half))
+    error = float(with_two.std(ddof=1)) / math.sqrt(count + 2)
+    found = _student(value, float(with_two.mean()), error, count + 1, level)
+    return Estimate(value, max(-1.0, found.low), min(1.0, found.high), found.p)
 
 
-def _ece_difference(a: Judged, b: Judged, bins: int, level: float, seed: int) -> Estimate:
+def _ece_difference(a: Judged, b: Judged, bins: int, level: float, seed: int, draws: int) -> Estimate:
     x, y = (
-        debiased_ece(run.confidence, run.correct, np.asarray(run.questions), bins, level=level, seed=seed)
+        inversion(run.confidence, run.correct, np.asarray(run.questions), bins, seed=seed, draws=draws)
         for run in (a, b)
     )
-    value = x.value - y.value
-    below = math.hypot(x.value - x.low, y.high - y.value)
-    above = math.hypot(x.high - x.value, y.value - y.low)
-    return Estimate(value, value - below, value + above)
+
+    def at(level: float) -> Estimate:
+        one, other = x.interval(level), y.interval(level)
+        value = one.value - other.value
+        below = math.hypot(one.value - one.low, other.high - other.value)
+        above = math.hypot(one.high - one.value, other.value - other.low)
+        return Estimate(value, value - below, value + above)
+
+    found = at(level)
+    if math.isnan(found.low):
+        return found
+    return Estimate(found.value, found.low, found.high, _least_alpha(lambda alpha: 0.0 in at(1 - alpha), 2 / draws))
+
+
+def _least_alpha(holds: Callable[[float], bool], floor: float) -> float:
+    """The least alpha from ``floor`` to 1 whose interval does not hold 0; 1 if every one does. To 1 %."""
+    if not holds(floor):
+        return floor
+    low, high = floor, 1.0
+    while high > 1.01 * low:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return high

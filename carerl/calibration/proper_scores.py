@@ -33,7 +33,7 @@ class BrierDecomposition:
 
 def brier_scores(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
     """(N,) scores. Raises ValueError outside [0, 1] and for unequal lengths."""
-    c, a, _ = checked(confidence, correct)
+    c, a = checked(confidence, correct)
     return c * c - 2 * c * a + a
 
 
@@ -52,7 +52,7 @@ def nll_scores(confidence: ArrayLike, correct: ArrayLike, clip: float = CLIP) ->
     """
     if not 0 < clip < 0.5:
         raise ValueError(f"clip = {clip}: between 0 and .5")
-    c, a, _ = checked(confidence, correct)
+    c, a = checked(confidence, correct)
     c = np.clip(c, clip, 1 - clip)
     return np.asarray(-a * np.log(c) - (1 - a) * np.log1p(-c))
 
@@ -75,7 +75,7 @@ def brier_decomposition(
     the three still add up to the same. Bins of one item take no correction, so that a bias is left there. Parts may
     turn negative. Labels must be 0 or 1 for it. All NaN without data. Raises ValueError as :func:`reliability_bins`.
     """
-    _, a, _ = checked(confidence, correct)
+    _, a = checked(confidence, correct)
     found = reliability_bins(confidence, correct, bins, scheme)
     if not found:
         return BrierDecomposition(*[float("nan")] * 4)

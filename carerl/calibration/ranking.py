@@ -20,7 +20,7 @@ def placements(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, F
 
     Raises ValueError for correctness other than 0 and 1, and as :func:`carerl.calibration.bins.checked`.
     """
-    c, a, _ = checked(confidence, correct)
+    c, a = checked(confidence, correct)
     if not np.all((a == 0) | (a == 1)):
         raise ValueError("AUROC is of labels that are 0 or 1")
     right, wrong = np.sort(c[a == 1]), np.sort(c[a == 0])
@@ -45,7 +45,7 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray
 
     In expectation over the orders of a tied block, each of its items counts with the block's mean.
     """
-    c, a, _ = checked(confidence, correct)
+    c, a = checked(confidence, correct)
     m = np.arange(1, len(c) + 1)
     return m / max(len(c), 1), np.cumsum(_expected_losses(c, a)) / m
 
@@ -62,7 +62,7 @@ def accuracy_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: fl
 
     Raises ValueError for a coverage outside (0, 1].
     """
-    c, a, _ = checked(confidence, correct)
+    c, a = checked(confidence, correct)
     m = kept_items(len(c), coverage)
     return float(1 - _expected_losses(c, a)[:m].mean()) if m else float("nan")
 
@@ -90,7 +90,7 @@ class RankedBlocks:
     """
 
     def __init__(self, confidence: ArrayLike, correct: ArrayLike) -> None:
-        c, a, _ = checked(confidence, correct)
+        c, a = checked(confidence, correct)
         self._order = np.argsort(-c, kind="stable")
         self._loss_N = (1 - a)[self._order]
         ranked = c[self._order]

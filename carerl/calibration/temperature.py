@@ -6,8 +6,11 @@ confidences below 1/2 fall as those above rise, and order is kept (AUROC and AUR
 convex, so the minimum is where its derivative crosses 0, found by bisection within bounds.
 
 [ours] Confidences are clipped to [clip, 1 - clip] before the logit, at the fit and at the use alike: a share of votes
-is often 1, whose logit is infinite. T is bounded by [1/20, 20]; a split that is all right or all wrong runs into a
-bound.
+is often 1, whose logit is infinite. With half a vote as clip (:func:`carerl.calibration.measure.vote_clip`) a unanimous
+vote is taken for 1 - 1/(2N): N equal votes do not tell a probability of 1 from one a little below it. A
+confidence of exactly 0 is no doubtful answer but none at all, under every estimator (:mod:`.confidence`): it stays 0
+and is not fitted on, as a temperature above 1 would otherwise give silence a claim. T is bounded by [1/20, 20]; a split
+that is all right or all wrong runs into a bound.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ BOUND = 20.0
 
 @dataclass(frozen=True)
 class Temperature:
-    """``value`` is T: above 1 the model was overconfident. ``nll_before`` and ``nll_after`` are on the split it was
+    """``value`` is T: above 1 the model was overconfident. ``nll_before`` and ``nll_after`` are on the answers it was
     fitted on, whose ``questions`` it knows: it refuses to be applied to any of them."""
 
     value: float
@@ -35,6 +38,11 @@ class Temperature:
     nll_before: float
     nll_after: float
     questions: frozenset[str]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether T ran into a bound: the split does not determine it."""
+        return not 1.001 / BOUND < self.value < BOUND / 1.001
 
     def apply(self, confidence: ArrayLike, questions: Iterable[str]) -> FloatArray:
         """(N,) scaled confidences of items of ``questions``. Raises ValueError if one of these was fitted on, and for
@@ -49,21 +57,27 @@ class Temperature:
 
 
 def scale_confidence(confidence: ArrayLike, temperature: float, clip: float = CLIP) -> FloatArray:
-    """sigmoid(logit(clip(c))/T). Raises ValueError for T <= 0, a clip outside (0, .5) or c outside [0, 1]."""
+    """sigmoid(logit(clip(c))/T), and 0 for 0. Raises ValueError for T <= 0, a clip outside (0, .5) or c outside
+    [0, 1]."""
     if not (temperature > 0 and 0 < clip < 0.5):
         raise ValueError(f"temperature = {temperature}, clip = {clip}: T above 0, clip between 0 and .5")
-    return np.asarray(special.expit(_logits(confidence, clip) / temperature))
+    scaled = special.expit(_logits(confidence, clip) / temperature)
+    return np.where(np.asarray(confidence) == 0, 0.0, scaled)
 
 
 def fit_temperature(
     confidence: ArrayLike, correct: ArrayLike, questions: Iterable[str], clip: float = CLIP
 ) -> Temperature:
-    """The T with the least mean NLL; correctness may be a probability. T = 1 where every confidence is 1/2, which no
-    temperature moves. Raises ValueError without data, and as :func:`scale_confidence`."""
-    c, a, _ = checked(confidence, correct)
+    """The T with the least mean NLL over the confidences above 0; correctness may be a probability. T = 1 where every
+    confidence is 1/2, which no temperature moves. Raises ValueError without data or answers, and as
+    :func:`scale_confidence`."""
+    c, a = checked(confidence, correct)
     names = frozenset(questions)
     if not len(c) or not names:
         raise ValueError("temperature: no data to fit on")
+    c, a = c[c > 0], a[c > 0]
+    if not len(c):
+        raise ValueError("temperature: no answers to fit on, every confidence is 0")
     logits = _logits(c, clip)
 
     def slope(s: float) -> float:
@@ -86,5 +100,5 @@ def fit_temperature(
 
 
 def _logits(confidence: ArrayLike, clip: float) -> FloatArray:
-    c, _, _ = checked(confidence, np.zeros(np.shape(confidence)))
+    c, _ = checked(confidence, np.zeros(np.shape(confidence)))
     return np.asarray(special.logit(np.clip(c, clip, 1 - clip)))

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from carerl.calibration import ece
 from carerl.report.comparison import Row
 from carerl.report.plots import DASHED
 from carerl.report.scatter import Look
@@ -56,7 +55,7 @@ def _reliability(upper: Any, lower: Any, row: Row, bins: Bins, tint: str, most: 
     upper.scatter(confidence, accuracy, s=14 + 120 * share, color=tint, edgecolor=CARD, linewidth=0.8, zorder=3)
     upper.set_xlim(-0.02, 1.02)
     upper.set_ylim(-0.03, 1.03)
-    error = ece(confidence, accuracy, scheme="unique", weights=share)  # a bin is an item of its weight
+    error = float(share @ np.abs(accuracy - confidence))
     upper.text(
         0.03, 0.95, f"pooled ECE {error:.3f}", transform=upper.transAxes, color=INK, va="top", fontsize=SMALL + 1
     )

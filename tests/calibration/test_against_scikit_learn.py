@@ -71,6 +71,9 @@ def test_temperature_is_logistic_regression_without_intercept():
     """1/T is the slope of a logistic regression on the clipped logits."""
     compared = 0
     for _, c, y in INPUTS:
+        c, y = c[c > 0], y[c > 0]  # 0 is no answer
+        if not len(c):
+            continue
         found = fit_temperature(c, y, ["q"])
         logits = special.logit(np.clip(c, 1e-3, 1 - 1e-3))[:, None]
         if len(set(y)) < 2 or not 1 / 15 < found.value < 15:

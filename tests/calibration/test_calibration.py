@@ -70,18 +70,6 @@ def test_unique_confidences_have_a_bin_each():
     assert [(b.low, b.high, b.count) for b in bins] == [(0.2, 0.2, 1), (0.25, 0.25, 2)]
 
 
-@pytest.mark.parametrize("scheme", ["width", "count", "unique"])
-def test_a_weight_of_two_is_the_item_twice_and_of_zero_no_item(scheme):
-    confidence, correct = np.array([0.12, 0.31, 0.35, 0.62, 0.97]), np.array([0.0, 1.0, 0.0, 1.0, 1.0])
-    weights = np.array([2, 1, 0, 3, 1])
-    weighted = reliability_bins(confidence, correct, 3, scheme, weights)
-    repeated = reliability_bins(np.repeat(confidence, weights), np.repeat(correct, weights), 3, scheme)
-    assert len(weighted) == len(repeated)
-    for a, b in zip(weighted, repeated, strict=True):
-        assert (a.low, a.high, a.count) == (b.low, b.high, b.count)
-        assert (a.confidence, a.accuracy) == pytest.approx((b.confidence, b.accuracy))
-
-
 def test_nothing_to_measure_is_nan():
     assert np.isnan(ece([], [])) and reliability_bins([], []) == []
 
@@ -96,7 +84,6 @@ def test_nothing_to_measure_is_nan():
         {"confidence": [0.5, 0.6], "correct": [1]},
         {"confidence": [0.5], "correct": [1], "scheme": "quantile"},
         {"confidence": [0.5], "correct": [1], "bins": 0},
-        {"confidence": [0.5], "correct": [1], "weights": [-1.0]},
     ],
 )
 def test_bad_input_is_refused(arguments):

@@ -11,7 +11,6 @@ from carerl.calibration import (
     aurc,
     auroc,
     brier,
-    compare_runs,
     debiased_ece,
     ece,
     judge_majority,
@@ -20,6 +19,7 @@ from carerl.calibration import (
     measure,
     nll,
     observed_answers,
+    paired_differences,
 )
 from tests.calibration.worlds import WORLDS, World
 
@@ -130,7 +130,7 @@ def rows_of(c, y, q, seed=None) -> Judged:
 def test_paired_differences_have_the_values_of_the_two_runs_and_turn_with_them():
     draw = WORLDS["clusters"].draw
     a, b = rows_of(*draw(np.random.default_rng(0), 400)), rows_of(*draw(np.random.default_rng(1), 400), seed=2)
-    found, turned = compare_runs(a, b, repeats=300), compare_runs(b, a, repeats=300)
+    found, turned = paired_differences(a, b, repeats=300), paired_differences(b, a, repeats=300)
     single = [measure(r.confidence, r.correct, r.questions, repeats=50) for r in (a, b)]
     for name, e in found.items():
         assert e.value == pytest.approx(single[0][name].value - single[1][name].value, abs=1e-9), name
@@ -141,7 +141,7 @@ def test_paired_differences_have_the_values_of_the_two_runs_and_turn_with_them()
 
 def test_a_run_against_itself_differs_by_nothing_but_is_not_certain():
     a = rows_of(*WORLDS["votes"].draw(np.random.default_rng(0), 200))
-    found = compare_runs(a, a, repeats=50)
+    found = paired_differences(a, a, repeats=50)
     assert all(e.value == 0 for e in found.values())
     assert found["brier"].low == found["brier"].high == 0
     assert -0.03 < found["accuracy"].low < 0 < found["accuracy"].high < 0.03
@@ -151,7 +151,7 @@ def test_pairing_narrows_what_two_independent_intervals_would_give():
     """The same questions, a little noise in one: a difference of .02 in Brier is seen."""
     c, y, q = WORLDS["calibrated"].draw(np.random.default_rng(0), 500)
     worse = np.clip(c + np.random.default_rng(1).normal(0, 0.15, 500), 0, 1)
-    found = compare_runs(rows_of(worse, y, q), rows_of(c, y, q), repeats=300)["brier"]
+    found = paired_differences(rows_of(worse, y, q), rows_of(c, y, q), repeats=300)["brier"]
     alone = [measure(x, y, q, repeats=300)["brier"] for x in (worse, c)]
     assert found.low > 0
     assert found.high - found.low < 0.6 * np.hypot(*(e.high - e.low for e in alone))
@@ -160,7 +160,7 @@ def test_pairing_narrows_what_two_independent_intervals_would_give():
 def test_other_questions_are_refused():
     a, b = (rows_of(*WORLDS["votes"].draw(np.random.default_rng(0), n)) for n in (20, 21))
     with pytest.raises(ValueError, match=r"1 are in one only \['q20'\]"):
-        compare_runs(a, b)
+        paired_differences(a, b)
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_paired_intervals_cover():
     truth = {n: truth_a.truth(f) - truth_b.truth(f) for n, f in metrics.items()}
     for _ in range(300):
         a, b = draw(300)
-        found = compare_runs(a, b, repeats=200, coverages=())
+        found = paired_differences(a, b, repeats=200, coverages=())
         for name in metrics:
             hits[name] = hits.get(name, 0) + (truth[name] in found[name])
     assert all(hits[name] >= (0.82 if name == "ece_debiased" else 0.91) * 300 for name in metrics), hits

@@ -35,6 +35,7 @@ def test_the_optimum_is_a_minimum_by_search():
     y = (rng.random(200) < 0.3 + 0.4 * c).astype(float)
     found = fit_temperature(c, y, ["q"], clip=1 / 32)
     grid = np.exp(np.linspace(np.log(1 / 20), np.log(20), 4001))
+    c, y = c[c > 0], y[c > 0]
     losses = [nll(scale_confidence(c, t, 1 / 32), y, 1e-15) for t in grid]
     assert found.value == pytest.approx(grid[int(np.argmin(losses))], rel=2e-3)
     assert found.nll_after <= min(losses) + 1e-12
@@ -50,6 +51,23 @@ def test_scaling_by_hand():
     """sigmoid(log(9)/2) = 3/4; 1 is clipped to 31/32, whose logit log(31) is halved as well."""
     assert scale_confidence([0.9, 0.1, 0.5], 2).tolist() == pytest.approx([0.75, 0.25, 0.5])
     assert scale_confidence([1.0], 2, clip=1 / 32)[0] == pytest.approx(np.sqrt(31) / (1 + np.sqrt(31)))
+
+
+def test_no_answer_stays_none_and_moves_no_temperature():
+    """A share of 0 is silence. It is not made a claim of sigmoid(logit(1/32)/4) = .30, and a split with any number of
+    silent questions has the temperature of those that were answered."""
+    assert scale_confidence([0.0, 1.0], 4, clip=1 / 32)[0] == 0.0
+    c, y = [0.9, 0.9, 0.9, 0.6], [1.0, 0.0, 0.0, 1.0]
+    plain = fit_temperature(c, y, ["q"])
+    silent = fit_temperature([*c, *[0.0] * 50], [*y, *[0.0] * 50], ["q"])
+    assert (silent.value, silent.nll_before, silent.nll_after) == (plain.value, plain.nll_before, plain.nll_after)
+    with pytest.raises(ValueError, match="no answers"):
+        fit_temperature([0.0, 0.0], [0, 0], ["q"])
+
+
+def test_a_temperature_at_its_bound_says_so():
+    assert fit_temperature([0.9, 0.8], [1, 1], ["q"]).bounded and fit_temperature([0.9, 0.8], [0, 0], ["q"]).bounded
+    assert not fit_temperature([0.9, 0.8], [1, 0], ["q"]).bounded
 
 
 @pytest.mark.parametrize("arguments", [([], [], ["q"]), ([0.5], [1], []), ([1.5], [1], ["q"])])
