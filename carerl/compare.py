@@ -3,14 +3,18 @@
     python -m carerl.compare RUN… [out=DIR] [baseline=NAME]
 
 RUN is a run directory, one of carerl.evaluate's, a pattern, or a directory with runs below it (such as a sweep's).
-Writes compare.html (one file, no network), compare.csv, compare.md, compare.tex (booktabs) and provenance.csv into DIR
-(default: compare), and every picture as SVG and PNG below DIR/figures.
+Writes compare.html (one file, no network), compare.csv, compare.md, compare.tex (booktabs), provenance.csv and
+differences.csv into DIR (default: compare), and every picture as SVG and PNG below DIR/figures.
 
 Runs on text benchmarks make the paper's table (MATH, GSM8K, SelfAware, TruthfulQA, ECE), others the tiny world's. Runs
 that differ in alpha or beta only are joined to a curve; further tables hold beta, the divergence reached, or the tokens
 generated equal. Cells that a sweep was asked for and that have no result are listed with the reason. Stars mark
 differences from the baseline, and a second table has the differences with their one-sided 95 % bounds. The baseline is
 named by a row's label, recipe or regularizer; by default it is the row whose regularizer is none.
+
+Under each row stands the same after temperature scaling, fitted on the run's own validation suite, where it has one
+(task.validation_questions). Where a row and its baseline are one run each, intervals and paired differences are over
+the questions that both were asked.
 """
 
 from __future__ import annotations
@@ -22,9 +26,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from carerl.report.calibration_rows import add_calibration
 from carerl.report.compare_page import FIGURES, terminal_table, terminal_tables, write_comparison
 from carerl.report.compare_tables import difference_notes, main_tables, notes
 from carerl.report.comparison import ComparisonError, compare_runs
+from carerl.report.evaluated import read_evaluated
+from carerl.report.question_differences import question_differences
 from carerl.report.run_files import find_runs, find_sweeps, read_run
 from carerl.report.sweep_file import read_cells
 from carerl.report.views import views
@@ -42,11 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         paths, options = _parse(arguments)
         cells = [cell for sweep in find_sweeps(paths) for cell in read_cells(sweep)]
         comparison = compare_runs([read_run(path) for path in find_runs(paths)], options.get("baseline", ""), cells)
-        held_equal = views(comparison)
+        evaluated = read_evaluated(comparison)
+        add_calibration(comparison, evaluated)
+        differences = question_differences(comparison, evaluated)
+        beside = views(comparison, differences)
         out = Path(options.get("out", "compare"))
         if out.exists() and not out.is_dir():
             raise ComparisonError(f"out={out}: is a file; give a directory")
-        written = write_comparison(comparison, out, held_equal)
+        written = write_comparison(comparison, evaluated, out, beside, differences)
     except (ValueError, OSError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
@@ -54,16 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     width = shutil.get_terminal_size().columns if terminal else 400
     console = Console(width=width, highlight=False)
     tables, first = terminal_tables(comparison, width), len(main_tables(comparison))
-    main, differences = tables[:first], tables[first:]
-    for tables, lines in ((main, notes(comparison)), (differences, difference_notes(comparison))):
+    main, paired = tables[:first], tables[first:]
+    for tables, lines in ((main, notes(comparison)), (paired, difference_notes(comparison))):
         for shown in tables:
             console.print(shown)
         for line in lines:
             console.print(line, style="bright_black", markup=False)
-        if differences:
+        if paired:
             console.print()
-    for view in held_equal:
-        console.print(terminal_table(view.table) if view.table else view.title, style="" if view.table else "bold")
+    for view in beside:
+        if not view.tables:
+            console.print(view.title, style="bold")
+        for table in view.tables:
+            console.print(terminal_table(table))
         for line in view.notes:
             console.print(line, style="bright_black", markup=False)
         console.print()

@@ -26,8 +26,8 @@ from .confidence import (
 )
 from .debiased import debiased_ece
 from .floors import AnswerTable, Floor, labels_floor, observed_answers, votes_floor
-from .intervals import Estimate, auroc_interval, bootstrap_interval, mean_interval, share_interval, wilson
-from .measure import measure
+from .intervals import REPEATS, Estimate, auroc_interval, bootstrap_interval, mean_interval, share_interval, wilson
+from .measure import measure, vote_clip
 from .paired import paired_differences
 from .proper_scores import BrierDecomposition, brier, brier_decomposition, brier_scores, nll, nll_scores
 from .ranking import accuracy_at_coverage, aurc, auroc, risk_coverage
@@ -37,6 +37,7 @@ from .votes import majority
 
 __all__ = [
     "ESTIMATORS",
+    "REPEATS",
     "AnswerTable",
     "BrierDecomposition",
     "Estimate",
@@ -85,6 +86,7 @@ __all__ = [
     "share_interval",
     "t_interval",
     "verbalized_confidence",
+    "vote_clip",
     "votes_floor",
     "wilson",
 ]

@@ -26,7 +26,6 @@ from .measure import COVERAGES, vote_clip
 from .proper_scores import brier_scores, nll_scores
 from .ranking import RankedBlocks
 
-
 METRICS = ("accuracy", "overconfidence", "ece_debiased", "brier", "nll", "auroc", "aurc")
 
 
@@ -42,8 +41,8 @@ def paired_differences(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """a - b under the names of :func:`carerl.calibration.measure.measure`: ``metrics`` in their order, every name always
-    there, then accuracy at ``coverages``.
+    """a - b under the names of :func:`carerl.calibration.measure.measure`: ``metrics`` in their order, every name
+    always there, then accuracy at ``coverages``.
 
     Questions are paired by name and resampled for both runs together; a question may have more samples in one run.
     Every estimate but those of the last line has a p-value that says the same as its interval.

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from carerl.report.compare_tables import TextTable, difference_notes, difference_tables, main_tables, notes
-from carerl.report.comparison import Comparison, Row, gap_metric
+from carerl.report.compare_tables import (
+    TextTable,
+    difference_notes,
+    difference_tables,
+    main_tables,
+    notes,
+    scaled_cells,
+    scaled_name,
+)
+from carerl.report.comparison import Cell, Comparison, Row, gap_metric
 from carerl.report.frontier import families
 from carerl.report.provenance import sources
+from carerl.report.question_differences import Difference
 from carerl.report.views import View
 
 CSV_FIELDS = (
@@ -20,7 +30,11 @@ CSV_FIELDS = (
     *("family", "alpha", "beta"),
     *("interval_low", "interval_high", "interval_over", "recipe", "code", "commits"),
 )
-PROVENANCE_FILE = "provenance.csv"
+DIFFERENCE_FIELDS = (
+    *("method", "baseline", "benchmark", "metric", "questions", "in_method_only", "in_baseline_only", "changed"),
+    *("difference", "low", "high", "p", "p_holm", "starred", "run", "baseline_run"),
+)
+PROVENANCE_FILE, DIFFERENCES_FILE = "provenance.csv", "differences.csv"
 
 
 def markdown(comparison: Comparison, views: Sequence[View] = ()) -> str:
@@ -35,9 +49,9 @@ def markdown(comparison: Comparison, views: Sequence[View] = ()) -> str:
         parts += [f"**{table.title}**", _markdown_table(table, keys)]
     parts.append(_markdown_notes(difference_notes(comparison)))
     for view in views:
-        parts.append(f"**{view.table.title if view.table else view.title}**")
-        parts += [_markdown_table(view.table, keys)] if view.table else []
-        parts.append(_markdown_notes(view.notes))
+        for table in view.tables:
+            parts += [f"**{table.title}**", _markdown_table(table, keys)]
+        parts += [_markdown_notes(view.notes)] if view.tables else [f"**{view.title}**", _markdown_notes(view.notes)]
     if comparison.absent:
         parts += ["Absent cells:", "\n".join(f"- `{words}`: {reason}" for words, reason in comparison.absent)]
     if comparison.left_out:
@@ -73,28 +87,55 @@ def csv_text(comparison: Comparison) -> str:
     writer.writerow(CSV_FIELDS)
     numbered = {row.label: number for number, family in enumerate(families(comparison.rows)) for row in family}
     gap = gap_metric(comparison.columns)
-    for row in comparison.rows:
-        for name in comparison.columns:
-            cell = row.cells.get(name)
-            if cell is None:
-                continue
-            numbers = (
-                *(cell.mean, cell.half, cell.difference, cell.bound),
-                *(row.gap_closed if name == gap else None, cell.p, cell.p_holm),
+    for label, row, name, cell in _csv_cells(comparison):
+        numbers = (
+            *(cell.mean, cell.half, cell.difference, cell.bound),
+            *(row.gap_closed if name == gap and label == row.label else None, cell.p, cell.p_holm),
+        )
+        mean, half, *paired = ("" if v is None else repr(v) for v in numbers)
+        behind = [run for run in row.runs if run.seed in cell.values]
+        over = "seeds" if cell.half is not None else "questions" if cell.questions else ""
+        writer.writerow(
+            (
+                *(label, name, len(cell.values), mean, half),
+                *(row.baseline, cell.pairs, *paired, int(cell.starred)),
+                *(" ".join(map(str, cell.values)), " ".join(map(repr, cell.values.values()))),
+                " ".join(run.name for run in behind),
+                *("" if v is None else v for v in (numbered.get(row.label), *_position(row))),
+                *(map(repr, cell.bounds) if cell.bounds else ("", "")),
+                *(over, *_distinct([run.recipe for run in behind], [run.code for run in behind])),
+                *_distinct([str(run.versions.get("commit") or "") for run in behind]),
             )
-            mean, half, *paired = ("" if v is None else repr(v) for v in numbers)
-            behind = [run for run in row.runs if run.seed in cell.values]
-            over = "seeds" if cell.half is not None else "questions" if cell.questions else ""
+        )
+    return stream.getvalue()
+
+
+def _csv_cells(comparison: Comparison) -> Iterator[tuple[str, Row, str, Cell]]:
+    """Method, row, metric and cell: of the tables' columns, of calibration by benchmark, and of both after temperature
+    scaling."""
+    for row in comparison.rows:
+        shown = {name: row.cells[name] for name in comparison.columns if name in row.cells}
+        for name, cell in {**row.calibration, **shown}.items():
+            yield row.label, row, name, cell
+        for name, cell in scaled_cells(row).items():
+            yield scaled_name(row), row, name, cell
+
+
+def differences_csv(differences: Sequence[Difference]) -> str:
+    """One line per row, benchmark and metric: row − baseline over the questions that both were asked."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(DIFFERENCE_FIELDS)
+    for one in differences:
+        for name, found in one.estimates.items():
+            p_holm = one.p_holm.get(name)
+            numbers = (found.value, found.low, found.high, found.p, p_holm)
             writer.writerow(
                 (
-                    *(row.label, name, len(cell.values), mean, half),
-                    *(row.baseline, cell.pairs, *paired, int(cell.starred)),
-                    *(" ".join(map(str, cell.values)), " ".join(map(repr, cell.values.values()))),
-                    " ".join(run.name for run in behind),
-                    *("" if v is None else v for v in (numbered.get(row.label), *_position(row))),
-                    *(map(repr, cell.bounds) if cell.bounds else ("", "")),
-                    *(over, *_distinct([run.recipe for run in behind], [run.code for run in behind])),
-                    *_distinct([str(run.versions.get("commit") or "") for run in behind]),
+                    *(one.row.label, one.baseline.label, one.suite, name),
+                    *(len(one.matched.ids), one.matched.alone, one.matched.other_alone, one.matched.changed),
+                    *("" if number is None or not math.isfinite(number) else repr(number) for number in numbers),
+                    *(int(one.starred(name)), one.row.runs[0].name, one.baseline.runs[0].name),
                 )
             )
     return stream.getvalue()
@@ -108,9 +149,9 @@ def _position(row: Row) -> tuple[float | None, float | None]:
     return (None, None) if row.is_base else (row.runs[0].alpha, row.runs[0].beta)
 
 
-def latex(comparison: Comparison) -> str:
-    """The main tables and those of differences for ``booktabs``, each with its notes, a mark behind each method, and
-    what the marks stand for."""
+def latex(comparison: Comparison, views: Sequence[View] = ()) -> str:
+    """The main tables, those of differences and the views' for ``booktabs``, each with its notes, a mark behind each
+    method, and what the marks stand for."""
     keys = {source.row.label: source.key for source in sources(comparison)}
     marks = [
         rf"\textsuperscript{{{source.key}}}~{_tex(source.text)}; {_tex(f'run directories: {PROVENANCE_FILE}')}."
@@ -119,10 +160,12 @@ def latex(comparison: Comparison) -> str:
     parts = [r"% \usepackage{booktabs,amssymb}"]
     for table in main_tables(comparison):
         parts.append(_latex_table(table, keys, [*map(_tex, notes(comparison)), *marks]))
-    for table in difference_tables(comparison):
+    further = [(table, difference_notes(comparison)) for table in difference_tables(comparison)]
+    further += [(table, view.notes) for view in views for table in view.tables]
+    for table, lines in further:
         shown = {label for labels in table.sources for label in labels}
         own = [mark for source, mark in zip(sources(comparison), marks, strict=True) if source.row.label in shown]
-        parts.append(_latex_table(table, keys, [*map(_tex, difference_notes(comparison)), *own]))
+        parts.append(_latex_table(table, keys, [*map(_tex, lines), *own]))
     return "\n\n".join(parts) + "\n"
 
 

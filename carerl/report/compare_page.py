@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from carerl.report.compare_files import PROVENANCE_FILE, csv_text, latex, markdown
+from carerl.report.calibration_rows import SCALED
+from carerl.report.compare_files import (
+    DIFFERENCES_FILE,
+    PROVENANCE_FILE,
+    csv_text,
+    differences_csv,
+    latex,
+    markdown,
+)
 from carerl.report.compare_tables import (
     TextTable,
     column_label,
@@ -22,13 +30,18 @@ from carerl.report.compare_tables import (
     interval_text,
     main_tables,
     notes,
+    scaled_cells,
+    scaled_name,
+    scaled_text,
 )
 from carerl.report.comparison import Cell, Comparison, Row
+from carerl.report.evaluated import Evaluated
 from carerl.report.figures import Figures, draw
 from carerl.report.frontier import families
 from carerl.report.html import render
 from carerl.report.metric_table import format_number, metric_line
 from carerl.report.provenance import Source, provenance_csv, sources
+from carerl.report.question_differences import Difference
 from carerl.report.run_directory import write_text
 from carerl.report.svg import SERIES, Picture
 from carerl.report.views import View
@@ -36,19 +49,28 @@ from carerl.report.views import View
 FIGURES = "figures"
 
 
-def write_comparison(comparison: Comparison, out: str | Path, views: Sequence[View] = ()) -> list[Path]:
-    """compare.html, .csv, .md and .tex, provenance.csv, and every picture as SVG and PNG below ``figures``; returns
-    their paths. ``views``: what they have beside the table, see :mod:`carerl.report.views`."""
+def write_comparison(
+    comparison: Comparison,
+    evaluated: Mapping[str, Sequence[Evaluated]],
+    out: str | Path,
+    views: Sequence[View] = (),
+    differences: Sequence[Difference] = (),
+) -> list[Path]:
+    """compare.html, .csv, .md and .tex, provenance.csv, differences.csv where there are ``differences``, and every
+    picture as SVG and PNG below ``figures``; returns their paths. ``views``: what they have beside the table, see
+    :mod:`carerl.report.views`."""
     directory = Path(out)
-    figures = draw(comparison)
+    figures = draw(comparison, evaluated)
     beside = [(view, view.picture()) for view in views]
     texts = {
         "compare.html": page(comparison, figures, beside),
         "compare.csv": csv_text(comparison),
         "compare.md": markdown(comparison, views),
-        "compare.tex": latex(comparison),
+        "compare.tex": latex(comparison, views),
         PROVENANCE_FILE: provenance_csv(comparison),
     }
+    if differences:
+        texts[DIFFERENCES_FILE] = differences_csv(differences)
     for name, text in texts.items():
         write_text(directory / name, text)
     paths = [directory / name for name in texts]
@@ -70,12 +92,14 @@ def terminal_tables(comparison: Comparison, width: int) -> list[Table]:
     """The main tables, then those of differences, one line per row where ``width`` characters suffice, else with
     intervals and bounds on a line of their own."""
     wide, narrow = ([*main_tables(comparison, s), *difference_tables(comparison, s)] for s in (" ", "\n"))
-    bases = {row.label for row in comparison.rows if row.is_base}
-    return [_rich(w if _width(w) <= width else n, bases) for w, n in zip(wide, narrow, strict=True)]
+    plain = {row.label for row in comparison.rows if row.is_base} | {
+        scaled_name(row) for row in comparison.rows if scaled_cells(row)
+    }
+    return [_rich(w if _width(w) <= width else n, plain) for w, n in zip(wide, narrow, strict=True)]
 
 
 def terminal_table(table: TextTable) -> Table:
-    return _rich(table, set())
+    return _rich(table, {line[0] for line in table.lines if SCALED in line[0]})
 
 
 def _width(table: TextTable) -> int:
@@ -96,11 +120,12 @@ def _rich(table: TextTable, plain: set[str]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class _LinkedTable:
-    """A text table whose cells lead to a row: lines of (anchor, where the numbers come from, cells)."""
+    """A text table whose cells lead to a row: lines of (anchor, where the numbers come from, cells, whether it belongs
+    to the line above it)."""
 
     title: str
     head: list[str]
-    lines: list[tuple[str, str, list[str]]]
+    lines: list[tuple[str, str, list[str], bool]]
 
 
 def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, Picture | None]] = ()) -> str:
@@ -109,11 +134,14 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
     recipes = list(dict.fromkeys(run.recipe for row in comparison.rows for run in row.runs))
     tints = {row.label: i % SERIES + 1 for i, family in enumerate(families(comparison.rows)) for row in family}
     anchors = {row.label: f"group-{number}" for number, row in enumerate(comparison.rows)}
-    rows = []
+    rows, lines = [], []
     for source in sources(comparison):
         label = source.row.label
         tint = f"var(--c{tints[label]})" if label in tints else "var(--muted)"
         rows.append(_page_row(source, anchors[label], tint, comparison.columns))
+        lines.append(rows[-1])
+        if any(name in scaled_cells(source.row) for name in comparison.columns):
+            lines.append(_scaled_row(source.row, anchors[label], comparison.columns))
     more = [name for name in comparison.columns if name not in comparison.paper]
     return render(
         "compare.html.j2",
@@ -127,10 +155,11 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
         ],
         briefs=[metric_line(name).short for name in comparison.columns],
         rows=rows,
+        lines=lines,
         notes=notes(comparison),
         differences=[_linked(table, anchors) for table in difference_tables(comparison, "\n")],
         difference_notes=difference_notes(comparison),
-        views=[(view, picture, _linked(view.table, anchors) if view.table else None) for view, picture in views],
+        views=[(view, picture, [_linked(table, anchors) for table in view.tables]) for view, picture in views],
         absent=comparison.absent,
         left_out=comparison.left_out,
     )
@@ -138,10 +167,24 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
 
 def _linked(table: TextTable, anchors: dict[str, str]) -> _LinkedTable:
     lines = [
-        (anchors[labels[0]], f"from {', '.join(labels)}", cells)
+        (anchors[labels[0]], f"from {', '.join(labels)}", cells, SCALED in cells[0])
         for cells, labels in zip(table.lines, table.sources, strict=True)
     ]
     return _LinkedTable(table.title, table.head, lines)
+
+
+def _scaled_row(row: Row, anchor: str, names: Sequence[str]) -> dict[str, Any]:
+    """The line under a row's: the same after temperature scaling."""
+    cells = []
+    for name in names:
+        digits, cell = metric_line(name).digits, scaled_cells(row).get(name)
+        text = format_number(cell.mean, digits) if cell else scaled_text(row, name, digits)
+        source = "\n".join(f"{seed}: {format_number(v, digits)}" for seed, v in cell.values.items()) if cell else ""
+        cells.append(
+            {"text": text, "half": interval_text(cell, digits) if cell else "", "starred": False, "runs": source}
+        )
+    label = scaled_name(row).removeprefix(f"{row.label} ")
+    return {"label": label, "anchor": anchor, "tint": "", "n": "", "cells": cells}
 
 
 def _page_row(source: Source, anchor: str, tint: str, names: Sequence[str]) -> dict[str, Any]:

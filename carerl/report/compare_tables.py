@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from carerl.report.calibration_rows import MEASURES, reported_suites, scaled_label
 from carerl.report.comparison import Cell, Comparison, Row, gap_metric
 from carerl.report.metric_table import MEANINGS, format_number, metric_line
+
+UNCHANGED = "="
 
 
 def column_label(name: str, comparison: Comparison) -> str:
@@ -66,13 +69,68 @@ def main_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]
     found = [("", comparison.paper)] + ([("Further metrics", more)] if more else [])
     tables = []
     for title, names in found:
-        lines = []
+        lines: list[list[str]] = []
+        sources: list[list[str]] = []
         for row in comparison.rows:
             cells = [cell_text(row.cells.get(name), metric_line(name).digits, separator) for name in names]
             lines.append([row.label, count_text(row), *cells])
+            sources.append([row.label])
+            if any(name in scaled_cells(row) for name in names):
+                lines.append([scaled_name(row), str(len(row.scaled.temperatures) if row.scaled else 0)])
+                lines[-1] += [scaled_text(row, name, metric_line(name).digits, separator) for name in names]
+                sources.append([row.label])
         head = ["method", "n", *(column_label(name, comparison) for name in names)]
-        tables.append(TextTable(title, head, lines, [[row.label] for row in comparison.rows]))
+        tables.append(TextTable(title, head, lines, sources))
     return tables
+
+
+def scaled_cells(row: Row) -> dict[str, Cell]:
+    return row.scaled.cells if row.scaled else {}
+
+
+def scaled_name(row: Row) -> str:
+    return f"{row.label} {scaled_label(list(row.scaled.temperatures.values()))}" if row.scaled else row.label
+
+
+def scaled_text(row: Row, name: str, digits: int, separator: str = " ") -> str:
+    """A cell of a row after temperature scaling: ``=`` where scaling changes nothing of what the row has."""
+    cell = scaled_cells(row).get(name)
+    same = name in row.cells or name in row.calibration
+    return cell_text(cell, digits, separator) if cell else UNCHANGED if same else "–"
+
+
+def calibration_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
+    """One a benchmark: every row, and under it the same after temperature scaling. A row without evaluation is left
+    out."""
+    tables = []
+    for suite, label in reported_suites(comparison.rows).items():
+        names = [f"calibration/{suite}/{measure.name}" for measure in MEASURES]
+        kept = [any(name in row.calibration for row in comparison.rows) for name in names]
+        shown = [name for name, there in zip(names, kept, strict=True) if there]
+        heads = [measure.label for measure, there in zip(MEASURES, kept, strict=True) if there]
+        lines, sources = [], []
+        for row in comparison.rows:
+            if not any(name in row.calibration for name in names):
+                continue
+            lines.append([row.label, *(cell_text(row.calibration.get(name), 3, separator) for name in shown)])
+            sources.append([row.label])
+            if any(name in scaled_cells(row) for name in names):
+                lines.append([scaled_name(row), *(scaled_text(row, name, 3, separator) for name in shown)])
+                sources.append([row.label])
+        tables.append(TextTable(f"Calibration on {label}", ["method", *heads], lines, sources))
+    return tables
+
+
+def calibration_notes(comparison: Comparison) -> list[str]:
+    """What a reader must know to read those tables."""
+    lines = [
+        "Of the majority answer, with its share of the votes as confidence. A question without any answer has "
+        "confidence 0 and is wrong, so silence looks calibrated: read the share of answered samples beside it. ECE: 10 "
+        "equal widths, biased upwards; debiased: with less of that bias. NLL is clipped to half a vote."
+    ]
+    if any(row.scaled is not None and row.scaled.cells for row in comparison.rows):
+        lines.append(f"{UNCHANGED}: temperature scaling changes no answer and no order.")
+    return lines
 
 
 def difference_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
@@ -118,6 +176,10 @@ def notes(comparison: Comparison) -> list[str]:
         lines.append(
             "[low, high]: 95 % interval over the questions of a single run's final evaluation, not over seeds."
         )
+        if any(name.endswith("ece") and cell.questions for row in comparison.rows for name, cell in row.cells.items()):
+            lines.append(
+                "That of an ECE is of the debiased estimate: the figure itself is biased upwards and can lie above it."
+            )
     lines += comparison.notes
     if any(row.is_base for row in comparison.rows):
         lines.append("base: the models before training, each seed once; not tested.")

@@ -17,9 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from carerl.calibration import holm, paired_t, t_interval
+from carerl.calibration import Temperature, holm, paired_t, t_interval
 from carerl.report.metric_table import ece_metric, format_number, headline_columns, metric_line, paper_columns
-from carerl.report.run_files import Run
+from carerl.report.questions import intervals
+from carerl.report.records import read_chosen
+from carerl.report.run_files import Run, read_intervals
 from carerl.report.sweep_file import Cell as SweptCell
 from carerl.report.sweep_file import why_absent
 
@@ -75,6 +77,24 @@ class Row:
     baseline: str = ""  # label of the row that it is compared with
     gap_closed: float | None = None
     asked: int = 0
+    calibration: dict[str, Cell] = field(default_factory=dict)  # see calibration_rows
+    scaled: Scaled | None = None
+
+    @property
+    def one_a_seed(self) -> list[Run]:
+        """By seed; the base of one seed stands in several runs, of which the first is taken."""
+        return [run for _, run in sorted({run.seed: run for run in reversed(self.runs)}.items())]
+
+
+@dataclass(slots=True)
+class Scaled:
+    """A row after temperature scaling: its answers with other confidences. ``absent``: why there is none; then there
+    are no cells. ``temperatures``: of each seed's run, with the number of validation questions that it was fitted on.
+    """
+
+    cells: dict[str, Cell] = field(default_factory=dict)
+    temperatures: dict[int, tuple[Temperature, int]] = field(default_factory=dict)
+    absent: str = ""
 
 
 @dataclass(slots=True)
@@ -129,17 +149,32 @@ def compare_runs(runs: Sequence[Run], baseline: str = "", cells: Sequence[SweptC
     ]
     _order(rows)
     _count_asked(rows, cells)
-    for row in rows:
-        if len(row.runs) == 1:
-            for name, cell in row.cells.items():
-                cell.questions = row.runs[0].intervals.get(name)
     bases = _base_rows(finished, columns)
+    for row in (*bases, *rows):
+        _over_questions(row)
     notes = [*_pair(rows, bases, baseline, gap_metric(columns)), *_floor_notes(finished)]
     rows = [*bases, *rows]
     columns = [name for name in columns if any(name in row.cells for row in rows)]
     samples = {run.config.get("evaluation", {}).get("samples") for run in finished}
     absent = [(" ".join(cell.words), reason) for cell, reason in reasons if reason]
     return Comparison(rows, columns, samples.pop() if len(samples) == 1 else None, left_out, absent, notes)
+
+
+def _over_questions(row: Row) -> None:
+    """Intervals over questions, of a row with one seed: those that its evaluation says, else those that follow from
+    its questions."""
+    if len(row.one_a_seed) != 1:
+        return
+    (run,) = row.one_a_seed
+    chosen = read_chosen(run.path / "evaluations", row.is_base)
+    if chosen is None:
+        return
+    record, questions = chosen
+    own = read_intervals(record)
+    metrics = {name: cell.mean for name, cell in row.cells.items() if name not in own}
+    made = intervals(questions, metrics, f"q{run.settings.get('task.train_k')}")
+    for name, cell in row.cells.items():
+        cell.questions = own.get(name) or made.get(name)
 
 
 def gap_metric(columns: Sequence[str]) -> str | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from carerl.report.comparison import Comparison
+from carerl.report.evaluated import Evaluated
 from carerl.report.frontier import curves
 from carerl.report.metric_table import abstention_metric, accuracy_metric, metric_line, suite_label
 from carerl.report.scatter import looks, scatter
-from carerl.report.side_by_side import coverage_by_row, read_evaluated, reliability_by_row, splits_by_row
+from carerl.report.side_by_side import coverage_by_row, reliability_by_row, splits_by_row
 from carerl.report.side_by_side_plots import coverage_curves, reliability_panels, split_panels
 from carerl.report.svg import Picture
 
 LARGE, SMALL = (11.4, 5.0), (5.6, 4.2)  # inches
-SUITES: dict[str, str] = {"q3": "questions of 3 steps", "facts": "FACTS", "answer": "FACTS, answer token"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,14 @@ class Figures:
         return [shown.picture for shown in [*self.frontier, *(s for part in self.sections for s in part.figures)]]
 
 
-def draw(comparison: Comparison) -> Figures:
-    evaluated = read_evaluated(comparison)
+def draw(comparison: Comparison, evaluated: Mapping[str, Sequence[Evaluated]]) -> Figures:
     rows, look = comparison.rows, looks(comparison.rows)
     reliability = reliability_by_row(rows, evaluated)
     diagrams = [
-        Shown(_title(name), "", reliability_panels(name, _title(name), found, look))
+        Shown(suite_label(name), "", reliability_panels(name, suite_label(name), found, look))
         for name, found in reliability.items()
     ]
-    coverage = {suite: (_title(suite), found) for suite, found in coverage_by_row(rows, evaluated).items()}
+    coverage = {suite: (suite_label(suite), found) for suite, found in coverage_by_row(rows, evaluated).items()}
     courses = [Shown(title, "", split_panels(title, found)) for title, found in splits_by_row(rows).items()]
     sections = [
         Section(
@@ -74,10 +74,6 @@ def draw(comparison: Comparison) -> Figures:
         ),
     ]
     return Figures(_frontier(comparison), [section for section in sections if section.figures])
-
-
-def _title(suite: str) -> str:
-    return SUITES.get(suite, suite_label(suite))
 
 
 def _frontier(comparison: Comparison) -> list[Shown]:

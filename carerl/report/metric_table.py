@@ -64,6 +64,14 @@ SUITE_LABELS: dict[str, str] = {
     "amc23": "AMC 2023",
     "countdown": "Countdown",
 }
+TINY_SUITES: dict[str, str] = {
+    "q2": "questions of 2 steps",
+    "q3": "questions of 3 steps",
+    "q4": "questions of 4 steps",
+    "facts": "FACTS",
+    "answer": "FACTS, answer token",
+    "unknowable": "UNKNOWABLE",
+}
 METRICS_OF_SUITES: dict[str, MetricLine] = {  # ``{}``: the suite's label
     "eval/accuracy": MetricLine("{}", "{}", +1, share=True),
     "eval/maj": MetricLine("{} maj@N", "{} maj", +1, share=True),
@@ -122,7 +130,7 @@ def metric_line(name: str) -> MetricLine:
 
 
 def suite_label(suite: str) -> str:
-    return SUITE_LABELS.get(suite, suite)
+    return {**TINY_SUITES, **SUITE_LABELS}.get(suite, suite)
 
 
 def paper_columns(names: Collection[str]) -> list[str]:

@@ -122,6 +122,31 @@ def read_questions(directory: str | Path, step: int) -> list[dict[str, Any]]:
     return rows
 
 
+def read_chosen(directory: str | Path, base: bool) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """A run's last evaluation, or that of the model it started from, and its questions; None where there is none."""
+    records = read_evaluations(directory)
+    if not records or (base and records[0]["step"] != 0):
+        return None
+    record = records[0 if base else -1]
+    return record, read_questions(directory, record["step"])
+
+
+def read_prompts(directory: str | Path, step: int) -> dict[tuple[str, str], tuple[str, str]]:
+    """Of each (suite, question) of an evaluation whose samples were kept, prompt and gold answer; else empty."""
+    import pyarrow.parquet as pq
+
+    try:
+        columns = ["suite", "example_id", "prompt", "gold", "sample"]
+        table = pq.read_table(samples_table(directory, step), columns=columns, filters=[("sample", "=", 0)])
+    except (OSError, ValueError):
+        return {}
+    return {(row["suite"], row["example_id"]): (row["prompt"], row["gold"]) for row in table.to_pylist()}
+
+
+def samples_table(directory: str | Path, step: int) -> Path:
+    return evaluation_stem(directory, step).with_suffix(".samples.parquet")
+
+
 def read_question_counts(directory: str | Path) -> dict[int, int]:
     """How many questions each evaluation of a run asked, by step: the rows of its table. An evaluation whose table
     is missing or cannot be read is left out."""

@@ -36,9 +36,8 @@ SWEPT = ("regularizer.alpha", "regularizer.beta")  # the position along a family
 class Run:
     """One run as a comparison sees it. ``unfinished`` is empty for a finished run, else the reason.
 
-    ``intervals``: (low, high) of metrics of the final evaluation over its questions, as far as it says. ``versions``:
-    what the run ran on. Of an evaluation of a checkpoint inside a run, recipe, seed and settings are that run's, and
-    ``trained_in`` is its directory."""
+    ``versions``: what the run ran on. Of an evaluation of a checkpoint inside a run, recipe, seed and settings are that
+    run's, and ``trained_in`` is its directory."""
 
     path: Path
     recipe: str
@@ -49,7 +48,6 @@ class Run:
     final: dict[str, float]
     started: str
     unfinished: str = ""
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
     trained_in: Path | None = None
 
@@ -174,7 +172,6 @@ def read_run(path: Path) -> Run:
         final=final,
         started=_started(path),
         unfinished=unfinished,
-        intervals=_intervals(last) if final else {},
         versions=directory.read_versions(),
     )
     if alone:
@@ -182,8 +179,8 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def _intervals(evaluation: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Those whose two ends are numbers: of a metric without an interval they are null."""
+def read_intervals(evaluation: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Of an evaluation, those whose two ends are numbers: of a metric without an interval they are null."""
     found = {}
     for name, ends in (evaluation.get("intervals") or {}).items():
         numbers = [_number(end) for end in ends] if isinstance(ends, Sequence) else []

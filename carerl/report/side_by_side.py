@@ -1,7 +1,5 @@
 """What is behind a comparison's means, method by method: reliability, accuracy over coverage, and the courses of
 entropy and divergence split by right and wrong. Numbers only; the pictures are in ``side_by_side_plots``.
-
-Evaluations are the last of each run; of a base model's row, the first.
 """
 
 from __future__ import annotations
@@ -9,17 +7,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carerl.calibration import risk_coverage, t_interval
-from carerl.report.comparison import Comparison, Row, make_cell
+from carerl.report.comparison import Row, make_cell
+from carerl.report.evaluated import Evaluated
 from carerl.report.jsonl import read_metrics, series
 from carerl.report.plots import smooth
-from carerl.report.records import read_evaluations, read_questions
-from carerl.report.run_files import Run
 from carerl.report.trajectories import Band
 
 Bins = list[dict[str, float]]
@@ -51,30 +47,6 @@ class Split:
     row: Row
     right: Band | None
     wrong: Band | None
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """One run's evaluation, read."""
-
-    run: Run
-    reliability: Mapping[str, Sequence[Mapping[str, float]]]
-    questions: Sequence[Mapping[str, Any]]
-
-
-def read_evaluated(comparison: Comparison) -> dict[str, list[Evaluated]]:
-    """By row's label, one a seed. Rows whose runs have no evaluation on disk are left out."""
-    found: dict[str, list[Evaluated]] = {}
-    for row in comparison.rows:
-        one_a_seed = {run.seed: run for run in reversed(row.runs)}  # the base of one seed stands in several runs
-        for _, run in sorted(one_a_seed.items()):
-            records = read_evaluations(run.path / "evaluations")
-            if not records or (row.is_base and records[0]["step"] != 0):
-                continue
-            record = records[0 if row.is_base else -1]
-            questions = read_questions(run.path / "evaluations", record["step"])
-            found.setdefault(row.label, []).append(Evaluated(run, record.get("reliability") or {}, questions))
-    return found
 
 
 def reliability_by_row(

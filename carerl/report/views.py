@@ -1,15 +1,17 @@
-"""The comparisons that hold something equal: beta, the divergence reached, the tokens generated.
+"""The views beside the main table: what holds beta, the divergence reached or the tokens generated equal, calibration
+benchmark by benchmark, and differences over questions.
 
-Each is a picture, a table and what a reader must know; None where the runs have nothing to compare in that way.
+Each is a picture, tables and what a reader must know, as far as there is something to show in that way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from carerl.report import frontier_plots as plots
-from carerl.report.compare_tables import TextTable, cell_text
+from carerl.report import question_differences
+from carerl.report.compare_tables import TextTable, calibration_notes, calibration_tables, cell_text
 from carerl.report.comparison import Cell, Comparison
 from carerl.report.frontier import (
     DIVERGENCE,
@@ -19,6 +21,7 @@ from carerl.report.frontier import (
     reach,
 )
 from carerl.report.metric_table import abstention_metric, accuracy_metric, ece_metric, metric_line
+from carerl.report.question_differences import Difference
 from carerl.report.svg import Picture
 from carerl.report.trajectories import (
     ROLLOUT_ACCURACY,
@@ -34,12 +37,17 @@ from carerl.report.trajectories import (
 class View:
     title: str
     notes: list[str]
-    table: TextTable | None
-    picture: Callable[[], Picture | None]  # drawn only where it is shown
+    tables: list[TextTable]
+    picture: Callable[[], Picture | None] = lambda: None  # drawn only where it is shown
 
 
-def views(comparison: Comparison) -> list[View]:
-    return [view for make in (_equal_beta, _matched_divergence, _matched_tokens) if (view := make(comparison))]
+def views(comparison: Comparison, differences: Sequence[Difference] = ()) -> list[View]:
+    found = [view for make in (_equal_beta, _matched_divergence, _matched_tokens) if (view := make(comparison))]
+    if shown := calibration_tables(comparison):
+        found.append(View("Calibration by benchmark", calibration_notes(comparison), shown))
+    if shown := question_differences.tables(differences):
+        found.append(View("Paired differences over questions", question_differences.notes(differences), shown))
+    return found
 
 
 def _metrics(comparison: Comparison) -> list[str]:
@@ -76,7 +84,7 @@ def _equal_beta(comparison: Comparison) -> View | None:
             "The table has the betas that two families at least were run with. Equal betas are not equal strengths: "
             "near the reference a skew divergence curves (1 − α)² times as much as its plain one, 1/25 at α = 0.8.",
         ],
-        TextTable(title, ["method", "beta", "n", *_head(metrics)], lines, [[at.row.label] for at in found]),
+        [TextTable(title, ["method", "beta", "n", *_head(metrics)], lines, [[at.row.label] for at in found])],
         lambda: plots.equal_beta(found, metrics[:2]),
     )
 
@@ -107,7 +115,7 @@ def _matched_divergence(comparison: Comparison) -> View | None:
     return View(
         title,
         notes,
-        table,
+        [table] if table else [],
         lambda: plots.matched_divergence(found, comparison.rows, metrics[:2], at),
     )
 
@@ -145,7 +153,8 @@ def _matched_tokens(comparison: Comparison) -> View | None:
             "The table is at the greatest number of tokens that every run reached: the evaluation there, or linear "
             "between the two around it."
         )
-    return View("At matched generated tokens", notes, table, lambda: plots.matched_tokens(courses, comparison.rows))
+    shown = [table] if table else []
+    return View("At matched generated tokens", notes, shown, lambda: plots.matched_tokens(courses, comparison.rows))
 
 
 def _seeds(cells: dict[str, Cell]) -> int:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from carerl.report.comparison import Comparison, compare_runs
+from carerl.report.evaluated import read_evaluated
 from carerl.report.figures import draw
 from carerl.report.jsonl import JsonlTracker
 from carerl.report.run_files import find_runs, read_run
@@ -23,7 +24,6 @@ from carerl.report.side_by_side import (
     accuracy_over_coverage,
     coverage_by_row,
     pooled_bins,
-    read_evaluated,
     reliability_by_row,
     splits_by_row,
 )
@@ -126,7 +126,8 @@ def test_all_courses_are_within_their_panels_on_one_scale(runs: Path) -> None:
 
 
 def test_every_picture_is_a_vector_file_and_pixels_in_the_pages_light_colours(runs: Path) -> None:
-    figures = draw(compared(runs))
+    comparison = compared(runs)
+    figures = draw(comparison, read_evaluated(comparison))
     assert [section.title for section in figures.sections] == [
         "Reliability",
         "Accuracy over coverage",

@@ -1,0 +1,47 @@
+"""The evaluations behind a comparison's rows, read back.
+
+Evaluations are the last of each run; of a base model's row, the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from carerl.report.comparison import Comparison
+from carerl.report.questions import Asked, asked
+from carerl.report.records import read_chosen
+from carerl.report.run_files import Run
+from carerl.tasks.benchmark import VALIDATION
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One run's evaluation of step ``step``, read."""
+
+    run: Run
+    step: int
+    reliability: Mapping[str, Sequence[Mapping[str, float]]]
+    questions: Sequence[Mapping[str, Any]]
+
+    @property
+    def reported(self) -> dict[str, Asked]:
+        """The suites whose calibration is reported: those with a reliability diagram (all of them, where none has), but
+        never the validation questions, on which temperatures are fitted and checkpoints chosen."""
+        found = asked(self.questions)
+        named = [suite for suite in found if suite in self.reliability] or list(found)
+        return {suite: found[suite] for suite in named if suite != VALIDATION}
+
+
+def read_evaluated(comparison: Comparison) -> dict[str, list[Evaluated]]:
+    """By row's label, one a seed. Rows whose runs have no evaluation on disk are left out."""
+    found: dict[str, list[Evaluated]] = {}
+    for row in comparison.rows:
+        for run in row.one_a_seed:
+            chosen = read_chosen(run.path / "evaluations", row.is_base)
+            if chosen is not None:
+                record, questions = chosen
+                one = Evaluated(run, record["step"], record.get("reliability") or {}, questions)
+                found.setdefault(row.label, []).append(one)
+    return found
