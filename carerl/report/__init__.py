@@ -12,7 +12,11 @@ module              holds
 ``metric_table``    label, format and direction of each metric
 ``summary``         the end table, base → after (``evaluation_table``: of one model by itself)
 ``html``            report.html (``plots``, ``svg``: its pictures)
+``evaluation_page`` report.html of an evaluation by itself (``evaluation_plots``: its pictures)
+``questions``       an evaluation's questions as arrays, and intervals over them
 ``comparison``      runs grouped over seeds (``run_files``, ``sweep_file``: found and read from disk)
+``evaluated``       the evaluations behind a comparison's rows (``question_differences``: two of them, paired)
+``calibration_rows`` calibration of each row, before and after temperature scaling
 ``frontier``        curves over alpha and beta, and what they have in common (``trajectories``: over tokens)
 ``views``           what is held equal: beta, divergence, tokens (``frontier_plots``, ``labels``: the pictures)
 ``side_by_side``    reliability, coverage, right against wrong, method by method (``side_by_side_plots``)
@@ -54,6 +58,7 @@ __all__ = [
     "summary_table",
     "summary_text",
     "write_evaluation",
+    "write_evaluation_report",
     "write_report",
     "write_rollouts",
 ]
@@ -64,3 +69,10 @@ def write_report(run_dir: str | Path | RunDirectory) -> Path:
     from carerl.report.html import write_report as write  # matplotlib and jinja2 take a second to load
 
     return write(run_dir)
+
+
+def write_evaluation_report(run_directory: str | Path | RunDirectory) -> Path:
+    """Write an evaluation's report.html; see :func:`carerl.report.evaluation_page.write_evaluation_report`."""
+    from carerl.report.evaluation_page import write_evaluation_report as write
+
+    return write(run_directory)

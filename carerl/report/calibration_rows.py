@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from carerl.calibration import (
     REPEATS,
@@ -77,12 +78,32 @@ def measures(found: Asked, confidence: FloatArray, repeats: int = REPEATS) -> di
     }
 
 
-def fit(suites: Mapping[str, Asked]) -> tuple[Temperature, int]:
-    """The temperature of an evaluation's validation suite, and how many questions with an answer it was fitted on.
-    Raises ValueError where there is none, and KeyError where there is no validation suite."""
-    found = suites[VALIDATION]
-    fitted = fit_temperature(found.confidence, found.right, found.ids, vote_clip(found.votes))
-    return fitted, int((found.confidence > 0).sum())
+@dataclass(frozen=True, slots=True)
+class Rescaled:
+    """One evaluation after temperature scaling: ``fitted_on`` validation questions with an answer; by suite, what
+    scaling changes."""
+
+    temperature: Temperature
+    fitted_on: int
+    suites: dict[str, dict[str, Estimate]]
+    confidence: dict[str, FloatArray]
+
+
+def rescale(
+    questions: Sequence[Mapping[str, Any]], shown: Mapping[str, Asked], repeats: int = REPEATS
+) -> Rescaled | None:
+    """``shown``: the reported suites among ``questions``. None without a validation suite. Raises ValueError where none
+    of its questions has an answer, or where a reported question is one of them."""
+    held = asked(questions).get(VALIDATION)
+    if held is None:
+        return None
+    fitted = fit_temperature(held.confidence, held.right, held.ids, vote_clip(held.votes))
+    confidence = {suite: fitted.apply(found.confidence, found.ids) for suite, found in shown.items()}
+    changed = {
+        suite: {m.name: measures(found, confidence[suite], repeats)[m.name] for m in MEASURES if m.scaled}
+        for suite, found in shown.items()
+    }
+    return Rescaled(fitted, int((held.confidence > 0).sum()), changed, confidence)
 
 
 def add_calibration(comparison: Comparison, evaluated: Mapping[str, Sequence[Evaluated]]) -> None:
@@ -114,27 +135,23 @@ def _scaled(runs: Sequence[Evaluated], repeats: int) -> Scaled:
     after: dict[int, dict[str, Estimate]] = {}
     temperatures = {}
     for one in runs:
-        suites = asked(one.questions)
         try:
-            fitted, count = fit(suites)
-            after[one.run.seed] = {
-                f"calibration/{suite}/{measure.name}": estimate
-                for suite, found in one.reported.items()
-                for measure, estimate in _after(found, fitted, repeats)
-            }
-            temperatures[one.run.seed] = fitted, count
-        except KeyError:
-            reasons[no_validation(one.run.settings)] = None
+            found = rescale(one.questions, one.reported, repeats)
         except ValueError as error:
             reasons[str(error)] = None
-    if after and any(after.values()):
+            continue
+        if found is None:
+            reasons[no_validation(one.run.settings)] = None
+        elif found.suites:
+            temperatures[one.run.seed] = found.temperature, found.fitted_on
+            after[one.run.seed] = {
+                f"calibration/{suite}/{name}": estimate
+                for suite, estimates in found.suites.items()
+                for name, estimate in estimates.items()
+            }
+    if after:
         return Scaled(_cells(after), temperatures)
-    return Scaled(absent="; ".join(reasons) or "no evaluation on disk")
-
-
-def _after(found: Asked, fitted: Temperature, repeats: int) -> list[tuple[Measure, Estimate]]:
-    values = measures(found, fitted.apply(found.confidence, found.ids), repeats)
-    return [(measure, values[measure.name]) for measure in MEASURES if measure.scaled]
+    return Scaled(absent="; ".join(reasons) or "no table of questions on disk")
 
 
 def _cells(by_seed: Mapping[int, Mapping[str, Estimate]]) -> dict[str, Cell]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from carerl.report.comparison import Comparison
-from carerl.report.questions import Asked, asked
+from carerl.report.questions import Asked, reported
 from carerl.report.records import read_chosen
 from carerl.report.run_files import Run
-from carerl.tasks.benchmark import VALIDATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +26,8 @@ class Evaluated:
 
     @property
     def reported(self) -> dict[str, Asked]:
-        """The suites whose calibration is reported: those with a reliability diagram (all of them, where none has), but
-        never the validation questions, on which temperatures are fitted and checkpoints chosen."""
-        found = asked(self.questions)
-        named = [suite for suite in found if suite in self.reliability] or list(found)
-        return {suite: found[suite] for suite in named if suite != VALIDATION}
+        """See :func:`carerl.report.questions.reported`."""
+        return reported(self.questions, self.reliability)
 
 
 def read_evaluated(comparison: Comparison) -> dict[str, list[Evaluated]]:

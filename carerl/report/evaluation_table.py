@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from rich import box
@@ -12,8 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from carerl.calibration import Estimate
+from carerl.report.calibration_rows import MEASURES, SCALED, no_validation, rescale, scaled_label
 from carerl.report.metric_table import METRIC_LINES, format_number, metric_line, suite_label
+from carerl.report.questions import reported
+from carerl.report.records import read_questions
 from carerl.report.run_directory import RunDirectory
+from carerl.report.run_files import flatten
 
 _OF_SUITE = re.compile(r"(?:eval|calibration)/([^/]+)/([^/]+)")
 # of a benchmark's metrics, in this order; all of them are in the evaluation's file
@@ -35,6 +41,7 @@ SHOWN = {
     "ece_floor_votes": "  of a perfect model",
     "ece_debiased": "  debiased",
     "brier": "Brier",
+    "nll": "NLL (nats)",
     "auroc": "AUROC",
     "accuracy_at_80": "accuracy on the surest 80 %",
     "sequence_ece": "ECE of likelihood",
@@ -43,22 +50,22 @@ SHOWN = {
 
 
 CALIBRATION = {
-    "ece", "ece_floor_votes", "ece_debiased", "brier", "auroc", "accuracy_at_80", "sequence_ece", "verbalized_ece",
+    "ece", "ece_floor_votes", "ece_debiased", "brier", "nll", "auroc", "accuracy_at_80", "sequence_ece",
+    "verbalized_ece",
 }  # fmt: skip
+AFTER = " + temperature"  # ends the label of a line of what temperature scaling makes of the one without it
 LABEL_WIDTH, CELL_WIDTH = 30, 24
+Lines = list[tuple[str, list[str]]]
 
 
-def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], Lines]:
     """Benchmarks, and lines of (label, a cell each). Where no metric belongs to a benchmark, as in the tiny world,
     there is one column, without a name."""
     metrics, intervals = record["metrics"], record.get("intervals") or {}
-    cells: dict[tuple[str, str], str] = {}
-    for name, value in metrics.items():
-        if match := _OF_SUITE.fullmatch(name):
-            cells[match[1], match[2]] = _cell(name, value, intervals.get(name))
-    suites = list(dict.fromkeys(suite for suite, _ in cells))
+    suites, names = _suites(metrics)
+    cells = {place: cell_text(name, metrics[name], intervals.get(name)) for place, name in names.items()}
     if not suites:
-        return [""], [(metric_line(name).label, [_cell(name, value, None)]) for name, value in metrics.items()]
+        return [""], [(metric_line(name).label, [cell_text(name, value, None)]) for name, value in metrics.items()]
     for suite in suites:  # the calibration of no answers is no calibration
         if metrics.get(f"eval/{suite}/answered") == 0:
             for kind in CALIBRATION & {kind for _, kind in cells}:
@@ -67,7 +74,46 @@ def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], list[tuple[st
     return [suite_label(s) for s in suites], [(SHOWN[k], [cells.get((s, k), "–") for s in suites]) for k in kinds]
 
 
-def _cell(name: str, value: float, interval: Any) -> str:
+def _suites(metrics: Mapping[str, float]) -> tuple[list[str], dict[tuple[str, str], str]]:
+    """Suites in their order, and the name of each metric by (suite, kind)."""
+    names = {(match[1], match[2]): name for name in metrics if (match := _OF_SUITE.fullmatch(name))}
+    return list(dict.fromkeys(suite for suite, _ in names)), names
+
+
+def scaled_rows(
+    record: Mapping[str, Any], questions: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> tuple[Lines, str]:
+    """What temperature scaling makes of the calibration of each benchmark, in lines under those of
+    :func:`evaluation_rows`, and the temperature in words; no lines and the reason where there is none. ``settings``:
+    those of the run, nested."""
+    shown = reported(questions, record.get("reliability") or {})
+    shown = {suite: found for suite, found in shown.items() if found.answered != 0}
+    if not questions:
+        return [], f"{SCALED}: absent: no table of questions beside the evaluation"
+    try:
+        found = rescale(questions, shown)
+    except ValueError as error:
+        return [], f"{SCALED}: absent: {error}"
+    if found is None:
+        return [], f"{SCALED}: absent: {no_validation(flatten(settings))}"
+    suites, _ = _suites(record["metrics"])
+    lines = []
+    for measure in (measure for measure in MEASURES if measure.scaled):
+        texts = {suite: _estimate_text(estimates[measure.name]) for suite, estimates in found.suites.items()}
+        if suites:
+            lines.append((f"{measure.label}{AFTER}", [texts.get(suite, "–") for suite in suites]))
+        else:
+            lines += [(f"{suite_label(s)}, {measure.label}{AFTER}", [text]) for s, text in texts.items()]
+    words = scaled_label([(found.temperature, found.fitted_on)])
+    return lines, f"{words}; no answer and no order changes. A question without an answer keeps confidence 0."
+
+
+def _estimate_text(estimate: Estimate) -> str:
+    bounds = [estimate.low, estimate.high]
+    return cell_text("", estimate.value, bounds if math.isfinite(estimate.low) else None)
+
+
+def cell_text(name: str, value: float | None, interval: Any) -> str:
     digits = METRIC_LINES[name].digits if name in METRIC_LINES else 3
     text = format_number(value, digits)
     if interval:
@@ -79,6 +125,8 @@ def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: I
     """The table, a line a metric, benchmarks side by side; colours on a terminal only."""
     stream = file or sys.stdout
     suites, lines = evaluation_rows(record)
+    scaled, words = scaled_rows(record, read_questions(directory.evaluations, record["step"]), directory.read_config())
+    lines += scaled
     console = Console(file=stream, width=None if stream.isatty() else LABEL_WIDTH + CELL_WIDTH * max(2, len(suites)))
     fitting = max(1, (console.width - LABEL_WIDTH) // CELL_WIDTH)
     for start in range(0, len(suites), fitting):  # as many benchmarks beside each other as there is room for
@@ -92,4 +140,5 @@ def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: I
         console.print(table)
     if record.get("intervals") and suites != [""]:
         console.print(Text("[low, high]: 95 % intervals over questions", style="bright_black"))
+    console.print(Text(words, style="bright_black"))
     console.print(Text(f"run directory: {directory.path}", style="bright_black"), soft_wrap=True)

@@ -50,7 +50,7 @@ def write_report(run_dir: str | Path | RunDirectory) -> Path:
         "report.html.j2",
         title=f"{recipe or run.name} · seed {seed}",
         subtitle=config.get("description") or run.name,
-        badges=_badges(run, summary, rows),
+        badges=badges(run, summary, rows),
         verdict=verdict(base, final),
         summary=_summary(base, final),
         summary_notes=_summary_notes(base, final, evaluations, questions),
@@ -119,18 +119,18 @@ def _base_and_final(
     return base, final
 
 
-def _badges(run: RunDirectory, summary: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> list[str]:
-    badges = [str(summary.get("status", "not finished"))]
+def badges(run: RunDirectory, summary: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> list[str]:
+    shown = [str(summary.get("status", "not finished"))]
     steps = summary.get("steps") or (int(max(row["step"] for row in rows)) if rows else None)
     if steps is not None:
-        badges.append(f"{steps} steps")
+        shown.append(f"{steps} steps")
     if summary.get("seconds") is not None:
-        badges.append(clock(summary["seconds"]))
+        shown.append(clock(summary["seconds"]))
     commit = run.read_versions().get("commit")
     if commit:
-        badges.append(f"commit {str(commit)[:10]}{' + changes' if run.read_versions().get('dirty') else ''}")
-    badges.append(run.name)
-    return badges
+        shown.append(f"commit {str(commit)[:10]}{' + changes' if run.read_versions().get('dirty') else ''}")
+    shown.append(run.name)
+    return shown
 
 
 def _summary(base: Mapping[str, float], final: Mapping[str, float]) -> list[dict[str, str]]:
@@ -161,7 +161,7 @@ def _summary_notes(
     """What a reader must know to read the table: how was asked, whether that was alike, and what the rows mean."""
     notes = []
     if evaluations and (settings := evaluations[-1].get("sampling") or {}):
-        notes.append(f"Evaluated at {_sampling(settings)}.")
+        notes.append(f"Evaluated at {sampling_words(settings)}.")
     if evaluations:
         first, last = (questions.get(record["step"]) for record in (evaluations[0], evaluations[-1]))
         if first and last and first != last:
@@ -172,10 +172,10 @@ def _summary_notes(
     return notes + [MEANINGS[name] for name, _, _ in summary_rows(base, final) if name in MEANINGS]
 
 
-def _sampling(settings: Mapping[str, Any]) -> str:
+def sampling_words(settings: Mapping[str, Any]) -> str:
     """The settings of an evaluation's sampling in words; the cuts of the distribution only where they cut.
 
-    >>> _sampling({"every": 50, "samples": 16, "temperature": 1.0, "top_p": 1.0, "top_k": -1, "seed": 12345})
+    >>> sampling_words({"every": 50, "samples": 16, "temperature": 1.0, "top_p": 1.0, "top_k": -1, "seed": 12345})
     'temperature 1, 16 samples per question, seed 12345'
     """
     words = {

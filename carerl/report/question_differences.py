@@ -177,10 +177,10 @@ def notes(found: Sequence[Difference]) -> list[str]:
     tests = sum(len(one.p_holm) for one in found)
     lines = [
         "Row − baseline over the questions that both were asked, paired question by question (↑ more is better, ↓ less "
-        "is better), with 95 % intervals: of the share of right samples (t, Bonett and Price; where only a probability of "
-        "being right is known, of the majority's), and of the majority's share of the votes as confidence: debiased ECE "
-        "(from the intervals of both), Brier (studentised bootstrap) and AUROC (DeLong). One run each: they say nothing "
-        "of other seeds.",
+        "is better), with 95 % intervals: of the share of right samples (t, Bonett and Price; where only a probability "
+        "of being right is known, the majority's), and of the majority's share of the votes as confidence: debiased "
+        "ECE (from the intervals of both), Brier (studentised bootstrap) and AUROC (DeLong). One run each: they say "
+        "nothing of other seeds.",
         f"* the difference is not 0: Holm-corrected over the {tests} tests of these tables, p < {LEVEL:g}. The "
         "intervals are not corrected.",
     ]

@@ -7,7 +7,7 @@ not know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from carerl.calibration import (
     ece,
     share_interval,
 )
+from carerl.tasks.benchmark import VALIDATION
 from carerl.tasks.votes import ABSTENTION
 
 FloatArray = NDArray[np.float64]
@@ -63,6 +64,14 @@ def by_suite(questions: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
         if question.get("right") is not None and question.get("confidence") is not None:
             rows.setdefault(str(question.get("suite")), []).append(question)
     return rows
+
+
+def reported(questions: Sequence[Mapping[str, Any]], diagrams: Collection[str]) -> dict[str, Asked]:
+    """The suites whose calibration is reported: those with a reliability diagram (all of them, where none has), but
+    never the validation questions, on which temperatures are fitted and checkpoints chosen."""
+    found = asked(questions)
+    named = [suite for suite in found if suite in diagrams] or list(found)
+    return {suite: found[suite] for suite in named if suite != VALIDATION}
 
 
 def _asked(rows: Sequence[Mapping[str, Any]]) -> Asked:

@@ -143,6 +143,18 @@ def read_prompts(directory: str | Path, step: int) -> dict[tuple[str, str], tupl
     return {(row["suite"], row["example_id"]): (row["prompt"], row["gold"]) for row in table.to_pylist()}
 
 
+def read_sample_texts(directory: str | Path, step: int) -> list[dict[str, Any]]:
+    """Of every sample of an evaluation what a person reads, without tokens; none where samples were not kept."""
+    import pyarrow.parquet as pq
+
+    columns = ["suite", "example_id", "sample", "prompt", "response", "gold", "outcome", "answer", "tokens"]
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(samples_table(directory, step), columns=columns).to_pylist()
+    except (OSError, ValueError):
+        return []
+    return rows
+
+
 def samples_table(directory: str | Path, step: int) -> Path:
     return evaluation_stem(directory, step).with_suffix(".samples.parquet")
 

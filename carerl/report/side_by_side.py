@@ -114,18 +114,19 @@ def _coverage(row: Row, suite: str, runs: Sequence[Evaluated]) -> Coverage | Non
     values = np.stack(curves)
     several = len(curves) > 1
     half = np.asarray([float(t_interval(column.tolist()).half_width) if several else math.nan for column in values.T])
-    return Coverage(row, _places(), values.mean(axis=0), half, len(curves), most)
+    return Coverage(row, coverage_places(), values.mean(axis=0), half, len(curves), most)
 
 
 def accuracy_over_coverage(confidence: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """(COVERAGES,) accuracy on the ceil(c · n) most confident answers, c = 1/COVERAGES … 1; ties in expectation over
     their orders (:func:`carerl.calibration.risk_coverage`)."""
     _, risk = risk_coverage(confidence, right)
-    kept = np.ceil(np.round(_places() * len(risk), 9)).astype(int)
+    kept = np.ceil(np.round(coverage_places() * len(risk), 9)).astype(int)
     return 1 - np.asarray(risk)[kept - 1]
 
 
-def _places() -> NDArray[np.float64]:
+def coverage_places() -> NDArray[np.float64]:
+    """The coverages of a curve, 1/COVERAGES … 1."""
     return np.arange(1, COVERAGES + 1) / COVERAGES
 
 

@@ -11,6 +11,7 @@ from carerl.report import RunDirectory
 from carerl.report.evaluation_table import evaluation_rows, print_evaluation
 
 RECORD = {
+    "step": 0,
     "metrics": {
         "eval/accuracy": 0.5,
         "eval/gsm8k/accuracy": 0.5,
@@ -53,6 +54,7 @@ def test_on_a_narrow_terminal_benchmarks_stand_below_each_other(tmp_path: Path) 
 
     names = ("math500", "gsm8k", "selfaware", "truthfulqa")
     record = {
+        "step": 0,
         "metrics": {f"eval/{name}/accuracy": 0.5 for name in names},
         "intervals": {f"eval/{name}/accuracy": [0.4, 0.6] for name in names},
     }

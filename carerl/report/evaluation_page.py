@@ -1,0 +1,217 @@
+"""report.html of an evaluation by itself (``python -m carerl.evaluate``): one file, no network, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from carerl.calibration import ESTIMATORS, reliability_bins
+from carerl.report.calibration_rows import Rescaled, rescale
+from carerl.report.evaluation_plots import OUTCOMES, coverage_lines, outcome_bars
+from carerl.report.evaluation_table import AFTER, Lines, cell_text, evaluation_rows, scaled_rows
+from carerl.report.html import badges, render, sampling_words
+from carerl.report.metric_table import format_number, suite_label
+from carerl.report.plots import reliability
+from carerl.report.questions import Asked, asked, reported
+from carerl.report.records import read_chosen, read_sample_texts
+from carerl.report.redaction import redact
+from carerl.report.run_directory import RunDirectory, write_text
+
+SHOWN = 4  # samples of a kind
+TEXT_LIMIT = 700  # characters of a prompt or response: what it begins and what it ends with
+# of an estimator of confidence, in this order
+ESTIMATOR_METRICS: dict[str, str] = {
+    "accuracy": "accuracy",
+    "ece": "ECE",
+    "ece_debiased": "ECE, debiased",
+    "brier": "Brier",
+    "nll": "NLL (nats)",
+    "auroc": "AUROC",
+    "aurc": "AURC",
+}
+ESTIMATOR_WORDS: dict[str, str] = {
+    "majority": "majority: the majority's share of the votes",
+    "mean": "mean: each sample's own share of the votes",
+    "answer_prob": "answer_prob: probability of the answer's tokens",
+    "sequence": "sequence: length-normalised likelihood",
+    "verbalized": "verbalized: the confidence stated",
+}
+Row = Mapping[str, Any]
+
+
+def write_evaluation_report(run_directory: str | Path | RunDirectory) -> Path:
+    """Read the evaluation of step 0 back and write report.html beside it; returns its path. The same directory gives
+    the same page, byte for byte. An evaluation that has not ended has a page that says so."""
+    run = run_directory if isinstance(run_directory, RunDirectory) else RunDirectory(run_directory)
+    config, summary = run.read_config(), run.read_summary() or {}
+    model = redact(str((config.get("model") or {}).get("path") or summary.get("model") or ""))
+    page = render(
+        "evaluation.html.j2",
+        title=f"{config.get('recipe') or summary.get('recipe') or run.name} · evaluation",
+        subtitle=model if model else run.name,
+        badges=badges(run, summary, []),
+        config_text=yaml.safe_dump(redact(config), sort_keys=False, allow_unicode=True) if config else "",
+        versions=[(name, value) for name, value in run.read_versions().items() if value is not None],
+        **_contents(run, config),
+    )
+    write_text(run.report, page)
+    return run.report
+
+
+def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
+    chosen = read_chosen(run.evaluations, base=True)
+    if chosen is None:
+        return {"ended": False}
+    record, questions = chosen
+    shown = reported(questions, record.get("reliability") or {})
+    try:
+        scaled = rescale(questions, shown, repeats=2)
+    except ValueError:
+        scaled = None
+    suites, lines = evaluation_rows(record)
+    more, words = scaled_rows(record, questions, config)
+    answered = {suite: found for suite, found in asked(questions).items() if found.answered != 0}
+    shares = outcome_shares(questions)
+    return {
+        "ended": True,
+        "suites": [name or "all" for name in suites],
+        "lines": _beside(lines, more),
+        "notes": _notes(record, questions, words),
+        "outcomes": outcome_bars({suite_label(s): of for s, of in shares.items()}) if shares else None,
+        "reliability": _reliability(answered, scaled),
+        "coverage": coverage_lines({suite_label(suite): found for suite, found in answered.items()})
+        if answered
+        else None,
+        "silent": [suite_label(suite) for suite in shares if suite not in answered],
+        "estimators": estimators(record, list(answered)),
+        "estimator_columns": list(ESTIMATOR_METRICS.values()),
+        "samples": samples(read_sample_texts(run.evaluations, record["step"]), questions),
+    }
+
+
+def _beside(lines: Lines, scaled: Lines) -> list[tuple[str, list[str], bool]]:
+    """Label, cells, and whether it is a line after temperature scaling; those stand under what they change."""
+    made: list[tuple[str, list[str], bool]] = [(label, cells, False) for label, cells in lines]
+    for label, cells in scaled:
+        plain = label.removesuffix(AFTER)
+        named = {"ECE": "ECE of votes", "ECE, debiased": "  debiased"}.get(plain, plain)
+        place = next((number for number, line in enumerate(made) if line[0] == named), len(made) - 1)
+        made.insert(place + 1, (label, cells, True))
+    return made
+
+
+def _notes(record: Row, questions: Sequence[Row], words: str) -> list[str]:
+    counts = dict.fromkeys(dict.fromkeys(str(row.get("suite")) for row in questions), 0)
+    for row in questions:
+        counts[str(row.get("suite"))] += 1
+    lines = ["Asked: " + ", ".join(f"{count:,} of {suite_label(suite)}" for suite, count in counts.items()) + "."]
+    if settings := record.get("sampling") or {}:
+        lines.append(f"Sampled at {sampling_words(settings)}.")
+    if record.get("intervals"):
+        lines.append("[low, high]: 95 % intervals over questions; they say nothing of another training seed.")
+    return [*lines, f"{words}" if words.endswith(".") else f"{words}."]
+
+
+def outcome_shares(questions: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """By suite, the share of its samples with each outcome."""
+    counts: dict[str, dict[str, int]] = {}
+    for row in questions:
+        of_suite = counts.setdefault(str(row.get("suite")), dict.fromkeys(OUTCOMES, 0))
+        for outcome in OUTCOMES:
+            of_suite[outcome] += int(row.get(outcome) or 0)
+    return {
+        suite: {outcome: count / sum(found.values()) for outcome, count in found.items()}
+        for suite, found in counts.items()
+        if sum(found.values())
+    }
+
+
+def _reliability(answered: Mapping[str, Asked], scaled: Rescaled | None) -> list[dict[str, str]]:
+    """A diagram a suite, by its votes and, where there is a temperature, after scaling."""
+    panels = []
+    for suite, found in answered.items():
+        states = {"share of the votes": _bins(found, found.confidence)}
+        if scaled is not None and suite in scaled.confidence:
+            states[f"+ temperature, T = {scaled.temperature.value:.2f}"] = _bins(found, scaled.confidence[suite])
+        svg = reliability(suite, states)
+        if svg:
+            note = f"{len(found.ids):,} questions"
+            note += f", {found.votes} votes each" if found.votes else ""
+            panels.append({"title": suite_label(suite), "note": note, "svg": svg})
+    return panels
+
+
+def _bins(found: Asked, confidence: Any) -> list[dict[str, float]]:
+    return [vars(b) for b in reliability_bins(confidence, found.right)]
+
+
+def estimators(record: Row, suites: Sequence[str]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Benchmark -> a line for each way of being confident that it was measured by."""
+    metrics, intervals = record["metrics"], record.get("intervals") or {}
+    made = []
+    for suite in suites:
+        lines = []
+        for estimator in ESTIMATORS:
+            prefix = "" if estimator == "majority" else f"{estimator}_"
+            names = [f"calibration/{suite}/{prefix}{kind}" for kind in ESTIMATOR_METRICS]
+            if estimator == "majority":
+                names[0] = f"eval/{suite}/maj"
+            if any(name in metrics for name in names[1:]):
+                cells = [cell_text(name, metrics.get(name), intervals.get(name)) for name in names]
+                lines.append((ESTIMATOR_WORDS[estimator], cells))
+        if len(lines) > 1:
+            made.append((suite_label(suite), lines))
+    return made
+
+
+def samples(rows: Sequence[Row], questions: Sequence[Row]) -> list[tuple[str, list[dict[str, str]]]]:
+    """Kind -> a few samples of it, the most confident first, of one benchmark after the other. Confidence is the share
+    of a question's samples that gave the majority answer, and the sample is one of those."""
+    judged = {(row.get("suite"), row.get("example_id")): row for row in questions}
+    kinds: dict[str, Callable[[Row, Row], bool]] = {
+        "Right and confident": lambda s, q: s["outcome"] == "correct" and q["right"] == 1,
+        "Wrong and confident": lambda s, q: s["outcome"] == "wrong" and q["right"] == 0 and _of_majority(s, q),
+        "Abstained": lambda s, q: s["outcome"] == "abstained",
+        "Cut off before an answer": lambda s, q: s["outcome"] == "truncated",
+        "No answer found": lambda s, q: s["outcome"] == "unparsed",
+    }
+    made = []
+    for kind, is_one in kinds.items():
+        found: dict[str, dict[str, tuple[Row, Row]]] = {}
+        for sample in rows:
+            question = judged.get((sample["suite"], sample["example_id"]))
+            if question is not None and is_one(sample, question):
+                found.setdefault(sample["suite"], {}).setdefault(sample["example_id"], (sample, question))
+        ranked = [sorted(of.values(), key=lambda pair: -(pair[1].get("confidence") or 0)) for of in found.values()]
+        turns = [pair for turn in range(SHOWN) for of in ranked for pair in of[turn : turn + 1]]
+        if turns:
+            made.append((kind, [_sample(*pair) for pair in turns[:SHOWN]]))
+    return made
+
+
+def _of_majority(sample: Row, question: Row) -> bool:
+    """Whether a wrong answer is the one that won; spellings that were merged count as that."""
+    answers = question.get("answers")
+    answer = answers[sample["sample"]] if answers else sample["answer"]
+    return answer is not None and answer == question.get("majority")
+
+
+def _sample(sample: Row, question: Row) -> dict[str, str]:
+    shown = {name: _cut(sample.get(name)) for name in ("prompt", "response", "answer", "gold")}
+    return shown | {
+        "suite": suite_label(str(sample["suite"])),
+        "confidence": format_number(question.get("confidence"), 2),
+        "tokens": str(sample.get("tokens") or ""),
+    }
+
+
+def _cut(value: Any) -> str:
+    """The beginning and the end of a long text: a response ends in its answer."""
+    text = "–" if value is None else str(value)
+    half = TEXT_LIMIT // 2
+    return (
+        text if len(text) <= TEXT_LIMIT else f"{text[:half]}\n … {len(text) - 2 * half:,} characters …\n{text[-half:]}"
+    )
