@@ -150,6 +150,9 @@ class CheckpointConfig:
 class TrackingConfig:
     wandb: str = "off"  # off | offline | online
     wandb_project: str = "carerl"
+    wandb_entity: str = ""  # the user or team that it is filed under; empty: the key's own
+    wandb_rollout_rows: int = 0  # of each rollout table: prompts and responses leave the machine only when asked for
+    wandb_checkpoint: bool = False  # the last checkpoint's model goes along as an artifact
     rollouts_every: int = 10  # steps between rollout tables, each a forward pass of the learner more; 0: none
     display: str = "auto"  # auto | live | plain | quiet
 

@@ -200,6 +200,15 @@ def reliability(name: str, states: Mapping[str, Sequence[Mapping[str, float]]]) 
     Each bin is a mapping with ``low high confidence accuracy count``. A dot lies at the mean confidence
     and the accuracy of its bin, its area grows with the bin's share; the bar below is that share.
     """
+    figure = reliability_figure(states)
+    if figure is None:
+        return None
+    shown = ", ".join(state for state, bins in states.items() if any(b.get("count") for b in bins))
+    return to_svg(figure, f"reliability-{name.replace('/', '-')}", f"Reliability of {name}: {shown}")
+
+
+def reliability_figure(states: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure | None:
+    """What :func:`reliability` shows; None where no state has an item."""
     states = {state: [b for b in bins if b.get("count")] for state, bins in states.items()}
     states = {state: bins for state, bins in states.items() if bins}
     if not states:
@@ -217,7 +226,7 @@ def reliability(name: str, states: Mapping[str, Sequence[Mapping[str, float]]]) 
         for column, (state, bins) in enumerate(states.items()):
             _reliability_axes(grid[0][column], grid[1][column], state, bins, colour(column), column == 0)
         figure.subplots_adjust(left=0.1, right=0.985, top=0.92, bottom=0.14, wspace=0.16)
-        return to_svg(figure, f"reliability-{name.replace('/', '-')}", f"Reliability of {name}: {', '.join(states)}")
+        return figure
 
 
 def _reliability_axes(

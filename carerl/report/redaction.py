@@ -1,7 +1,8 @@
-"""What of a config may leave the machine: an allow-list of fields, with secrets blanked inside them."""
+"""What may leave the machine: an allow-list of a config's fields, with secrets blanked there and in every other text."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -28,18 +29,42 @@ ALLOWED_FIELDS = (
 )
 REDACTED = "[redacted]"
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+SHORTEST_SECRET = 8  # characters of an environment variable's value; shorter ones are switches and numbers
+# what the well-known services' tokens look like, wherever they stand
+_TOKEN_SHAPES = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|wandb_v1_\w{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}"
+    r"|github_pat_\w{16,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16})\b"
+)
 _URL_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]+@")
 _URL_SECRET = re.compile(r"(?P<name>[?&;][^=&;\s]*(?:key|token|secret|password)[^=&;\s]*=)[^&;\s]+", re.IGNORECASE)
 
 
 def redact_text(text: str) -> str:
-    """Credentials in URLs blanked: user:password before the host, and secret query parameters.
+    """Credentials in URLs (user:password before the host, secret query parameters) and :func:`without_tokens`.
 
     >>> redact_text("s3://me:hunter2@store/x?api_key=abc&v=1")
     's3://[redacted]@store/x?api_key=[redacted]&v=1'
     """
     text = _URL_CREDENTIALS.sub(rf"\g<scheme>{REDACTED}@", text)
-    return _URL_SECRET.sub(rf"\g<name>{REDACTED}", text)
+    return without_tokens(_URL_SECRET.sub(rf"\g<name>{REDACTED}", text))
+
+
+def without_tokens(text: str) -> str:
+    """``text`` without what looks like a service's token, and without the values of this process's environment
+    variables whose names hold KEY, TOKEN, SECRET or PASSWORD."""
+    for secret in environment_secrets(os.environ):
+        text = text.replace(secret, REDACTED)
+    return _TOKEN_SHAPES.sub(REDACTED, text)
+
+
+def environment_secrets(environment: Mapping[str, str]) -> list[str]:
+    """Longest first, so that one that holds another is blanked whole. Paths are none: HF_TOKEN_PATH names a file."""
+    found = {
+        value
+        for name, value in environment.items()
+        if _SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET and not value.startswith(("/", "~", "./"))
+    }
+    return sorted(found, key=lambda value: (-len(value), value))
 
 
 def redact(value: Any, name: str = "") -> Any:

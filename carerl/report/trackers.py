@@ -54,9 +54,12 @@ def make_trackers(
             WandbTracker(
                 mode=mode,
                 project=str(tracking.get("wandb_project", "carerl")),
+                entity=str(tracking.get("wandb_entity") or ""),
                 directory=run.path,
-                name=run.name,
                 config=config,
+                rollout_rows=int(tracking.get("wandb_rollout_rows", 0)),
+                checkpoint=bool(tracking.get("wandb_checkpoint", False)),
+                resume_step=resume_step,
                 warn=warn,
             )
         )
