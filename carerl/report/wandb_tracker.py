@@ -170,7 +170,7 @@ class WandbTracker:
             for options in (*rewind, {"resume": "allow"}):
                 try:
                     # asked here, as W&B would ask for a key on a terminal and wait for the answer
-                    if not library.login(prompt=False):
+                    if not library.login(prompt=False, verify=False):
                         raise RuntimeError("no API key: set WANDB_API_KEY or run wandb login")
                     return self._init(library, "online", options)
                 except Exception as error:
