@@ -18,7 +18,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from carerl.config.errors import ConfigError
 from carerl.config.load import parse
@@ -82,7 +81,9 @@ def settings(words: Sequence[str]) -> DashboardConfig:
     tree = parse(words)
     if isinstance(tree.get("runs"), str):
         tree["runs"] = [tree["runs"]]
-    config: DashboardConfig = fill(DashboardConfig, tree, "", "the dashboard", list(DashboardConfig.__dataclass_fields__))
+    config: DashboardConfig = fill(
+        DashboardConfig, tree, "", "the dashboard", list(DashboardConfig.__dataclass_fields__)
+    )
     if not config.project:
         raise ConfigError("project", None, "no project is given", "write project=NAME, as in tracking.wandb_project")
     first = config.by.split(".")[0]
@@ -97,7 +98,9 @@ def _names(config: DashboardConfig) -> tuple[set[str], set[str], str]:
         found = find_runs(config.runs)
     except FileNotFoundError as error:
         if config.runs != DashboardConfig().runs:
-            raise ConfigError("runs", ", ".join(config.runs), str(error), "name a directory with runs below it") from None
+            raise ConfigError(
+                "runs", ", ".join(config.runs), str(error), "name a directory with runs below it"
+            ) from None
         found = []
     names, pictures = logged_names(found)
     if names:

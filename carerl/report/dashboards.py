@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carerl.algorithms.strata import BINS
-from carerl.report.metric_names import METRICS, STEP, Metric, find_metric
+from carerl.algorithms.strata import BINS, STRATA
+from carerl.report.metric_names import FAMILIES, METRICS, STEP, Metric, find_metric
 from carerl.report.metric_table import abstention_metric, accuracy_metric, ece_metric, metric_line, suite_label
 from carerl.report.records import read_evaluations
 from carerl.report.run_directory import RunDirectory
@@ -21,6 +21,27 @@ from carerl.report.run_directory import RunDirectory
 TITLE = "Regularizers compared"
 BY = "regularizer.name"
 SEEDS = "Lines are means over runs, bands reach from the lowest to the highest run."
+OUTCOMES, CONFIDENCE = ("right", "wrong"), tuple(f"confidence_{low}" for low in BINS)
+EVALUATIONS = ("eval/accuracy", "eval/maj", "eval/accuracy_k2", "eval/accuracy_k4")
+EVALUATIONS_OF_SUITES = ("accuracy", "f1", "hallucination")
+CALIBRATION = (
+    "calibration/facts_ece",
+    "calibration/facts_ece_floor",
+    "calibration/answer_ece",
+    "calibration/question_ece",
+    "calibration/unknowable_f1",
+)
+CALIBRATION_OF_SUITES = ("ece", "ece_floor_votes", "brier", "auroc")
+TRAINING = (
+    "rollout/reward",
+    "rollout/response_length",
+    "train/loss",
+    "train/grad_norm",
+    "train/skipped_updates",
+    "rollout/mismatch_mean",
+    "time/step",
+    "time/tokens_per_second",
+)
 
 
 @dataclass(frozen=True)
@@ -87,101 +108,73 @@ def logged_names(runs: Iterable[Path]) -> tuple[set[str], set[str]]:
 
 def declared_names() -> set[str]:
     """What runs may log whatever they are asked: for a project without a run on this machine."""
-    strata = {f"{name}_{end}" for name in ("train/entropy", "regularizer/reverse_kl", "regularizer/value",
-              "regularizer/coefficient") for end in _ENDS}  # fmt: skip
-    return set(METRICS) | strata
-
-
-_CONFIDENCE = tuple(f"confidence_{low}" for low in BINS)
-_ENDS = ("right", "wrong", *_CONFIDENCE)
+    split = [name.removesuffix("_{stratum}") for name in FAMILIES if name.endswith("_{stratum}")]
+    return set(METRICS) | {f"{name}_{stratum}" for name in split for stratum in STRATA}
 
 
 def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Section]:
     """The workspace's sections, with what of them ``names`` and ``pictures`` have."""
     accuracy, ece, f1 = accuracy_metric(sorted(names)), ece_metric(sorted(names)), abstention_metric(sorted(names))
     suites = sorted({name.split("/")[1] for name in names if name.startswith("eval/") and name.count("/") == 2})
-    pairs = [
-        *([] if suites else [("", accuracy, ece)]),
-        *((suite_label(s), f"eval/{s}/accuracy", f"calibration/{s}/ece") for s in suites),
-    ]
+    pairs = [("", accuracy, ece)] if not suites else []
+    pairs += [(f"{suite_label(s)}: ", f"eval/{s}/accuracy", f"calibration/{s}/ece") for s in suites]
+
+    def of_suites(group: str, metrics: Sequence[str]) -> list[str]:
+        return [f"{group}/{suite}/{metric}" for suite in suites for metric in metrics]
+
+    def curves(*metrics: str) -> list[Panel]:
+        return [_curve(name) for name in metrics]
+
     wanted = [
         Section(
             "Accuracy against calibration",
-            "One dot a run: right and low is better. Bars are the runs' last values.",
+            "One dot a run: high and left is better. Bars are the runs' last values.",
             (
-                *(Scatter(f"{label}: accuracy against ECE" if label else "Accuracy against ECE", e, a) for label, a, e in pairs),
+                *(Scatter(f"{suite}accuracy against ECE", x=e, y=a) for suite, a, e in pairs),
                 *(Bars(metric_line(name).label, (name,)) for name in dict.fromkeys((accuracy, ece, f1))),
             ),
         ),
-        Section(
-            "Evaluations",
-            SEEDS,
-            tuple(
-                _curve(name)
-                for name in ("eval/accuracy", "eval/maj", "eval/accuracy_k2", "eval/accuracy_k4", *(
-                    f"eval/{suite}/{metric}" for suite in suites for metric in ("accuracy", "f1", "hallucination")
-                ))
-            ),
-        ),  # fmt: skip
+        Section("Evaluations", SEEDS, tuple(curves(*EVALUATIONS, *of_suites("eval", EVALUATIONS_OF_SUITES)))),
         Section(
             "Calibration",
             "A perfect model's ECE is above 0 too: it has few votes. Evaluations between start and end may ask fewer "
             "questions, which raises it further.",
             (
-                *(
-                    _curve(name)
-                    for name in (
-                        "calibration/facts_ece", "calibration/facts_ece_floor", "calibration/answer_ece",
-                        "calibration/question_ece", "calibration/unknowable_f1",
-                        *(f"calibration/{suite}/{metric}" for suite in suites
-                          for metric in ("ece", "ece_floor_votes", "brier", "auroc")),
-                    )
-                ),
+                *curves(*CALIBRATION, *of_suites("calibration", CALIBRATION_OF_SUITES)),
                 Pictures("Reliability diagrams", tuple(sorted(pictures))),
             ),
-        ),  # fmt: skip
+        ),
         Section(
             "Entropy",
             "Nats a token; an entropy that collapses makes every answer look certain.",
             (
-                _curve("train/entropy"),
-                _curve("eval/entropy"),
-                _split("Entropy, right against wrong", "train/entropy", ("right", "wrong")),
-                _split("Entropy by confidence", "train/entropy", _CONFIDENCE),
+                *curves("train/entropy", "eval/entropy"),
+                _split("Entropy, right against wrong", "train/entropy", OUTCOMES),
+                _split("Entropy by confidence", "train/entropy", CONFIDENCE),
             ),
         ),
         Section(
             "Divergence to the reference",
             "Reverse KL is reported whatever the penalty is, so that penalties can be compared by it.",
             (
-                _curve("regularizer/reverse_kl"),
-                _curve("regularizer/value"),
-                _curve("eval/kl_per_sequence"),
-                _split("Reverse KL, right against wrong", "regularizer/reverse_kl", ("right", "wrong")),
-                _split("Reverse KL by confidence", "regularizer/reverse_kl", _CONFIDENCE),
+                *curves("regularizer/reverse_kl", "regularizer/value", "eval/kl_per_sequence"),
+                _split("Reverse KL, right against wrong", "regularizer/reverse_kl", OUTCOMES),
+                _split("Reverse KL by confidence", "regularizer/reverse_kl", CONFIDENCE),
             ),
         ),
         Section(
             "Coefficient",
-            "How hard the penalty pushes a sampled token. Runs log means, not every token: bars are a histogram over how "
-            "sure the policy was of its answer (the share of its group with the same one, from so many percent on).",
+            "How hard the penalty pushes a sampled token. Runs log means, not every token: bars are a histogram over "
+            "how sure the policy was of its answer (the share of its group with the same one, from so many percent).",
             (
-                Bars("Coefficient by confidence", tuple(f"regularizer/coefficient_{end}" for end in _CONFIDENCE)),
-                Bars("Coefficient, right against wrong", ("regularizer/coefficient_right", "regularizer/coefficient_wrong")),
-                _curve("regularizer/coefficient"),
-                _split("Coefficient by confidence", "regularizer/coefficient", _CONFIDENCE),
-                _curve("regularizer/beta"),
+                Bars("Coefficient by confidence", _parts("regularizer/coefficient", CONFIDENCE)),
+                Bars("Coefficient, right against wrong", _parts("regularizer/coefficient", OUTCOMES)),
+                *curves("regularizer/coefficient"),
+                _split("Coefficient by confidence", "regularizer/coefficient", CONFIDENCE),
+                *curves("regularizer/beta"),
             ),
         ),
-        Section(
-            "Training",
-            SEEDS,
-            tuple(
-                _curve(name)
-                for name in ("rollout/reward", "rollout/response_length", "train/loss", "train/grad_norm",
-                             "train/skipped_updates", "rollout/mismatch_mean", "time/step", "time/tokens_per_second")
-            ),
-        ),  # fmt: skip
+        Section("Training", SEEDS, tuple(curves(*TRAINING))),
     ]
     return _only(wanted, {*names, *pictures})
 
@@ -197,7 +190,11 @@ def _unit(metric: Metric | None) -> str:
 
 
 def _split(title: str, name: str, ends: Sequence[str]) -> Curve:
-    return Curve(title, tuple(f"{name}_{end}" for end in ends), _unit(METRICS[name]))
+    return Curve(title, _parts(name, ends), _unit(METRICS[name]))
+
+
+def _parts(name: str, ends: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{name}_{end}" for end in ends)
 
 
 def references(panel: Panel) -> tuple[str, ...]:
@@ -256,7 +253,12 @@ def _drawn(panel: Panel, by: str) -> Any:
             return wr.MediaBrowser(title=panel.title, media_keys=list(panel.keys), num_columns=3)
         case Curve():
             return wr.LinePlot(
-                title=panel.title, x="Step", y=list(panel.metrics), title_x="step", title_y=panel.unit or None, **grouped
+                title=panel.title,
+                x="Step",
+                y=list(panel.metrics),
+                title_x="step",
+                title_y=panel.unit or None,
+                **grouped,
             )
 
 

@@ -163,7 +163,6 @@ MEDIA: dict[str, Metric] = {
 }
 
 
-
 def _pattern(template: str, part: str) -> re.Pattern[str]:
     before, _, after = re.sub(r"\{\w+\}", "{}", template).partition("{}")
     return re.compile(f"{re.escape(before)}(?:{part}){re.escape(after)}")

@@ -1,4 +1,4 @@
-"""What may leave the machine: an allow-list of a config's fields, with secrets blanked there and in every other text."""
+"""What may leave the machine: an allow-list of a config's fields, with secrets blanked there and in any text."""
 
 from __future__ import annotations
 

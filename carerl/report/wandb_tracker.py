@@ -3,15 +3,15 @@
 All of W&B runs in one background thread, fed by a bounded queue, so that no call of the training loop
 waits for a network. Failures are told once and then ignored; metrics.jsonl has everything anyway.
 
-W&B's own step is the loop's: what is logged at one step (metrics, evaluation, pictures) is one row there, and the rows of
-a run that went on meet those before them.
+W&B's own step is the loop's: what is logged at one step (metrics, evaluation, pictures) is one row there, and the rows
+of a run that went on meet those before them.
 
-**Going on with a run.** Its W&B id is in wandb.json of the run directory. Offline, W&B can neither ask a server where the
-run stands nor cut off what came after the checkpoint (``resume_from`` of an offline run starts a second log whose rows
-overlap the first's). So the whole run is logged anew, from metrics.jsonl, which holds the rows up to the checkpoint, and
-the log before is moved to wandb/superseded, where ``wandb sync`` does not look: what is left is the log of a run that was
-never stopped. Online, the server is asked to rewind to the checkpoint; where it refuses, the run is continued, and W&B
-keeps the rows that it has. Rows that the server lacks are sent from metrics.jsonl.
+**Going on with a run.** Its W&B id is in wandb.json of the run directory. Offline, W&B can neither ask a server where
+the run stands nor cut off what came after the checkpoint (``resume_from`` of an offline run starts a second log whose
+rows overlap the first's). So the whole run is logged anew, from metrics.jsonl, which holds the rows up to the
+checkpoint, and the log before is moved to wandb/superseded, where ``wandb sync`` does not look: what is left is the log
+of a run that was never stopped. Online, the server is asked to rewind to the checkpoint; where it refuses, the run is
+continued, and W&B keeps the rows that it has. Rows that the server lacks are sent from metrics.jsonl.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class WandbTracker:
     step of the checkpoint that the run goes on from.
 
     Beside the metrics: code and recipe as artifacts, a reliability diagram of each evaluation, ``rollout_rows`` rows of
-    each rollout table (0: none, and no completion leaves), and with ``checkpoint`` the last checkpoint's model. They are
+    each rollout table (0: none, and no completion leaves), and with ``checkpoint`` the last checkpoint's model. All are
     taken from the run directory. One that fails is told once and left out from then on.
 
     Only the allow-list of :mod:`carerl.report.redaction` is sent of the config. W&B's own collection of
@@ -123,8 +123,7 @@ class WandbTracker:
         if self._thread.is_alive():
             self._abandoned = True  # whatever the thread meets from here on is no news
             self._warn(
-                f"W&B did not finish within {waited:g} s; "
-                f"send the rest with: wandb sync {self._directory.wandb}/*run-*"
+                f"W&B did not finish within {waited:g} s; send the rest with: wandb sync {self._directory.wandb}/*run-*"
             )
         elif self.dropped:
             self._warn(f"W&B missed {self.dropped} rows (metrics.jsonl has them)")

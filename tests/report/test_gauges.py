@@ -74,7 +74,9 @@ def test_a_failure_is_told_once_and_the_run_goes_on() -> None:
     assert said == ["gauges are off for the rest of this run (RuntimeError: no cluster)"]
 
 
-def test_rays_gauges_take_the_names_and_labels(monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
+def test_rays_gauges_take_the_names_and_labels(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
     """Ray discards a gauge whose name it does not like, with a warning; labels that were not declared are an error."""
     from carerl.actors.gauges import ray_gauges
 

@@ -44,8 +44,10 @@ CONFIG = {
     "cluster": {"address": "ray://inner-host:10001"},
     "tracking": {"wandb": "offline", "wandb_project": "carerl-test", "wandb_rollout_rows": 2},
 }
-SECRETS = ("sk-abcdef", "xyzzy4711", "inner-host", "hf_abcdefghijklmnopqrst", "wandbkeywandbkeywandbkeywandbkeywandbkey1",
-           "hf_PlantedInTheEnvironment", "nobodys-business")  # fmt: skip
+SECRETS = (
+    "sk-abcdef", "xyzzy4711", "inner-host", "hf_abcdefghijklmnopqrst", "nobodys-business",
+    "wandbkeywandbkeywandbkeywandbkeywandbkey1", "hf_PlantedInTheEnvironment",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
