@@ -21,8 +21,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from carerl.backends.model_files import ModelCard, describe_model
 from carerl.controller.context import Context
 from carerl.report import RunDirectory
+from carerl.report.metric_table import metric_line
+from carerl.report.records import evaluation_metrics
+from carerl.report.summary import summary_rows
 from carerl.types import RunError
 
 FORMAT = 1
@@ -47,6 +51,7 @@ def save(context: Context, step: int) -> Path:
                 f"{partial / needed} is not there: the actors wrote the checkpoint where this process does not see it. "
                 "Put the run directory (runs_dir=) on storage that all nodes share."
             )
+    describe_model(partial / "model", _card(context, step))
     state = {
         "format": FORMAT,
         "step": step,
@@ -62,6 +67,15 @@ def save(context: Context, step: int) -> Path:
     for old in earlier[: max(0, len(earlier) + 1 - config.checkpoint.keep)]:
         shutil.rmtree(old)
     return final
+
+
+def _card(context: Context, step: int) -> ModelCard:
+    """What the exported model is told with: the metrics of the step's evaluation, if it had one, as tables name them."""
+    metrics = evaluation_metrics(context.run, step)
+    labelled = tuple(
+        (metric_line(name).label, value) for name, _, value in summary_rows({}, metrics) if value is not None
+    )
+    return ModelCard.of(context.config, step, labelled, context.run.read_versions())
 
 
 def commit(partial: Path, final: Path) -> None:

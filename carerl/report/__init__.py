@@ -5,11 +5,15 @@ module              holds
 =================== ==================================================================
 ``run_directory``   one directory per run: its name, paths and lock
 ``jsonl``           metrics.jsonl, written and read back
-``wandb_tracker``   Weights & Biases in a background thread (``redaction``: what may leave)
+``wandb_tracker``   Weights & Biases in a background thread (``wandb_content``: what goes along beside metrics)
+``redaction``       what may leave the machine
+``dashboards``      the W&B workspace and report that compare regularizers
+``gauges``          metrics as Prometheus gauges
 ``trackers``        the protocol, and the fan-out over them
 ``records``         rollout tables and evaluations on disk (``samples``: what an evaluation sampled)
 ``display``         plain and quiet displays; ``live``: the live panel
-``metric_table``    label, format and direction of each metric
+``metric_names``    every metric that a run logs, with unit and meaning
+``metric_table``    label, format and direction of those that tables show
 ``summary``         the end table, base → after (``evaluation_table``: of one model by itself)
 ``html``            report.html (``plots``, ``svg``: its pictures)
 ``evaluation_page`` report.html of an evaluation by itself (``evaluation_plots``: its pictures)

@@ -9,7 +9,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from carerl.report.run_directory import finite, read_json, write_text
+from carerl.report.run_directory import RunDirectory, finite, read_json, write_text
 
 # column -> Arrow type, fixed so that a table whose answers are all missing has the same columns and types
 ROLLOUT_COLUMNS: dict[str, str] = {
@@ -109,6 +109,12 @@ def read_evaluations(directory: str | Path) -> list[dict[str, Any]]:
     """Every evaluation of a run in order of steps; a file that cannot be read is left out."""
     found = [read_json(path) for path in sorted(Path(directory).glob("step_*.json"))]
     return sorted((record for record in found if record and "step" in record), key=lambda record: record["step"])
+
+
+def evaluation_metrics(run: RunDirectory, step: int) -> dict[str, float]:
+    """The metrics of a run's evaluation at a step; empty if there was none."""
+    record = read_json(evaluation_stem(run.evaluations, step).with_suffix(".json")) or {}
+    return {name: value for name, value in (record.get("metrics") or {}).items() if value is not None}
 
 
 def read_questions(directory: str | Path, step: int) -> list[dict[str, Any]]:

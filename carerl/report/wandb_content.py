@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,15 +169,10 @@ def reliability_pictures(evaluation: Path) -> dict[str, bytes]:
     return pictures
 
 
-def evaluation_metrics(directory: RunDirectory, step: int) -> dict[str, float]:
-    """The metrics of the evaluation at a step; empty if there was none."""
-    record = read_json(directory.evaluations / f"step_{step:06d}.json") or {}
-    return {name: value for name, value in (record.get("metrics") or {}).items() if value is not None}
+def artifact_name(*parts: str) -> str:
+    """The parts as W&B takes them for an artifact's name.
 
-
-def artifact_name(*parts: Sequence[str] | str) -> str:
-    """
     >>> artifact_name("model", "care grpo/tiny")
     'model-care_grpo_tiny'
     """
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(map(str, parts)))[:128]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))[:128]

@@ -32,6 +32,7 @@ from typing import Any
 from carerl.report import wandb_content
 from carerl.report.jsonl import read_metrics
 from carerl.report.metric_names import GROUPS, STEP
+from carerl.report.records import evaluation_metrics
 from carerl.report.redaction import redact_text
 from carerl.report.run_directory import RunDirectory, read_json, write_text
 
@@ -326,7 +327,7 @@ class _Content:
         if not (latest / "model").is_dir():
             return
         step = int(latest.name.removeprefix("step_"))
-        metadata = {STEP: step, **wandb_content.evaluation_metrics(self._directory, step)}
+        metadata = {STEP: step, **evaluation_metrics(self._directory, step)}
         name = wandb_content.artifact_name("model", self._directory.name)
         artifact = self._library.Artifact(name, "model", metadata=metadata)
         artifact.add_dir(str(latest / "model"), policy="immutable", skip_cache=True)

@@ -26,10 +26,14 @@ from carerl.config.schema import RunConfig
 from carerl.controller import base, checkpoints, weights
 from carerl.controller.launch import Result, run
 from carerl.controller.stopping import StopFlag
+from carerl.report.dashboards import logged_names, references, sections
 from carerl.report.display import QuietDisplay
+from carerl.report.jsonl import read_metrics
+from carerl.report.metric_names import undeclared
 from carerl.report.records import read_evaluations, read_questions, read_rollouts
 from carerl.tasks import TASKS
 from carerl.types import Example, Sampling
+from tests.report.wandb_log import history, of_kind, read_log
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for the base model and for all actors
 
@@ -97,6 +101,9 @@ def test_a_run_leaves_behind_what_it_promises(whole: Result) -> None:
     assert all(row["correct"] == (row["answer"] == row["gold"]) for row in table)
     assert whole.base["eval/kl_per_sequence"] == pytest.approx(0.0, abs=1e-6)
     assert whole.final["eval/kl_per_sequence"] > 1e-4
+    assert undeclared({name for row in read_metrics(whole.run_dir / "metrics.jsonl") for name in row}) == []
+    card = (whole.run_dir / "checkpoints" / "latest" / "model" / "README.md").read_text()
+    assert "care_grpo_tiny, step 4" in card and f"| accuracy | {whole.final['eval/accuracy']:.4g} |" in card
     assert "http" not in (whole.run_dir / "report.html").read_text().replace("http://www.w3.org", "")
 
 
@@ -114,6 +121,30 @@ def test_the_best_model_by_validation_is_kept(actors: tuple[Crew, str], whole: R
     expected = load_file(own / "model.safetensors")
     for name, tensor in load_file(whole.run_dir / "checkpoints" / "best" / "model" / "model.safetensors").items():
         assert tensor.equal(expected[name]), name
+
+
+def test_wandb_gets_what_the_run_logs_under_the_same_names_and_steps(
+    actors: tuple[Crew, str], whole: Result, tmp_path: Path
+) -> None:
+    """Stopped once and gone on with: one log, that of a run never stopped. The dashboard made for it asks for nothing
+    that is not logged."""
+    words = ("tracking.wandb=offline", "tracking.wandb_rollout_rows=4", "tracking.wandb_checkpoint=true")
+    stopped = start(actors, small(tmp_path, *words), InterruptAt(3))
+    resumed = start(actors, load([f"resume={stopped.run_dir}"]))
+    assert rows(resumed.run_dir) == rows(whole.run_dir)
+    (log,) = resumed.run_dir.glob("wandb/offline-run-*/run-*.wandb")
+    records = read_log(log)
+    logged = history(records)
+    assert list(logged) == [0, 1, 2, 3, 4]
+    for row in read_metrics(resumed.run_dir / "metrics.jsonl"):
+        assert row.items() <= logged[int(row["step"])].items()
+    assert [step for step, row in logged.items() if "rollout/table/path" in row] == [2, 4]
+    assert [step for step, row in logged.items() if "calibration/reliability/facts/path" in row] == [0, 2, 4]
+    assert {artifact.type for artifact in of_kind(records, "artifact")} >= {"code", "recipe", "model"}
+    names, pictures = logged_names([resumed.run_dir])
+    everything = {name.partition("/path")[0] for row in logged.values() for name in row}
+    shown = {name for section in sections(names, pictures) for panel in section.panels for name in references(panel)}
+    assert len(shown) > 30 and shown <= everything
 
 
 def test_the_same_seed_gives_the_same_run(actors: tuple[Crew, str], whole: Result, tmp_path: Path) -> None:
