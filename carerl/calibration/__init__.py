@@ -23,6 +23,7 @@ from .confidence import (
     option_probability,
     sequence_confidence,
     verbalized_confidence,
+    without_statement,
 )
 from .debiased import debiased_ece
 from .floors import AnswerTable, Floor, labels_floor, observed_answers, votes_floor
@@ -89,4 +90,5 @@ __all__ = [
     "vote_clip",
     "votes_floor",
     "wilson",
+    "without_statement",
 ]

@@ -5,8 +5,10 @@
 ``mean``
     Per sample: the share of the N samples that gave the same answer as it.
 ``answer_prob``
-    Per sample: the probability of the answer's tokens, renormalised over the options where these are closed (arXiv
-    2601.13284 takes the decision token's).
+    Per sample, where the options are closed: the probability of the option that it names, at the token that names it
+    and renormalised over the options' tokens (:func:`option_probability`; arXiv 2601.13284 takes the decision token's).
+    [ours] At temperature 1, whatever the samples were drawn at; in the spelling that stands there (``carerl.tasks``'
+    ``decision``). A sample whose answer is no single token of that kind has none.
 ``sequence``
     Per sample: the geometric mean of its tokens' probabilities, a length-normalised likelihood (Malinin and Gales,
     arXiv 2002.07650).
@@ -17,7 +19,7 @@
 is wrong and has confidence 0. So all estimators judge the same samples at the same accuracy, and no answer can be left
 out to look better. It is a well calibrated item, though: a model that gives few answers has a low ECE for that reason
 alone, and the share of answers belongs beside every figure (:func:`answered_share`). The same holds for ``verbalized``
-where a response has an answer but states no confidence: confidence 0, and :class:`Judged` counts it as unstated.
+and ``answer_prob`` where a response has an answer but no such confidence: 0, and :class:`Judged` counts it as unstated.
 """
 
 from __future__ import annotations
@@ -169,27 +171,51 @@ _LONGEST = 100_000  # characters read, from the end: a confidence is stated last
 def verbalized_confidence(text: str) -> float | None:
     """The confidence that a text states, in [0, 1]; None if it states none, or none that can be read.
 
-    Read are, in this order: the last ``<confidence>…</confidence>``; the last statement with the word ("Confidence:
-    80", "confidence is 0.8", "80% confident", "90 % sure"); a text that is nothing but a number ("80%", "0.8"). A
-    number elsewhere in the text is an answer, not a confidence.
+    ============================================== ==========================================================
+    form                                           examples
+    ============================================== ==========================================================
+    ``<confidence>…</confidence>``, the last one   ``<confidence>0.8</confidence>``, ``<confidence>80%</...>``
+    the word before the number, the last statement "Confidence: 0.8", "confidence is about 80%", "8/10"
+    the number before the word, the last statement "80% confident", "90 % sure", "0.9 certain"
+    a text that is nothing but a percentage        "72%", "72 %", "72 percent"
+    ============================================== ==========================================================
 
-    [ours] A percent sign, or "/100", divides by 100, "/10" by 10. Without one a number up to 1 is a probability and one
-    above 1 is in percent: "1" is certain, "1%" is .01, "2" is .02. Out of range ("150%", "-5") is None, and so are
-    words ("high"): they have no agreed number.
+    The first form is what a prompt asks for (``task.ask_confidence``), and where it is there it decides alone; of the
+    next two the one that ends last. A number elsewhere is an answer and no confidence, and so is a text that is nothing
+    but a number: "72", "0.8".
 
-    >>> [verbalized_confidence(t) for t in ("0.8", "It is 12. Confidence: 80", "I am 95% sure", "It is 0.5.")]
-    [0.8, 0.8, 0.95, None]
+    [ours] No scale is guessed. A percent sign, or "/100", divides by 100, "/10" by 10; a number without either is a
+    probability, so that "1" is certain, "1%" is .01, and "72" is none (of 100? "8" of 10?). In the third form a whole
+    number without a sign is a count ("1 certain way"), and passed over. What is out of range ("150%", "-5", "72"), and
+    words ("high"), which have no agreed number, are None.
+
+    >>> [verbalized_confidence(t) for t in ("0.8", "It is 12. Confidence: 0.8", "I am 95% sure", "Confidence: 80")]
+    [None, 0.8, 0.95, None]
     """
     text = text[-_LONGEST:]
     tagged = _TAG.findall(text)
     if tagged:
         bare = _BARE.fullmatch(tagged[-1])
         return _as_probability(bare) if bare else None
-    found = [*_NAMED.finditer(text), *_SURE.finditer(text)]
+    found = [*_NAMED.finditer(text), *(match for match in _SURE.finditer(text) if not _is_count(match))]
     if found:
         return _as_probability(max(found, key=lambda match: match.end()))
     bare = _BARE.fullmatch(text)
-    return _as_probability(bare) if bare else None
+    return _as_probability(bare) if bare and (bare["percent"] or bare["word"]) else None
+
+
+def without_statement(text: str) -> str:
+    """The text without its ``<confidence>…</confidence>``: what an answer is looked for in, as the number in there is
+    none.
+
+    >>> without_statement("It is 12. <confidence>0.8</confidence>")
+    'It is 12. '
+    """
+    return _TAG.sub("", text)
+
+
+def _is_count(match: re.Match[str]) -> bool:
+    return not (match["percent"] or match["word"] or match["of"] or "." in match["value"])
 
 
 def _as_probability(match: re.Match[str]) -> float | None:
@@ -198,6 +224,4 @@ def _as_probability(match: re.Match[str]) -> float | None:
         value /= 100
     elif match["of"]:
         value /= int(match["of"])
-    elif value > 1:
-        value /= 100
     return value if value <= 1 else None

@@ -22,6 +22,8 @@ from carerl.config.shapes import effective_shape, looks_local
 from carerl.config.tables import CHOICES
 from carerl.config.task_values import task_pairings
 from carerl.rewards import REWARDS
+from carerl.rewards.shaped import reads_confidence
+from carerl.tasks.benchmark import TextConfig
 from carerl.tasks.byte_tokenizer import VOCAB_SIZE as BYTE_VOCABULARY
 from carerl.tasks.tiny import TinyConfig
 
@@ -339,13 +341,34 @@ def _reward(c: RunConfig) -> Errors:
             f"the length penalty grows from reward.free_tokens={free} to it, and it is not above",
             f"write reward.long_tokens={max(free + 1, c.rollout.max_new_tokens)}",
         )
+    # what only a part with a weight looks at
+    for weight, example, names in (
+        ("form_bonus", 0.1, ("form",)),
+        ("length_penalty", 0.5, ("free_tokens", "long_tokens")),
+    ):
+        for name in names:
+            value, default = getattr(r, name, None), getattr(type(r), name, None)
+            if setting(r, weight, 1.0) == 0 and value != default:
+                yield ConfigError(
+                    f"reward.{name}",
+                    value,
+                    f"reward.{weight}=0 turns it off",
+                    f"write reward.{weight}={example:g} too, or leave reward.{name} out",
+                )
+    key = "brier" if setting(r, "brier", 0.0) > 0 else "form_bonus"
     if REWARDS[r.name].reads_text(r) and isinstance(c.task, TinyConfig):
-        key = "brier" if setting(r, "brier", 0.0) > 0 else "form_bonus"
         yield ConfigError(
             f"reward.{key}",
             getattr(r, key),
             "the tiny world has no words for a confidence or a box, so that every response would earn the same",
             "write reward.name=correct, or choose a task of text",
+        )
+    elif reads_confidence(r) and isinstance(c.task, TextConfig) and not c.task.ask_confidence:
+        yield ConfigError(
+            "task.ask_confidence",
+            False,
+            f"reward.{key}={getattr(r, key):g} looks at a confidence that no prompt asks for",
+            "write task.ask_confidence=true, as reward/rlcr does (a template with <confidence> in it stays as it is)",
         )
 
 

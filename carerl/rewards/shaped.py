@@ -11,9 +11,9 @@ Brier score beside correctness, so that the expected reward is largest at the tr
 answer is worth giving up for a better statement: :math:`1 - (1-q)^2 \ge -q^2` for every q.
 
 [ours] 1. A response without a readable confidence is scored as the worst one, (q - c)² = 1, so that leaving it out
-never pays. 2. An abstention (but for a question that nobody can answer), and a response that could not be read or
-graded, is not correct, c = 0, and its statement is scored all the same. 3. The form is worth its bonus whether the
-answer is right or wrong.
+never pays; settings whose prompt does not ask for one are refused (``task.ask_confidence``). 2. An abstention (but for
+a question that nobody can answer), and a response that could not be read or graded, is not correct, c = 0, and its
+statement is scored all the same. 3. The form is worth its bonus whether the answer is right or wrong.
 
 The outcome is never changed by any of it: groups are compared, dropped and counted by ``correct``.
 """
@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from carerl.types import Sample
 
@@ -56,6 +57,12 @@ class RLCRConfig(ShapedConfig):
 def reads_text(config: ShapedConfig) -> bool:
     """Whether any part looks at the response's text."""
     return config.brier > 0 or config.form_bonus > 0
+
+
+def reads_confidence(config: Any) -> bool:
+    """Whether any part of a reward's settings looks at the confidence that a response states."""
+    bonus = getattr(config, "form_bonus", 0.0) > 0 and getattr(config, "form", "") == "confidence"
+    return bonus or getattr(config, "brier", 0.0) > 0
 
 
 def shaped(config: ShapedConfig) -> Callable[[Sample, str], float]:

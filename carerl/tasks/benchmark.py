@@ -69,7 +69,12 @@ class TextConfig:
     path of a ``.jsonl`` file (see :mod:`~carerl.tasks.jsonl`).
 
     ``prompt_template`` must hold ``{question}``, which stands for the question and its options; '' is each data set's
-    own. A tokenizer without a chat template gets system prompt and filled template as plain text.
+    own. A tokenizer without a chat template gets system prompt and filled template as plain text. A row's own
+    ``system`` and another ``system_prompt`` do not go together: such a row is refused.
+
+    ``ask_confidence`` adds :data:`CONFIDENCE` to whatever the template is, unless that has a ``<confidence>`` of its
+    own: the form of the answer stays the data set's, and what is stated behind it is read by
+    :func:`~carerl.calibration.verbalized_confidence`.
     """
 
     name: str = "jsonl"
@@ -78,8 +83,14 @@ class TextConfig:
     data_dir: str = ""  # a data set's file is looked for here, and then on the hub
     system_prompt: str = ""
     prompt_template: str = ""
+    ask_confidence: bool = False  # have every response state how sure it is, see CONFIDENCE
     decontaminate: str = "drop"  # drop | refuse | off: training rows that overlap an evaluation prompt
     validation_questions: int = 0  # training questions held out as the suite `validation`; the same for every seed
 
 
+CONFIDENCE_TAG = "<confidence>"
+CONFIDENCE = (
+    "\n\nAfter the answer, state how likely it is that your answer is right, as a number between 0 and 1, "
+    f"within {CONFIDENCE_TAG} </confidence> tags."
+)
 DECONTAMINATE = ("drop", "refuse", "off")

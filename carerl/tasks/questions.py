@@ -13,7 +13,7 @@ field             meaning
 ``numbers``       Countdown's, each to be used once; ``target``: the value to reach (``answer`` is read too)
 ``grader``        one of :data:`~carerl.tasks.grading.GRADERS`; where missing it follows from the fields: ``choices``
                   -> choice, ``numbers`` -> countdown, ``answerable`` -> selfaware, else math
-``system``        a system prompt of this row's own
+``system``        a system prompt of this row's own; refused where ``task.system_prompt`` says something else
 ``extra``         an object that may hold ``full_answer`` (all of an answer in several boxes), ``accepted_answers`` and
                   ``answers`` (any of them is right) and ``numbers``
 ================= =========================================================================================

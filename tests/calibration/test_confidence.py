@@ -19,6 +19,7 @@ from carerl.calibration import (
     option_probability,
     sequence_confidence,
     verbalized_confidence,
+    without_statement,
 )
 
 ANSWERS = {"a": ["7", "7", "3", None], "b": [None, None, None, None], "c": ["1", "2", "2", "2"]}
@@ -98,40 +99,68 @@ def test_sequence_is_the_geometric_mean_and_does_not_depend_on_length():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("80%", 0.8),
-        ("0.8", 0.8),
-        (" .8 ", 0.8),
-        ("80 percent", 0.8),
-        ("Confidence: 80", 0.8),
+        # within a tag
+        ("<confidence>0.8</confidence>", 0.8),
+        ("<Confidence> 80% </Confidence>", 0.8),
+        ("<confidence>8/10</confidence>", 0.8),
+        ("<confidence>0.2</confidence> no: <confidence>0.9</confidence>", 0.9),
+        ("Confidence: 30% <confidence>0.6</confidence>", 0.6),
+        ("<confidence>72</confidence>", None),  # of 100? no scale is guessed
+        ("<confidence>72%</confidence>", 0.72),
+        ("<confidence>72 %</confidence>", 0.72),
+        ("<confidence>-0.5</confidence>", None),
+        ("<confidence>1.5</confidence>", None),
+        ("<confidence>high</confidence> confidence: 0.9", None),
+        ("<confidence>0.8", None),  # cut off
+        # the word, and then the number
+        ("Confidence: 0.8", 0.8),
+        ("Confidence: .8", 0.8),
         ("Confidence: 80%.", 0.8),
+        ("Confidence: 80 percent", 0.8),
         ("**Confidence:** 85%", 0.85),
         ("Confidence level: 0.95", 0.95),
         ('{"answer": 12, "confidence": 0.85}', 0.85),
         ("My confidence in this answer is about 70%", 0.7),
-        ("The answer is 12. I am 95% sure.", 0.95),
-        ("with 60 % confidence", 0.6),
         ("I'm confident at 90%", 0.9),
         ("Confidence: 8/10", 0.8),
         ("Confidence: 80/100", 0.8),
-        ("<confidence>0.8</confidence>", 0.8),
-        ("<Confidence> 80% </Confidence>", 0.8),
-        ("<confidence>0.2</confidence> no: <confidence>0.9</confidence>", 0.9),
         ("Confidence: 20%. On reflection, confidence: 90%", 0.9),
-        ("Confidence: 30% <confidence>0.6</confidence>", 0.6),
         ("Confidence: 1", 1.0),
         ("Confidence: 1%", 0.01),
         ("Confidence: 0", 0.0),
-        ("Confidence: 100", 1.0),
+        ("Confidence: 100%", 1.0),
+        ("Confidence: 72", None),
+        ("Confidence: 8", None),  # of 10? of 100?
+        ("Confidence: 100", None),
+        ("Confidence: 0.3. No: confidence: 80", None),  # the last decides, read or not
         ("Confidence: 150%", None),
         ("Confidence: 1000", None),
-        ("Confidence: -5", None),
-        ("<confidence>-0.5</confidence>", None),
-        ("<confidence>high</confidence> confidence: 0.9", None),
-        ("Confidence: high", None),
-        ("The answer is 0.8", None),
-        ("So 80% of the boys like it.", None),
-        ("a 95% confidence interval of (1, 2)", None),
         ("Confidence: 1,000", None),
+        ("Confidence: -5", None),
+        ("Confidence: high", None),
+        # the number, and then the word
+        ("The answer is 12. I am 95% sure.", 0.95),
+        ("with 60 % confidence", 0.6),
+        ("I am 0.9 certain of it", 0.9),
+        ("I am 95 sure", None),
+        ("There is 1 certain way.", None),  # a count
+        ("There are 0 sure signs. Confidence: 0.4", 0.4),
+        ("Confidence: 0.4. There is 1 certain way.", 0.4),
+        ("a 95% confidence interval of (1, 2)", None),
+        # nothing but a number
+        ("72%", 0.72),
+        ("72 %", 0.72),
+        (" 72 percent.", 0.72),
+        ("72", None),
+        ("72.", None),
+        ("0.8", None),  # an answer
+        ("1", None),
+        ("7/10", None),
+        ("172%", None),
+        # an answer elsewhere
+        ("The answer is 0.8", None),
+        ("The answer is 72", None),
+        ("So 80% of the boys like it.", None),
         ("", None),
     ],
 )
@@ -140,12 +169,20 @@ def test_verbalized(text, expected):
     assert found == (expected if expected is None else pytest.approx(expected))
 
 
+def test_a_stated_confidence_is_no_part_of_an_answer():
+    assert without_statement("It is 12. <confidence>0.8</confidence>") == "It is 12. "
+    assert without_statement("<Confidence>\n1\n</Confidence>B") == "B"
+    for text in ("no <confidence> at all", "<confidence>0.8", r"\boxed{0.8}"):
+        assert without_statement(text) == text
+
+
 @pytest.mark.parametrize(
     "piece", ["confidence ", "9", "<confidence>", "confidence: 1.", " %", "*", "confidence is about "]
 )
 def test_hostile_text_is_read_in_linear_time(piece):
     begin = time.process_time()
     verbalized_confidence(piece * (400_000 // len(piece)))
+    without_statement(piece * (400_000 // len(piece)))
     assert time.process_time() - begin < 5
 
 

@@ -81,6 +81,49 @@ def test_a_form_is_worth_its_bonus_whatever_the_answer(form, text, stated, has_i
         assert found - (outcome is Outcome.CORRECT) == pytest.approx(0.25 * has_it)
 
 
+TEXT = ["recipe=care_grpo_3b", "dry_run=true"]
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "told"),
+    [
+        (["reward.name=rlcr"], "task.ask_confidence", "write task.ask_confidence=true"),
+        (["reward.name=shaped", "reward.brier=.5"], "task.ask_confidence", "reward.brier=0.5"),
+        (["reward.name=shaped", "reward.form_bonus=.1", "reward.form=confidence"], "task.ask_confidence", "form_bonus"),
+        (["reward.name=shaped", "reward.form=think"], "reward.form", "reward.form_bonus=0 turns it off"),
+        (["reward.name=shaped", "reward.long_tokens=100"], "reward.long_tokens", "reward.length_penalty=0"),
+        (["reward.name=shaped", "reward.free_tokens=100"], "reward.free_tokens", "reward.length_penalty=0"),
+        (["reward.name=rlcr", "task.ask_confidence=true", "reward.form=think"], "reward.form", "form_bonus"),
+    ],
+)
+def test_settings_that_nothing_would_look_at_are_refused(words, field, told):
+    with pytest.raises(ConfigError) as caught:
+        load([*TEXT, *words])
+    assert caught.value.field == field and told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["reward.name=rlcr", "task.ask_confidence=true"],
+        ["reward.name=shaped"],
+        ["reward.name=shaped", "reward.form_bonus=.1", "reward.form=think"],
+        ["reward.name=shaped", "reward.length_penalty=.1", "reward.free_tokens=10", "reward.long_tokens=100"],
+    ],
+)
+def test_settings_that_something_looks_at_are_not(words):
+    load([*TEXT, *words])
+
+
+def test_the_fragment_asks_for_the_confidence_that_it_rewards(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    for order in ("care_grpo_3b, reward/rlcr", "reward/rlcr, care_grpo_3b, reward/rlcr"):
+        (tmp_path / "recipes" / "mine.yaml").write_text(f"description: Mine\nextends: [{order}]\n")
+        config = load(["recipe=mine", "dry_run=true"])
+        assert (config.reward.name, config.reward.brier, config.task.ask_confidence) == ("rlcr", 1.0, True)
+
+
 @pytest.mark.parametrize(
     ("words", "field"),
     [
