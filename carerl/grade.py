@@ -39,6 +39,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from carerl.backends.grader_pool import GraderPool, Job
+from carerl.calibration import without_statement
 from carerl.config.errors import ConfigError, suggestion
 from carerl.tasks.data import parse_line
 from carerl.tasks.grading import GRADERS, Gold, Verdict
@@ -247,7 +248,7 @@ def _job(row: dict[str, Any], task: str) -> Job:
     gold = _gold(row, task)
     if not isinstance(row.get("response"), str):
         raise ResponseError(_refused("response", row, "a text"))
-    return Job(task, row["response"], gold, truncated)
+    return Job(task, without_statement(row["response"]), gold, truncated)
 
 
 def _refused(field: str, row: dict[str, Any], wanted: str) -> RowError:

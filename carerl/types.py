@@ -80,8 +80,9 @@ class Sample:
 
     ``correct`` (a property of ``outcome``), ``reward`` and ``confidence`` are three different things.
     ``reward`` and ``confidence`` are None until something sets them; ``confidence`` is the share of the group that
-    gave the same answer, ``stated_confidence`` what the response says of itself, None if it says nothing. ``answer`` is
-    what the response votes for: in a graded group, samples with equivalent answers have the same one.
+    gave the same answer, ``stated_confidence`` what the response says of itself, None if it says nothing, and
+    ``answer_prob`` the probability of the option that it names, None where there is no such token or nobody asked.
+    ``answer`` is what the response votes for: in a graded group, samples with equivalent answers have the same one.
     ``answerable`` is False where nobody can answer the question: there abstaining is correct.
     ``reason`` says what the grader could not decide, and why: all of an INVALID outcome, or that a WRONG answer was not
     compared with other wrong ones, and counts as different. Empty otherwise.
@@ -100,6 +101,7 @@ class Sample:
     stated_confidence: float | None = None
     answerable: bool = True
     reason: str = ""
+    answer_prob: float | None = None
 
     @property
     def correct(self) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from carerl.actors import grading, workers
 from carerl.algorithms.objective import Strengths
-from carerl.backends.engines import Request
+from carerl.backends.engines import Query, Request
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.schema import RunConfig
@@ -64,6 +64,14 @@ class Rollout:
         generation = self.start(sampling)
         generation.submit(dict(enumerate(examples)))
         return [group for _, group in generation.advance()()]
+
+    def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        """Of each query: log-probs of its tokens after its prefix, see the engines'. Nothing is being generated."""
+        pending = [
+            actor.next_logprobs.remote(queries[part], self.version)
+            for actor, part in _shares(self._actors, len(queries))
+        ]
+        return [found for part in ray.get(pending) for found in part]
 
     def start(self, sampling: Sampling) -> Generation:
         return Generation(self._actors, sampling, self.version)

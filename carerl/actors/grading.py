@@ -8,7 +8,7 @@ from typing import Any
 
 from carerl.actors.workers import Worker
 from carerl.backends.grader_pool import GraderPool, Job
-from carerl.calibration import answer_shares, verbalized_confidence
+from carerl.calibration import answer_shares, verbalized_confidence, without_statement
 from carerl.config.schema import RunConfig
 from carerl.rewards import REWARDS, Reward
 from carerl.tasks import TASKS, Task, TextTask
@@ -74,7 +74,7 @@ class RewardWorker(Worker):
         assert isinstance(self._task, TextTask)
         pairs = [(group.example, sample) for group in groups for sample in group.samples]
         jobs = [
-            Job(example.meta["grader"], texts[id(sample)], example.meta["gold"], sample.truncated)
+            Job(example.meta["grader"], without_statement(texts[id(sample)]), example.meta["gold"], sample.truncated)
             for example, sample in pairs
         ]
         for (example, sample), graded in zip(pairs, pool.grade_and_vote(jobs), strict=True):

@@ -19,7 +19,7 @@ import ray
 import torch
 from torch import Tensor
 
-from carerl.backends.engines import Request
+from carerl.backends.engines import Query, Request
 from carerl.backends.learners import LEARNERS
 from carerl.backends.weight_sync import Bucket, buckets, checksum
 from carerl.config.compose import import_plugins
@@ -102,9 +102,17 @@ class RolloutWorker(Worker):
         self._version = version
 
     def submit(self, requests: list[Request], sampling: Sampling, version: int) -> None:
+        self._check(version)
+        self._engine.submit(requests, sampling)
+
+    def next_logprobs(self, queries: list[Query], version: int) -> list[tuple[float, ...]]:
+        self._check(version)
+        found: list[tuple[float, ...]] = self._engine.next_logprobs(queries)
+        return found
+
+    def _check(self, version: int) -> None:
         if self._version != version:
             raise StaleWeights(f"engine holds weights of version {self._version}, asked for {version}")
-        self._engine.submit(requests, sampling)
 
     def advance(self, steps: int) -> list[tuple[int, list[Completion]]]:
         return self._engine.advance(steps)

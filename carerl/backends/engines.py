@@ -24,9 +24,20 @@ class Request:
     prompt_ids: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Query:
+    """What comes next after ``prefix_ids``: one of ``token_ids``, and how likely is each?"""
+
+    prefix_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+
+
 class Engine(Protocol):
     """``submit`` and ``advance`` are apart so that requests can join a batch which is being decoded. What an engine
-    does follows from the order of the calls alone, never from time."""
+    does follows from the order of the calls alone, never from time.
+
+    A response ends with a token of ``sampling.stop_ids``, or with one that the model's own files end with
+    (:func:`~carerl.backends.model_files.end_ids`), whichever engine it is."""
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
         """Queues ``sampling.n`` completions of each request.
@@ -45,6 +56,14 @@ class Engine(Protocol):
         """
         ...
 
+    def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        """Of each query: log-probs (nats) of its ``token_ids`` as the token after its prefix, in their order, out of
+        the whole vocabulary and at temperature 1. A forward pass over each prefix, but for what of it is cached.
+
+        Raises RequestsInFlight if a request has not ended: behind those that are queued it could wait for all.
+        """
+        ...
+
     def cancel(self) -> None:
         """Forgets every request that has not ended."""
         ...
@@ -52,16 +71,27 @@ class Engine(Protocol):
     def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Replaces all weights (names as in a Hugging Face checkpoint) and forgets cached prefixes.
 
-        Raises RequestsInFlight if a request has not ended: its tokens would come from two policies.
+        Raises RequestsInFlight if a request has not ended: with new weights its tokens would come from two policies.
         """
         ...
 
 
 class RequestsInFlight(RuntimeError):
-    """Weights were to be replaced under requests that had not ended."""
+    """Something was asked of an engine that waits for every request to end."""
 
-    def __init__(self, count: int) -> None:
-        super().__init__(f"{count} requests have not ended: with new weights they would come from two policies")
+
+def check_new_weights(requests: int) -> None:
+    """Raises RequestsInFlight where there are any."""
+    if requests:
+        raise RequestsInFlight(
+            f"{requests} requests have not ended: with new weights they would come from two policies"
+        )
+
+
+def check_queries(requests: int) -> None:
+    """Raises RequestsInFlight where there are any."""
+    if requests:
+        raise RequestsInFlight(f"{requests} requests have not ended: what is asked now would wait behind them")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from carerl.backends.engines import Request, RequestsInFlight, request_seed
-from carerl.backends.model_files import load_model
+from carerl.backends.engines import Query, Request, check_new_weights, check_queries, request_seed
+from carerl.backends.model_files import end_ids, load_model
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling
 
@@ -25,6 +25,7 @@ class HFEngine:
     def __init__(self, config: RunConfig, model_dir: str):
         self._device = torch.device("cuda" if config.rollout.gpus_per_actor > 0 else "cpu")
         self._model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code).to(self._device).eval()
+        self._end_ids = end_ids(model_dir, config.model.trust_remote_code)
         self._max_rows = config.rollout.max_batch_rows
         self._queue: list[tuple[Request, Sampling]] = []
 
@@ -41,6 +42,27 @@ class HFEngine:
             ended += self._complete(batch, sampling)
         return ended
 
+    @torch.inference_mode()
+    def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        check_queries(len(self._queue))
+        found: list[tuple[float, ...]] = []
+        for start in range(0, len(queries), self._max_rows):
+            part = queries[start : start + self._max_rows]
+            ids_BS, attention_BS = self._padded([list(query.prefix_ids) for query in part])
+            logits_BV = self._model(
+                input_ids=ids_BS, attention_mask=attention_BS, position_ids=_positions(attention_BS), logits_to_keep=1
+            ).logits[:, -1]
+            logp_BV = logits_BV.float().cpu().log_softmax(-1)
+            found += [tuple(logp_BV[b, list(query.token_ids)].tolist()) for b, query in enumerate(part)]
+        return found
+
+    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Ids and attention (B, S), padded on the left."""
+        width = max(len(row) for row in rows)
+        ids_BS = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self._device)
+        attention_BS = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self._device)
+        return ids_BS, attention_BS
+
     def cancel(self) -> None:
         self._queue.clear()
 
@@ -56,20 +78,18 @@ class HFEngine:
 
     @torch.inference_mode()
     def _decode(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Completion]:
-        width = max(len(row) for row in rows)
-        ids_BS = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self._device)
-        attention_BS = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self._device)
+        ids_BS, attention_BS = self._padded(rows)
+        ends = {*sampling.stop_ids, *self._end_ids}
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         tokens: list[list[int]] = [[] for _ in rows]
         logprobs: list[list[float]] = [[] for _ in rows]
         open_rows = set(range(len(rows)))
         cache = None
         for _ in range(sampling.max_new_tokens):
-            positions_BS = (attention_BS.cumsum(-1) - 1).clamp(min=0)
             out = self._model(
                 input_ids=ids_BS,
                 attention_mask=attention_BS,
-                position_ids=positions_BS[:, -ids_BS.shape[1] :],
+                position_ids=_positions(attention_BS)[:, -ids_BS.shape[1] :],
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
@@ -83,7 +103,7 @@ class HFEngine:
                 token = int(chosen_B[b])
                 tokens[b].append(token)
                 logprobs[b].append(float(logp_BV[b, token]))
-                if token in sampling.stop_ids:
+                if token in ends:
                     open_rows.discard(b)
             if not open_rows:
                 break
@@ -96,8 +116,7 @@ class HFEngine:
 
     @torch.no_grad()
     def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        if self._queue:
-            raise RequestsInFlight(len(self._queue))
+        check_new_weights(len(self._queue))
         own = dict(self._model.named_parameters())
         missing = set(own)
         for name, tensor in tensors:
@@ -105,6 +124,11 @@ class HFEngine:
             missing.discard(name)
         if missing:
             raise ValueError(f"weight update left out {len(missing)} tensors, {sorted(missing)[0]} among them")
+
+
+def _positions(attention_BS: Tensor) -> Tensor:
+    """Of each token in its row, padding left out."""
+    return (attention_BS.cumsum(-1) - 1).clamp(min=0)
 
 
 def _processed_logprobs(logits_BV: Tensor, sampling: Sampling) -> Tensor:

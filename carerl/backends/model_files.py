@@ -87,6 +87,19 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
 
 
+def end_ids(path: str, trust_remote_code: bool = False) -> tuple[int, ...]:
+    """The tokens that end a response by the model's own files: ``eos_token_id`` of ``generation_config.json`` (an
+    instruction model's list may hold more than its tokenizer's one), and where that file is missing of
+    ``config.json``."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        stated = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:
+        stated = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code).eos_token_id
+    return tuple(stated) if isinstance(stated, list) else () if stated is None else (int(stated),)
+
+
 def save_model(directory: Path, config: Any, weights: Mapping[str, Tensor], tokenizer: Any) -> None:
     """Writes config, safetensors and tokenizer so that transformers and vLLM load them like any other model."""
     from safetensors.torch import save_file

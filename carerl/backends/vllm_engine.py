@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carerl.backends.engines import Request, RequestsInFlight, request_seed
+from carerl.backends.engines import Query, Request, check_new_weights, check_queries, request_seed
+from carerl.backends.model_files import end_ids
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling
 
@@ -72,6 +73,7 @@ class VLLMEngine:
             **device,
         )
         torch.set_num_threads(threads)  # vLLM's CPU worker changes it
+        self._end_ids = end_ids(model_dir, config.model.trust_remote_code)
         self._open: set[int] = set()
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
@@ -86,7 +88,8 @@ class VLLMEngine:
                 top_k=sampling.top_k,
                 max_tokens=sampling.max_new_tokens,
                 seed=request_seed(sampling.seed, request.number),
-                stop_token_ids=list(sampling.stop_ids),
+                stop_token_ids=sorted({*sampling.stop_ids, *self._end_ids}),
+                ignore_eos=True,  # vLLM's own list holds the tokenizer's too; what ends a response stands above
                 logprobs=0,
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
@@ -106,6 +109,32 @@ class VLLMEngine:
         self._open.difference_update(number for number, _ in numbered)
         return numbered
 
+    def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        """A request of one token for each query: the prefix is looked up in the cache, and only the log-probs asked for
+        leave the sampler. (``prompt_logprobs`` would read the whole prefix again, and ``allowed_token_ids`` changes the
+        distribution.)"""
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        check_queries(len(self._open))
+        engine = self._llm.llm_engine
+        for number, query in enumerate(queries):
+            params = SamplingParams(
+                temperature=1.0,
+                max_tokens=1,
+                logprob_token_ids=list(query.token_ids),
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            engine.add_request(str(number), TokensPrompt(prompt_token_ids=list(query.prefix_ids)), params)
+        found: dict[int, Any] = {}
+        while engine.has_unfinished_requests():
+            found |= {int(output.request_id): output.outputs[0].logprobs[0] for output in engine.step()}
+        return [
+            tuple(float(found[number][token].logprob) for token in query.token_ids)
+            for number, query in enumerate(queries)
+        ]
+
     def cancel(self) -> None:
         self._llm.llm_engine.abort_request([str(number) for number in sorted(self._open)])
         self._open.clear()
@@ -117,8 +146,7 @@ class VLLMEngine:
         return Completion(ids, logprobs, truncated=output.finish_reason == "length")
 
     def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        if self._open:
-            raise RequestsInFlight(len(self._open))
+        check_new_weights(len(self._open))
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(tensors)})
         self._llm.apply_model(_repack_tied_head)
         # vLLM keeps cached prefixes across an update: without this, new weights meet old keys and values.

@@ -18,6 +18,7 @@ from carerl.backends.engines import request_seed
 from carerl.config.schema import RunConfig
 from carerl.controller import best
 from carerl.controller.context import Context
+from carerl.controller.decisions import answer_probabilities
 from carerl.controller.rounds import Rounds
 from carerl.report import SampleStore, write_evaluation
 from carerl.tasks import Suite, Task
@@ -113,6 +114,11 @@ def sample(
     rounds.drop()
     if not go_on:
         generation.cancel()
+    for part in answer_probabilities(crew.rollout, task, ended) if go_on else ():
+        if store is not None:
+            store.add(suite.name, part)
+        if not (go_on := progress([])):
+            break
     groups = [ended[k] for k in sorted(ended)]
     if go_on:
         crew.grading.check(groups)

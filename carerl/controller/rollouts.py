@@ -26,6 +26,8 @@ from carerl.backends.engines import request_seed
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
 from carerl.controller.rounds import DEPTH, Ended, Rounds
+from carerl.tasks import ASKS_CONFIDENCE
+from carerl.tasks.scoring import unstated_share
 from carerl.types import Group, Outcome, Sample, Sampling, TokenBatch
 
 Phase = Callable[[str], AbstractContextManager[None]]
@@ -153,14 +155,17 @@ def _samples(groups: list[Group]) -> Iterator[Sample]:
 def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
     """Means are over all that was sampled, thrown away or not: those over what is trained on would say .5 for every
     policy where groups are selected. ``rollout/tokens``: of rows that take part in the loss;
-    ``rollout/generated_tokens``: of all that was sampled."""
+    ``rollout/generated_tokens``: of all that was sampled; ``rollout/unstated_fraction``: of the responses that were
+    asked for a confidence, those that state none, where any was."""
     groups = rollouts.generated
     samples = list(_samples(groups))
 
     def share(outcome: Outcome) -> float:
         return sum(sample.outcome is outcome for sample in samples) / len(samples)
 
-    return {
+    asked = [sample for group in groups if group.example.meta.get(ASKS_CONFIDENCE) for sample in group.samples]
+    unstated = {"rollout/unstated_fraction": unstated_share(asked)} if asked else {}
+    return unstated | {
         "rollout/reward": sum(sample.reward or 0.0 for sample in samples) / len(samples),
         "rollout/accuracy": sum(sample.correct for sample in samples) / len(samples),
         "rollout/response_length": rollouts.tokens / len(samples),

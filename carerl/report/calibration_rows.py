@@ -32,7 +32,7 @@ from carerl.report.comparison import Cell, Comparison, Row, Scaled, make_cell
 from carerl.report.evaluated import Evaluated
 from carerl.report.metric_table import suite_label
 from carerl.report.questions import FACTS, Asked, FloatArray, asked
-from carerl.tasks.benchmark import VALIDATION
+from carerl.tasks.base import VALIDATION
 
 SETTING = "task.validation_questions"
 SCALED = "+ temperature"  # begins what a scaled row is called by

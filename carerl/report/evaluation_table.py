@@ -36,6 +36,8 @@ SHOWN = {
     "unparsed": "no answer found",
     "truncated": "cut off before one",
     "invalid": "could not be graded",
+    "undecided": "no token for an option",
+    "unstated": "no confidence stated",
     "sampled_entropy": "-log p (nats/token)",
     "ece": "ECE of votes",
     "ece_floor_votes": "  of a perfect model",
@@ -44,14 +46,16 @@ SHOWN = {
     "nll": "NLL (nats)",
     "auroc": "AUROC",
     "accuracy_at_80": "accuracy on the surest 80 %",
+    "mean_ece": "ECE of own votes",
+    "answer_prob_ece": "ECE of option probability",
     "sequence_ece": "ECE of likelihood",
     "verbalized_ece": "ECE of stated confidence",
 }
 
 
 CALIBRATION = {
-    "ece", "ece_floor_votes", "ece_debiased", "brier", "nll", "auroc", "accuracy_at_80", "sequence_ece",
-    "verbalized_ece",
+    "ece", "ece_floor_votes", "ece_debiased", "brier", "nll", "auroc", "accuracy_at_80", "mean_ece", "answer_prob_ece",
+    "sequence_ece", "verbalized_ece",
 }  # fmt: skip
 AFTER = " + temperature"  # ends the label of a line of what temperature scaling makes of the one without it
 LABEL_WIDTH, CELL_WIDTH = 30, 24

@@ -22,7 +22,7 @@ from carerl.calibration import (
     ece,
     share_interval,
 )
-from carerl.tasks.benchmark import VALIDATION
+from carerl.tasks.base import VALIDATION
 from carerl.tasks.votes import ABSTENTION
 
 FloatArray = NDArray[np.float64]

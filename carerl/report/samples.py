@@ -30,6 +30,7 @@ COLUMNS: dict[str, str] = {
     "stated_confidence": "float64",
     "answerable": "bool",
     "reason": "string",
+    "answer_prob": "float64",
     "truncated": "bool",
     "tokens": "int64",
     "weight_version": "int64",
@@ -56,7 +57,8 @@ class SampleStore:
         self._rows: list[dict[str, Any]] = []
 
     def add(self, suite: str, groups: Mapping[int, Group]) -> None:
-        """Graded groups, by their numbers. They are kept in memory until :meth:`write_part` or :meth:`close`."""
+        """Graded groups, by their numbers. They are kept in memory until :meth:`write_part` or :meth:`close`. A group
+        that is added again, as more has become known of it, replaces what was added before."""
         self._rows += [row for number, group in groups.items() for row in self._group_rows(suite, number, group)]
 
     def write_part(self) -> None:
@@ -88,13 +90,13 @@ class SampleStore:
     def _earlier(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
         """The rows on disk by suite and number."""
         found: dict[str, dict[int, list[dict[str, Any]]]] = {}
-        for row in self._read_parts():
+        for row in _newest(self._read_parts()):
             found.setdefault(row["suite"], {}).setdefault(row["number"], []).append(row)
         return found
 
     def close(self) -> Path:
         """The whole table, parts and all, in the order of suites as they came and questions."""
-        rows = [*self._read_parts(), *self._rows]
+        rows = _newest([*self._read_parts(), *self._rows])
         suites = {name: k for k, name in enumerate(dict.fromkeys(row["suite"] for row in rows))}
         rows.sort(key=lambda row: (suites[row["suite"]], row["number"], row["sample"]))
         _write(self.table, rows)
@@ -136,12 +138,18 @@ class SampleStore:
                 "stated_confidence": sample.stated_confidence,
                 "answerable": sample.answerable,
                 "reason": sample.reason,
+                "answer_prob": sample.answer_prob,
                 "truncated": sample.truncated,
                 "tokens": len(sample.response_ids),
                 "weight_version": sample.weight_version,
                 "response_ids": sample.response_ids,
                 "logprobs": sample.rollout_logprobs,
             }
+
+
+def _newest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each sample once, as it was added last."""
+    return list({(row["suite"], row["number"], row["sample"]): row for row in rows}.values())
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:
@@ -159,6 +167,7 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         row["stated_confidence"],
         row["answerable"],
         row["reason"],
+        row.get("answer_prob"),
     )
 
 

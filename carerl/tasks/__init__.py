@@ -6,11 +6,12 @@ A task is one file or package with its Config, and one line in :data:`TASKS`. Ta
 
 from __future__ import annotations
 
-from .base import Evaluation, Suite, SupervisedTask, Task, TaskEntry
+from .base import ASKS_CONFIDENCE, DecisionTask, Evaluation, Suite, SupervisedTask, Task, TaskEntry
 from .benchmark import Benchmark, TextConfig
 from .benchmarks import BENCHMARKS
 from .commonsenseqa import CommonsenseQAConfig
 from .countdown import CountdownConfig
+from .decision import Decision
 from .gsm8k import Gsm8kConfig
 from .math import MathConfig
 from .openbookqa import OpenBookQAConfig
@@ -29,9 +30,12 @@ TASKS: dict[str, TaskEntry] = {
 }
 
 __all__ = [
+    "ASKS_CONFIDENCE",
     "BENCHMARKS",
     "TASKS",
     "Benchmark",
+    "Decision",
+    "DecisionTask",
     "Evaluation",
     "Question",
     "Suite",

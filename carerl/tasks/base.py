@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from carerl.calibration import ReliabilityBin
-from carerl.types import Example, Group, Outcome, TokenBatch
+from carerl.types import Example, Group, Outcome, Sample, TokenBatch
+
+from .decision import Decision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 VALIDATION = "validation"  # the suite of questions held out of the training set, to choose by and never to report
+ASKS_CONFIDENCE = "asks_confidence"  # in Example.meta, and true: the prompt asks for a stated confidence
 VOTED = (Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED)  # outcomes whose answer takes part in a majority vote
 
 
@@ -104,6 +107,15 @@ class SupervisedTask(Task, Protocol):
 
     def sft_batch(self, step: int) -> TokenBatch:
         """The supervised rows of one step, a pure function of (seed, step)."""
+        ...
+
+
+@runtime_checkable
+class DecisionTask(Task, Protocol):
+    """A task with questions whose options are closed."""
+
+    def decision(self, example: Example, sample: Sample) -> Decision | None:
+        """The token of a graded response that names an option; None if there is none."""
         ...
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from carerl.types import Group, Outcome
+from carerl.types import Group, Outcome, Sample
 
 
 def mean_surprise(groups: Sequence[Group]) -> float:
@@ -14,6 +14,11 @@ def mean_surprise(groups: Sequence[Group]) -> float:
     estimate of the policy's entropy per token."""
     logprobs = [lp for group in groups for sample in group.samples for lp in sample.rollout_logprobs]
     return -math.fsum(logprobs) / max(1, len(logprobs))
+
+
+def unstated_share(samples: Sequence[Sample]) -> float:
+    """Share of responses that state no confidence that can be read, whether they have an answer or not."""
+    return sum(sample.stated_confidence is None for sample in samples) / len(samples)
 
 
 def f1_score(true_positive: int, false_positive: int, false_negative: int) -> float:

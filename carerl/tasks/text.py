@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from carerl.types import Example, Group, Outcome
+from carerl.calibration import without_statement
+from carerl.types import Example, Group, Outcome, Sample
 
 from . import text_evaluation
-from .base import VALIDATION, Evaluation, Suite
-from .benchmark import DECONTAMINATE, TextConfig
+from .base import ASKS_CONFIDENCE, VALIDATION, Evaluation, Suite
+from .benchmark import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
 from .benchmarks import find_benchmark, training_questions
+from .decision import Decision, find_decision, spellings
 from .decontamination import Overlap, overlaps
-from .grading import GRADERS
+from .grading import GRADERS, Verdict
 from .questions import Question
 from .votes import vote
 
@@ -61,6 +63,7 @@ class TextTask:
         self._evaluation: dict[str, list[Question]] = {}
         self._split: tuple[list[Question], list[Question]] | None = None
         self._suites: list[Suite] | None = None
+        self._spellings: dict[tuple[int, str, tuple[str, ...]], dict[str, int]] = {}
 
     @property
     def primary(self) -> str:
@@ -98,14 +101,38 @@ class TextTask:
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
         """By the data set's grader, in this process and without limits; the answer returned is what it votes for. Runs
         grade in :mod:`carerl.backends.grader_pool`."""
-        name, gold = example.meta["grader"], example.meta["gold"]
-        verdict = GRADERS[name].grade(self.response_text(response_ids), gold, truncated)
-        return verdict.outcome, vote(name, verdict, gold)
+        verdict = self._verdict(example, response_ids, truncated)
+        return verdict.outcome, vote(example.meta["grader"], verdict, example.meta["gold"])
+
+    def _verdict(self, example: Example, response_ids: Sequence[int], truncated: bool) -> Verdict:
+        text = without_statement(self.response_text(response_ids))
+        return GRADERS[example.meta["grader"]].grade(text, example.meta["gold"], truncated)
 
     def response_text(self, response_ids: Sequence[int]) -> str:
-        """What a grader reads. With ``example.meta["grader"]`` and ``["gold"]`` it is all that grading needs, so that
-        it may be done in another process."""
+        """What a grader reads, but for a stated confidence (:func:`~carerl.calibration.without_statement`). With
+        ``example.meta["grader"]`` and ``["gold"]`` it is all that grading needs, so that it may be done in another
+        process."""
         return str(self._attached().decode(list(response_ids), skip_special_tokens=True))
+
+    def decision(self, example: Example, sample: Sample) -> Decision | None:
+        """The token of a graded response that names the option which was graded, see :mod:`~carerl.tasks.decision`;
+        None for a question without options and for a response that names none by its label."""
+        labels = tuple(label for label, _ in example.meta["gold"].choices)
+        chosen = sample.answer
+        if chosen is None or chosen not in labels:
+            return None
+        return find_decision(
+            sample.response_ids,
+            chosen,
+            lambda token: self._spelling(token, chosen, labels),
+            self.response_text,
+            lambda ids: self._verdict(example, ids, sample.truncated).extracted,
+        )
+
+    def _spelling(self, token: int, chosen: str, labels: tuple[str, ...]) -> dict[str, int]:
+        if (token, chosen, labels) not in self._spellings:
+            self._spellings[token, chosen, labels] = spellings(self._attached(), token, chosen, labels)
+        return self._spellings[token, chosen, labels]
 
     def suites(self) -> list[Suite]:
         """The benchmarks in the order of the settings, the first of them primary, then the validation questions."""
@@ -175,8 +202,16 @@ class TextTask:
     def _example(self, question: Question, prefix: str = "") -> Example:
         """``prefix`` keeps the ids of two epochs apart."""
         tokenizer = self._attached()
-        prompt = (self.config.prompt_template or question.template).replace("{question}", question.shown)
+        template = self.config.prompt_template or question.template
+        if self.config.ask_confidence and CONFIDENCE_TAG not in template:
+            template += CONFIDENCE
+        prompt = template.replace("{question}", question.shown)
         system = question.system or self.config.system_prompt
+        if self.config.system_prompt not in ("", system):
+            raise ValueError(
+                f"{question.id}: the row has a system prompt of its own, {question.system!r}, and task.system_prompt "
+                "asks for another; leave task.system_prompt out, or take 'system' out of the row"
+            )
         if getattr(tokenizer, "chat_template", None):
             messages = [{"role": "system", "content": system}] if system else []
             messages.append({"role": "user", "content": prompt})
@@ -184,6 +219,8 @@ class TextTask:
         else:
             ids = tokenizer.encode(f"{system}\n\n{prompt}\n" if system else f"{prompt}\n")
         meta = {"gold": question.gold, "grader": question.grader}
+        if self.config.ask_confidence:
+            meta[ASKS_CONFIDENCE] = True
         return Example(prefix + question.id, tuple(ids), question.gold_text, meta)
 
 

@@ -13,6 +13,11 @@ For each suite S, with N samples per question:
 ``eval/S/answered``
     Share of samples that have an answer to vote with, an abstention included. It belongs beside every figure of
     calibration: without an answer confidence is 0 and right is 0, so that silence looks calibrated.
+``eval/S/unstated``
+    Share of samples that state no confidence, where the prompt asks for one or any states one.
+``eval/S/undecided``
+    Share of samples that have an answer, but no token that names an option (:mod:`~carerl.tasks.decision`), where any
+    has one. Under ``answer_prob`` their confidence is 0.
 ``eval/S/sampled_entropy``
     Mean of -log p over response tokens, nats.
 ``eval/S/abstained``, ``wrong``, ``unparsed``, ``truncated``, ``invalid``
@@ -23,9 +28,9 @@ For each suite S, with N samples per question:
 ``calibration/S/ece``, ``ece_debiased``, ``brier``, ``auroc`` … (:func:`carerl.calibration.measure`)
     Over questions: confidence is the majority's share of the N votes, and the majority is right or not.
     ``ece_floor_votes``: of a perfect model that is asked N times, were the observed shares its probabilities.
-``calibration/S/mean_ece``, ``sequence_ece``, ``verbalized_ece`` … (:data:`PER_SAMPLE`)
+``calibration/S/mean_ece``, ``answer_prob_ece``, ``sequence_ece``, ``verbalized_ece`` … (:data:`PER_SAMPLE`)
     The same over samples, under the other estimators of confidence (:mod:`carerl.calibration.confidence`);
-    ``verbalized`` where any response states one.
+    ``answer_prob`` where any response has one, ``verbalized`` where any states one.
 
 ``eval/S/precision``, ``recall``, ``f1`` where S has questions that nobody can answer (SelfAware)
     Of recognising them: a question is called unanswerable if its majority abstains, and unanswerable is positive.
@@ -60,9 +65,9 @@ from carerl.calibration import (
 )
 from carerl.types import Group, Outcome
 
-from .base import Evaluation, check_graded
+from .base import ASKS_CONFIDENCE, Evaluation, check_graded
 from .grading import Gold
-from .scoring import f1_score, mean_surprise, question_row
+from .scoring import f1_score, mean_surprise, question_row, unstated_share
 from .truthfulqa import TRUTHFULQA
 from .votes import ABSTENTION
 
@@ -101,6 +106,13 @@ def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[st
         **{str(o): Estimate(sum(row[str(o)] for row in rows) / samples) for o in Outcome if o is not Outcome.CORRECT},
         "uncompared": Estimate(sum(_uncompared(group) for group in groups) / samples),
     }
+    every = [sample for group in groups for sample in group.samples]
+    if any(g.example.meta.get(ASKS_CONFIDENCE) for g in groups) or unstated_share(every) < 1:
+        found["unstated"] = Estimate(unstated_share(every))
+    if any(sample.answer_prob is not None for sample in every):
+        given = [answer is not None for row in rows for answer in row["answers"]]
+        undecided = sum(answered and s.answer_prob is None for answered, s in zip(given, every, strict=True))
+        found["undecided"] = Estimate(undecided / samples)
     if any(not row["answerable"] for row in rows):
         found |= {name: Estimate(value) for name, value in recognition(rows).items()}
     if suite in HALLUCINATES:
@@ -128,9 +140,11 @@ def _calibration(groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> 
         for key, group in zip(keys, groups, strict=True)
     }
     stated = {key: [s.stated_confidence for s in group.samples] for key, group in zip(keys, groups, strict=True)}
+    options = {key: [s.answer_prob for s in group.samples] for key, group in zip(keys, groups, strict=True)}
     judged = {"mean": judge_mean(answers, correct), "sequence": judge_samples(answers, correct, sequence)}
-    if any(value is not None for values in stated.values() for value in values):
-        judged["verbalized"] = judge_samples(answers, correct, stated)
+    for name, given in (("answer_prob", options), ("verbalized", stated)):
+        if any(value is not None for values in given.values() for value in values):
+            judged[name] = judge_samples(answers, correct, given)
     for name, by in judged.items():
         each = measure(by.confidence, by.correct, by.questions, votes=by.votes, labels=by.labels)
         found |= {f"{name}_{metric}": each[metric] for metric in PER_SAMPLE}

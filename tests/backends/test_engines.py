@@ -7,6 +7,7 @@ distributions of vLLM (a property of vLLM), beyond that log-probs are those of t
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from carerl.backends.engines import ENGINES, Engine, RequestsInFlight, request_seed
+from carerl.backends.engines import ENGINES, Engine, Query, RequestsInFlight, request_seed
 from carerl.backends.hf_engine import _processed_logprobs
-from carerl.backends.model_files import make_model, save_model
+from carerl.backends.model_files import end_ids, make_model, save_model
 from carerl.config.load import load
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.tasks.tiny.initial import init_tiny
@@ -24,6 +25,7 @@ from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from carerl.types import Completion, Sampling
 from tests.backends.completions import complete, requests
 
+ALSO_ENDS = 23  # by the model's generation_config.json alone: no task and no tokenizer names it
 CONTEXT = 320  # vLLM on the CPU caches prefixes in blocks of 128 tokens
 PROMPTS = [tuple(10 + (7 * i + j) % 50 for j in range(3 + i % 4)) for i in range(12)]
 
@@ -64,6 +66,8 @@ def first_model() -> Any:
 def model_dir(first_model: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp("model")
     save_model(directory, first_model.config, weights(first_model), make_tokenizer())
+    settings = directory / "generation_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"eos_token_id": [EOS, ALSO_ENDS]}))
     return str(directory)
 
 
@@ -217,14 +221,64 @@ def test_pitfall_14_weights_are_not_replaced_under_requests_that_have_not_ended(
     assert largest_gap(after, PROMPTS, complete(engine, PROMPTS, sampling())) < 1e-5
 
 
-def test_pitfall_13_a_response_ends_with_its_stop_token_or_counts_as_truncated(engine: Engine) -> None:
+def test_pitfall_13_a_response_ends_with_a_stop_token_or_counts_as_truncated(engine: Engine) -> None:
+    """One of the task's, or one that the model's generation settings name: the same in every engine."""
     engine.update_weights(weights(fresh(9)).items())
-    completions = [c for group in complete(engine, PROMPTS, sampling(n=16)) for c in group]
+    completions = [c for group in complete(engine, PROMPTS, sampling(n=32)) for c in group]
+    ends = {EOS, ALSO_ENDS}
     for completion in completions:
-        assert EOS not in completion.token_ids[:-1]
-        assert completion.truncated == (completion.token_ids[-1] != EOS)
+        assert not ends & set(completion.token_ids[:-1])
+        assert completion.truncated == (completion.token_ids[-1] not in ends)
         assert len(completion.token_ids) == 6 or not completion.truncated
+    assert {c.token_ids[-1] for c in completions if not c.truncated} == ends
     assert {c.truncated for c in completions} == {True, False}
+    asked = Sampling(n=32, temperature=1.0, max_new_tokens=6, seed=3, stop_ids=(EOS, 30))
+    last = {c.token_ids[-1] for group in complete(engine, PROMPTS, asked) for c in group if not c.truncated}
+    assert last == ends | {30}
+
+
+@pytest.mark.parametrize(("stated", "found"), [([5, 7], (5, 7)), (5, (5,)), (None, ())])
+def test_what_ends_a_response_by_the_models_files(tmp_path: Path, stated: Any, found: tuple[int, ...]) -> None:
+    model = make_model(ShapeConfig(), (EOS,))
+    save_model(tmp_path, model.config, weights(model), None)
+    settings = tmp_path / "generation_config.json"
+    assert end_ids(str(tmp_path)) == (EOS,)
+    settings.write_text(json.dumps({"eos_token_id": stated} if stated is not None else {}))
+    assert end_ids(str(tmp_path)) == found
+    settings.unlink()
+    assert end_ids(str(tmp_path)) == (EOS,), "config.json's, where there are no generation settings"
+
+
+def test_next_logprobs_are_those_of_a_forward_pass_at_temperature_1(engine: Engine) -> None:
+    """After an update, too, and with prefixes that the cache has from other weights; of any tokens, in any number, twice
+    the same one included."""
+    long_prompts = [tuple(10 + (i + j) % 50 for j in range(260)) for i in range(2)]
+    for seed in (12, 13):
+        model = fresh(seed)
+        engine.update_weights(weights(model).items())
+        complete(engine, long_prompts, sampling(temperature=0.6))
+        prefixes = [*PROMPTS, *long_prompts, *(prompt + (40, 41) for prompt in long_prompts)]
+        queries = [Query(p, tuple((17 * k + 5 * j) % 64 for j in range(1 + k % 7))) for k, p in enumerate(prefixes)]
+        queries.append(Query(PROMPTS[0], (9, 9, 0)))
+        found = engine.next_logprobs(queries)
+        assert [len(logprobs) for logprobs in found] == [len(query.token_ids) for query in queries]
+        for query, logprobs in zip(queries, found, strict=True):
+            with torch.no_grad():
+                logp = model(torch.tensor([query.prefix_ids])).logits[0, -1].log_softmax(-1)
+            assert list(logprobs) == pytest.approx(logp[list(query.token_ids)].tolist(), abs=1e-5)
+    assert engine.next_logprobs([]) == []
+
+
+def test_next_logprobs_leave_what_is_sampled_as_it_is_and_wait_for_requests_to_end(engine: Engine) -> None:
+    engine.update_weights(weights(fresh(8)).items())
+    before = complete(engine, PROMPTS, sampling(n=3))
+    engine.next_logprobs([Query(prompt, (1, 2)) for prompt in PROMPTS])
+    assert complete(engine, PROMPTS, sampling(n=3)) == before
+    engine.submit(requests(PROMPTS), sampling())
+    with pytest.raises(RequestsInFlight, match=f"{len(PROMPTS)} requests"):
+        engine.next_logprobs([Query(PROMPTS[0], (1,))])
+    engine.cancel()
+    assert engine.advance() == []
 
 
 def test_requests_get_unrelated_seeds() -> None:

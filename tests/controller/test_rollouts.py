@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.batching import make_batch, rows_with_weight
 from carerl.controller.rollouts import collect, rollout_metrics, rollout_rows, token_scores
+from carerl.tasks import ASKS_CONFIDENCE
 from carerl.types import Example, Group, Outcome, Sample
 
 SIZE = 4
@@ -159,6 +161,18 @@ def test_pitfall_16_counters_count_what_was_thrown_away():
     assert [row["example_id"] for row in rows if row["trained"]] == ["3"] * SIZE + ["7"] * SIZE
     assert all((row["advantage"] is None) == (not row["trained"]) for row in rows)
     assert sum(row["advantage"] for row in rows if row["trained"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_responses_without_the_confidence_that_was_asked_for_are_counted():
+    rollouts, _ = Engines([4, 2]).collect(wanted=2, max_draws=2)
+    dapo = ALGORITHMS["dapo"]
+    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
+    assert "rollout/unstated_fraction" not in rollout_metrics(rollouts, batch)
+    asked, other = rollouts.generated[:2]
+    asked.example = replace(asked.example, meta={ASKS_CONFIDENCE: True})
+    for group in (asked, other):
+        group.samples[0].stated_confidence = 0.0  # stated, and unsure
+    assert rollout_metrics(rollouts, batch)["rollout/unstated_fraction"] == pytest.approx((SIZE - 1) / SIZE)
 
 
 def test_engines_decode_while_groups_are_graded_and_prompts_join_the_running_batch():

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from carerl.tasks import TASKS, TextConfig, TextTask
+from carerl.tasks import ASKS_CONFIDENCE, TASKS, TextConfig, TextTask
 from carerl.tasks.base import VALIDATION
+from carerl.tasks.benchmark import CONFIDENCE
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
 from carerl.tasks.math import BOXED, MathConfig
 from carerl.tasks.multiple_choice import CHOICE
@@ -173,23 +174,70 @@ def test_an_evaluation_reads_no_training_data(tmp_path: Path) -> None:
         make_task(tmp_path, train="").train_examples(0, 1)
 
 
-def test_the_prompt_is_that_of_the_data_set_unless_one_is_given(tmp_path: Path) -> None:
-    rows = [
-        {"id": "open", "question": "1 + 1?", "answer": "2"},
-        {"id": "closed", "question": "Even?", "answer": "B", "choices": ["3", "4"], "system": "Be quick."},
-    ]
+MIXED: list[dict[str, object]] = [
+    {"id": "open", "question": "1 + 1?", "answer": "2"},
+    {"id": "closed", "question": "Even?", "answer": "B", "choices": ["3", "4"], "system": "Be quick."},
+]
+
+
+def prompts(tmp_path: Path, rows: list[dict[str, object]], **settings: Any) -> dict[str, str]:
     path = write(tmp_path / "mixed.jsonl", rows)
+    (suite,) = make_task(tmp_path, benchmarks=[path], **settings).suites()
+    return {e.id: make_tokenizer().decode(list(e.prompt_ids)) for e in suite.examples}
 
-    def prompts(**settings: str) -> dict[str, str]:
-        (suite,) = make_task(tmp_path, benchmarks=[path], system_prompt="Be slow.", **settings).suites()
-        return {e.id: make_tokenizer().decode(list(e.prompt_ids)) for e in suite.examples}
 
-    own = prompts()
-    assert own["open"] == f"[system]Be slow.\n[user]{BOXED.replace('{question}', '1 + 1?')}\n[assistant]"
+def test_the_prompt_is_that_of_the_data_set_unless_one_is_given(tmp_path: Path) -> None:
+    own = prompts(tmp_path, MIXED)
+    assert own["open"] == f"[user]{BOXED.replace('{question}', '1 + 1?')}\n[assistant]"
     shown = CHOICE.replace("{question}", "Even?\nA. 3\nB. 4")
     assert own["closed"] == f"[system]Be quick.\n[user]{shown}\n[assistant]"
-    given = prompts(prompt_template="<{question}>")
+    given = prompts(tmp_path, MIXED, prompt_template="<{question}>")
     assert given["closed"] == "[system]Be quick.\n[user]<Even?\nA. 3\nB. 4>\n[assistant]"
+
+
+def test_a_rows_system_prompt_and_another_of_the_settings_are_refused_together(tmp_path: Path) -> None:
+    """Either would have to be passed over in silence."""
+    with pytest.raises(ValueError, match=r"closed: .* 'Be quick\.', and task\.system_prompt asks for another; leave"):
+        prompts(tmp_path, MIXED, system_prompt="Be slow.")
+    same = prompts(tmp_path, MIXED, system_prompt="Be quick.")
+    assert all(prompt.startswith("[system]Be quick.\n") for prompt in same.values())
+    assert prompts(tmp_path, MIXED[:1], system_prompt="Be slow.")["open"].startswith("[system]Be slow.\n")
+
+
+def test_any_template_asks_for_a_confidence_once(tmp_path: Path) -> None:
+    """Behind the form of the answer that the data set asks for; a template with words of its own for it keeps them."""
+    plain, asked = prompts(tmp_path, MIXED), prompts(tmp_path, MIXED, ask_confidence=True)
+    for name, prompt in plain.items():
+        assert asked[name] == prompt.replace("\n[assistant]", CONFIDENCE + "\n[assistant]")
+    assert "number between 0 and 1, within <confidence> </confidence> tags" in CONFIDENCE
+    own = "{question} Then <confidence>your chance</confidence>."
+    given = prompts(tmp_path, MIXED, ask_confidence=True, prompt_template=own)
+    assert given["open"] == "[user]1 + 1? Then <confidence>your chance</confidence>.\n[assistant]"
+    tag = [{"id": "tag", "question": "What does <confidence> mean?", "answer": "1"}]
+    assert prompts(tmp_path, tag, ask_confidence=True)["tag"].count(CONFIDENCE) == 1, "it is the template's that counts"
+    marked = make_task(tmp_path, ask_confidence=True).suites()[0].examples[0].meta
+    assert marked[ASKS_CONFIDENCE] and ASKS_CONFIDENCE not in make_task(tmp_path).suites()[0].examples[0].meta
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "answer"),
+    [
+        ("number", "It is 12. <confidence>0.8</confidence>", "12"),  # by the last number
+        ("letter", "B <confidence>0.9</confidence>", "B"),  # by the whole response
+        ("words", "Paris <confidence>1</confidence>", "paris"),
+        ("box", r"\boxed{0.5} <confidence>\n0.25\n</confidence>", "1/2"),
+    ],
+)
+def test_a_stated_confidence_is_no_part_of_the_answer(name: str, text: str, answer: str, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": "number", "question": "6 + 6?", "answer": "12", "grader": "gsm8k"},
+        {"id": "letter", "question": "Even?", "answer": "B", "choices": ["3", "4"]},
+        {"id": "words", "question": "Where?", "answer": "Paris", "answerable": True},
+        {"id": "box", "question": "Half of one?", "answer": r"\frac12"},
+    ]
+    task = make_task(tmp_path, benchmarks=[write(tmp_path / "all.jsonl", rows)])
+    example = next(e for e in task.suites()[0].examples if e.id == name)
+    assert task.grade(example, make_tokenizer().encode(text), False) == (Outcome.CORRECT, answer)
 
 
 def test_the_byte_models_own_chat_template_marks_turns_with_one_token_each(tmp_path: Path) -> None:

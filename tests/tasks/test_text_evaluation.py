@@ -18,11 +18,12 @@ from carerl.types import Group, Outcome, Sample
 LOGPROB = math.log(0.5)
 
 
-def make_task(folder: Path, suites: dict[str, list[dict[str, Any]]], seed: int = 0) -> TextTask:
+def make_task(folder: Path, suites: dict[str, list[dict[str, Any]]], seed: int = 0, **settings: Any) -> TextTask:
     """Suites of the given names, from files of the same names."""
     for name, rows in suites.items():
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    task = TextTask(TextConfig(benchmarks=[str(folder / f"{name}.jsonl") for name in suites]), seed)
+    benchmarks = [str(folder / f"{name}.jsonl") for name in suites]
+    task = TextTask(TextConfig(benchmarks=benchmarks, **settings), seed)
     task.attach(make_byte_tokenizer())
     return task
 
@@ -192,6 +193,34 @@ def test_hallucination_is_the_share_of_samples_with_a_false_option(tmp_path: Pat
     assert metrics["eval/truthfulqa/unparsed"] == pytest.approx(3 / 8)
     assert metrics["eval/truthfulqa/accuracy"] == pytest.approx(2 / 8)
     assert "eval/commonsenseqa/hallucination" not in metrics
+
+
+def test_option_probabilities_are_a_confidence_and_what_has_none_is_counted(tmp_path: Path) -> None:
+    rows = [{"id": "q", "question": "Even?", "answer": "B", "choices": ["3", "4"]}]
+    task = make_task(tmp_path, {"choice": rows})
+    results = graded(task, {"q": [r"\boxed{B}", r"\boxed{A}", r"\boxed{4}", "?"]})
+    assert not [name for name in task.score(results).metrics if "answer_prob" in name or "undecided" in name]
+    results["choice"][0].samples[0].answer_prob = 0.9
+    results["choice"][0].samples[1].answer_prob = 0.7
+    metrics = task.score(results).metrics
+    # right at .9, wrong at .7, right (by its text) without a decision, no answer
+    assert metrics["calibration/choice/answer_prob_brier"] == pytest.approx((0.1**2 + 0.7**2 + 1 + 0) / 4)
+    assert metrics["eval/choice/undecided"] == pytest.approx(1 / 4), "the one without an answer is not answered"
+    assert metrics["eval/choice/answered"] == pytest.approx(3 / 4)
+
+
+def test_responses_that_state_no_confidence_are_counted_where_one_was_asked_for_or_stated(tmp_path: Path) -> None:
+    for asked in (False, True):
+        task = make_task(tmp_path, {"sums": MATH[:1]}, ask_confidence=asked)
+        results = graded(task, {"half": [r"\boxed{0.5}", r"\boxed{2}", "?", "?"]})
+        assert task.score(results).metrics.get("eval/sums/unstated") == (1.0 if asked else None)
+        assert "calibration/sums/verbalized_ece" not in task.score(results).metrics
+        for sample, stated in zip(results["sums"][0].samples, (0.8, None, 0.4, None), strict=True):
+            sample.stated_confidence = stated
+        metrics = task.score(results).metrics
+        assert metrics["eval/sums/unstated"] == pytest.approx(2 / 4), "with an answer or without"
+        # right at .8, wrong without a statement, and no answer twice, where nothing is claimed
+        assert metrics["calibration/sums/verbalized_brier"] == pytest.approx((0.2**2 + 0 + 0 + 0) / 4)
 
 
 def test_outcome_shares_add_up(tmp_path: Path) -> None:

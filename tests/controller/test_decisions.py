@@ -1,0 +1,214 @@
+"""``answer_prob`` of an evaluation's samples, with the plain engine and real workers in this process.
+
+The oracle is a forward pass of transformers over prompt and response up to the decision, and a softmax over the options'
+logits. Not covered: vLLM (backends/test_engines has its log-probs), which token decides (tasks/test_decision)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from carerl.actors.crew import Crew, Grading, Rollout
+from carerl.actors.grading import RewardWorker
+from carerl.actors.workers import RolloutWorker, StaleWeights
+from carerl.backends.engines import Query
+from carerl.backends.model_files import load_model, make_base_bytes
+from carerl.config.evaluation import evaluation_config
+from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.controller import decisions
+from carerl.controller.decisions import answer_probabilities
+from carerl.controller.evaluation import chosen, sample
+from carerl.report import SampleStore
+from carerl.report.samples import read_samples
+from carerl.tasks import TASKS
+from carerl.tasks.byte_tokenizer import VOCAB_SIZE, make_byte_tokenizer
+from carerl.types import Group, Sample
+from tests.actors.local import Local, without_ray
+
+LETTERS = [chr(ord("A") + k) for k in range(26)]
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = tmp_path_factory.mktemp("bytes")
+    make_base_bytes(place, 3, ShapeConfig(vocab_size=VOCAB_SIZE, context_length=512))
+    return str(place)
+
+
+@pytest.fixture(scope="module")
+def config(model_dir: str, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Questions of 26 options, so that one response of one byte in five names an option."""
+    place = tmp_path_factory.mktemp("data") / "letters.jsonl"
+    rows = [
+        {
+            "id": f"q{k}",
+            "question": f"Letter {k}?",
+            "answer": LETTERS[k],
+            "choices": [f"the {ord(x)}th" for x in LETTERS],
+        }
+        for k in range(5)
+    ]
+    place.write_text("\n".join(map(json.dumps, rows)))
+    return evaluation_config(
+        [f"model={model_dir}", f"benchmarks=[{place}]", "engine=hf", "samples=24", "max_new_tokens=1",
+         "task.prompt_template='{question}'", "rollout.max_batch_rows=24", "evaluation.temperature=1.5"]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def crew(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    without_ray(monkeypatch)
+    made = Crew(None, Rollout([Local(RolloutWorker()), Local(RolloutWorker())]), Grading([Local(RewardWorker())]),
+                None, [])  # fmt: skip
+    made.load(config, config.model.path)
+    assert made.rollout is not None
+    made.rollout.use_loaded()
+    return made
+
+
+def make_task(config: RunConfig) -> Any:
+    task = TASKS[config.task.name].build(config.task, config.seed)
+    task.attach(make_byte_tokenizer())
+    return task
+
+
+def expected(model: Any, prompt: tuple[int, ...], before: tuple[int, ...], label: str, labels: list[str]) -> float:
+    """softmax over the options' logits, in float64."""
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *before]])).logits[0, -1].double()
+    tokenizer = make_byte_tokenizer()
+    ids = [tokenizer.encode(x)[0] for x in labels]
+    return float(logits[ids].softmax(0)[labels.index(label)])
+
+
+def test_it_is_the_models_softmax_over_the_options_where_one_was_named(
+    crew: Crew, config: RunConfig, model_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At temperature 1, whatever the samples were drawn at. In parts of two questions, over two engines."""
+    assert crew.rollout is not None
+    monkeypatch.setattr(decisions, "AT_A_TIME", 2)
+    task, tokenizer = make_task(config), make_byte_tokenizer()
+    responses = [
+        r"Not B. \boxed{C} is it",
+        "The answer is (A).",
+        r"\boxed{b}",
+        "the 66th",
+        "no idea",
+        r"\boxed{A or B}",
+    ]
+    labelled = {0: ("C", r"Not B. \boxed{"), 1: ("A", "The answer is ("), 2: ("b", r"\boxed{")}
+    groups = {}
+    for number, example in enumerate(task.suites()[0].examples):
+        samples = []
+        for text in responses:
+            ids = tuple(tokenizer.encode(text))
+            outcome, answer = task.grade(example, ids, False)
+            samples.append(Sample(example.id, ids, (-0.1,) * len(ids), False, 0, outcome, answer))
+        groups[number] = Group(example, samples)
+    parts = list(answer_probabilities(crew.rollout, task, groups))
+    assert [sorted(part) for part in parts] == [[0, 1], [2, 3], [4]]
+    model = load_model(model_dir, "float32")
+    for group in groups.values():
+        for k, found in enumerate(group.samples):
+            if k not in labelled:
+                assert found.answer_prob is None, "named by its text, no answer, two answers"
+                continue
+            label, before = labelled[k]
+            labels = LETTERS if label.isupper() else [x.lower() for x in LETTERS]
+            wanted = expected(model, group.example.prompt_ids, tuple(tokenizer.encode(before)), label, labels)
+            assert found.answer_prob == pytest.approx(wanted, rel=1e-5)
+    assert len({round(s.answer_prob or 0, 6) for g in groups.values() for s in g.samples}) > 10, "not a constant"
+    assert list(answer_probabilities(crew.rollout, task, groups)) == [], "what is known is not asked again"
+
+
+def test_an_evaluation_asks_keeps_and_reports_them(
+    crew: Crew, config: RunConfig, model_dir: str, tmp_path: Path
+) -> None:
+    task = make_task(config)
+    (suite,) = chosen(task, 0)
+    store = SampleStore(tmp_path, 0, str)
+    groups = sample(crew, config, task, 0, suite, store)
+    store.close()
+    flat = [(group, found) for group in groups for found in group.samples]
+    named = [(group, found) for group, found in flat if found.answer is not None]
+    assert 10 < len(named) < len(flat)
+    model = load_model(model_dir, "float32")
+    text = make_byte_tokenizer().decode
+    for group, found in named:
+        letter = text(list(found.response_ids))
+        labels = LETTERS if letter.isupper() else [x.lower() for x in LETTERS]
+        wanted = expected(model, group.example.prompt_ids, (), letter, labels)
+        assert found.answer_prob == pytest.approx(wanted, rel=1e-5)
+    assert all((found.answer_prob is None) == (found.answer is None) for _, found in flat)
+    rows = read_samples(tmp_path, 0)
+    assert [row["answer_prob"] for row in rows] == [found.answer_prob for _, found in flat]
+    metrics = task.score({suite.name: groups}).metrics
+    confidence = [found.answer_prob or 0.0 for _, found in flat]
+    brier = sum((p - found.correct) ** 2 for p, (_, found) in zip(confidence, flat, strict=True)) / len(flat)
+    assert metrics["calibration/letters/answer_prob_brier"] == pytest.approx(brier)
+    assert metrics["eval/letters/undecided"] == 0
+
+
+def test_an_evaluation_stopped_while_it_asks_goes_on_with_the_rest(
+    crew: Crew, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "AT_A_TIME", 2)
+    task = make_task(config)
+    (suite,) = chosen(task, 0)
+    whole = sample(crew, config, task, 0, suite, SampleStore(tmp_path / "whole", 0, str))
+    store = SampleStore(tmp_path / "stopped", 0, str)
+    after = iter([True] * 1 + [False])  # one part is asked for, and then it stops
+
+    def progress(ended: list[Group]) -> bool:
+        return bool(ended) or next(after)
+
+    first = sample(crew, config, task, 0, suite, store, progress)
+    store.write_part()
+    assert [group.samples for group in first] != [group.samples for group in whole]
+    again = sample(crew, config, task, 0, suite, SampleStore(tmp_path / "stopped", 0, str))
+    assert again == whole
+    final = SampleStore(tmp_path / "stopped", 0, str)
+    final.add(suite.name, dict(enumerate(again)))
+    final.close()
+    rows = read_samples(tmp_path / "stopped", 0)
+    assert len(rows) == 5 * 24, "a group that is added again takes the place of the first"
+    assert [row["answer_prob"] for row in rows] == [found.answer_prob for group in whole for found in group.samples]
+
+
+def test_pitfall_14_engines_are_asked_under_the_version_that_they_hold(crew: Crew) -> None:
+    assert crew.rollout is not None
+    assert len(crew.rollout.next_logprobs([Query((5, 6), (7, 8))])[0]) == 2
+    crew.rollout.version = 3
+    with pytest.raises(StaleWeights, match="asked for 3"):
+        crew.rollout.next_logprobs([Query((5, 6), (7, 8))])
+
+
+def test_a_task_without_options_asks_nothing(config: RunConfig) -> None:
+    task = make_task(config)
+    example = task.suites()[0].examples[0]
+    open_ended = replace(example, meta={**example.meta, "gold": replace(example.meta["gold"], choices=())})
+    asked: list[Query] = []
+
+    class Silent:
+        def next_logprobs(self, queries: list[Query]) -> list[tuple[float, ...]]:
+            asked.extend(queries)
+            return []
+
+    answered = Sample("q0", (70,), (-1.0,), False, 0, answer="A")
+    engines: Any = Silent()
+    assert list(answer_probabilities(engines, task, {0: Group(open_ended, [answered])})) == [] and asked == []
+    tiny: Any = TASKS["tiny"].build(TASKS["tiny"].config(), 0)
+    assert list(answer_probabilities(engines, tiny, {0: Group(example, [answered])})) == []
