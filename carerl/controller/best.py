@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from carerl.config.selection import Selection, parse_selection
-from carerl.controller.checkpoints import commit, numbered, point
+from carerl.controller.checkpoints import commit, export, numbered, point
 from carerl.controller.context import Context
 from carerl.report import RunDirectory
 from carerl.report.run_directory import finite, read_json
@@ -38,7 +38,7 @@ def keep(context: Context, step: int, metrics: Mapping[str, float]) -> None:
         partial = final.with_name(f".{final.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        context.crew.learner.export(partial / "model", context.tokenizer, config.model.dtype)
+        export(context, partial / "model", step)
         record = {"step": step, "rule": config.checkpoint.best, "recipe": config.recipe, "seed": config.seed}
         record["metrics"] = finite(candidates[step])
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")

@@ -44,14 +44,8 @@ def save(context: Context, step: int) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     context.crew.learner.save(partial / "learner")
-    context.crew.learner.export(partial / "model", context.tokenizer, config.model.dtype)
-    for needed in ("learner/.metadata", "model/config.json", "model/model.safetensors"):
-        if not (partial / needed).is_file():
-            raise RunError(
-                f"{partial / needed} is not there: the actors wrote the checkpoint where this process does not see it. "
-                "Put the run directory (runs_dir=) on storage that all nodes share."
-            )
-    describe_model(partial / "model", _card(context, step))
+    _check_written(partial / "learner" / ".metadata")
+    export(context, partial / "model", step)
     state = {
         "format": FORMAT,
         "step": step,
@@ -69,8 +63,24 @@ def save(context: Context, step: int) -> Path:
     return final
 
 
+def export(context: Context, model: Path, step: int) -> None:
+    """Writes the weights as an ordinary Hugging Face directory, with a card."""
+    context.crew.learner.export(model, context.tokenizer, context.config.model.dtype)
+    for needed in ("config.json", "model.safetensors"):
+        _check_written(model / needed)
+    describe_model(model, _card(context, step))
+
+
+def _check_written(file: Path) -> None:
+    if not file.is_file():
+        raise RunError(
+            f"{file} is not there: the actors wrote the checkpoint where this process does not see it. "
+            "Put the run directory (runs_dir=) on storage that all nodes share."
+        )
+
+
 def _card(context: Context, step: int) -> ModelCard:
-    """What the exported model is told with: the metrics of the step's evaluation, if it had one, as tables name them."""
+    """What the exported model is told with: metrics of the step's evaluation, if it had one, as tables name them."""
     metrics = evaluation_metrics(context.run, step)
     labelled = tuple(
         (metric_line(name).label, value) for name, _, value in summary_rows({}, metrics) if value is not None

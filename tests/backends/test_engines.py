@@ -250,14 +250,14 @@ def test_what_ends_a_response_by_the_models_files(tmp_path: Path, stated: Any, f
 
 
 def test_next_logprobs_are_those_of_a_forward_pass_at_temperature_1(engine: Engine) -> None:
-    """After an update, too, and with prefixes that the cache has from other weights; of any tokens, in any number, twice
-    the same one included."""
+    """After an update, too, and with prefixes that the cache has from other weights; of any tokens, in any number, one
+    of them twice included."""
     long_prompts = [tuple(10 + (i + j) % 50 for j in range(260)) for i in range(2)]
     for seed in (12, 13):
         model = fresh(seed)
         engine.update_weights(weights(model).items())
         complete(engine, long_prompts, sampling(temperature=0.6))
-        prefixes = [*PROMPTS, *long_prompts, *(prompt + (40, 41) for prompt in long_prompts)]
+        prefixes = [*PROMPTS, *long_prompts, *((*prompt, 40, 41) for prompt in long_prompts)]
         queries = [Query(p, tuple((17 * k + 5 * j) % 64 for j in range(1 + k % 7))) for k, p in enumerate(prefixes)]
         queries.append(Query(PROMPTS[0], (9, 9, 0)))
         found = engine.next_logprobs(queries)

@@ -93,9 +93,8 @@ def test_the_decision_is_the_token_that_names_the_graded_option(form: str, tmp_p
     task = make_task(tmp_path, tokenizer)
     for label, text in zip(LABELS, OPTIONS, strict=True):
         filled = form.replace("{}", label).replace("%", text)
-        before, after = filled.replace("«", "‹").split("‹", 1) if "‹" not in filled.split("«")[0] else ("", filled)
         pieces = spelled(filled.replace("«", "‹").replace("»", "›"))
-        position = len(spelled(before))
+        position = len(spelled(filled.partition("«")[0]))
         decision, sample, example = decided(task, tokenizer, pieces)
         assert decision is not None and sample.answer == label
         assert (decision.position, decision.chosen) == (position, label), pieces
