@@ -1,7 +1,8 @@
 """``answer_prob`` of an evaluation's samples, with the plain engine and real workers in this process.
 
 The oracle is a forward pass of transformers over prompt and response up to the decision, and a softmax over the
-options' logits. Not covered: vLLM (backends/test_engines has its log-probs), which token decides (tasks/test_decision)."""
+options' logits. Not covered: vLLM (backends/test_engines has its log-probs), which token decides
+(tasks/test_decision)."""
 
 from __future__ import annotations
 
