@@ -34,12 +34,17 @@ ACTOR_ENVIRONMENT = {
 }
 
 
+def joins_cluster(cluster_address: str = "") -> str:
+    """The address of the cluster that is joined; '' where Ray is started on this machine."""
+    return cluster_address or os.environ.get("RAY_ADDRESS", "")
+
+
 def connect(cluster_address: str = "", object_store_mib: int | None = None) -> Resources:
     """Joins the cluster at ``cluster_address`` or RAY_ADDRESS, else starts Ray on this machine. Does nothing if
     connected already. ``object_store_mib`` bounds the object store of a Ray started here (None: Ray's own choice).
     Raises ConfigError where no cluster answers."""
     if not ray.is_initialized():
-        place = cluster_address or os.environ.get("RAY_ADDRESS", "")
+        place = joins_cluster(cluster_address)
         # Actors print their own tracebacks through the driver's exception; their chatter stays in Ray's logs.
         settings: dict[str, Any] = {
             "logging_level": logging.ERROR,

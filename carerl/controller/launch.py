@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from carerl.actors import jobs
 from carerl.actors.crew import Crew, crew
-from carerl.actors.ray_cluster import cluster
+from carerl.actors.gauges import ray_gauges
+from carerl.actors.ray_cluster import cluster, joins_cluster
 from carerl.backends.model_files import load_tokenizer
 from carerl.config.checks import check_cluster, check_model_dir, check_task
 from carerl.config.errors import ConfigError
@@ -124,7 +126,9 @@ def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop:
     directory says how it ended."""
     task, tokenizer = prepare(config, model_dir)
     directory, start, state = _open(config, display, model_dir)
-    trackers = make_trackers(directory, plain(config), resume_step=start, warn=display.message)
+    labels = {"recipe": config.recipe, "seed": config.seed, "run": directory.name}
+    gauges = [ray_gauges(labels, display.message)] if joins_cluster(config.cluster.address) else []
+    trackers = make_trackers(directory, plain(config), resume_step=start, warn=display.message, also=gauges)
     loop = LoopState.after(config, start or 0, state)
     context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop)
     begin = time.monotonic()
@@ -154,20 +158,24 @@ def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop:
             }
         )
         trackers.close(result.status)
-        _write_report(directory, display)
+        display.stage("report")
+        report_written(write_report, directory, display.message)
         directory.release()
         display.close()
     _say_how_it_ended(config, result, seconds)
     return result
 
 
-def _write_report(directory: RunDirectory, display: Display) -> None:
-    """A picture that cannot be drawn must neither fail a good run nor hide why a bad one failed."""
-    display.stage("report")
+def report_written(
+    write: Callable[[RunDirectory], Path], directory: RunDirectory, say: Callable[[str], None]
+) -> Path | None:
+    """Where the page is; None if it could not be written, which is said: a picture that cannot be drawn must neither
+    fail a good run nor hide why a bad one failed."""
     try:
-        write_report(directory)
+        return write(directory)
     except Exception as error:
-        display.message(f"report.html could not be written: {type(error).__name__}: {error}")
+        say(f"report.html could not be written: {type(error).__name__}: {error}")
+        return None
 
 
 def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirectory, int | None, dict[str, Any]]:

@@ -19,9 +19,9 @@ from carerl.config.load import dump
 from carerl.config.schema import RunConfig
 from carerl.controller import base, starting_weights
 from carerl.controller.evaluation import chosen, sample
-from carerl.controller.launch import Result, prepare
+from carerl.controller.launch import Result, prepare, report_written
 from carerl.controller.stopping import StopFlag
-from carerl.report import RunDirectory, SampleStore, make_display, write_evaluation
+from carerl.report import RunDirectory, SampleStore, make_display, write_evaluation, write_evaluation_report
 from carerl.report.display import Display
 from carerl.report.evaluation_table import print_evaluation
 from carerl.report.records import read_evaluations
@@ -98,6 +98,8 @@ def launch(config: RunConfig) -> Result:
         )
         directory.release()
     if status == "completed":
+        if page := report_written(write_evaluation_report, directory, print):
+            print(f"report: {page}", flush=True)
         return _show(directory)
     print(f"stopped; the same command with out={directory.path} goes on with it", flush=True)
     return Result(status, 0, directory.path, {}, {}, exit_code)

@@ -20,6 +20,7 @@ from carerl.report.questions import reported
 from carerl.report.records import read_questions
 from carerl.report.run_directory import RunDirectory
 from carerl.report.run_files import flatten
+from carerl.tasks.base import VALIDATION
 
 _OF_SUITE = re.compile(r"(?:eval|calibration)/([^/]+)/([^/]+)")
 # of a benchmark's metrics, in this order; all of them are in the evaluation's file
@@ -79,9 +80,11 @@ def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], Lines]:
 
 
 def _suites(metrics: Mapping[str, float]) -> tuple[list[str], dict[tuple[str, str], str]]:
-    """Suites in their order, and the name of each metric by (suite, kind)."""
+    """Suites in their order, and the name of each metric by (suite, kind). The tiny world's have names of their own, so
+    that its validation questions alone are no columns."""
     names = {(match[1], match[2]): name for name in metrics if (match := _OF_SUITE.fullmatch(name))}
-    return list(dict.fromkeys(suite for suite, _ in names)), names
+    suites = list(dict.fromkeys(suite for suite, _ in names))
+    return ([] if suites == [VALIDATION] else suites), names
 
 
 def scaled_rows(

@@ -41,8 +41,9 @@ def make_trackers(
     *,
     resume_step: int | None = None,
     warn: Callable[[str], None] = print,
+    also: Sequence[Tracker] = (),
 ) -> Trackers:
-    """The trackers of a run: metrics.jsonl always, W&B when ``tracking.wandb`` is offline or online.
+    """The trackers of a run: metrics.jsonl always, W&B when ``tracking.wandb`` is offline or online, and ``also``.
 
     ``config`` is the resolved config as plain mappings.
     """
@@ -63,4 +64,4 @@ def make_trackers(
                 warn=warn,
             )
         )
-    return Trackers(trackers)
+    return Trackers([*trackers, *also])
