@@ -80,7 +80,7 @@ def _check_written(file: Path) -> None:
 
 
 def _card(context: Context, step: int) -> ModelCard:
-    """What the exported model is told with: metrics of the step's evaluation, if it had one, as tables name them."""
+    """The exported model's card, with the metrics of the evaluation at that step as tables name them."""
     metrics = evaluation_metrics(context.run, step)
     labelled = tuple(
         (metric_line(name).label, value) for name, _, value in summary_rows({}, metrics) if value is not None

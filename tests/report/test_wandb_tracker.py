@@ -46,7 +46,7 @@ CONFIG = {
 }
 SECRETS = (
     "sk-abcdef", "xyzzy4711", "inner-host", "hf_abcdefghijklmnopqrst", "nobodys-business",
-    "wandbkeywandbkeywandbkeywandbkeywandbkey1", "hf_PlantedInTheEnvironment",
+    "wandbkeywandbkeywandbkeywandbkeywandbkey1", "planted.in.the.environment",
 )  # fmt: skip
 
 
@@ -102,8 +102,8 @@ def test_an_offline_run_read_back_is_metrics_jsonl_and_holds_no_secret(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "wandbkeywandbkeywandbkeywandbkeywandbkey1")
-    monkeypatch.setenv("HF_TOKEN", "hf_PlantedInTheEnvironment")
-    config = CONFIG | {"model": {"path": "hub/hf_PlantedInTheEnvironment"}}
+    monkeypatch.setenv("HF_TOKEN", "planted.in.the.environment")
+    config = CONFIG | {"model": {"path": "hub/planted.in.the.environment"}}
     warnings: list[str] = []
     trackers = make_trackers(run, config, warn=warnings.append)
     for step in range(5):
@@ -186,7 +186,7 @@ def test_source_that_git_does_not_track_stays_here(tmp_path: Path, monkeypatch: 
     (package / "config").mkdir(parents=True)
     for name, text in {
         "a.py": "x = 1\n", "config/b.py": "y = 2\n", "notes.txt": "n", "big.py": "#" * (600 * 1024),
-        "leak.py": 'KEY = "hf_PlantedInTheEnvironment"\n',
+        "leak.py": 'KEY = "planted.in.the.environment"\n',
     }.items():  # fmt: skip
         (package / name).write_text(text)
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
@@ -195,7 +195,7 @@ def test_source_that_git_does_not_track_stays_here(tmp_path: Path, monkeypatch: 
     (package / ".env").write_text("SECRET=1\n")
     monkeypatch.setattr(wandb_content, "PACKAGE", package)
     monkeypatch.setattr(wandb_content, "SOURCE_ENDINGS", (".py",))
-    monkeypatch.setenv("HF_TOKEN", "hf_PlantedInTheEnvironment")
+    monkeypatch.setenv("HF_TOKEN", "planted.in.the.environment")
     files, left_out = wandb_content.source_files()
     assert set(files) == {"carerl/a.py", "carerl/config/b.py"}
     assert left_out == ["carerl/big.py (too large)", "carerl/leak.py (it holds a secret)"]
