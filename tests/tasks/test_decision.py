@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from carerl.tasks import TextConfig, TextTask
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
-from carerl.tasks.decision import LOOKED_AT, Decision, spellings
+from carerl.tasks.decision import LOOKED_AT, Decision, find_decision, spellings
 from carerl.types import Example, Outcome, Sample
 
 LABELS = ("A", "B", "C", "D")
@@ -180,3 +180,17 @@ def test_what_is_tried_is_bounded(tmp_path: Path) -> None:
     assert decided(task, tokenizer, spelled(far))[0] is None
     found, _, _ = decided(task, tokenizer, spelled(near))
     assert found is not None and found.position == 7
+
+
+def test_a_trace_full_of_labels_is_not_graded_once_for_each() -> None:
+    """The token that decides, the one before it, and no more: grading is most of what it costs."""
+    graded: list[list[int]] = []
+    ids = [0] * 30 + [1]  # A thirty times, and then the B that is graded
+
+    def read(response: Sequence[int]) -> str:
+        graded.append(list(response))
+        return "AB"[response[-1]]
+
+    found = find_decision(ids, "B", lambda token: {"A": 0, "B": 1}, lambda part: " ".join("AB"[k] for k in part), read)
+    assert found == Decision(30, "B", {"A": 0, "B": 1})
+    assert graded == [[0] * 31, [*[0] * 30, 1]]
