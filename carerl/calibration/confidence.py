@@ -18,7 +18,7 @@
 [ours] A response without an answer (unparsed, truncated, invalid) claims nothing: under every estimator it counts in N,
 is wrong and has confidence 0. So all estimators judge the same samples at the same accuracy, and no answer can be left
 out to look better. It is a well calibrated item, though: a model that gives few answers has a low ECE for that reason
-alone, and the share of answers belongs beside every figure (:func:`answered_share`). The same holds for ``verbalized``
+alone, and the share of answers belongs beside every figure (``eval/…/answered``). The same holds for ``verbalized``
 and ``answer_prob`` where a response has an answer but no such confidence: 0, and :class:`Judged` counts it as unstated.
 """
 
@@ -33,9 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .attempts import majority_correct
 from .bins import FloatArray
-from .votes import majority
 
 ESTIMATORS = ("majority", "mean", "answer_prob", "sequence", "verbalized")
 
@@ -54,19 +52,6 @@ class Judged:
     labels: NDArray[np.int64]
     votes: int = 0
     unstated: int = 0
-
-
-def judge_majority(
-    answers: Mapping[str, Sequence[str | None]], correct: Mapping[str, Sequence[bool]], seed: int
-) -> Judged:
-    """One row a question. Keys are questions; an answer is canonical, or None. ``votes`` is 0 if questions differ in
-    their number of samples. Raises ValueError as :func:`majority_correct`."""
-    share = [majority(found, key, seed)[1] for key, found in answers.items()]
-    right = [majority_correct(found, correct[key], key, seed) for key, found in answers.items()]
-    sizes = {len(found) for found in answers.values()}
-    votes = sizes.pop() if len(sizes) == 1 else 0
-    confidence, verdict = np.array(share, dtype=np.float64), np.array(right, dtype=np.float64)
-    return Judged(confidence, verdict, tuple(answers), np.arange(len(answers)), votes)
 
 
 def judge_mean(answers: Mapping[str, Sequence[str | None]], correct: Mapping[str, Sequence[bool]]) -> Judged:
@@ -106,12 +91,6 @@ def _per_sample(
     labels = [given.setdefault((key, answer), len(given)) for key, found in answers.items() for answer in found]
     values, verdicts = np.array(confidence, dtype=np.float64), np.array(right, dtype=np.float64)
     return Judged(values, verdicts, questions, np.array(labels, dtype=np.int64), votes, unstated)
-
-
-def answered_share(answers: Mapping[str, Sequence[str | None]]) -> float:
-    """Share of all samples that have an answer; NaN without samples."""
-    flat = [answer is not None for found in answers.values() for answer in found]
-    return sum(flat) / len(flat) if flat else float("nan")
 
 
 def answer_shares(answers: Sequence[str | None]) -> list[float]:

@@ -31,7 +31,7 @@ from carerl.calibration import (
 from carerl.report.comparison import Cell, Comparison, Row, Scaled, make_cell
 from carerl.report.evaluated import Evaluated
 from carerl.report.metric_table import suite_label
-from carerl.report.questions import FACTS, Asked, FloatArray, asked
+from carerl.report.questions import FACTS, Asked, FloatArray, asked, primary_suite
 from carerl.tasks.base import VALIDATION
 
 SETTING = "task.validation_questions"
@@ -114,7 +114,7 @@ def add_calibration(comparison: Comparison, evaluated: Mapping[str, Sequence[Eva
         repeats = REPEATS if len(runs) == 1 else 2
         row.calibration = _cells({one.run.seed: _before(one, repeats) for one in runs})
         row.scaled = _scaled(runs, repeats)
-        primary = f"q{row.runs[0].settings.get('task.train_k')}"
+        primary = primary_suite(row.runs[0].config)
         plain = {primary: "calibration/question_ece", FACTS: "calibration/facts_ece"}  # as the main table calls them
         for suite, name in plain.items():
             if cell := row.scaled.cells.get(f"calibration/{suite}/ece"):

@@ -47,6 +47,7 @@ from carerl.report.svg import SERIES, Picture
 from carerl.report.views import View
 
 FIGURES = "figures"
+ROOM = 8  # further metrics that have room beside each other on the page
 
 
 def write_comparison(
@@ -143,6 +144,7 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
         if any(name in scaled_cells(source.row) for name in comparison.columns):
             lines.append(_scaled_row(source.row, anchors[label], comparison.columns))
     more = [name for name in comparison.columns if name not in comparison.paper]
+    parts = [more[start : start + ROOM] for start in range(0, len(more), ROOM)]
     return render(
         "compare.html.j2",
         title="Accuracy and calibration",
@@ -150,8 +152,7 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
         figures=figures,
         tables=[
             (title, [(comparison.columns.index(name), column_label(name, comparison)) for name in names])
-            for title, names in (("Table", comparison.paper), ("Further metrics", more))
-            if names
+            for title, names in (("Table", comparison.paper), *(("Further metrics", part) for part in parts))
         ],
         briefs=[metric_line(name).short for name in comparison.columns],
         rows=rows,
@@ -166,10 +167,12 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
 
 
 def _linked(table: TextTable, anchors: dict[str, str]) -> _LinkedTable:
-    lines = [
-        (anchors[labels[0]], f"from {', '.join(labels)}", cells, SCALED in cells[0])
-        for cells, labels in zip(table.lines, table.sources, strict=True)
-    ]
+    lines = []
+    for (name, *cells), labels in zip(table.lines, table.sources, strict=True):
+        below = SCALED in name
+        shown = name[name.index(SCALED) :] if below else name  # it stands under the row that it is of
+        two_lines = [cell.replace(" [", "\n[") for cell in cells]
+        lines.append((anchors[labels[0]], f"from {', '.join(labels)}", [shown, *two_lines], below))
     return _LinkedTable(table.title, table.head, lines)
 
 

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from carerl.calibration import Temperature, holm, paired_t, t_interval
 from carerl.report.metric_table import ece_metric, format_number, headline_columns, metric_line, paper_columns
-from carerl.report.questions import intervals
+from carerl.report.questions import intervals, primary_suite
 from carerl.report.records import read_chosen
 from carerl.report.run_files import Run, read_intervals
 from carerl.report.sweep_file import Cell as SweptCell
 from carerl.report.sweep_file import why_absent
+from carerl.tasks.base import VALIDATION
 
 FLOOR_METRIC = "calibration/facts_ece_floor"
 MIN_PAIRS = 5  # for a star
@@ -130,7 +131,7 @@ def compare_runs(runs: Sequence[Run], baseline: str = "", cells: Sequence[SweptC
     left_out = [(run.name, run.unfinished) for run in runs if run.unfinished and run.path not in missing]
     finished, repeated = _one_per_seed([run for run in runs if not run.unfinished])
     left_out += repeated
-    columns = headline_columns({name for run in finished for name in (*run.base, *run.final)})
+    columns = _compared({name for run in finished for name in (*run.base, *run.final)})
     if paper_columns(columns):  # a run of the tiny world has no place in the paper's table
         left_out += [
             (run.name, "has no text benchmark; compare it by itself") for run in finished if not _has(run, columns)
@@ -172,9 +173,16 @@ def _over_questions(row: Row) -> None:
     record, questions = chosen
     own = read_intervals(record)
     metrics = {name: cell.mean for name, cell in row.cells.items() if name not in own}
-    made = intervals(questions, metrics, f"q{run.settings.get('task.train_k')}")
+    made = intervals(questions, metrics, primary_suite(run.config))
     for name, cell in row.cells.items():
         cell.questions = own.get(name) or made.get(name)
+
+
+def _compared(names: Collection[str]) -> list[str]:
+    """The headlines, without those of the validation questions: these are chosen by, and not reported. They stay where
+    nothing else was asked."""
+    reported = {name for name in names if f"/{VALIDATION}/" not in name}
+    return headline_columns(reported) or headline_columns(names)
 
 
 def gap_metric(columns: Sequence[str]) -> str | None:

@@ -13,11 +13,12 @@ from carerl.report.comparison import Comparison
 from carerl.report.questions import Asked, reported
 from carerl.report.records import read_chosen
 from carerl.report.run_files import Run
+from carerl.tasks.base import VALIDATION
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """One run's evaluation of step ``step``, read."""
+    """One run's evaluation of step ``step``, read. ``reliability``: the diagrams of what is reported."""
 
     run: Run
     step: int
@@ -38,6 +39,8 @@ def read_evaluated(comparison: Comparison) -> dict[str, list[Evaluated]]:
             chosen = read_chosen(run.path / "evaluations", row.is_base)
             if chosen is not None:
                 record, questions = chosen
-                one = Evaluated(run, record["step"], record.get("reliability") or {}, questions)
+                diagrams = record.get("reliability") or {}
+                shown = {suite: bins for suite, bins in diagrams.items() if suite != VALIDATION} or diagrams
+                one = Evaluated(run, record["step"], shown, questions)
                 found.setdefault(row.label, []).append(one)
     return found

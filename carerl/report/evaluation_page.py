@@ -11,16 +11,25 @@ import yaml
 from carerl.calibration import ESTIMATORS, reliability_bins
 from carerl.report.calibration_rows import Rescaled, rescale
 from carerl.report.evaluation_plots import OUTCOMES, coverage_lines, outcome_bars
-from carerl.report.evaluation_table import AFTER, Lines, cell_text, evaluation_rows, scaled_rows
+from carerl.report.evaluation_table import (
+    AFTER,
+    Lines,
+    cell_text,
+    evaluation_rows,
+    interval_words,
+    scaled_rows,
+    with_intervals,
+)
 from carerl.report.html import badges, render, sampling_words
 from carerl.report.metric_table import format_number, suite_label
 from carerl.report.plots import reliability
-from carerl.report.questions import Asked, asked, reported
+from carerl.report.questions import Asked, reported
 from carerl.report.records import read_chosen, read_sample_texts
 from carerl.report.redaction import redact
 from carerl.report.run_directory import RunDirectory, write_text
 
 SHOWN = 4  # samples of a kind
+ROOM = 5  # benchmarks that have room beside each other with their intervals behind the figures
 TEXT_LIMIT = 700  # characters of a prompt or response: what it begins and what it ends with
 # of an estimator of confidence, in this order
 ESTIMATOR_METRICS: dict[str, str] = {
@@ -71,9 +80,10 @@ def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
         scaled = rescale(questions, shown, repeats=2)
     except ValueError:
         scaled = None
+    record = with_intervals(record, questions, config)
     suites, lines = evaluation_rows(record)
     more, words = scaled_rows(record, questions, config)
-    answered = {suite: found for suite, found in asked(questions).items() if found.answered != 0}
+    answered = {suite: found for suite, found in shown.items() if found.answered != 0}
     shares = outcome_shares(questions)
     return {
         "ended": True,
@@ -85,7 +95,8 @@ def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
         "coverage": coverage_lines({suite_label(suite): found for suite, found in answered.items()})
         if answered
         else None,
-        "silent": [suite_label(suite) for suite in shares if suite not in answered],
+        "silent": [suite_label(suite) for suite in shown if suite not in answered],
+        "narrow": len(suites) > ROOM,
         "estimators": estimators(record, list(answered)),
         "estimator_columns": list(ESTIMATOR_METRICS.values()),
         "samples": samples(read_sample_texts(run.evaluations, record["step"]), questions),
@@ -111,8 +122,8 @@ def _notes(record: Row, questions: Sequence[Row], words: str) -> list[str]:
     if settings := record.get("sampling") or {}:
         lines.append(f"Sampled at {sampling_words(settings)}.")
     if record.get("intervals"):
-        lines.append("[low, high]: 95 % intervals over questions; they say nothing of another training seed.")
-    return [*lines, f"{words}" if words.endswith(".") else f"{words}."]
+        lines.append(f"{interval_words(record)}. They say nothing of another training seed.")
+    return [*lines, words if words.endswith(".") else f"{words}."]
 
 
 def outcome_shares(questions: Sequence[Row]) -> dict[str, dict[str, float]]:

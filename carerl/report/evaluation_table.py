@@ -16,7 +16,7 @@ from rich.text import Text
 from carerl.calibration import Estimate
 from carerl.report.calibration_rows import MEASURES, SCALED, no_validation, rescale, scaled_label
 from carerl.report.metric_table import METRIC_LINES, format_number, metric_line, suite_label
-from carerl.report.questions import reported
+from carerl.report.questions import intervals, primary_suite, reported
 from carerl.report.records import read_questions
 from carerl.report.run_directory import RunDirectory
 from carerl.report.run_files import flatten
@@ -66,17 +66,27 @@ Lines = list[tuple[str, list[str]]]
 def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], Lines]:
     """Benchmarks, and lines of (label, a cell each). Where no metric belongs to a benchmark, as in the tiny world,
     there is one column, without a name."""
-    metrics, intervals = record["metrics"], record.get("intervals") or {}
+    metrics, bounds = record["metrics"], record.get("intervals") or {}
     suites, names = _suites(metrics)
-    cells = {place: cell_text(name, metrics[name], intervals.get(name)) for place, name in names.items()}
+    cells = {place: cell_text(name, metrics[name], bounds.get(name)) for place, name in names.items()}
     if not suites:
-        return [""], [(metric_line(name).label, [cell_text(name, value, None)]) for name, value in metrics.items()]
+        return [""], [(metric_line(n).label, [cell_text(n, v, bounds.get(n))]) for n, v in metrics.items()]
     for suite in suites:  # the calibration of no answers is no calibration
         if metrics.get(f"eval/{suite}/answered") == 0:
             for kind in CALIBRATION & {kind for _, kind in cells}:
                 cells.pop((suite, kind), None)
     kinds = [kind for kind in SHOWN if any((suite, kind) in cells for suite in suites)]
     return [suite_label(s) for s in suites], [(SHOWN[k], [cells.get((s, k), "–") for s in suites]) for k in kinds]
+
+
+def with_intervals(
+    record: Mapping[str, Any], questions: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``record`` with intervals over its questions, where it has none itself: of the tiny world's metrics, and of F1
+    and hallucination. An ECE beside its debiased estimate needs no second one."""
+    metrics, own = record["metrics"], dict(record.get("intervals") or {})
+    wanted = {n: v for n, v in metrics.items() if n not in own and not (_OF_SUITE.fullmatch(n) and n.endswith("/ece"))}
+    return {**record, "intervals": {**intervals(questions, wanted, primary_suite(settings)), **own}}
 
 
 def _suites(metrics: Mapping[str, float]) -> tuple[list[str], dict[tuple[str, str], str]]:
@@ -128,11 +138,20 @@ def cell_text(name: str, value: float | None, interval: Any) -> str:
     return text
 
 
+def interval_words(record: Mapping[str, Any]) -> str:
+    text = "[low, high]: 95 % intervals over questions"
+    if any(name.endswith("ece") and not _OF_SUITE.fullmatch(name) for name in record["intervals"]):
+        text += "; that of an ECE is of the debiased estimate, and the figure can lie above it"
+    return text
+
+
 def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: IO[str] | None = None) -> None:
     """The table, a line a metric, benchmarks side by side; colours on a terminal only."""
     stream = file or sys.stdout
+    questions, settings = read_questions(directory.evaluations, record["step"]), directory.read_config()
+    record = with_intervals(record, questions, settings)
     suites, lines = evaluation_rows(record)
-    scaled, words = scaled_rows(record, read_questions(directory.evaluations, record["step"]), directory.read_config())
+    scaled, words = scaled_rows(record, questions, settings)
     lines += scaled
     console = Console(file=stream, width=None if stream.isatty() else LABEL_WIDTH + CELL_WIDTH * max(2, len(suites)))
     fitting = max(1, (console.width - LABEL_WIDTH) // CELL_WIDTH)
@@ -145,7 +164,7 @@ def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: I
         for label, cells in lines:
             table.add_row(label, *cells[part])
         console.print(table)
-    if record.get("intervals") and suites != [""]:
-        console.print(Text("[low, high]: 95 % intervals over questions", style="bright_black"))
+    if record.get("intervals"):
+        console.print(Text(interval_words(record), style="bright_black"))
     console.print(Text(words, style="bright_black"))
     console.print(Text(f"run directory: {directory.path}", style="bright_black"), soft_wrap=True)

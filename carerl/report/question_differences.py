@@ -143,13 +143,13 @@ def _estimates(mine: Asked, theirs: Asked) -> dict[str, Estimate]:
 
 
 def difference_text(one: Difference, metric: str, separator: str = " ") -> str:
-    """``+0.012 [-0.010, +0.034]``, with a star where it is one."""
+    """``+0.042* [+0.010, +0.074]``, with a star where it is one."""
     estimate = one.estimates.get(metric)
     if estimate is None:
         return "–"
     value, low, high = (format_number(x, 3, sign=True) for x in (estimate.value, estimate.low, estimate.high))
     interval = f"{separator}[{low}, {high}]" if math.isfinite(estimate.low) else ""
-    return f"{value}{interval}{'*' if one.starred(metric) else ''}"
+    return f"{value}{'*' if one.starred(metric) else ''}{interval}"
 
 
 def tables(found: Sequence[Difference], separator: str = " ") -> list[TextTable]:

@@ -97,6 +97,11 @@ def right_share(row: Mapping[str, Any]) -> float | None:
     return row["correct"] / row["samples"] if row.get("samples") and row.get("correct") is not None else None
 
 
+def primary_suite(settings: Mapping[str, Any]) -> str:
+    """The suite of the tiny world whose metrics have plain names; ``settings`` nested. Text tasks name all in full."""
+    return f"q{(settings.get('task') or {}).get('train_k')}"
+
+
 def intervals(
     questions: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], primary: str
 ) -> dict[str, tuple[float, float]]:

@@ -168,7 +168,7 @@ def read_run(path: Path) -> Run:
         seed=seed if isinstance(seed, int) else -1,
         config=config,
         settings=_settings(config),
-        base=dict(summary.get("base") or {}),
+        base={} if alone else dict(summary.get("base") or {}),  # what is evaluated by itself has no before
         final=final,
         started=_started(path),
         unfinished=unfinished,

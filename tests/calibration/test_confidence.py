@@ -11,9 +11,7 @@ import pytest
 from carerl.calibration import (
     answer_probability,
     answer_shares,
-    answered_share,
     ece,
-    judge_majority,
     judge_mean,
     judge_samples,
     option_probability,
@@ -24,15 +22,6 @@ from carerl.calibration import (
 
 ANSWERS = {"a": ["7", "7", "3", None], "b": [None, None, None, None], "c": ["1", "2", "2", "2"]}
 CORRECT = {"a": [True, True, False, False], "b": [False] * 4, "c": [True, False, False, False]}
-
-
-def test_majority_is_one_row_a_question():
-    rows = judge_majority(ANSWERS, CORRECT, seed=0)
-    assert rows.questions == ("a", "b", "c") and rows.votes == 4
-    assert rows.confidence.tolist() == [0.5, 0.0, 0.75]
-    assert rows.correct.tolist() == [1.0, 0.0, 0.0], "the majority's correctness, not the samples' share"
-    uneven = judge_majority({"a": ["1"], "b": ["1", "2"]}, {"a": [True], "b": [True, False]}, seed=0)
-    assert uneven.votes == 0
 
 
 def test_mean_is_each_samples_own_share():
@@ -53,7 +42,6 @@ def test_a_sample_without_an_answer_is_wrong_at_confidence_0_under_every_estimat
         silent = [3, 4, 5, 6, 7]
         assert rows.confidence[silent].tolist() == rows.correct[silent].tolist() == [0.0] * 5
         assert rows.correct.sum() == 7
-    assert answered_share(ANSWERS) == pytest.approx(7 / 12) and math.isnan(answered_share({}))
     unanswered = {"q": [None] * 8}
     rows = judge_mean(unanswered, {"q": [False] * 8})
     assert ece(rows.confidence, rows.correct) == 0.0, "why the share of answers belongs beside an ECE"
@@ -187,5 +175,5 @@ def test_hostile_text_is_read_in_linear_time(piece):
 
 
 def test_arrays_are_float64():
-    rows = judge_majority(ANSWERS, CORRECT, seed=0)
+    rows = judge_mean(ANSWERS, CORRECT)
     assert rows.confidence.dtype == rows.correct.dtype == np.float64

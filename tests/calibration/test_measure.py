@@ -13,8 +13,9 @@ from carerl.calibration import (
     brier,
     debiased_ece,
     ece,
-    judge_majority,
     labels_floor,
+    majority,
+    majority_correct,
     mce,
     measure,
     nll,
@@ -82,7 +83,9 @@ def test_names_are_stable_and_values_those_of_the_single_functions():
 
 def test_majority_votes_get_both_floors():
     answers, correct = answers_of_questions(80, 1)
-    rows = judge_majority(answers, correct, 0)
+    share = [majority(found, key, 0)[1] for key, found in answers.items()]
+    right = [float(majority_correct(found, correct[key], key, 0)) for key, found in answers.items()]
+    rows = Judged(np.array(share), np.array(right), tuple(answers), np.arange(len(answers)), votes=16)
     found = measure(
         rows.confidence,
         rows.correct,
