@@ -12,20 +12,23 @@ based       ``52_8``                       same digits and same base; never a nu
 list        ``-2, 2   1 \text{ or } 3``    same members in any order, as often as they occur
 set         ``\{1, 2\}``                   same members in any order; a list may stand for a set
 group       ``(1,2)  [0,1)``               same brackets, same parts in order; ``1,2`` may stand for ``(1,2)``
-union       ``[0,1) \cup (2,3)``           same set of real numbers
+union       ``[0,1) \cup (2,3)``           same set of real numbers (``real_sets``), as inequalities or as intervals
 matrix      ``\begin{pmatrix}...``         same shape, same entries; the kind of brackets does not matter
-relation    ``y = 2x+3   x < 5``           same relation up to a factor; ``x = 5`` may stand for ``5``
+relation    ``y = 2x+3   x < 5``           same relation up to a factor; ``x = 5``, ``f(2) = 5`` may stand for ``5``
 text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and punctuation
 =========== ============================== ==============================================================
 
 [ours] Decisions where usage is divided:
 
 - Percent: ``50\%``, ``50`` and ``0.5`` are accepted for the gold answer ``50\%``; ``50\%`` for the gold answers ``50``
-  and ``0.5``. Golds of MATH and GSM8K for "what percent" come with and without the sign (47 of MATH's 12,500 with it).
-- A unit may be left out or added, never exchanged: ``5`` for ``5`` cm, not ``5`` m nor ``5`` cm².
+  and ``0.5``, but ``0.5\%`` not for ``0.5``. Golds of MATH and GSM8K for "what percent" come with and without the sign
+  (47 of MATH's 12,500 with it).
+- A unit may be left out or added, never exchanged: ``5`` for ``5`` cm, not ``5`` m nor ``5`` cm² (``units``).
+- ``1/2x`` is half of x: a plain quotient of digits goes before a factor.
 - Decimals are exact: 0.333 is not 1/3, 3.14 is not pi. ``A \approx B`` is A or B where the two agree to 1 %.
 - ``x = 5`` is not ``y = 5``. Brackets count: ``[0,1)`` is not ``[0,1]``, ``(1,2)`` not ``(2,1)``, not ``\{1,2\}``.
-- An inequality equals an interval only where the interval cannot be taken for a point (``(1,2)`` can).
+- An inequality equals an interval, also one that could be a point: ``1 < x < 2`` for ``(1,2)``.
+- Names order a point: ``y=2, x=1`` is ``(1,2)``; ``1`` or ``2`` is no point. Capitals in a row are points: ``CD``, ``DC``.
 - A ``\pm`` is a list of both. An alternative such as ``5 \text{ or } 7`` is a list, so it is not 5.
 - Any spelling of an equal value is right: ``2\cdot 5`` for 10, an unfactored polynomial for a factored one.
 """
@@ -33,13 +36,16 @@ text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and
 from __future__ import annotations
 
 import re
-from typing import Any
-
 from .base import LimitError
+from .labels import assigned, in_order_of_names, is_label
 from .normal_form import MAX_ANSWER, normalise, rational
-from .structure import NAME, NUMBER_WORDS, TEXT_ONLY, TIME, Answer, read
+from .notation import option_label
+from .real_sets import describes_a_set, oriented, same_reals
+from .structure import NAME, TEXT_ONLY, TIME, Answer, read
+from .units import excludes
 
 _LISTED = re.compile(r"^\d{1,3}(?:[,;]\d{3})+$", re.ASCII)
+_LETTER = re.compile(r"^(?:\\text\{)?\(?([A-Z])\)?\}?$")
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b ?")
 
 
@@ -53,6 +59,9 @@ def equivalent(answer: str, gold: str) -> bool:
         return False
     if one == other:
         return True
+    (label, one), (_, other) = option_label(one), option_label(other)
+    if label and (letter := _LETTER.match(other)):
+        return label == letter[1]
     left, right = rational(one), rational(other)
     if left is not None and right is not None:
         return left == right or _alternative_reading(one, other)
@@ -73,8 +82,16 @@ def _alternative_reading(one: str, other: str) -> bool:
 
 
 def _same(a: Answer, g: Answer) -> bool:
+    if a.kind == g.kind == "expression" and a.text == g.text:
+        return True
     if a.kind == g.kind == "number":
         return rational(a.text) == rational(g.text)
+    if (as_points := _same_assignment(a, g)) is not None:
+        return as_points
+    if describes_a_set(a) or describes_a_set(g):
+        as_sets = same_reals(a, g)
+        if as_sets is not None:
+            return as_sets
     if "relation" in (a.kind, g.kind):
         return _same_relation(a, g)
     if "quantity" in (a.kind, g.kind):
@@ -83,18 +100,16 @@ def _same(a: Answer, g: Answer) -> bool:
         return _words(a) == _words(g) != ""
     if "based" in (a.kind, g.kind):
         return a.kind == g.kind and (a.text, a.mark) == (g.text, g.mark)
-    if a.kind == "list" and g.kind == "union":  # x < 2 or x > 3
-        intervals = [_interval(part) if part.kind == "relation" else None for part in a.parts]
-        if len({_variable(part) for part in a.parts}) == 1 and None not in intervals:
-            a = Answer("union", a.text, tuple(intervals))
     if "union" in (a.kind, g.kind):
-        return _same_union(a, g)
+        left, right = (x.parts if x.kind == "union" else (x,) for x in (a, g))
+        return _same_members(Answer("set", "", left), Answer("set", "", right))
     if {a.kind, g.kind} <= {"list", "set"}:
         return _same_members(a, g)
     if a.kind == g.kind == "group":
         return a.mark == g.mark and _in_order(a.parts, g.parts)
     if a.kind == "list" and g.kind == "group":
-        return g.mark == "()" and r"\infty" not in g.text and _in_order(a.parts, g.parts)
+        point = g.mark == "()" and r"\infty" not in g.text and a.mark != "or"
+        return point and all(part.kind in _SCALAR for part in a.parts) and _in_order(a.parts, g.parts)
     if "matrix" in (a.kind, g.kind):
         return a.kind == g.kind and len(a.parts) == len(g.parts) and all(map(_in_order, a.parts, g.parts))
     if {a.kind, g.kind} <= {"number", "expression"}:
@@ -104,6 +119,19 @@ def _same(a: Answer, g: Answer) -> bool:
 
 def _in_order(a: tuple[Answer, ...], g: tuple[Answer, ...]) -> bool:
     return len(a) == len(g) and all(map(_same, a, g))
+
+
+def _same_assignment(a: Answer, g: Answer) -> bool | None:
+    """``x=1, y=2`` as a point, or as another such list; None where no names are given, or to one side only and the
+    other is no point."""
+    left, right = assigned(a), assigned(g)
+    if left and right:
+        values = dict(zip(*right, strict=True))
+        return set(left[0]) == set(values) and all(_same(v, values[n]) for n, v in zip(*left, strict=True))
+    named, other = (left, g) if left else (right, a)
+    if named is None or other.kind != "group":
+        return None
+    return other.mark == "()" and _in_order(in_order_of_names(*named), other.parts)
 
 
 def _same_value(a: Answer, g: Answer) -> bool:
@@ -139,16 +167,27 @@ def _distinct(parts: list[Answer]) -> list[Answer]:
 
 def _same_quantity(a: Answer, g: Answer) -> bool:
     (left, one), (right, other) = ((x.parts[0], x.mark) if x.kind == "quantity" else (x, "") for x in (a, g))
-    if one and other:
-        return one == other and _same(left, right)
+    if one.split(" ")[0] == other.split(" ")[0] == "degree" and "degree" in (one, other):
+        one = other = "degree"  # of which scale, one of them does not say
+    if excludes(one, other):
+        return False
+    if left.kind not in _SCALAR or right.kind not in _SCALAR:
+        return _same(left, right)
+    if one == "%" != other:
+        size = rational(right.text)  # 0.5% is not 0.5, but 50% is what is asked for by "what percent: 50"
+        return (size is None or abs(size) >= 1) and _same(left, right) or _same_value(_over(left, "100"), right)
+    if other == "%" != one:
+        return _same(left, right) or _same_value(left, _over(right, "100"))
     if _same(left, right):
         return True
-    if "%" in (one, other):
-        hundredth = Answer("expression", rf"\frac{{{left.text if one else right.text}}}{{100}}")
-        return (
-            _same_value(hundredth, right if one else left) if left.kind in _SCALAR and right.kind in _SCALAR else False
-        )
+    if {one, other} == {"degree", ""}:  # an angle in radians
+        angle, turn = (left, right) if one else (right, left)
+        return r"\pi" in turn.text and _same_value(_over(angle, "180", r"\pi\cdot "), turn)
     return False
+
+
+def _over(value: Answer, below: str, factor: str = "") -> Answer:
+    return Answer("expression", rf"\frac{{{factor}({value.text})}}{{{below}}}")
 
 
 _SCALAR = ("number", "expression")
@@ -167,7 +206,7 @@ def _words(answer: Answer) -> str:
     text = re.sub(r"[().,!'\"]", "", text.lower())
     text = _ARTICLES.sub("", text) if " " in text else text
     text = "".join(text.split())
-    return str(NUMBER_WORDS.get(text, text))
+    return text
 
 
 def _same_relation(a: Answer, g: Answer) -> bool:
@@ -176,36 +215,18 @@ def _same_relation(a: Answer, g: Answer) -> bool:
     relation, other = (a, g) if a.kind == "relation" else (g, a)
     operators = relation.mark.split()
     first, last = relation.parts[0], relation.parts[-1]
-    if set(operators) == {r"\in"} and len(operators) == 1:
-        return NAME.match(first.text) is not None and other.kind in ("group", "set", "union") and _same(last, other)
-    if set(operators) <= {"=", r"\approx"}:
-        if NAME.match(last.text) and not NAME.match(first.text):  # 5 = x
-            relation = Answer("relation", relation.text, relation.parts[::-1], " ".join(reversed(operators)))
-            first, operators = last, operators[::-1]
-        turned = a.kind == "relation"
-        sides = list(relation.parts[1:] if NAME.match(first.text) else relation.parts)
-        if not _consistent(sides, operators[-(len(sides) - 1) :] if len(sides) > 1 else []):
-            return False
-        if NAME.match(first.text) is None and any(_symbols(side) for side in sides):
-            return False
-        return any(_same(side, other) if turned else _same(other, side) for side in sides)
-    if other.kind in ("group", "union"):
-        interval = _interval(relation)
-        return interval is not None and _certain_interval(other) and _same(interval, other)
-    return False
-
-
-def _symbols(side: Answer) -> bool:
-    from .expressions import parse
-
-    if side.kind == "quantity":
-        side = side.parts[0]
-    if side.kind == "number":
+    if operators == [r"\in"]:
+        return NAME.match(first.text) is not None and other.kind in ("group", "set", "list") and _same(last, other)
+    if not set(operators) <= {"=", r"\approx"}:
         return False
-    if side.kind != "expression":
-        return True
-    value = parse(side.text)
-    return value is None or bool(value.free_symbols)
+    if is_label(last) and not is_label(first):  # 5 = x
+        relation = Answer("relation", relation.text, relation.parts[::-1], " ".join(reversed(operators)))
+        first, operators = relation.parts[0], operators[::-1]
+    sides = list(relation.parts[1:] if is_label(first) else relation.parts)
+    if not _consistent(sides, operators[-(len(sides) - 1) :] if len(sides) > 1 else []):
+        return False
+    turned = a.kind == "relation"
+    return any(_same(side, other) if turned else _same(other, side) for side in sides)
 
 
 def _consistent(sides: list[Answer], operators: list[str]) -> bool:
@@ -226,11 +247,8 @@ def _consistent(sides: list[Answer], operators: list[str]) -> bool:
     return True
 
 
-_FLIPPED = {">": "<", r"\ge": r"\le"}
-
-
 def _same_relations(a: Answer, g: Answer) -> bool:
-    (left, one), (right, other) = _oriented(a), _oriented(g)
+    (left, one), (right, other) = oriented(a), oriented(g)
     if left == right and len(one) == len(other):
         if NAME.match(one[0].text) and NAME.match(other[0].text) and left[0] in ("=", r"\in"):
             if one[0].text == other[0].text:
@@ -247,63 +265,3 @@ def _same_relations(a: Answer, g: Answer) -> bool:
     elif set(left) == set(right) == {"="} and one[0].text == other[0].text:
         return _same(one[-1], other[-1])
     return False
-
-
-def _oriented(relation: Answer) -> tuple[list[str], tuple[Answer, ...]]:
-    operators = relation.mark.split()
-    if all(o in _FLIPPED for o in operators):
-        return [_FLIPPED[o] for o in reversed(operators)], relation.parts[::-1]
-    return operators, relation.parts
-
-
-def _interval(relation: Answer) -> Answer | None:
-    """``1 < x \\le 2`` as ``(1,2]``."""
-    operators, sides = _oriented(relation)
-    infinity = Answer("expression", r"\infty")
-    if set(operators) - {"<", r"\le"}:
-        return None
-    if len(sides) == 3 and NAME.match(sides[1].text):
-        mark = ("(" if operators[0] == "<" else "[") + (")" if operators[1] == "<" else "]")
-        return Answer("group", relation.text, (sides[0], sides[2]), mark)
-    if len(sides) == 2 and NAME.match(sides[0].text):
-        return Answer(
-            "group", relation.text, (Answer("expression", r"-\infty"), sides[1]), "()" if operators == ["<"] else "(]"
-        )
-    if len(sides) == 2 and NAME.match(sides[1].text):
-        return Answer("group", relation.text, (sides[0], infinity), "()" if operators == ["<"] else "[)")
-    return None
-
-
-def _variable(relation: Answer) -> str:
-    return next((side.text for side in relation.parts if NAME.match(side.text)), "")
-
-
-def _certain_interval(answer: Answer) -> bool:
-    return answer.kind == "union" or answer.mark != "()" or r"\infty" in answer.text
-
-
-def _same_union(a: Answer, g: Answer) -> bool:
-    """As sets of real numbers."""
-    import sympy
-
-    from .expressions import parse
-
-    def subset(answer: Answer) -> Any:
-        if answer.kind == "union":
-            return sympy.Union(*map(subset, answer.parts))
-        if answer.kind not in ("group", "set"):
-            raise ValueError(answer.text)
-        members = [parse(p.text) for p in answer.parts if p.kind in _SCALAR]
-        if len(members) != len(answer.parts) or any(m is None or not m.is_extended_real for m in members):
-            raise ValueError(answer.text)
-        if answer.kind == "set":
-            return sympy.FiniteSet(*members)
-        if len(members) != 2:
-            raise ValueError(answer.text)
-        return sympy.Interval(*members, answer.mark[0] == "(", answer.mark[1] == ")")
-
-    try:
-        return bool(subset(a) == subset(g))
-    except (ValueError, TypeError, NotImplementedError):
-        left, right = (x.parts if x.kind == "union" else (x,) for x in (a, g))
-        return _same_members(Answer("set", "", left), Answer("set", "", right))

@@ -4,16 +4,15 @@ math-verify's own comparison is not used: it rounds to six decimals (0.333333 co
 1e-15 (``1/2^{98}`` counts as ``1/2^{99}``), unpacks relations by their last side and pairs sets of unequal sizes
 (its issues 14 and 60), and its limits are signals that neither threads nor native code obey (issues 63 and 65).
 
-Here numbers are exact, and expressions are compared by their values: to 60 digits, relative to their size, at fixed
-rational points of their variables. Two different elementary expressions that agree at every point to 60 digits do not
-occur by accident; the error left is on the other side, where a function is not defined at the points.
+Here numbers are exact, and expressions are compared by their values at fixed rational points of their variables: to
+60 digits more than the longest number in them has, so that no decimal passes for a root, and their difference to 1,500.
+Two different elementary expressions that agree so far at every point do not occur by accident; the error left is on the
+other side, where a function is not defined at the points. Where logarithms of variables occur, these are positive.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -21,27 +20,14 @@ import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 
 from .base import LimitError
-from .normal_form import MAX_ANSWER, rational
+from .latex import prepared
+from .normal_form import rational
 
 MAX_BITS = 30_000  # of any integer that evaluation may make
-MAX_DEPTH = 60  # of brackets
 MAX_NODES = 2_000  # of the parsed tree
 _DIGITS = 60
-_TOLERANCE = sympy.Float("1e-50", _DIGITS)
+_FINE = 1_500  # digits of the difference of two values that agree to all those digits
 
-_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln"
-_PLAIN_FUNCTION = re.compile(rf"(?<![a-zA-Z\\])(?:{_FUNCTIONS}|pi|theta|infinity)(?![a-zA-Z])")
-_PLAIN_ROOT = re.compile(r"(?<![a-zA-Z\\])sqrt\s*(\(|\{)")
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}", re.ASCII)
-_DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])", re.ASCII)
-_MIXED = re.compile(r"(?<![\d.^_])(\d+)\\frac\{(\d+)\}\{(\d+)\}", re.ASCII)
-_JUXTAPOSED = re.compile(
-    r"(?<=[\d)])(?=\()|(?<=\d)(?=\\(?:frac|binom|sqrt))|(?<=\))(?=\d|\\frac)"
-)  # it reads 3(4) as 3 + 4
-_LONG_EXPONENT = re.compile(r"\^\{?-?\d{7,}", re.ASCII)
-_BINOMIAL = re.compile(r"\\[dt]?binom\{(\d+)\}\{(\d+)\}", re.ASCII)
-_WITH_CIRCLE = re.compile(r"(\d+(?:\.\d+)?)\\degree", re.ASCII)
-_UNREADABLE = re.compile(r"\\text|\\begin|\\dollar|\\underline|\\pmod|\\dots|\\ldots|\\cdots|%|\"|&|\.\.\.|[?#@;:'`]")
 _CONFIG = ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False)
 _UNIT_I = sympy.Symbol("i")  # the imaginary unit, as the answers of MATH have it
 
@@ -55,82 +41,17 @@ def _points(count: int) -> list[list[sympy.Rational]]:
     return [[coordinate(i, p) for i in range(count)] for p in range(6)]
 
 
-def _prepared(text: str) -> str | None:
-    """A normal form as the parser wants it: decimals as fractions, plain functions as macros."""
-    if not text or len(text) > 2 * MAX_ANSWER or not text.isprintable() or _UNREADABLE.search(text):
-        return None
-    if _LONG_EXPONENT.search(text):
-        raise LimitError("an exponent of more than six digits")
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, depth)
-        if depth < 0:
-            return None
-    if deepest > MAX_DEPTH:
-        raise LimitError("brackets too deep")
-    if depth:
-        return None
-    if any(int(m[1]) > 10_000 for m in _BINOMIAL.finditer(text)):
-        raise LimitError("a binomial coefficient too large")
-    text = _MIXED.sub(_mixed, text)
-    text = _WITH_CIRCLE.sub(r"(\1\\cdot\\frac{\\pi}{180})", text)
-    text = _PLAIN_FUNCTION.sub(lambda m: {"infinity": r"\infty "}.get(m[0], "\\" + m[0] + " "), text)
-    text = _plain_roots(text)
-    text = _REPEATING.sub(lambda m: _fraction(_repeating(m[1], m[2], m[3])), text)
-    text = _DECIMAL.sub(lambda m: _fraction(Fraction(f"{m[1] or 0}.{m[2]}")), text)
-    text = _JUXTAPOSED.sub(r"\\cdot ", text)
-    return text.replace("*", r"\cdot ")
-
-
-def _mixed(match: re.Match[str]) -> str:
-    if int(match[2]) >= int(match[3]):
-        return match[0]  # no mixed number but a product
-    return rf"({match[1]}+\frac{{{match[2]}}}{{{match[3]}}})"
-
-
-def _fraction(value: Fraction) -> str:
-    return rf"(\frac{{{value.numerator}}}{{{value.denominator}}})"
-
-
-def _repeating(whole: str, fixed: str, period: str) -> Fraction:
-    """0.1\\overline{6}: the period repeats for ever.
-
-    >>> _repeating("0", "1", "6")
-    Fraction(1, 6)
-    """
-    scale = 10 ** len(fixed)
-    return Fraction(int(f"{whole or 0}{fixed}"), scale) + Fraction(int(period), scale * (10 ** len(period) - 1))
-
-
-def _plain_roots(text: str) -> str:
-    """``sqrt(3)`` as ``\\sqrt{3}``."""
-    for _ in range(20):
-        match = _PLAIN_ROOT.search(text)
-        if match is None:
-            break
-        start, depth = match.end(1) - 1, 0
-        for end in range(start, len(text)):
-            depth += (text[end] in "({") - (text[end] in ")}")
-            if depth == 0:
-                break
-        else:
-            break
-        text = rf"{text[: match.start()]}\sqrt{{{text[start + 1 : end]}}}{text[end + 1 :]}"
-    return text
-
-
 @lru_cache(maxsize=512)
 def parse(text: str) -> Any:
     """The sympy expression of a normal form; None if it cannot be read as one. Raises LimitError."""
     value = rational(text)
     if value is not None:
         return sympy.Rational(value.numerator, value.denominator)
-    prepared = _prepared(text)
-    if prepared is None:
+    latex = prepared(text)
+    if latex is None:
         return None
     try:
-        tree = latex2sympy(prepared, conversion_config=_CONFIG)
+        tree = latex2sympy(latex, conversion_config=_CONFIG)
     except (RecursionError, MemoryError):
         raise
     except Exception:  # the parser raises plain Exception, and what its parts raise
@@ -210,12 +131,13 @@ def same(one: Any, other: Any) -> bool:
         return one is not sympy.nan and not one.has(sympy.zoo)
     if one.has(sympy.oo, sympy.zoo, sympy.nan) or other.has(sympy.oo, sympy.zoo, sympy.nan):
         return False
+    digits = _digits(one, other)
     points = 0
-    for a, b in _values(one, other):
-        if not _close(a, b):
+    for a, b in _values(one, other, digits):
+        if not _close(a, b, digits):
             return False
         points += 1
-    return points >= (3 if one.free_symbols or other.free_symbols else 1)
+    return points >= (3 if one.free_symbols or other.free_symbols else 1) and not _differ_slightly(one, other)
 
 
 def proportional(one: Any, other: Any, positive: bool) -> bool:
@@ -223,33 +145,50 @@ def proportional(one: Any, other: Any, positive: bool) -> bool:
     ``other = 0`` are then the same equation."""
     if one is None or other is None or not one.free_symbols or one.free_symbols != other.free_symbols:
         return False
-    values = list(_values(one, other))
-    ratios = [a / b for a, b in values if b != 0 and abs(b) > _TOLERANCE]
-    if len(ratios) < 2 or abs(ratios[0]) < _TOLERANCE or len(ratios) != len(values):
+    digits = _digits(one, other)
+    values = list(_values(one, other, digits))
+    ratios = [a / b for a, b in values if not _is_zero(b)]
+    if len(ratios) < 2 or _is_zero(ratios[0]) or len(ratios) != len(values):
         return False
     if positive and not (ratios[0].is_real and ratios[0] > 0):
         return False
-    return all(_close(ratios[0], r) for r in ratios[1:])
+    return all(_close(ratios[0], r, digits) for r in ratios[1:])
 
 
-def _values(one: Any, other: Any) -> Iterator[tuple[Any, Any]]:
-    """The values of both at six points, one after the other, where both have one. Where only one of them has, they
+def _digits(one: Any, other: Any) -> int:
+    """60 more than the longest number in either has."""
+    longest = max((max(abs(n.p), n.q).bit_length() for e in (one, other) for n in e.atoms(sympy.Rational)), default=0)
+    return _DIGITS + longest * 3 // 10
+
+
+def _values(one: Any, other: Any, digits: int) -> Iterator[tuple[Any, Any]]:
+    """The values of both at some points, one after the other, where both have one. Where only one of them has, they
     differ: a pair of unequal values stands for it."""
-    symbols = sorted(one.free_symbols | other.free_symbols, key=str)
-    for point in _points(len(symbols)) if symbols else [[]]:
-        at = dict(zip(symbols, point, strict=True))
-        a, b = _number(one, at), _number(other, at)
+    for at in _places(one, other):
+        a, b = _number(one, at, digits), _number(other, at, digits)
         if a is not None and b is not None:
             yield a, b
         elif (a is None) != (b is None):
             yield sympy.Float(0), sympy.Float(1)
 
 
-def _number(e: Any, at: dict[Any, Any]) -> Any:
-    """A complex number of 60 digits, or None."""
+def _places(one: Any, other: Any) -> list[dict[Any, Any]]:
+    symbols = sorted(one.free_symbols | other.free_symbols, key=str)
+    if not symbols:
+        return [{}]
+    points = _points(len(symbols))
+    if any(log.free_symbols for e in (one, other) for log in e.atoms(sympy.log)):
+        points = [[abs(x) for x in point] for point in points]
+    if one.has(sympy.floor, sympy.ceiling) or other.has(sympy.floor, sympy.ceiling):
+        points += [[sympy.Integer(k + i) for i in range(len(symbols))] for k in (2, -3)]
+    return [dict(zip(symbols, point, strict=True)) for point in points]
+
+
+def _number(e: Any, at: dict[Any, Any], digits: int) -> Any:
+    """A complex number of so many digits, or None."""
     value = e.subs(at) if at else e
     _check(value)
-    value = value.evalf(_DIGITS)
+    value = value.evalf(digits, maxn=2 * digits)
     return value if value.is_number and value.is_finite and not value.has(sympy.Function) and _plain(value) else None
 
 
@@ -258,8 +197,25 @@ def _plain(value: Any) -> bool:
     return all(isinstance(part, sympy.Float | sympy.Rational) for part in (real, imaginary))
 
 
-def _close(a: Any, b: Any) -> bool:
-    size = max(abs(a), abs(b))
-    if a == 0 or b == 0:
-        return bool(size < _TOLERANCE)
-    return bool(abs(a - b) <= _TOLERANCE * size) or bool(size < sympy.Float("1e-110", _DIGITS))
+def _is_zero(value: Any) -> bool:
+    """Whether nothing but rounding is left of a number: sympy says so by a precision of no more than some bits."""
+    return all(part == 0 or (isinstance(part, sympy.Float) and part._prec <= 8) for part in value.as_real_imag())
+
+
+def _close(a: Any, b: Any, digits: int) -> bool:
+    if _is_zero(a) or _is_zero(b):
+        return _is_zero(a) and _is_zero(b)
+    return bool(abs(a - b) <= sympy.Float(10, 15) ** (10 - digits) * max(abs(a), abs(b)))
+
+
+def _differ_slightly(one: Any, other: Any) -> bool:
+    """Whether the difference, at one point, is another number than 0 when it is computed to 1,500 digits:
+    1 + e^{-1000} is not 1."""
+    try:
+        difference = (one - other).subs(_places(one, other)[0])
+        if difference == 0 or not difference.is_number:
+            return False
+        value = difference.evalf(5, maxn=_FINE)
+        return bool(value.is_number and _plain(value) and not _is_zero(value))
+    except (ValueError, TypeError, ArithmeticError):
+        return False

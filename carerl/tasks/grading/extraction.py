@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .normal_form import MAX_ANSWER
+from .tails import ASIDE, FORMULA, RETRACTED, first_value, without_tail
 
 MAX_RESPONSE = 100_000  # characters read, from the end
 MAX_BOXES = 20  # boxes looked at, from the end
@@ -29,7 +30,8 @@ MAX_BOXES = 20  # boxes looked at, from the end
 _BOX = re.compile(r"\\(?:f?boxed|fbox)(?![a-zA-Z])")
 _BARE_BOX = re.compile(r"\s{0,3}([-+]?\d[\d.,/]*)", re.ASCII)
 _SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>\s*$")  # of a tokenizer, at the response's end
-_THINK, _END_OF_THINK = "<think>", "</think>"
+_THINK = re.compile(r"(?:^|\n|\|>)[ \t]*<think>")  # elsewhere it is a word of a sentence
+_END_OF_THINK = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,7 @@ def clip(response: str) -> str:
     """What of a response can hold its answer: the text after the last think block, at most 100,000 characters from
     the end; empty where a think block is not closed. Idempotent."""
     end = response.rfind(_END_OF_THINK)
-    begin = response.rfind(_THINK)
-    if begin > end:
+    if _THINK.search(response, max(0, end)):
         return ""
     start = max(end + len(_END_OF_THINK) if end >= 0 else 0, len(response) - MAX_RESPONSE)
     text = response[start:]
@@ -107,13 +108,18 @@ _HASHES = re.compile(r"####[ \t]*([-+−$\\(\[.\d€£][^\n]{0,200})(\n?)", re.A
 
 
 _HEADING = re.compile(r"\d{1,3}[.)][ \t]+[A-Za-z]|\([a-z0-9]\)[ \t]+[A-Za-z]|[^\n]*(?:\b[A-Za-z]{2,}\b[^\n]*){4}")
+_UNFINISHED = re.compile(r"(?:\b(?:so|then|and|thus|therefore)|[:,=])\s*$", re.IGNORECASE)
 
 
 def _hashes(text: str) -> Found | None:
     last = None
     for match in _HASHES.finditer(text):
-        last = last if _HEADING.match(match[1]) else match
-    return Found(last[1].strip(), not last[2]) if last else None
+        last = last if _HEADING.match(match[1]) or _UNFINISHED.search(match[1]) else match
+    if last is None:
+        return None
+    value = first_value(last[1].strip())
+    kept = without_tail(*value) if value else None
+    return Found(last[1].strip() if kept is None else kept, not last[2])
 
 
 _TAG = re.compile(r"<answer>([^<]{0,2000}(?:<(?!/?answer>)[^<]{0,2000}){0,20})</answer>", re.IGNORECASE)
@@ -129,9 +135,15 @@ def _tag(text: str) -> Found | None:
 _PHRASE = re.compile(
     r"(?:^|\n)[ \t]{0,3}(?:#{1,6}|[*_]{1,3})[ \t]{0,3}"
     r"(?:the )?(?:final )?answer[ \t]{0,3}[*_]{0,3}[ \t]{0,3}\n\s{0,6}(?=\S)|"
+    r"\bfinal answer[*_]{0,3}[ \t]{1,3}(?=[-\d$\\(])|"
+    r"\bans\.?[*_]{0,3}[ \t]{0,3}[:=][ \t*_]{0,6}(?=\S)|"
     r"\banswers?[*_]{0,3}(?:[ \t]{1,3}(?:to|for|of)\b[^\n.:=]{0,80}?)?"
     r"(?:[ \t]{1,3}(?:is|are|was|will be|would be|must be|should be|comes to|equals)\b|[ \t]{0,3}[:=])["
     r" \t*_:=]{0,6}(?:\n[ \t*_]{0,6}){0,2}(?=\S)",
+    re.IGNORECASE,
+)
+_RESULT = re.compile(
+    r"\b(?:solution|result|final value)[*_]{0,3}(?:[ \t]{1,3}(?:is|are|equals)\b|[ \t]{0,3}[:=])[ \t*_:=]{0,6}(?=[-\d$\\(])",
     re.IGNORECASE,
 )
 _MAX_SENTENCE = 600
@@ -139,49 +151,55 @@ _STOP = re.compile(
     r"[.!?](?=\s|$|\*)(?<!\b[apAP]\.[mM]\.)(?<!\b(?:sq|ft|in|[mM]r|[dD]r|[sS]t|[jJ]r|[sS]r|vs)\.)", re.ASCII
 )
 _INITIAL = re.compile(r"(?:[A-Za-z]{2,}\s|\.\s?)[A-Za-z]$", re.ASCII)  # "Henry C. Pelton", "D.C. lottery"
-_ASIDE = re.compile(
-    r"(?:[,;(]\s*|(?<=[\d})$])\s+)(?:which|where|when|as|if you|given|after|so|therefore|thus|hence|because|since)\b"
-    r"|\s+(?:because|since)\b",
-    re.IGNORECASE,
-)
-
-
 def _phrase(text: str) -> Found | None:
+    return _announced(text, _PHRASE)
+
+
+def _result(text: str) -> Found | None:
+    return _announced(text, _RESULT)
+
+
+def _announced(text: str, phrase: re.Pattern[str]) -> Found | None:
     last = None
-    for last in _PHRASE.finditer(text):  # noqa: B007
-        pass
+    for match in phrase.finditer(text):
+        last = last if _DENIED.search(text, max(0, match.start() - 12), match.start()) else match
     if last is None:
         return None
     rest = text[last.end() : last.end() + 2 * _MAX_SENTENCE]
     rest = _ADVERB.sub("", rest)
-    if formula := _FORMULA.match(rest):
-        behind = rest[formula.end() :].partition("\n")[0]
-        if not _ANOTHER.search(behind[:100]):
-            content = next(part for part in formula.groups() if part is not None).strip()
+    if formula := FORMULA.match(rest):
+        behind, _ = _sentence(rest[formula.end() :])
+        content = next(part for part in formula.groups() if part is not None).strip(" .,;\n")
+        kept = without_tail(content, behind)
+        if kept is not None and not RETRACTED.match(rest[formula.end() + len(behind) :]):
             inner = _boxed(content)
-            return inner if inner is not None else Found(content.strip(" .,;"))
-    line, newline, _ = rest[:_MAX_SENTENCE].partition("\n")
-    answer, ended = line.strip(), bool(newline)
-    for stop in _STOP.finditer(answer):
-        if stop.end() == len(answer) or not _INITIAL.search(answer[: stop.start()]):
-            answer, ended = answer[: stop.start()], True
-            break
-    if aside := _ASIDE.search(answer):
+            return inner if inner is not None else Found(kept)
+    answer, ended = _sentence(rest)
+    if ended and RETRACTED.match(rest.lstrip()[len(answer) :].lstrip("\n")):
+        return Found(rest[: len(answer) + 40].strip())
+    if (value := first_value(answer)) is not None and (kept := without_tail(*value)) is not None:
+        inner = _boxed(kept)
+        return inner if inner is not None else Found(kept, not ended and not value[1].strip())
+    if aside := ASIDE.search(answer):
         answer, ended = answer[: aside.start()], True
     answer = answer.strip("*_ \t:\"'")
     inner = _boxed(answer)
     return inner if inner is not None else Found(answer, not ended)
 
 
-# A formula at the start of what follows a phrase, with its marks, in this order.
-_FORMULA = re.compile(
-    r"\s*(?:\$\$(?P<a>[^$]{1,500})\$\$|\\\[(?P<b>(?:(?!\\\]).){1,500})\\\]|\\\((?P<c>(?:(?!\\\)).){1,500})\\\)"
-    r"|\$(?P<d>[^$\n]{1,500})(?<!\\)\$|```\w{0,10}\n(?P<e>[^`]{1,500})```)",
-    re.DOTALL,
-)
-_ANOTHER = re.compile(r"[\d$]|\\[(\[a-zA-Z]|\b(?:or|not|and|but|nor)\b", re.IGNORECASE)
+def _sentence(rest: str) -> tuple[str, bool]:
+    """The first sentence of a line, and whether it ends there."""
+    line, newline, _ = rest[:_MAX_SENTENCE].partition("\n")
+    answer, ended = line.strip(), bool(newline)
+    for stop in _STOP.finditer(answer):
+        if stop.end() == len(answer) or not _INITIAL.search(answer[: stop.start()]):
+            return answer[: stop.start()], True
+    return answer, ended
+
+
+_DENIED = re.compile(r"\b(?:not|no|isn't|never)\s+(?:the\s+|an\s+|final\s+|correct\s+)*$", re.IGNORECASE)
 _ADVERB = re.compile(
-    r"^(?:(?:thus|therefore|hence|then|simply|just|clearly|indeed|exactly|approximately|about)\b[ \t,:]*)+",
+    r"^(?:(?:equal to|given by|thus|therefore|hence|then|simply|just|clearly|indeed|exactly|approximately|about)\b[ \t,:]*)+",
     re.IGNORECASE,
 )
 _DIGIT = re.compile(r"\d", re.ASCII)
@@ -211,6 +229,7 @@ FINDERS: dict[str, Callable[[str], Found | None]] = {
     "hashes": _hashes,
     "tag": _tag,
     "phrase": _phrase,
+    "result": _result,
     "number": _number,
 }
 

@@ -27,7 +27,7 @@ from .extraction import Found, boxes, clip, find
 from .normal_form import MAX_ANSWER, normalise
 from .structure import Answer, read
 
-MATH_POLICY = ("boxed", "tag", "hashes", "phrase")
+MATH_POLICY = ("boxed", "tag", "hashes", "phrase", "result")
 GSM8K_POLICY = ("hashes", "boxed", "phrase", "number")
 CHOICE_POLICY = ("boxed", "tag", "phrase")
 COUNTDOWN_POLICY = ("tag", "boxed", "phrase")

@@ -11,20 +11,12 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from .notation import ascii_signs, opening_brace, plain_notation, unwrapped, without_lead
+
 MAX_ANSWER = 500  # characters of an answer; a longer one is no answer
 MAX_DIGITS = 500  # of each integer in a number
 
 _A = re.ASCII  # other alphabets' digits are not read as numbers
-_CHARACTERS = {
-    "−": "-", "–": "-", "‐": "-", "－": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "∕": "/",
-    "π": r"\pi ", "θ": r"\theta ", "√": r"\sqrt ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
-    "≈": r"\approx ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ", "°": r"^\circ ", "²": "^2", "³": "^3",
-    "½": r"\frac12 ",
-    "⅓": r"\frac13 ", "⅔": r"\frac23 ", "¼": r"\frac14 ", "¾": r"\frac34 ", "’": "'", "\u00a0": " ", "\u202f": " ",
-    "，": ",", "（": "(", "）": ")", "€": r"\text{euros}", "£": r"\text{gbp}", "¢": r"\text{cents}",
-}  # fmt: skip
-_TRANSLATION = str.maketrans(_CHARACTERS)
-
 _MATH_MODE = re.compile(r"\\\(|\\\)|\\\[(?![\d.]+\s*(?:pt|em|ex|mm|cm)\])|(?<!\\)\\\]|(?<!\\)\$")
 _THIN = re.compile(r"(?<!\\)\\(?:[,:;!> ]|q?quad(?![a-zA-Z]))|(?<!\\)~")
 _SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![a-zA-Z])\.?")
@@ -46,24 +38,11 @@ _MIXED = re.compile(r"(?<![\d./^_}])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d/])", _A)
 _BETWEEN_DIGITS = re.compile(r"(?<=[\d.])\s+(?=[\d.])", _A)
 _SPACED_THOUSANDS = re.compile(r"^[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?$", _A)
 _THOUSANDS = re.compile(r"^(?:[-+]?\d{1,3}(?:,\d{3})+)(?:\.\d+)?$", _A)
+_THOUSANDS_OF = re.compile(r"^[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?=\s*(?:\\text|\\%|%|[a-zA-Z]{2})[^,;]*$)", _A)
 _DEFINED = re.compile(r"^\\?[a-zA-Z]+(?:\([a-zA-Z]\))?(?:=|\\in(?![a-zA-Z]))")
-_FUNCTIONS = "sin|cos|tan|cot|sec|csc|log|ln|arcsin|arccos|arctan"
-_SYNONYMS = (
-    (re.compile(r"\\(?:leq|leqslant)(?![a-zA-Z])"), r"\\le"),
-    (re.compile(r"\\(?:geq|geqslant)(?![a-zA-Z])"), r"\\ge"),
-    (re.compile(r"<="), r"\\le"),
-    (re.compile(r">="), r"\\ge"),
-    (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
-    (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
-    (re.compile(r"\\neq(?![a-zA-Z])|!="), r"\\ne"),
-    (re.compile(r"\\(?:lbrace)(?![a-zA-Z])"), r"\\{"),
-    (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
-    (re.compile(r"\\(?:lvert|rvert|vert)(?![a-zA-Z])"), "|"),
-    (re.compile(r"\\(?:lbrack)(?![a-zA-Z])"), "["),
-    (re.compile(r"\\(?:rbrack)(?![a-zA-Z])"), "]"),
-    (re.compile(r"\*\*(?=[-\d({])"), "^"),
-    (re.compile(rf"\\(?:operatorname|mathrm)\s*\{{\s*({_FUNCTIONS})\s*\}}"), r"\\\1 "),
-)  # fmt: skip
+_FUNCTIONS = re.compile(
+    r"\\(?:operatorname|mathrm|text)\s*\{\s*(sin|cos|tan|cot|sec|csc|log|ln|arcsin|arccos|arctan|gcd|lcm|max|min)\s*\}"
+)
 
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(rf"^([-+]?)({_DECIMAL})$", _A)
@@ -90,7 +69,11 @@ def normalise(answer: str) -> str:
 
 
 def _once(text: str) -> str:
-    text = _ROOT_SIGN.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text).translate(_TRANSLATION).strip()
+    text = ascii_signs(_ROOT_SIGN.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text)).strip()
+    text = text.strip("`* \t\r\n")
+    if (brace := opening_brace(text)) >= 0:
+        text = unwrapped(text, _closing(text, brace))
+    text = plain_notation(text)
     text = text.replace(r"\$", r"\dollar ")
     plain = "\\" not in text
     text = _MATH_MODE.sub("", text) if not (plain and text.startswith("$") and text.count("$") == 1) else text
@@ -98,19 +81,20 @@ def _once(text: str) -> str:
         text = r"\dollar " + text[1:]
     text = text.strip("`* \t\r\n")
     text = _CLOCK.sub(lambda m: rf"\text{{{m[1].lower()}m}}", text)
-    while text.endswith((".", ",", ";")) and not text.endswith(("\\,", "\\;")):
+    while text.endswith((".", ",", ";")) and not text.endswith(("\\,", "\\;", "..")):
         text = text[:-1].rstrip()
     text = _GROUPED.sub("", text)
+    text = _THOUSANDS_OF.sub(lambda m: m[0].replace(",", ""), text)
     text = _LISTED.sub(";", text)
     text = _SIZE.sub("", text)
     text = _PHANTOM.sub("", text)
-    for pattern, name in _SYNONYMS:
-        text = pattern.sub(name, text)
+    text = _FUNCTIONS.sub(r"\\\1 ", text)
     text = _FRACTION_NAMES.sub(r"\\frac", text)
     text = _DEGREES.sub(r"\\degree ", text)
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
     text = _FONT.sub(r"\1", text).lstrip("=")
     text = _TEXT.sub(lambda m: rf"\text{{{_word(m[1])}}}" if m[1].strip() else " ", text)
+    text = without_lead(text)
     text = _THIN.sub(" ", text)
     if plain:
         text = _PLAIN_EXPONENT.sub(lambda m: f"^{{{m[2] or m[1]}}}", text)
@@ -124,7 +108,18 @@ def _once(text: str) -> str:
         text = text.replace(" ", "")
     while len(text) > 1 and text[0] == "{" and _closing(text, 0) == len(text) - 1:
         text = text[1:-1]
+    text = _MEANT.get(text.lower(), text)
     return text.removeprefix("+") if _NUMBER.match(text) else text
+
+
+_MEANT = {  # by words what has a sign of its own
+    **dict.fromkeys((r"\{\}", r"\text{empty set}", r"\text{the empty set}", r"\text{null set}"), r"\emptyset"),
+    **{
+        form.format(words): r"\mathbb{R}"
+        for words in ("all real numbers", "all reals", "all real values", "any real number", "the real numbers")
+        for form in ("{}", r"\text{{{}}}")
+    },
+}
 
 
 def _word(text: str) -> str:

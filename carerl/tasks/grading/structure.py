@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from .base import LimitError
-from .normal_form import rational
+from .normal_form import MAX_DIGITS, rational
+from .units import multiplier, unit_of
+from .words import NUMBER_WORDS, number_in_words
 
 MAX_PARTS = 60
+MAX_CELLS = 120
 _MAX_LEVEL = 12
 
 _OPEN, _CLOSE = "([{", ")]}"
@@ -22,62 +24,31 @@ _CONJUNCTION = re.compile(
     r"\\text\{(?:,? ?and|,? ?or|;|,)\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\(?:lor|vee|land|wedge)(?![a-zA-Z])"
 )
 NAME = re.compile(r"^\\?[a-zA-Z]+(?:_\{\w+\})?'?(?:\([a-zA-Z](?:,[a-zA-Z])*\))?$|^\((?:[a-zA-Z],)+[a-zA-Z]\)$")
+_CONSTANTS = frozenset({r"\pi", r"\infty", "e", "i"})
 _BUILDER = re.compile(r"^[a-zA-Z](?:\\in\\mathbb\{R\})?(?:\||:|\\mid ?|\\colon ?)(.+)$")
 _BASED = re.compile(r"^(-?)(?:\\text\{)?([0-9A-Za-z.]+)\}?_\{(?:\\text\{)?(\w+)\}?\}$", re.ASCII)
 _BASE_WORD = re.compile(r"^(-?[0-9A-Za-z.]+)(?:\\text\{)?,? ?\(?(?:in )?base ?(\w+)\)?\}?$", re.ASCII)
-_MATRIX = re.compile(r"^\\begin\{([pbBvV]?matrix|array|smallmatrix)\}(?:\{[clr|]*\})?(.*)\\end\{\1\}$")
+_MATRIX = re.compile(
+    r"^(?P<factor>[^&]*?)(?:\\cdot ?)?(?P<open>[\[(|]?)\\begin\{(?P<name>[pbBvV]?matrix|array|smallmatrix)\}"
+    r"(?:\{[clr|]*\})?(?P<rows>.*)\\end\{(?P=name)\}(?P<close>[\])|]?)(?P<turned>\^\{(?:T|\\top|t)\})?$"
+)
 TIME = re.compile(r"^\d+(?::\d+)+")
 _WORD_UNIT = re.compile(
-    r"^(.*?[\d})!a-z])(?:\\text\{ ?([^{}\d]*?)\.?\}|(?<![a-zA-Z])([a-zA-Z]{2,}(?: [a-zA-Z]+){0,3}))(?:\^\{([23])\})?$",
+    r"^(?P<value>.*?)(?:(?<=[\d})!a-zA-Z.]) ?\\text\{ ?(?P<words>[^{}\d]*?)\.?\}"
+    r"|(?<=[\d})!.])(?P<bare>[a-zA-Z]{2,}(?:/[a-zA-Z]+)?(?: [a-zA-Z]+){0,7}))(?:\^\{(?P<power>[23])\})?$",
     re.ASCII,
 )
 TEXT_ONLY = re.compile(r"\\text\{([^{}]*)\}")
 
-_RATE = re.compile(r"(?:per|a|an|each|every)\b|/")
-_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-NUMBER_WORDS = {word: str(k) for k, word in enumerate(_NUMBERS.split(" "))}
-_MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
-_UNIT_NAMES = {
-    "centimeters": "cm", "centimeter": "cm", "centimetres": "cm", "centimetre": "cm", "cms": "cm",
-    "meters": "m", "meter": "m", "metres": "m", "metre": "m", "kilometers": "km", "kilometer": "km", "kilometres": "km",
-    "millimeters": "mm", "millimeter": "mm", "inches": "in", "inch": "in", "feet": "ft", "foot": "ft", "miles": "mi",
-    "mile": "mi", "yards": "yd", "yard": "yd", "seconds": "s", "second": "s", "sec": "s", "secs": "s", "minutes": "min",
-    "minute": "min", "mins": "min", "hours": "h", "hour": "h", "hr": "h", "hrs": "h", "grams": "g", "gram": "g",
-    "kilograms": "kg", "kilogram": "kg", "pounds": "lb", "pound": "lb", "lbs": "lb", "ounces": "oz", "ounce": "oz",
-    "liters": "l", "liter": "l", "litres": "l", "litre": "l", "degrees": "degree", "degree": "degree", "deg": "degree",
-    "percent": "%", "percents": "%", "percentage": "%", "pct": "%", "dollars": "$", "dollar": "$",
-    "usd": "$", "bucks": "$",
-    "cents": "cent", "radians": "rad", "radian": "rad", "mph": "mi/h", "miles per hour": "mi/h", "km/h": "km/h",
-    "kilometers per hour": "km/h", "units": "", "unit": "",
-}  # fmt: skip
-_SHORT_UNITS = {
-    "cm",
-    "m",
-    "km",
-    "mm",
-    "ft",
-    "mi",
-    "yd",
-    "s",
-    "min",
-    "h",
-    "kg",
-    "lb",
-    "oz",
-    "g",
-    "l",
-    "mph",
-    "hr",
-    "cup",
-}
-_NO_UNITS = frozenset({
-    "is", "are", "was", "be", "not", "no", "isn't", "or", "and", "nor", "if", "than", "then", "less", "more",
-    "fewer", "greater", "least", "most", "at", "to", "of", "from", "between", "negative", "minus", "plus",
-    "times", "over", "divided", "by", "squared", "cubed", "half", "halves", "third", "thirds", "quarter",
-    "quarters", "fourth", "fourths", "fifth", "fifths", "tenth", "tenths", "factorial", "root", "roots",
-    "square-root", "pi", "but", "else", "either", "mod", "modulo", "maybe", "perhaps", "possibly", "wrong",
-    "incorrect", "e", "i",
-})  # fmt: skip
+_GREEK = r"\\(?:pi|theta|alpha|beta|phi|lambda|omega)"
+_UNIT_QUOTIENT = re.compile(
+    r"\\frac\{\\text\{([a-zA-Z ]+)\}\}\{\\text\{([a-zA-Z ]+)\}(?:\^\{([23])\})?\}$"
+    r"|\\text\{([a-zA-Z ]+)\}/\\text\{([a-zA-Z ]+)\}(?:\^\{([23])\})?$"
+    r"|/\\text\{([a-zA-Z ]+)\}$|(?<=\d)/([a-z]{3,})$"
+)
+_TEMPERATURE = re.compile(r"^(.*?)\\degree ?(?:\\text\{ ?([CFK]|celsius|fahrenheit)\}|([CFK]))$")
+_SCALED = re.compile(r"^(.*?)\\cdot ?(?=\\begin)|^(.*?)(?=\\begin)")
+_COORDINATES = re.compile(r"[A-Z]{2,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +62,11 @@ class Answer:
     mark: str = ""
 
 
+def is_variable(text: str) -> bool:
+    """Whether a text is a name, of something else than a number."""
+    return NAME.match(text) is not None and text not in _CONSTANTS
+
+
 def read(text: str, level: int = 0) -> Answer:
     """A normal form as an Answer. What is nothing else is an expression."""
     if level > _MAX_LEVEL:
@@ -99,29 +75,29 @@ def read(text: str, level: int = 0) -> Answer:
         return Answer("number", text)
     if "\\dollar" in text and rational(text.replace("\\dollar", "", 1).strip()) is not None:
         return _read_quantity(text, level) or Answer("expression", text)  # before its commas make a list of it
+    if text == r"\emptyset":
+        return Answer("set", text)
     if text == r"\mathbb{R}":
         text = r"(-\infty,\infty)"
-    if matrix := _MATRIX.match(text):
-        rows = tuple(
-            tuple(read(cell, level + 1) for cell in split(row, "&"))
-            for row in split(matrix[2], r"\\")
-            if row.strip(r"\hline ")
-        )
-        kind = "determinant" if matrix[1].startswith(("v", "V")) else "matrix"
-        return Answer(kind, text, rows)
+    if (matrix := _read_matrix(text, level)) is not None:
+        return matrix
     if TIME.match(text):
         return Answer("text", text)
     if based := _BASED.match(text) or _BASE_WORD.match(text):
         digits, base = (based[1] + based[2], based[3]) if len(based.groups()) == 3 else (based[1], based[2])
         base = str(NUMBER_WORDS.get(base, base))
-        if base.isdigit() and any(c.isdigit() for c in digits + "A"):
+        if base.isdigit() and len(digits) < MAX_DIGITS and any(c.isdigit() for c in digits + "A"):
             return Answer("based", digits.lower().lstrip("0") or "0", mark=base)
     pieces = split(text, r"\cup")
     if len(pieces) > 1:
         return Answer("union", text, tuple(read(piece, level + 1) for piece in pieces))
-    pieces = _members(text)
+    pieces = split(text, r"\setminus")
+    if len(pieces) == 2 and all(piece.strip() for piece in pieces):
+        return Answer("difference", text, tuple(read(piece.strip(), level + 1) for piece in pieces))
+    pieces, conjunction = _members(text)
     if len(pieces) > 1:
-        return Answer("list", text, tuple(part for piece in pieces for part in _plus_minus(piece, level)))
+        parts = tuple(part for piece in pieces for part in _plus_minus(piece, level))
+        return Answer("list", text, parts, conjunction)
     relation = _read_relation(text, level)
     if relation is not None:
         return relation
@@ -163,9 +139,34 @@ def split(text: str, separator: str) -> list[str]:
     return [*parts, text[start:]] if depth == 0 else [text]
 
 
-def _members(text: str) -> list[str]:
-    """What stands between commas, semicolons, "and" and "or"."""
-    if _CONJUNCTION.search(text):
+def _read_matrix(text: str, level: int) -> Answer | None:
+    """A matrix of any brackets, with a factor before it or turned by ``^T``; a determinant is another kind."""
+    if r"\begin" not in text or (matrix := _MATRIX.match(text)) is None or r"\begin" in matrix["rows"]:
+        return None
+    factor = matrix["factor"]
+    if re.search(r"[=<>,;+]|\\(?:in|text|begin)(?![a-zA-Z])|.-$", factor) or factor.count("(") != factor.count(")"):
+        return None
+    before = f"({factor})" if len(factor) > 1 else factor
+    rows = tuple(
+        tuple(read(f"{before}({cell.strip()})" if factor else cell, level + 1) for cell in split(row, "&"))
+        for row in split(matrix["rows"], r"\\")
+        if row.strip(r"\hline ")
+    )
+    if sum(map(len, rows)) > MAX_CELLS:
+        raise LimitError("a matrix of too many entries")
+    if matrix["turned"]:
+        if len(set(map(len, rows))) != 1:
+            return None
+        rows = tuple(zip(*rows, strict=True))
+    kind = "determinant" if matrix["name"].startswith(("v", "V")) or matrix["open"] == "|" else "matrix"
+    return Answer(kind, text, rows)
+
+
+def _members(text: str) -> tuple[list[str], str]:
+    """What stands between commas, semicolons, "and" and "or"; and "or" or "and" if one of them parts it."""
+    conjunction = ""
+    if found := " ".join(match[0] for match in _CONJUNCTION.finditer(text)):
+        conjunction = "or" if re.search("or|vee", found) else "and" if re.search("and|wedge", found) else ""
         text = re.sub(r",?\x00,?", ",", _CONJUNCTION.sub("\x00", text))
     pieces = [piece.strip() for part in split(text, ";") for piece in split(part, ",")]
     if len(pieces) > MAX_PARTS:
@@ -176,8 +177,8 @@ def _members(text: str) -> list[str]:
         and re.search(r",|\band\b|\bor\b", match[1])
     ):
         words = [w.strip() for w in re.split(r",(?: and| or)?|\band\b|\bor\b", match[1])]
-        return [rf"\text{{{w}}}" for w in words if w]
-    return [piece for piece in pieces if piece] or [text]
+        return [rf"\text{{{w}}}" for w in words if w], "or" if re.search(r"\bor\b", match[1]) else ""
+    return [piece for piece in pieces if piece] or [text], conjunction
 
 
 _PLUS_MINUS = re.compile(r"\\(pm|mp) ?(?![a-zA-Z])")
@@ -254,61 +255,81 @@ def _read_group(text: str, level: int) -> Answer | None:
         return read(builder[1], level + 1)
     if opening == r"\{":
         return Answer("set", text, tuple(part for piece in pieces for part in _plus_minus(piece.strip(), level + 1)))
-    if len(pieces) == 1:
-        return read(inner, level + 1) if opening + closing == "()" else None
+    if len(pieces) == 1 and opening + closing in ("()", r"\langle\rangle"):
+        return read(inner, level + 1)  # [5] is a list of one, or a floor: not 5
     brackets = "()" if opening == r"\langle" else opening + closing
     return Answer("group", text, tuple(read(piece.strip(), level + 1) for piece in pieces), brackets)
 
 
 def _read_text(text: str) -> Answer | None:
-    """Words, if there is nothing but words; a bare word counts from four letters on."""
+    """Words, if there is nothing but words: a number in words is a number; other bare words count from four letters
+    on, and capitals in a row are points ("CD" is not "DC")."""
     inside = TEXT_ONLY.sub(r"\1", text)
+    if (number := _number_in_words(inside)) is not None:
+        return number
     if "\\text{" in text and "\\" not in inside and "{" not in inside and (not inside[:1].isdigit() or "_" in inside):
         return Answer("text", inside)
+    if _COORDINATES.fullmatch(text):
+        return Answer("text", text)
     if re.fullmatch(r"[A-Za-z][A-Za-z ,.'!-]*", text) and re.search(r"[A-Za-z]{4}", text):
         return Answer("text", text)
     return None
 
 
+def _number_in_words(text: str) -> Answer | None:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z -]{1,80}", text):
+        return None
+    words = text.lower().removeprefix("negative ")
+    value = number_in_words(words)
+    return None if value is None else Answer("number", str(-value if words != text.lower() else value))
+
+
 def _read_quantity(text: str, level: int) -> Answer | None:
-    """A value with a unit."""
+    """A value with a unit (:mod:`~carerl.tasks.grading.units`)."""
     if "\\dollar" in text:
         value = text.replace("\\dollar", "", 1).strip()
-        inner = read(value, level + 1)
-        if inner.kind == "quantity" and inner.mark != "$" and not _RATE.match(inner.mark):
+        rate = _RATE.search(value)
+        inner = read(value[: rate.start()] if rate else value, level + 1)
+        if inner.kind == "quantity" and inner.mark != "$":
             return None
         return Answer("quantity", text, (inner.parts[0] if inner.kind == "quantity" else inner,), "$")
-    for sign, unit in (("%", "%"), (r"\degree", "degree")):
-        if text.endswith(sign) and not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
-            return Answer("quantity", text, (read(text.removesuffix(sign).strip(), level + 1),), unit)
+    if text.endswith("%"):
+        return Answer("quantity", text, (read(text.removesuffix("%").strip(), level + 1),), "%")
+    if temperature := _TEMPERATURE.match(text):
+        name = (temperature[2] or temperature[3])[0].upper()
+        return Answer("quantity", text, (read(temperature[1].strip(), level + 1),), f"degree {name}")
+    if text.endswith(r"\degree") and not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
+        return Answer("quantity", text, (read(text.removesuffix(r"\degree").strip(), level + 1),), "degree")
+    text = _UNIT_QUOTIENT.sub(_quotient_in_words, text)
     match = _WORD_UNIT.match(text)
     if match is None:
         return None
-    words = (match[2] if match[2] is not None else match[3]).lower().strip(" .,")
-    if match[2] is None and not (words in _UNIT_NAMES or words in _SHORT_UNITS or re.search(r"[a-z]{4}|^per ", words)):
+    value, words, power = match["value"].strip(), match["words"], match["power"] or ""
+    bare = words is None
+    words = (match["bare"] if bare else words).strip(" .,")
+    words = words.lower() if len(words) > 1 else words
+    if bare and re.search(r"\b(?:pi|sqrt|sin|cos|tan|log|ln|frac|theta|infty)\b", words):
         return None
-    if match[2] is None and re.search(r"(?:pi|sqrt|sin|cos|tan|log|frac|theta)", words):
+    if re.search(r"\\[a-zA-Z]*$", value) and not (not bare and re.search(_GREEK + "$", value)):
         return None
-    if re.search(r"\\[a-zA-Z]*$", match[1]) and not (match[2] is not None and match[1].endswith(r"\pi")):
-        return None
+    exact = rational(value)
     first, _, rest = words.partition(" ")
-    if first in _MULTIPLIERS and rational(match[1]) is not None:
-        product = Answer("number", str(Fraction(rational(match[1]) or 0) * _MULTIPLIERS[first]))
-        return Answer("quantity", text, (product,), _unit(rest, match[4])) if rest else product
-    if len(words.split()) > 4 or set(re.split(r"[\s/.]+", words)) & _NO_UNITS:
-        return None
-    return Answer("quantity", text, (read(match[1], level + 1),), _unit(words, match[4]))
+    if exact is not None and (factor := multiplier(first)) is not None and not power:
+        product = Answer("number", str(exact * factor))
+        unit = unit_of(rest.removeprefix("of ")) if rest else None
+        if unit is None:
+            return None if rest else product
+        return Answer("quantity", text, (product,), unit)
+    unit = unit_of(words, power, single=exact is not None and abs(exact) <= 1)
+    return None if unit is None else Answer("quantity", text, (read(value, level + 1),), unit)
 
 
-def _unit(words: str, power: str | None) -> str:
-    words = " ".join(words.replace(".", " ").split())
-    for prefix, exponent in (("square ", "2"), ("sq ", "2"), ("cubic ", "3"), ("cu ", "3")):
-        if words.startswith(prefix):
-            words, power = words.removeprefix(prefix), exponent
-    for suffix, exponent in ((" squared", "2"), (" cubed", "3")):
-        if words.endswith(suffix):
-            words, power = words.removesuffix(suffix), exponent
-    name = _UNIT_NAMES.get(words, words)
-    if name == words and len(name) > 3:
-        name = name.removesuffix("s")
-    return f"{name}^{power}" if power and name else name
+_RATE = re.compile(r"(?:/|\\text\{ ?(?:per|a|an|each|every) )[^\d]*$|(?<=\d)(?:per|each|every|an?) [a-z ]+$")
+
+
+def _quotient_in_words(match: re.Match[str]) -> str:
+    groups = [g for g in match.groups() if g is not None]
+    if len(groups) == 1:  # /day
+        return rf"\text{{per {groups[0]}}}"
+    power = f"^{{{groups[2]}}}" if len(groups) > 2 else ""
+    return rf"\text{{{groups[0].strip()}/{groups[1].strip()}}}{power}"

@@ -1,0 +1,90 @@
+r"""What stands before an equal sign and only says what the value is: ``f(2) = 5``, ``m\angle A = 30^\circ``,
+``a + b = 5``, ``x = 1, y = 2``. An equation to be solved (``2x = 5``, ``x^2 = 5``) is none of it."""
+
+from __future__ import annotations
+
+import re
+
+from .structure import NAME, Answer
+from .words import changes_a_value
+
+_POINTS = r"[A-Z](?:'|_\{\w+\})?"
+_LETTER = r"(?:\\?[a-zA-Z]+|\\(?:vec|mathbf|bar|hat|overline)\{\w+\})"
+_SCRIPT = r"(?:'|_\{[^{}]*(?:\{[^{}]*\})?\}|\^\{(?:-1|\(\w+\)|\*|'+)\})*"
+_FUNCTION = r"(?:[f-hpqA-HJ-Z]|\\(?:phi|varphi|psi|sigma|tau|mu|Phi|Gamma|gcd|deg|max|min)|[a-z]{3,}|\([a-zA-Z](?:[-+]|\\circ ?)[a-zA-Z]\))"
+_TRIGONOMETRIC = r"\\(?:sin|cos|tan|cot|sec|csc)"
+_LABELS = (
+    rf"(?:m ?)?\\(?:angle|triangle|measuredangle|overline|overarc|widehat|overrightarrow|vec) ?(?:\{{[A-Za-z]{{1,4}}\}}|[A-Za-z]{{1,4}})",
+    rf"(?:{_POINTS}){{2,4}}(?:\^\{{2\}})?",
+    rf"\\?\|(?:\\(?:vec|mathbf|overline|overrightarrow)\{{\w+\}}|[zvwu]|{_POINTS}{_POINTS})\\?\|",
+    rf"\[{_POINTS}{_POINTS}{_POINTS}(?:{_POINTS})?\]",
+    rf"{_TRIGONOMETRIC}(?:\^\{{2\}})? ?(?:\\(?:alpha|beta|gamma|theta|phi)|[A-Za-z]|\(?\\angle ?[A-Z]{{1,3}}\)?|\([A-Za-z]\))",
+    rf"{_LETTER}_\{{[^{{}}]*(?:\{{[^{{}}]*\}})?\}}",
+    rf"\\(?:vec|mathbf|bar|hat|overline)\{{\w+\}}",
+)
+_LABEL = re.compile("|".join(rf"(?:{label})" for label in _LABELS))
+_CALL = re.compile(rf"{_FUNCTION}{_SCRIPT}\((.*)\)")
+_COMBINED = re.compile(r"[-+]?(?:[a-zA-Z](?:_\{\w\}|\^\{\d\})?(?:\+|-|/|\\cdot ?)?)+")
+_WORDS = re.compile(r"\\text\{([^{}]*)\}(?:_\{[^{}]*\}|\([A-Z, ]*\)|[A-Z]{1,4}|\\triangle ?[A-Z]{3})?")
+_OF_BASE = re.compile(r"\b(?:base|least|greatest|root|roots|and)\b")  # in the name of what is asked for they change nothing
+
+
+def is_label(side: Answer) -> bool:
+    """Whether a left side names a value and asks for nothing.
+
+    >>> [is_label(Answer("expression", t)) for t in ("f(2)", "AB", "a+b", "2x", "x^{2}", "x(x+1)")]
+    [True, True, True, False, False, False]
+    """
+    text = side.text
+    if len(text) > 120:
+        return False
+    if side.kind == "text":
+        return not changes_a_value(_OF_BASE.sub("", text))
+    if NAME.match(text) or _LABEL.fullmatch(text):
+        return True
+    if call := _CALL.fullmatch(text):
+        return _balanced(call[1])
+    if words := _WORDS.fullmatch(text):
+        return not changes_a_value(_OF_BASE.sub("", words[1]))
+    plain = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text)
+    if _COMBINED.fullmatch(plain) and plain[-1] not in "+-/ ":
+        return len(set(re.findall(r"[a-zA-Z]", re.sub(r"\\cdot|_\{\w\}", "", plain)))) >= 2
+    return False
+
+
+def _balanced(text: str) -> bool:
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def assigned(answer: Answer) -> tuple[tuple[str, ...], tuple[Answer, ...]] | None:
+    """Names and their values, of ``x=1, y=2`` or ``(x,y)=(1,2)``; None for anything else, and where a name comes twice
+    or the alternatives are parted by "or"."""
+    names: list[str] = []
+    values: list[Answer] = []
+    if answer.kind == "relation" and answer.mark == "=" and answer.parts[1].kind == "group":
+        left, right = answer.parts
+        if left.kind == "group" and left.mark == right.mark == "()" and all(NAME.match(p.text) for p in left.parts):
+            names, values = [p.text for p in left.parts], list(right.parts)
+    elif answer.kind == "list" and answer.mark != "or":
+        for part in answer.parts:
+            if part.kind != "relation" or part.mark != "=" or not NAME.match(part.parts[0].text):
+                return None
+            names.append(part.parts[0].text)
+            values.append(part.parts[1])
+    if len(names) < 2 or len(names) != len(values) or len(set(names)) < len(names):
+        return None
+    return tuple(names), tuple(values)
+
+
+def in_order_of_names(names: tuple[str, ...], values: tuple[Answer, ...]) -> tuple[Answer, ...]:
+    """Values as a point has them: by their names where these are neighbours in the alphabet (x, y, z), else as
+    written (r, theta)."""
+    codes = sorted(map(ord, names)) if all(len(name) == 1 for name in names) else []
+    if codes and codes == list(range(codes[0], codes[0] + len(codes))):
+        return tuple(value for _, value in sorted(zip(names, values, strict=True), key=lambda pair: pair[0]))
+    return values
