@@ -12,6 +12,27 @@ _DENIES = re.compile(r"\b(?:not|never|neither|nor|except|incorrect|wrong|false|a
 _MARKED = re.compile(r"\(\s*([A-Za-z0-9]{1,2})\s*\)|\b(?:option|choice|answer)\s+\(?([A-Z])\b")
 
 
+_VERDICT = re.compile(
+    r"(?<![\w'])(?P<before>(?:if|and|or|nor|neither|not|that|whether|both)\s+)?(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*\(?(?P<label>[A-Z])\)?"
+    r"(?:[).:]\s[^.\n]{1,80}?)?,?\s+(?:is|seems|must be)\s+(?:clearly\s+|therefore\s+|thus\s+)?(?:the\s+)?(?:most\s+)?"
+    r"(?:correct|right|best|accurate|true)\b(?!\s*\?)"
+    r"|\b(?:choose|pick|select|go with|choosing|opt for)\s+(?:option\s+|choice\s+|answer\s+)?\(?(?P<picked>[A-Z])\)?(?![\w'])"
+)
+_NOT_BEFORE = re.compile(r"(?:\bnot|n't|\bnever|\bnor)\s+(?:\w+\s+)?$")
+_REST_DENIED = re.compile(r"[\s,;(]+(?:and\s+)?(?:not|rather than|instead of)\s+(?P<what>[^,;]{1,80})$", re.IGNORECASE)
+_LABEL_MARKS = r"(?:option|choice|answer)?\s*[(\[]?\b{}\b[)\]]?[.:,]?"
+
+
+def verdict(text: str) -> str | None:
+    """The label of the last "B is correct" or "I choose B", None if there is none or it is denied or one of several."""
+    last = None
+    for last in _VERDICT.finditer(text):  # noqa: B007
+        pass
+    if last is None or last["before"] or _NOT_BEFORE.search(text, max(0, last.start() - 12), last.start()):
+        return None
+    return last["label"] or last["picked"]
+
+
 def plain(text: str) -> str:
     """Option text without case, punctuation at its ends, and runs of spaces."""
     return " ".join(_TEXT.sub(r"\1", text).casefold().split()).strip(" .,;:!?\"'`*$")
@@ -28,7 +49,7 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
     ('B', False)
     """
     answer = _TEXT.sub(r"\1", answer[:MAX_ANSWER]).replace("$", "").strip().strip("*_` ").strip()
-    answer = WORDY.sub("", answer).strip()
+    answer = WORDY.sub("", answer.replace("**", "")).strip()
     labels = {label.casefold(): label for label, _ in choices}
     by_text: dict[str, set[str]] = {}
     for label, text in choices:
@@ -40,6 +61,10 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
     bare = re.fullmatch(r"[(\[{]?\s*(\w+)\s*[)\]}]?\s*[.:,]?", answer)
     if bare and bare[1].casefold() in labels:
         return labels[bare[1].casefold()], False
+    if (denied := _REST_DENIED.search(answer)) and denied.start():
+        label, _ = chosen(answer[: denied.start()], choices)
+        other, _ = chosen(denied["what"], choices)
+        return (label, False) if label is not None and other != label else (None, True)
     led = re.match(r"[(\[]?(\w+)[)\].:,]\s*[-–:.]?\s*(.+)$", answer, re.DOTALL) or re.match(
         r"(\w+)\s+[-–—]\s+(.+)$", answer
     )
@@ -54,7 +79,10 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
         return None, True
     named = _named(answer, choices)
     if len(named) == 1:
-        return named.pop(), False
+        label = named.pop()
+        rest = re.sub(_LABEL_MARKS.format(re.escape(label)), " ", answer, count=1, flags=re.IGNORECASE)
+        beside = by_text.get(plain(plain(rest).strip("()[] ")), {label})
+        return (label, False) if label in beside else (None, True)  # "London (B)" names two
     return None, len(named) > 1
 
 

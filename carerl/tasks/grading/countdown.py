@@ -14,8 +14,9 @@ from fractions import Fraction
 from .base import LimitError
 
 MAX_LENGTH = 500
-MAX_DEPTH = 40
+MAX_DEPTH = 20
 MAX_DIGITS = 20
+MAX_SIDES = 8
 
 _NOTATION = (
     (re.compile(r"\\(?:left|right|,|;|!|:| )"), ""),
@@ -23,9 +24,11 @@ _NOTATION = (
     (re.compile(r"\\div(?![a-zA-Z])|[÷∕]"), "/"),
     (re.compile(r"[−–]"), "-"),
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
-    (re.compile(r"\$|\\[()\[\]]|`|\*\*(?=$)|^\*\*"), ""),
+    (re.compile(r"\$|\\[()\[\]]|`|\*\*(?=[.\s]*$)|^\*\*"), ""),
     (re.compile(r"[\[{]"), "("),
     (re.compile(r"[\]}]"), ")"),
+    (re.compile(r"(?<=[\d)])\s*[xX]\s*(?=[\d(])", re.ASCII), "*"),
+    (re.compile(r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\d)", re.ASCII), "*"),  # 3(3+5)
 )
 _TOKEN = re.compile(r"\s*(\d+|[-+*/()])", re.ASCII)
 
@@ -110,13 +113,14 @@ class _Parser:
 
 
 def solves(answer: str, numbers: Sequence[int], target: int) -> bool:
-    """Whether an answer is right. ``expression = value`` is read too, if the value is the target."""
-    expression, *values = re.split(r"=|\\approx", answer)
-    result = evaluate(expression)
-    if result is None or len(values) > 1:
+    """Whether an answer is right. Of a chain of equal signs (``expression = 8*3 = 24``, ``24 = expression``) every side
+    must have the target's value, and the first that is not the target itself must use the numbers."""
+    sides = [side.strip(" \t\n*`") for side in re.split(r"=|\\approx", answer.rstrip(" .,;`*$\n"))]
+    if len(sides) > MAX_SIDES:
+        raise LimitError("too many equal signs")
+    results = [evaluate(side) for side in sides]
+    found = [result for result in results if result is not None]
+    if len(found) < len(sides) or any(value != target for value, _ in found):
         return False
-    if values:
-        stated = evaluate(values[0])
-        if stated is None or stated[0] != target:
-            return False
-    return result[0] == target and Counter(result[1]) == Counter(numbers)
+    used = next((used for _, used in found if used != [target]), [target])
+    return Counter(used) == Counter(numbers)

@@ -17,6 +17,7 @@ once. Of a response with a think block only what follows its end is read; one th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -155,6 +156,29 @@ def _phrase(text: str) -> Found | None:
     return _announced(text, _PHRASE)
 
 
+def _option(text: str) -> Found | None:
+    found = _announced(text, _PHRASE)
+    if found is None or not re.fullmatch(r"[(\[]?\w{1,2}[)\]]?", found.text):
+        return found
+    following = re.search(rf"{re.escape(found.text)}[*_]*[.:][*_]*[ \t]+([^\n.]{{1,120}})\.?[ \t]*(?:\n|$)", text[-_MAX_SENTENCE:])
+    return Found(f"{found.text}. {following[1]}", found.open) if following else found
+
+
+_JSON = re.compile(r'"(?:final_?answer|answer|choice|option)"\s*:\s*("(?:[^"\\]|\\.){1,500}"|[-\d.]{1,100})', re.IGNORECASE)
+
+
+def _json(text: str) -> Found | None:
+    last = None
+    for last in _JSON.finditer(text):  # noqa: B007
+        pass
+    if last is None:
+        return None
+    try:
+        return Found(str(json.loads(last[1], strict=False)).strip())
+    except ValueError:
+        return Found(last[1].strip('"'))
+
+
 def _result(text: str) -> Found | None:
     return _announced(text, _RESULT)
 
@@ -162,7 +186,7 @@ def _result(text: str) -> Found | None:
 def _announced(text: str, phrase: re.Pattern[str]) -> Found | None:
     last = None
     for match in phrase.finditer(text):
-        last = last if _DENIED.search(text, max(0, match.start() - 12), match.start()) else match
+        last = last if _DENIED.search(text, max(0, match.start() - 60), match.start()) else match
     if last is None:
         return None
     rest = text[last.end() : last.end() + 2 * _MAX_SENTENCE]
@@ -197,7 +221,11 @@ def _sentence(rest: str) -> tuple[str, bool]:
     return answer, ended
 
 
-_DENIED = re.compile(r"\b(?:not|no|isn't|never)\s+(?:the\s+|an\s+|final\s+|correct\s+)*$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\b(?:not|no|isn't|never)|\b(?:not true|false|untrue|wrong|incorrect|doubt|myth|misconception|claims?|say)\b"
+    r"[^.\n]{0,24}\bthat)\s+(?:(?:the|an|final|correct)\s+)*$",
+    re.IGNORECASE,
+)
 _ADVERB = re.compile(
     r"^(?:(?:equal to|given by|thus|therefore|hence|then|simply|just|clearly|indeed|exactly|approximately|about)\b[ \t,:]*)+",
     re.IGNORECASE,
@@ -229,6 +257,8 @@ FINDERS: dict[str, Callable[[str], Found | None]] = {
     "hashes": _hashes,
     "tag": _tag,
     "phrase": _phrase,
+    "option": _option,
+    "json": _json,
     "result": _result,
     "number": _number,
 }

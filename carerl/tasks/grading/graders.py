@@ -20,18 +20,18 @@ from carerl.types import Outcome
 
 from .abstention import abstains, configured_similarity, names
 from .base import Gold, LimitError, Verdict
-from .choice import WORDY, chosen, plain
+from .choice import WORDY, chosen, plain, verdict
 from .countdown import solves
 from .equivalence import equivalent
 from .extraction import Found, boxes, clip, find
 from .normal_form import MAX_ANSWER, normalise
 from .structure import Answer, read
 
-MATH_POLICY = ("boxed", "tag", "hashes", "phrase", "result")
-GSM8K_POLICY = ("hashes", "boxed", "phrase", "number")
-CHOICE_POLICY = ("boxed", "tag", "phrase")
-COUNTDOWN_POLICY = ("tag", "boxed", "phrase")
-SELFAWARE_POLICY = ("boxed", "tag", "phrase")
+MATH_POLICY = ("boxed", "tag", "hashes", "json", "phrase", "result")
+GSM8K_POLICY = ("hashes", "boxed", "json", "phrase", "number")
+CHOICE_POLICY = ("boxed", "tag", "json", "option")
+COUNTDOWN_POLICY = ("tag", "boxed", "json", "phrase")
+SELFAWARE_POLICY = ("boxed", "tag", "json", "phrase")
 MAX_BARE_WORDS = 60  # of a response without a marked answer that is taken as a whole
 
 
@@ -91,11 +91,8 @@ def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
         return Verdict(Outcome.CORRECT if whole & right else Outcome.WRONG, whole.pop())
     found = find(text, CHOICE_POLICY, truncated)
     if found is None:
-        if len(bare) <= MAX_ANSWER and (not truncated or len(bare) <= 4):
-            label = _whole_choice(bare, gold)
-            if label is not None:
-                return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label)
-        return _none(truncated)
+        label = _unmarked_choice(bare, gold, truncated)
+        return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label) if label else _none(truncated)
     if not found.text:
         return _none(False)
     label, several = chosen(found.text, gold.choices)
@@ -104,12 +101,31 @@ def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
     return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label)
 
 
+def _unmarked_choice(text: str, gold: Gold, truncated: bool) -> str | None:
+    """The option of a response that marks none: a whole that is an option, a first line that is one, followed by its
+    explanation, or the last "B is correct"."""
+    if len(text) <= MAX_ANSWER and (not truncated or len(text) <= 4):
+        label = _whole_choice(text, gold)
+        if label is not None:
+            return label
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and len(lines[0]) <= MAX_ANSWER:
+        label = _whole_choice(lines[0], gold)
+        others = {_whole_choice(line, gold) for line in lines[1:100] if len(line) <= MAX_ANSWER} - {None, label}
+        if label is not None and not others and verdict(text) in (None, label):
+            return label
+    label = verdict(text)
+    return label if label in {name for name, _ in gold.choices} else None
+
+
 def _whole_choice(text: str, gold: Gold) -> str | None:
     """The option that a text is, rather than mentions: a label, a label with its mark and a line, or an option."""
-    line = WORDY.sub("", text.strip("*_ \n"))
+    line = WORDY.sub("", text.replace("**", "").strip("*_ \n"))
     labels = "|".join(re.escape(label) for label, _ in gold.choices)
-    marked = rf"[(\[]?(?:{labels})(?:[)\].:,]*|[)\].:]+\s*\S[^\n]*)"
-    if re.fullmatch(marked, line, re.IGNORECASE) or plain(line) in {plain(option) for _, option in gold.choices}:
+    options = {plain(option) for _, option in gold.choices}
+    marked = rf"[(\[]?(?:{labels})(?:[)\].:,]*|(?:[)\].:]+|\s+[-–—])\s*\S[^\n]*)"
+    beside = re.fullmatch(rf"(.+?)\s*[(\[](?:{labels})[)\]]\.?", line)
+    if re.fullmatch(marked, line, re.IGNORECASE) or plain(line) in options or (beside and plain(beside[1]) in options):
         return chosen(line, gold.choices)[0]
     return None
 
@@ -120,7 +136,7 @@ def grade_countdown(response: str, gold: Gold, truncated: bool) -> Verdict:
     found = find(text, COUNTDOWN_POLICY, truncated)
     if found is None and not truncated and len(text) <= 2 * MAX_ANSWER:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        if len(lines) == 1 and re.fullmatch(r"[\d\s+\-*/().×÷−=\\a-z{}$]{3,500}", lines[0]):
+        if len(lines) == 1 and re.fullmatch(r"[\d\s+\-*/().×·⋅÷−=\\a-zX{}\[\]$`]{3,500}", lines[0]):
             found = Found(lines[0])
     if found is None or not found.text:
         return _none(truncated and found is None)

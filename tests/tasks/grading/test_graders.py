@@ -211,7 +211,7 @@ def test_every_real_option_is_read_by_label_and_by_text_and_only_the_gold_is_rig
         ("3*5 + (2-1)*0", False),  # 0 is not given
         ("5*3+2-1-1", False),
         ("2*(3+5)-1 = 16", False),
-        ("2*(3+5)-1 = 15 = 15", False),
+        ("2*(3+5)-1 = 15 = 16", False),
         ("__import__('os').system('true')", False),
         ("3**5*12", False),
         ("5*(3+1/0)", False),
