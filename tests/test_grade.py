@@ -118,8 +118,8 @@ def test_hostile_responses_are_bounded_and_never_right(tmp_path: Path, task: str
     found = {row["id"]: row for row in results(out)}
     assert list(found) == [row["id"] for row in rows]
     right = {name for name, row in found.items() if row["outcome"] == "correct"}
-    # An alias is one in any script's digits and under any accents.
-    assert right - {"gold repeated"} == {"fine"} | ({"combining", "other digits"} if task == "selfaware" else set())
+    # Full-width digits are digits; an alias is one under any accents too.
+    assert right - {"gold repeated"} == {"fine", "other digits"} | ({"combining"} if task == "selfaware" else set())
     assert ("gold repeated" in right) == (task != "math"), "its last number is 5, and it names nothing else"
     assert time.monotonic() - start < 120 + 4 * len(rows)
     reasons = {row.get("reason", "").partition(":")[0] for row in found.values() if row["outcome"] == "invalid"}

@@ -69,24 +69,34 @@ _NO_ANSWER = (
     r"(?:question|this) (?:is unanswerable|has no answer|does not have an? \w* ?answer|doesn't have an?"
     r" \w* ?answer|cannot be answered)",
     r"(?:only|just) (?:god|time) (?:knows|will tell)",
-    r"(?:i|we)(?: \w+)? (?:do not|don't|lack|cannot|can't)(?: (?:yet|currently|actually|really|still))?(?: have| access| possess)?"
+    r"(?:i|we)(?: \w+)? (?:do not|don't|lack|cannot|can't)(?: (?:yet|currently|actually|really|still))?(?: have"
+    r"| access| possess)?"
     r"(?: (?:an?|any|the|enough|sufficient|necessary|required|personal|direct|real-time|specific|up-to-date|reliable))*"
-    r" (?:information|data|knowledge|access|opinions?|beliefs?|preferences?|feelings|experiences?|ability|evidence|context|details)",
+    r" (?:information|data|knowledge|access|opinions?|beliefs?|preferences?|feelings|experiences?|ability"
+    r"|evidence|context|details)",
     r"(?:i|we|they|scientists|science|researchers|experts|historians|scholars|philosophers|physicists|astronomers|humans|humanity)"
-    r" (?:do not|don't|does not|doesn't|cannot|can't)(?: (?:yet|currently|really|actually|still|fully))? (?:know|agree|be (?:sure|certain))"
+    r" (?:do not|don't|does not|doesn't|cannot|can't)(?: (?:yet|currently|really|actually|still|fully))? (?:know"
+    r"|agree|be (?:sure|certain))"
     r"(?! (?:why (?:people|anyone|you)|about you|much|that))",
     r"(?:may|might|will|can|could) never (?:be )?(?:known?|find out|determined?|answered)",
-    r"(?:cannot|can't|unable to|not able to|could not|couldn't) (?:really |possibly )?(?:provide|give|offer|answer|determine|say|tell)"
-    r"(?: you)?(?: with)?(?: an?| any| the| that| this)?(?: \w+)? (?:answers?|response|information|opinion|questions?|prediction)",
-    r"(?:am|'m|are|'re) (?:not able|unable) to (?:really |possibly )?(?:answer|say|determine|tell|know|predict|provide)",
+    r"(?:cannot|can't|unable to|not able to|could not|couldn't) (?:really |possibly )?(?:provide|give|offer"
+    r"|answer|determine|say|tell)"
+    r"(?: you)?(?: with)?(?: an?| any| the| that| this)?(?: \w+)? (?:answers?|response|information|opinion"
+    r"|questions?|prediction)",
+    r"(?:am|'m|are|'re) (?:not able|unable) to (?:really |possibly )?(?:answer|say|determine|tell|know|predict"
+    r"|provide)",
     r"(?:scientists|experts|researchers|historians|scholars|philosophers|physicists|astronomers|people|opinions|theologians)"
     r" (?:are|remain)(?: still| currently| deeply)? (?:unsure|uncertain|not sure|undecided|divided|in disagreement)",
-    r"not (?:something|a question|a thing) (?:that |which )?(?:can|could|we can|anyone can|i can) (?:be )?(?:known?|answer(?:ed)?"
+    r"not (?:something|a question|a thing) (?:that |which )?(?:can|could|we can|anyone can"
+    r"|i can) (?:be )?(?:known?|answer(?:ed)?"
     r"|determined?|predict(?:ed)?|say)",
-    r"(?:it's|it is|this is|that is|that's|remains|is)(?: still| currently)? an? (?:complete |total |great |unsolved )?(?:mystery|enigma"
+    r"(?:it's|it is|this is|that is|that's|remains|is)(?: still| currently)? an? (?:complete |total |great "
+    r"|unsolved )?(?:mystery|enigma"
     r"|open question|unsolved (?:problem|question))(?= *(?:$|[.,;!?]|to\b|why\b|how\b|what\b|whether\b|that no))",
-    r"no (?:\w+ ){0,2}consensus|(?:still|hotly|much|widely|heavily) debated|(?:subject|matter|topic) of (?:\w+ )?(?:debate|speculation)",
-    r"(?:has|have) (?:not|n't|never)(?: yet)?(?: been)? (?:found an answer|found the answer|determined|established|answered|settled|resolved)",
+    r"no (?:\w+ ){0,2}consensus|(?:still|hotly|much|widely|heavily) debated|(?:subject|matter"
+    r"|topic) of (?:\w+ )?(?:debate|speculation)",
+    r"(?:has|have) (?:not|n't|never)(?: yet)?(?: been)? (?:found an answer|found the answer|determined"
+    r"|established|answered|settled|resolved)",
     r"(?:hasn't|haven't)(?: yet)?(?: been)? (?:found an answer|determined|established|answered|settled|resolved)",
     r"any(?:one|body)'s guess",
 )
@@ -107,6 +117,7 @@ _TURN = re.compile(
     r"\b(?:but|however|though|although|still|yet|nevertheless|anyway)\b[ ,]*(?:(?:i|we)(?:'d| would)?"
     r" (?:think|believe|guess|say|suspect|assume)|my (?:best )?guess|it(?:'s| is| was)|the answer"
     r"|probably|likely|perhaps|maybe)\b"
+    r"|\b(?:but|however|though|although)\b[ ,]*(?:most|many|some|generally|commonly|traditionally|usually)\b"
     r"|\b(?:my best guess is|i(?:'d| would) guess)\b"
     r"|[:;]\s*(?:it(?:'s| is| was)|the answer is)\b"
 )
@@ -136,18 +147,22 @@ def abstains(text: str, similarity: Callable[[str], float] | None = None) -> boo
 
 
 _REFUTED = re.compile(
-    r"^[^.,;:]{0,40}?\b(?:is|was|would be|are|'s) (?:\w+ ){0,2}?(?:false|wrong|incorrect|untrue|not (?:true|what|correct|right|so)"
+    r"^[^.,;:]{0,40}?\b(?:is|was|would be|are|'s) (?:\w+ ){0,2}?(?:false|wrong|incorrect|untrue|not (?:true|what"
+    r"|correct|right|so)"
     r"|an? (?:\w+ )?(?:myth|misconception|lie|error|mistake))\b"
 )
 _REFUTED_BEFORE = re.compile(
-    r"\b(?:not true|not the case|false|untrue|wrong|incorrect|misconception|myth|nonsense)\b[^.;:]{0,20}\bthat\b[^.;:]{0,40}$"
+    r"\b(?:not true|not the case|false|untrue|wrong|incorrect|misconception|myth"
+    r"|nonsense)\b[^.;:]{0,20}\bthat\b[^.;:]{0,40}$"
 )
 
 
 def _known_after_all(sentence: str, match: re.Match[str]) -> bool:
     """A clause that hangs on the phrase and states something: "unknown to many that ...", "not impossible to"."""
     following = sentence[match.end() : match.end() + 60]
-    if _REFUTED.match(following) or _REFUTED_BEFORE.search(sentence[: match.start()] + sentence[match.start() : match.end()]):
+    if _REFUTED.match(following) or _REFUTED_BEFORE.search(
+        sentence[: match.start()] + sentence[match.start() : match.end()]
+    ):
         return True
     if re.match(
         r",? (?:to (?:many|most|some|few|the (?:general )?public)|until|before|by many|how (?:easy|simple))\b",
@@ -180,10 +195,13 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _ALTERNATIVE = re.compile(r"\bor\b|\beither\b|/")
 _DENIED_AFTER = re.compile(
     r"^(?: \w+){0,3}? (?:(?:is|was|are|were) (?:\w+ )?(?:wrong|incorrect|false|untrue|a myth)\b"
-    r"|(?:is|was|are|were) (?:\w+ )?not\b(?! (?:only|just|merely|simply)\b)|(?:isn|wasn|aren|weren) t\b|(?:can|could)(?:not| not|n t| t) be\b)"
+    r"|(?:is|was|are|were) (?:\w+ )?not\b(?! (?:only|just|merely|simply)\b)|(?:isn|wasn|aren|weren) t\b|(?:can"
+    r"|could)(?:not| not|n t| t) be\b)"
     r"|^ no(?:$| it\b)"
 )
-_ITEM = re.compile(r"^(?:(?:it is|it's|is it|the answer is|either|maybe|perhaps|probably)\s+)?(?:[A-Z\d]\S*)(?:\s+\S+){0,3}$")
+_ITEM = re.compile(
+    r"^(?:(?:it is|it's|is it|the answer is|either|maybe|perhaps|probably)\s+)?(?:[A-Z\d]\S*)(?:\s+\S+){0,3}$"
+)
 _DENIED = re.compile(
     r"\b(?:not|never|isn t|wasn t|no|neither|nor|other than|rather than|instead of|except|unlike|without)(?: \w+){0,2}$"
 )

@@ -16,7 +16,8 @@ _VERDICT = re.compile(
     r"(?<![\w'])(?P<before>(?:if|and|or|nor|neither|not|that|whether|both)\s+)?(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*\(?(?P<label>[A-Z])\)?"
     r"(?:[).:]\s[^.\n]{1,80}?)?,?\s+(?:is|seems|must be)\s+(?:clearly\s+|therefore\s+|thus\s+)?(?:the\s+)?(?:most\s+)?"
     r"(?:correct|right|best|accurate|true)\b(?!\s*\?)"
-    r"|\b(?:choose|pick|select|go with|choosing|opt for)\s+(?:option\s+|choice\s+|answer\s+)?\(?(?P<picked>[A-Z])\)?(?![\w'])"
+    r"|\b(?:choose|pick|select|go with|choosing|opt for)\s+(?:option\s+|choice\s+"
+    r"|answer\s+)?\(?(?P<picked>[A-Z])\)?(?![\w'])"
 )
 _NOT_BEFORE = re.compile(r"(?:\bnot|n't|\bnever|\bnor)\s+(?:\w+\s+)?$")
 _REST_DENIED = re.compile(r"[\s,;(]+(?:and\s+)?(?:not|rather than|instead of)\s+(?P<what>[^,;]{1,80})$", re.IGNORECASE)
@@ -62,9 +63,9 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
     if bare and bare[1].casefold() in labels:
         return labels[bare[1].casefold()], False
     if (denied := _REST_DENIED.search(answer)) and denied.start():
-        label, _ = chosen(answer[: denied.start()], choices)
+        kept, _ = chosen(answer[: denied.start()], choices)
         other, _ = chosen(denied["what"], choices)
-        return (label, False) if label is not None and other != label else (None, True)
+        return (kept, False) if kept is not None and other != kept else (None, True)
     led = re.match(r"[(\[]?(\w+)[)\].:,]\s*[-–:.]?\s*(.+)$", answer, re.DOTALL) or re.match(
         r"(\w+)\s+[-–—]\s+(.+)$", answer
     )
@@ -79,10 +80,10 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
         return None, True
     named = _named(answer, choices)
     if len(named) == 1:
-        label = named.pop()
-        rest = re.sub(_LABEL_MARKS.format(re.escape(label)), " ", answer, count=1, flags=re.IGNORECASE)
-        beside = by_text.get(plain(plain(rest).strip("()[] ")), {label})
-        return (label, False) if label in beside else (None, True)  # "London (B)" names two
+        only = named.pop()
+        rest = re.sub(_LABEL_MARKS.format(re.escape(only)), " ", answer, count=1, flags=re.IGNORECASE)
+        beside = by_text.get(plain(plain(rest).strip("()[] ")), {only})
+        return (only, False) if only in beside else (None, True)  # "London (B)" names two
     return None, len(named) > 1
 
 

@@ -28,7 +28,8 @@ text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and
 - Decimals are exact: 0.333 is not 1/3, 3.14 is not pi. ``A \approx B`` is A or B where the two agree to 1 %.
 - ``x = 5`` is not ``y = 5``. Brackets count: ``[0,1)`` is not ``[0,1]``, ``(1,2)`` not ``(2,1)``, not ``\{1,2\}``.
 - An inequality equals an interval, also one that could be a point: ``1 < x < 2`` for ``(1,2)``.
-- Names order a point: ``y=2, x=1`` is ``(1,2)``; ``1`` or ``2`` is no point. Capitals in a row are points: ``CD``, ``DC``.
+- Names order a point: ``y=2, x=1`` is ``(1,2)``; ``1`` or ``2`` is no point. Capitals in a row are points:
+  ``CD`` is not ``DC``.
 - A ``\pm`` is a list of both. An alternative such as ``5 \text{ or } 7`` is a list, so it is not 5.
 - Any spelling of an equal value is right: ``2\cdot 5`` for 10, an unfactored polynomial for a factored one.
 """
@@ -36,6 +37,7 @@ text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and
 from __future__ import annotations
 
 import re
+
 from .base import LimitError
 from .labels import assigned, in_order_of_names, is_label
 from .normal_form import MAX_ANSWER, normalise, rational
@@ -175,7 +177,7 @@ def _same_quantity(a: Answer, g: Answer) -> bool:
         return _same(left, right)
     if one == "%" != other:
         size = rational(right.text)  # 0.5% is not 0.5, but 50% is what is asked for by "what percent: 50"
-        return (size is None or abs(size) >= 1) and _same(left, right) or _same_value(_over(left, "100"), right)
+        return ((size is None or abs(size) >= 1) and _same(left, right)) or _same_value(_over(left, "100"), right)
     if other == "%" != one:
         return _same(left, right) or _same_value(left, _over(right, "100"))
     if _same(left, right):

@@ -25,6 +25,7 @@ from .normal_form import rational
 
 MAX_BITS = 30_000  # of any integer that evaluation may make
 MAX_NODES = 2_000  # of the parsed tree
+MAX_TERMS = 400  # of a sum or product, those within it multiplied
 _DIGITS = 60
 _FINE = 1_500  # digits of the difference of two values that agree to all those digits
 
@@ -90,11 +91,8 @@ def _bits(e: Any) -> float:
         size = _size(e.args[0], _bits(e.args[0]))
         bits = size * max(1.0, min(64.0, _bits(e.args[0])))
     elif isinstance(e, sympy.Sum | sympy.Product):
-        bits = 0.0
-        for part in e.args[1:]:
-            for limit in part.args[1:]:
-                if limit.is_finite is not False and _size(limit, _bits(limit)) > 1_000:
-                    raise LimitError("a sum of too many terms")
+        if _terms(e) > MAX_TERMS:
+            raise LimitError("a sum of too many terms")
         bits = max(_bits(e.args[0]), 64.0)
     elif isinstance(e, sympy.exp):
         _size(e.args[0], _bits(e.args[0]))
@@ -106,6 +104,16 @@ def _bits(e: Any) -> float:
     if bits > MAX_BITS:
         raise LimitError("a number of too many digits")
     return bits
+
+
+def _terms(e: Any) -> float:
+    """How many terms a sum or product has, those of the sums within it included."""
+    terms = 1.0
+    for part in e.args[1:]:
+        for limit in part.args[1:]:
+            if limit.is_finite is not False:
+                terms *= max(1.0, _size(limit, _bits(limit)))
+    return terms * max([_terms(inner) for inner in e.args[0].atoms(sympy.Sum, sympy.Product)], default=1.0)
 
 
 def _size(e: Any, bits: float) -> float:

@@ -144,7 +144,8 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _RESULT = re.compile(
-    r"\b(?:solution|result|final value)[*_]{0,3}(?:[ \t]{1,3}(?:is|are|equals)\b|[ \t]{0,3}[:=])[ \t*_:=]{0,6}(?=[-\d$\\(])",
+    r"\b(?:solution|result|final value)[*_]{0,3}(?:[ \t]{1,3}(?:is|are|equals)\b"
+    r"|[ \t]{0,3}[:=])[ \t*_:=]{0,6}(?=[-\d$\\(])",
     re.IGNORECASE,
 )
 _MAX_SENTENCE = 600
@@ -152,6 +153,8 @@ _STOP = re.compile(
     r"[.!?](?=\s|$|\*)(?<!\b[apAP]\.[mM]\.)(?<!\b(?:sq|ft|in|[mM]r|[dD]r|[sS]t|[jJ]r|[sS]r|vs)\.)", re.ASCII
 )
 _INITIAL = re.compile(r"(?:[A-Za-z]{2,}\s|\.\s?)[A-Za-z]$", re.ASCII)  # "Henry C. Pelton", "D.C. lottery"
+
+
 def _phrase(text: str) -> Found | None:
     return _announced(text, _PHRASE)
 
@@ -160,11 +163,15 @@ def _option(text: str) -> Found | None:
     found = _announced(text, _PHRASE)
     if found is None or not re.fullmatch(r"[(\[]?\w{1,2}[)\]]?", found.text):
         return found
-    following = re.search(rf"{re.escape(found.text)}[*_]*[.:][*_]*[ \t]+([^\n.]{{1,120}})\.?[ \t]*(?:\n|$)", text[-_MAX_SENTENCE:])
+    following = re.search(
+        rf"{re.escape(found.text)}[*_]*[.:][*_]*[ \t]+([^\n.]{{1,120}})\.?[ \t]*(?:\n|$)", text[-_MAX_SENTENCE:]
+    )
     return Found(f"{found.text}. {following[1]}", found.open) if following else found
 
 
-_JSON = re.compile(r'"(?:final_?answer|answer|choice|option)"\s*:\s*("(?:[^"\\]|\\.){1,500}"|[-\d.]{1,100})', re.IGNORECASE)
+_JSON = re.compile(
+    r'"(?:final_?answer|answer|choice|option)"\s*:\s*("(?:[^"\\]|\\.){1,500}"|[-\d.]{1,100})', re.IGNORECASE
+)
 
 
 def _json(text: str) -> Found | None:
@@ -227,7 +234,8 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _ADVERB = re.compile(
-    r"^(?:(?:equal to|given by|thus|therefore|hence|then|simply|just|clearly|indeed|exactly|approximately|about)\b[ \t,:]*)+",
+    r"^(?:(?:equal to|given by|thus|therefore|hence|then|simply|just|clearly|indeed|exactly|approximately"
+    r"|about)\b[ \t,:]*)+",
     re.IGNORECASE,
 )
 _DIGIT = re.compile(r"\d", re.ASCII)

@@ -11,22 +11,28 @@ from .words import changes_a_value
 _POINTS = r"[A-Z](?:'|_\{\w+\})?"
 _LETTER = r"(?:\\?[a-zA-Z]+|\\(?:vec|mathbf|bar|hat|overline)\{\w+\})"
 _SCRIPT = r"(?:'|_\{[^{}]*(?:\{[^{}]*\})?\}|\^\{(?:-1|\(\w+\)|\*|'+)\})*"
-_FUNCTION = r"(?:[f-hpqA-HJ-Z]|\\(?:phi|varphi|psi|sigma|tau|mu|Phi|Gamma|gcd|deg|max|min)|[a-z]{3,}|\([a-zA-Z](?:[-+]|\\circ ?)[a-zA-Z]\))"
+_FUNCTION = (
+    r"(?:[f-hpqA-HJ-Z]|\\(?:phi|varphi|psi|sigma|tau|mu|Phi|Gamma|gcd|deg|max|min)|[a-z]{3,}"
+    r"|\([a-zA-Z](?:[-+]|\\circ ?)[a-zA-Z]\))"
+)
 _TRIGONOMETRIC = r"\\(?:sin|cos|tan|cot|sec|csc)"
 _LABELS = (
-    rf"(?:m ?)?\\(?:angle|triangle|measuredangle|overline|overarc|widehat|overrightarrow|vec) ?(?:\{{[A-Za-z]{{1,4}}\}}|[A-Za-z]{{1,4}})",
+    r"(?:m ?)?\\(?:angle|triangle|measuredangle|overline|overarc|widehat|overrightarrow"
+    r"|vec) ?(?:\{[A-Za-z]{1,4}\}|[A-Za-z]{1,4})",
     rf"(?:{_POINTS}){{2,4}}(?:\^\{{2\}})?",
     rf"\\?\|(?:\\(?:vec|mathbf|overline|overrightarrow)\{{\w+\}}|[zvwu]|{_POINTS}{_POINTS})\\?\|",
     rf"\[{_POINTS}{_POINTS}{_POINTS}(?:{_POINTS})?\]",
-    rf"{_TRIGONOMETRIC}(?:\^\{{2\}})? ?(?:\\(?:alpha|beta|gamma|theta|phi)|[A-Za-z]|\(?\\angle ?[A-Z]{{1,3}}\)?|\([A-Za-z]\))",
+    rf"{_TRIGONOMETRIC}(?:\^\{{2\}})? ?(?:\\(?:alpha|beta|gamma|theta|phi)|[A-Za-z]|\(?\\angle ?[A-Z]{{1,3}}\)?"
+    rf"|\([A-Za-z]\))",
     rf"{_LETTER}_\{{[^{{}}]*(?:\{{[^{{}}]*\}})?\}}",
-    rf"\\(?:vec|mathbf|bar|hat|overline)\{{\w+\}}",
+    r"\\(?:vec|mathbf|bar|hat|overline)\{\w+\}",
 )
 _LABEL = re.compile("|".join(rf"(?:{label})" for label in _LABELS))
 _CALL = re.compile(rf"{_FUNCTION}{_SCRIPT}\((.*)\)")
 _COMBINED = re.compile(r"[-+]?(?:[a-zA-Z](?:_\{\w\}|\^\{\d\})?(?:\+|-|/|\\cdot ?)?)+")
 _WORDS = re.compile(r"\\text\{([^{}]*)\}(?:_\{[^{}]*\}|\([A-Z, ]*\)|[A-Z]{1,4}|\\triangle ?[A-Z]{3})?")
-_OF_BASE = re.compile(r"\b(?:base|least|greatest|root|roots|and)\b")  # in the name of what is asked for they change nothing
+# In the name of what is asked for these change nothing.
+_OF_BASE = re.compile(r"\b(?:base|least|greatest|root|roots|and)\b")
 
 
 def is_label(side: Answer) -> bool:

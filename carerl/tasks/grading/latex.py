@@ -23,13 +23,19 @@ _MIXED = re.compile(r"(?<![\d.^_])(\d+)\\frac\{(\d+)\}\{(\d+)\}", re.ASCII)
 _JUXTAPOSED = re.compile(
     r"(?<=[\d)])(?=\()|(?<=\d)(?=\\(?:frac|binom|sqrt))|(?<=\))(?=\d|\\frac)"
 )  # it reads 3(4) as 3 + 4
-_PLAIN_QUOTIENT = re.compile(r"(?<![\d./}^_)\]a-zA-Z|!])(\d+)/(\d+)(?=[a-zA-Z(]|\\(?!cdot|times|div|pm|mp|ldots|right|[,;:!]))", re.ASCII)
-_LETTER_TIMES = re.compile(r"(\\(?:pi|theta|alpha|beta|phi|lambda|omega)) ?(?=\()|(?<![a-zA-Z\\])([a-ei-or-zA-EI-OQ-Z])(?=\()")
+_PLAIN_QUOTIENT = re.compile(
+    r"(?<![\d./}^_)\]a-zA-Z|!])(\d+)/(\d+)(?=[a-zA-Z(]|\\(?!cdot|times|div|pm|mp|ldots|right|[,;:!]))", re.ASCII
+)
+_LETTER_TIMES = re.compile(
+    r"(\\(?:pi|theta|alpha|beta|phi|lambda|omega)) ?(?=\()|(?<![a-zA-Z\\])([a-ei-or-zA-EI-OQ-Z])(?=\()"
+)
 _CALLED = re.compile(r"\\(?:frac|sqrt|binom|left|begin|sum|prod|int|lim|[a-zA-Z]{3,})(?![a-zA-Z])|[a-zA-Z]\(")
 _LONG_EXPONENT = re.compile(r"\^\{?-?\d{7,}", re.ASCII)
 _BINOMIAL = re.compile(r"\\[dt]?binom\{(\d+)\}\{(\d+)\}", re.ASCII)
 _WITH_CIRCLE = re.compile(r"(\d+(?:\.\d+)?)\\degree", re.ASCII)
 _UNREADABLE = re.compile(r"\\text|\\begin|\\dollar|\\underline|\\pmod|\\dots|\\ldots|\\cdots|%|\"|&|\.\.\.|[?#@;:'`]")
+
+
 def prepared(text: str) -> str | None:
     """A normal form as the parser wants it: decimals as fractions, plain functions as macros."""
     if not text or len(text) > 2 * MAX_ANSWER or not text.isprintable() or _UNREADABLE.search(text):

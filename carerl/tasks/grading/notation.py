@@ -9,6 +9,7 @@ import re
 
 _A = re.ASCII
 
+_GREEK = "alpha beta gamma delta theta lambda mu pi rho sigma phi omega"
 _CHARACTERS = {
     "−": "-", "–": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/",
     "∕": "/", "⁄": "/", "√": r"\sqrt ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ",
@@ -16,8 +17,7 @@ _CHARACTERS = {
     "º": r"^\circ ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "∠": r"\angle ", "△": r"\triangle ", "’": "'", "′": "'",
     "″": '"', "”": '"', "“": '"', "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u3000": " ", "¢": r"\text{ cents}",
     "。": ".", "、": ",", "…": "...",
-    **dict(zip("αβγδθλμπρσφω", (rf"\{name} " for name in (
-        "alpha beta gamma delta theta lambda mu pi rho sigma phi omega").split()), strict=True)),
+    **dict(zip("αβγδθλμπρσφω", (rf"\{name} " for name in _GREEK.split()), strict=True)),
     # full-width forms of ASCII, as Chinese and Japanese texts have them
     **{chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)},
     # without width, and marks of writing direction
@@ -27,7 +27,8 @@ _TRANSLATION = str.maketrans(_CHARACTERS)
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 _LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 _SCRIPTS = re.compile("([" + "".join(_RAISED) + "]+)|([" + "".join(_LOWERED) + "]+)")
-_VULGAR = dict(zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "12 13 23 14 34 15 25 35 45 16 56 18 38 58 78".split(), strict=True))
+_VULGAR_PARTS = "12 13 23 14 34 15 25 35 45 16 56 18 38 58 78"
+_VULGAR = dict(zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", _VULGAR_PARTS.split(), strict=True))
 _VULGAR_SIGN = re.compile("[" + "".join(_VULGAR) + "]")
 _FOREIGN_MONEY = re.compile(r"([€£¥])\s*(\d[\d.,]*)|(\d[\d.,]*)\s*(?:\\text\{\s*)?([€£¥])\s*\}?")
 _MONEY = {"€": "euros", "£": "gbp", "¥": "yen"}
@@ -87,7 +88,8 @@ _STYLES = (
     (re.compile(r"\{\s*\\(?:rm|sf|it)\s+([a-zA-Z][a-zA-Z /]*)\}|\\rm\s*\{([a-zA-Z][a-zA-Z /]*)\}"), r"\\text{ \1\2}"),
     (re.compile(r"\\color\s*\{[^{}]*\}"), " "),
     (re.compile(r"\\(?:textcolor|colorbox)\s*\{[^{}]*\}\s*(?=\{)"), " "),
-    (re.compile(r"\\(?:bf|rm|it|sf|tt|bfseries|itshape|tiny|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-zA-Z])"), ""),
+    (re.compile(r"\\(?:bf|rm|it|sf|tt|bfseries|itshape|tiny|small|normalsize|large|Large|LARGE|huge"
+                r"|Huge)(?![a-zA-Z])"), ""),
     (re.compile(r"\\text\s*\{\s*\\?\$\s*\}"), r"\\$"),
     (re.compile(r"(\\(?:text|mathrm)\s*\{[a-zA-Z. ]*)\^\{?([23])\}?\s*\}"), r"\1}^{\2}"),
     (re.compile(r"\\(?:tag|label)\*?\s*\{[^{}]*\}"), ""),
@@ -101,7 +103,7 @@ def plain_notation(text: str) -> str:
     for pattern, written in _STYLES if "\\" in text else ():
         text = pattern.sub(written, text)
     for pattern, replacement in _SUBSTITUTIONS:
-        text = pattern.sub(replacement, text)  # type: ignore[arg-type]
+        text = pattern.sub(replacement, text)
     return text
 
 
@@ -139,7 +141,8 @@ _LEAD = re.compile(
     r"|approximately|about|exactly|equal to|simply|only|just)(?:\s*\}\s*|\s+(?=[-\d(\\\[$]))",
     re.IGNORECASE,
 )
-_OPTION = re.compile(r"^(?:\\text\s*\{\s*\(?([A-Z])[).]\s*[).]?\s*\}|\\text\s*\{\s*\(([A-Z])\)\s*|\(([A-Z])\))[\s~]*(?:\\ |\\[,;:!]|\\quad)*\s*"
+_OPTION = re.compile(r"^(?:\\text\s*\{\s*\(?([A-Z])[).]\s*[).]?\s*\}|\\text\s*\{\s*\(([A-Z])\)\s*"
+                     r"|\(([A-Z])\))[\s~]*(?:\\ |\\[,;:!]|\\quad)*\s*"
                      r"(?=[-\d.$(]|\\(?!text|in|cup|cap|cdot|times|to|or|and|l?or|wedge|vee|circ))")  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def _of_distance(match: Any, sides: tuple[Answer, ...], operator: str, inside: b
 
     inner = parse(match[1])
     bound = _real(sides[1] if inside else sides[0])
-    if inner is None or len(inner.free_symbols) != 1 or operator == r"\ne" or not (bound > 0) is sympy.true:
+    if inner is None or len(inner.free_symbols) != 1 or operator == r"\ne" or (bound > 0) is not sympy.true:
         raise ValueError(match[0])
     symbol = next(iter(inner.free_symbols))
     slope, at_zero = sympy.expand(inner).coeff(symbol, 1), inner.subs(symbol, 0)
@@ -140,5 +140,3 @@ def oriented(relation: Answer) -> tuple[list[str], tuple[Answer, ...]]:
     if all(o in _FLIPPED for o in operators):
         return [_FLIPPED[o] for o in reversed(operators)], relation.parts[::-1]
     return operators, relation.parts
-
-

@@ -1,5 +1,5 @@
-r"""What follows a value in a sentence: nothing that matters ("$5$ and we are done", "5 (five)", "$\frac12$, or $0.5$"), a
-unit ("5 apples"), or something that makes it another answer ("5 or 7", "5, no, 6", "5 times seven")."""
+r"""What follows a value in a sentence: nothing that matters ("$5$ and we are done", "5 (five)", "$\frac12$, or
+$0.5$"), a unit ("5 apples"), or something that makes it another answer ("5 or 7", "5, no, 6", "5 times seven")."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ _VALUE = re.compile(
     r"[*_]{0,3}(?=[\s,;(—–]|$)"
 )
 _RESTATED = re.compile(
-    r"^[\s,;(—–-]*(?:i\.?\s?e\.?,?|that is,?|or|namely,?|=|equivalently,?|in other words,?|which (?:is|equals))?\s*(?:simply )?(.{1,80}?)[\s).,;]*$"
+    r"^[\s,;(—–-]*(?:i\.?\s?e\.?,?|that is,?|or|namely,?|=|equivalently,?|in other words,?|which (?:is"
+    r"|equals))?\s*(?:simply )?(.{1,80}?)[\s).,;]*$"
 )
 _DASH = re.compile(r"^\s*(?:[—–]|-\s|[,;(])")
-_MILD = re.compile(r"\b(?:and|is|are|was|as|this|that|thus|equals?|means|base|only|out|yes|its|by|than)\b", re.IGNORECASE)
+_MILD = re.compile(
+    r"\b(?:and|is|are|was|as|this|that|thus|equals?|means|base|only|out|yes|its|by|than)\b", re.IGNORECASE
+)
 
 
 def first_value(sentence: str) -> tuple[str, str] | None:

@@ -33,22 +33,23 @@ _UNITS = {
     name: names.split()[0] for names in re.split(r"\||\n", _NAMES) for name in names.split()
 }  # every spelling, and the first of its line's group
 _COMPOUND = {"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h", "mps": "m/s", "fps": "ft/s", "rpm": "#/min",
-             "degrees celsius": "degree C", "degrees fahrenheit": "degree F", "degrees c": "degree C", "degrees f": "degree F",
+             "degrees celsius": "degree C", "degrees fahrenheit": "degree F",
+             "degrees c": "degree C", "degrees f": "degree F",
              "C": "degree C", "celsius": "degree C", "F": "degree F", "fahrenheit": "degree F"}  # fmt: skip
 _NOTHING = frozenset({"unit", "units", "u"})  # "5 square units": no unit that could exclude another
 _MONEY = frozenset({"$", "cent", "euro", "gbp", "yen", "rupee", "peso"})
-_PLURALS = frozenset(
-    "people children men women feet mice geese fish sheep deer dice teeth data oxen persons vertices ".split()
-)
+_IRREGULAR = "people children men women feet mice geese fish sheep deer dice teeth data oxen vertices"
+_PLURALS = frozenset(_IRREGULAR.split())
 _NO_PLURAL = re.compile(r"(?:ss|us|is)$")
-_TAIL = frozenset(
-    """
-    of in on at for from to into with per each every a an the that who which tall long wide high deep old away apart
-    thick total altogether left remaining overall together here there now today daily weekly monthly yearly
-    annually ahead behind faster slower longer shorter taller older younger later earlier
-    """.split()
+_TAIL_WORDS = """
+of in on at for from to into with per each every a an the that who which tall long wide high deep old away apart
+thick total altogether left remaining overall together here there now today daily weekly monthly yearly
+annually ahead behind faster slower longer shorter taller older younger later earlier
+"""
+_TAIL = frozenset(_TAIL_WORDS.split())
+_VERBS = frozenset(
+    {"remains", "leaves", "gives", "makes", "takes", "goes", "needs", "gets", "has", "does", "says", "comes", "costs"}
 )
-_VERBS = frozenset("remains leaves gives makes takes goes needs gets has does says comes costs lets".split())
 _RATE = re.compile(r"\s*(?:/|\bper\b|\b(?:a|an|each|every)\b)\s*")
 _PREFIXES = (("square ", "2"), ("sq ", "2"), ("cubic ", "3"), ("cu ", "3"))
 _SUFFIXES = ((" squared", "2"), (" cubed", "3"))

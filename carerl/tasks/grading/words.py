@@ -8,9 +8,10 @@ from fractions import Fraction
 _UNDER_TWENTY = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_SMALL = {word: k for k, word in enumerate(_UNDER_TWENTY)} | {word: 10 * k for k, word in enumerate(_TENS, 2)}
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SMALL = {word: k for k, word in enumerate(_UNDER_TWENTY.split())}
+_SMALL |= {word: 10 * k for k, word in enumerate(_TENS.split(), 2)}
 MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
           "ninth": 9, "tenth": 10}  # fmt: skip
@@ -18,17 +19,16 @@ _PARTS |= {name + "s": k for name, k in _PARTS.items()} | {"halves": 2}
 NUMBER_WORDS = {word: str(k) for word, k in _SMALL.items()}
 
 # Words that turn "5 ..." into another value, a guess or a denial, wherever in the phrase they stand.
-CHANGING = frozenset(
-    """
-    and or nor but not no never ever none neither either except excluding excluded without unless until if than then
-    else minus plus over divided multiplied by mod modulo base point squared cubed factorial root roots
-    inverse reciprocal log exponent power pi e i
-    wrong incorrect false maybe perhaps possibly probably approximately roughly almost nearly is are was were be isn't
-    aren't equals equal means yes this his its thus as us less fewer greater least most versus vs between
-    negative positive ones tens hundreds thousands score scores gross grand out remainder modulus
-    ago always sometimes otherwise instead rather still however actually wait hmm oops exclusive inclusive
-    """.split()
-) | _SMALL.keys() | (_PARTS.keys() - {"quarters"}) | MULTIPLIERS.keys()  # fmt: skip
+_CHANGING = """
+and or nor but not no never ever none neither either except excluding excluded without unless until if than then
+else minus plus over divided multiplied by mod modulo base point squared cubed factorial root roots
+inverse reciprocal log exponent power pi e i
+wrong incorrect false maybe perhaps possibly probably approximately roughly almost nearly is are was were be isn't
+aren't equals equal means yes this his its thus as us less fewer greater least most versus vs between
+negative positive ones tens hundreds thousands score scores gross grand out remainder modulus
+ago always sometimes otherwise instead rather still however actually wait hmm oops exclusive inclusive
+"""
+CHANGING = {*_CHANGING.split(), *_SMALL, *(_PARTS.keys() - {"quarters"}), *MULTIPLIERS}
 _MAGNITUDE = re.compile(r"illions?$|illionths?$|^\w+(?:dredth|sandth|enth|tieth|elfth)s?$")
 
 
