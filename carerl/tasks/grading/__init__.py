@@ -6,10 +6,10 @@ module            holds
 ``base``          :class:`Gold`, :class:`Verdict`, the table's entry
 ``extraction``    finding the final answer, by an ordered policy
 ``tails``         what follows a value in a sentence
-``normal_form``   spellings without mathematical meaning taken away (``notation``: signs, fonts, labels in front)
-``structure``     a normal form read into kinds (``units``, ``words``: numbers in words, and words that change a value)
-``equivalence``   whether two answers mean the same (``labels``: what only names a value, ``real_sets``, ``expressions``:
-                  values, by ``latex``: what the parser is given)
+``normal_form``   spellings without mathematical meaning taken away (``notation``: signs, fonts, leading words)
+``structure``     a normal form read into kinds (``units``; ``words``: numbers, and what changes them)
+``equivalence``   whether two answers mean the same (``labels``: what only names a value; ``real_sets``;
+                  ``expressions``: values; ``latex``: what their parser is given)
 ``choice``        which option is named
 ``countdown``     arithmetic with given numbers
 ``abstention``    "nobody knows", and aliases

@@ -143,6 +143,11 @@ _PHRASE = re.compile(
     r" \t*_:=]{0,6}(?:\n[ \t*_]{0,6}){0,2}(?=\S)",
     re.IGNORECASE,
 )
+_IS_THE_ANSWER = re.compile(
+    r"(?<![\w$.])(\$[^$\n]{1,200}\$|-?\d[\d.,/]{0,60}) is (?:the|our|my) (?:final |correct |required )?answer\b",
+    re.IGNORECASE,
+)
+_IN_DOUBT = re.compile(r"\b(?:not|nor|or|if|and|whether)\s+$", re.IGNORECASE)
 _RESULT = re.compile(
     r"\b(?:solution|result|final value)[*_]{0,3}(?:[ \t]{1,3}(?:is|are|equals)\b"
     r"|[ \t]{0,3}[:=])[ \t*_:=]{0,6}(?=[-\d$\\(])",
@@ -187,6 +192,21 @@ def _json(text: str) -> Found | None:
 
 
 def _result(text: str) -> Found | None:
+    last = None
+    for last in _IS_THE_ANSWER.finditer(text):  # noqa: B007
+        pass
+    if last is not None and not _IN_DOUBT.search(text, max(0, last.start() - 8), last.start()):
+        return Found(last[1].strip('"'))
+
+
+def _result(text: str) -> Found | None:
+    last = None
+    for last in _IS_THE_ANSWER.finditer(text):  # noqa: B007
+        pass
+    if last is not None and not re.search(
+        r"\b(?:not|nor|or|if|and)\s+$", text[max(0, last.start() - 8) : last.start()]
+    ):
+        return Found(last[1].strip("$"))
     return _announced(text, _RESULT)
 
 
@@ -234,7 +254,8 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _ADVERB = re.compile(
-    r"^(?:(?:equal to|given by|thus|therefore|hence|then|simply|just|clearly|indeed|exactly|approximately"
+    r"^(?:(?:equal to|given by|thus|therefore|hence|then|simply|just|clearly|indeed|definitely"
+    r"|certainly|obviously|actually|exactly|approximately"
     r"|about)\b[ \t,:]*)+",
     re.IGNORECASE,
 )

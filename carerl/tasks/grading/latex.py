@@ -33,7 +33,9 @@ _CALLED = re.compile(r"\\(?:frac|sqrt|binom|left|begin|sum|prod|int|lim|[a-zA-Z]
 _LONG_EXPONENT = re.compile(r"\^\{?-?\d{7,}", re.ASCII)
 _BINOMIAL = re.compile(r"\\[dt]?binom\{(\d+)\}\{(\d+)\}", re.ASCII)
 _WITH_CIRCLE = re.compile(r"(\d+(?:\.\d+)?)\\degree", re.ASCII)
-_UNREADABLE = re.compile(r"\\text|\\begin|\\dollar|\\underline|\\pmod|\\dots|\\ldots|\\cdots|%|\"|&|\.\.\.|[?#@;:'`]")
+_UNREADABLE = re.compile(
+    r"\^\{T\}|\\text|\\begin|\\dollar|\\underline|\\pmod|\\dots|\\ldots|\\cdots|%|\"|&|\.\.\.|[?#@;:'`]"
+)
 
 
 def prepared(text: str) -> str | None:

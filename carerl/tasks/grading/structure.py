@@ -35,7 +35,8 @@ _MATRIX = re.compile(
 TIME = re.compile(r"^\d+(?::\d+)+")
 _WORD_UNIT = re.compile(
     r"^(?P<value>.*?)(?:(?<=[\d})!a-zA-Z.]) ?\\text\{ ?(?P<words>[^{}\d]*?)\.?\}"
-    r"|(?<=[\d})!.])(?P<bare>[a-zA-Z]{2,}(?:/[a-zA-Z]+)?(?: [a-zA-Z]+){0,7}))(?:\^\{(?P<power>[23])\})?$",
+    r"|(?:(?<=[\d})!.])|(?<=\\pi) )(?P<bare>[a-zA-Z]{2,}(?:/[a-zA-Z]+)?(?: [a-zA-Z]+){0,7}))"
+    r"(?:\^\{(?P<power>[23])\})?$",
     re.ASCII,
 )
 TEXT_ONLY = re.compile(r"\\text\{([^{}]*)\}")
@@ -310,7 +311,7 @@ def _read_quantity(text: str, level: int) -> Answer | None:
     words = words.lower() if len(words) > 1 else words
     if bare and re.search(r"\b(?:pi|sqrt|sin|cos|tan|log|ln|frac|theta|infty)\b", words):
         return None
-    if re.search(r"\\[a-zA-Z]*$", value) and not (not bare and re.search(_GREEK + "$", value)):
+    if re.search(r"\\[a-zA-Z]*$", value) and not re.search(_GREEK + "$", value):
         return None
     exact = rational(value)
     first, _, rest = words.partition(" ")

@@ -32,6 +32,8 @@ _RESTATED = re.compile(
     r"^[\s,;(—–-]*(?:i\.?\s?e\.?,?|that is,?|or|namely,?|=|equivalently,?|in other words,?|which (?:is"
     r"|equals))?\s*(?:simply )?(.{1,80}?)[\s).,;]*$"
 )
+_DENIED_OTHER = re.compile(r"^[\s,;(]*(?:and )?(?:not|rather than|instead of)\s+(.{1,60}?)\)?$", re.IGNORECASE)
+_IN_BRACKETS = re.compile(r"^\s*\(([^()]{1,60})\)\s*(\S.*)$", re.DOTALL)
 _DASH = re.compile(r"^\s*(?:[—–]|-\s|[,;(])")
 _MILD = re.compile(
     r"\b(?:and|is|are|was|as|this|that|thus|equals?|means|base|only|out|yes|its|by|than)\b", re.IGNORECASE
@@ -65,9 +67,14 @@ def without_tail(value: str, tail: str) -> str | None:
     if aside := ASIDE.search(f"$ {tail}" if tail[0] not in ",;(" else tail):
         before = tail[: max(0, aside.start() - (2 if tail[0] not in ",;(" else 0))]
         return without_tail(value, before) if before.strip() else value
-    restated = _RESTATED.match(tail)
-    if restated and (number := _number(value)) is not None and number == _number(restated[1]):
-        return value
+    number = _number(value)
+    if number is not None:
+        if (restated := _RESTATED.match(tail)) and number == _number(restated[1]):
+            return value
+        if (bracketed := _IN_BRACKETS.match(tail)) and number == _number(bracketed[1]):
+            return without_tail(value, bracketed[2])
+        if (denied := _DENIED_OTHER.match(tail)) and _number(denied[1]) not in (None, number):
+            return value
     if re.search(r"[\d$\\]", tail) or changes_a_value(_MILD.sub(" ", tail)):
         return None
     first = re.match(r"[a-z]+", tail, re.IGNORECASE)
