@@ -60,7 +60,8 @@ _NO_ANSWER = (
     r"(?:know|say|tell|answer|determine|predict|be (?:sure|certain)|give|provide|ascertain|quantify|estimate)",
     r"(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:definitively |accurately |reliably |possibly )?"
     r"(?:known|determined?|answered|predicted?|verified|established|ascertained|said|quantified)",
-    r"there (?:is|are|'s|exists)(?: currently| really)? (?:no|not a|not any|insufficient|not enough)(?: \w+){0,4}?"
+    r"there(?: is| are|'s| exists| isn't)(?: currently| really)? (?:no|not a|not any|insufficient"
+    r"|not enough)(?: \w+){0,4}?"
     r" (?:answers?|consensus|evidence|information|way (?:to (?:know|tell|say|determine|answer)|of"
     r" knowing)|data|agreement|solution)",
     r"(?:insufficient|not enough|lack of) (?:information|data|evidence|context)",
@@ -92,13 +93,33 @@ _NO_ANSWER = (
     r"|determined?|predict(?:ed)?|say)",
     r"(?:it's|it is|this is|that is|that's|remains|is)(?: still| currently)? an? (?:complete |total |great "
     r"|unsolved )?(?:mystery|enigma"
-    r"|open question|unsolved (?:problem|question))(?= *(?:$|[.,;!?]|to\b|why\b|how\b|what\b|whether\b|that no))",
+    r"|open question|unsolved (?:problem|question))(?= *(?:$|[.,;!?]|to\b|in\b|why\b|how\b|what\b|whether\b|that no))",
     r"no (?:\w+ ){0,2}consensus|(?:still|hotly|much|widely|heavily) debated|(?:subject|matter"
     r"|topic) of (?:\w+ )?(?:debate|speculation)",
     r"(?:has|have) (?:not|n't|never)(?: yet)?(?: been)? (?:found an answer|found the answer|determined"
     r"|established|answered|settled|resolved)",
     r"(?:hasn't|haven't)(?: yet)?(?: been)? (?:found an answer|determined|established|answered|settled|resolved)",
     r"any(?:one|body)'s guess",
+    r"there isn't(?: \w+){1,3} (?:answer|consensus|evidence|way to (?:know|tell|say))",
+    r"(?:it|this|that|answer|question|matter)(?:'s| is| are)(?: \w+)? (?:subjective|debatable|unanswerable)",
+    r"(?:varies|differs|depends)(?: \w+)? (?:from person to person|between individuals|on (?:personal|individual"
+    r"|your|one's"
+    r"|each person|the individual|the person|who you ask|personal preference))",
+    r"(?:has|have) (?:not|never)(?: yet)? been (?:\w+ )?(?:confirmed|proven|verified)",
+    r"beyond (?:the )?(?:scope|limits|reach|realm|bounds)?(?: ?of)? ?(?:current |our |human |my "
+    r"|scientific ){1,3}(?:knowledge|understanding"
+    r"|capabilit\w+|ability)",
+    r"(?<!not )(?:impossible|hard|difficult|too early|tough) to (?:say|know|tell|predict|determine"
+    r"|answer)(?= *(?:$|[.,;!?]|for\b|with\b|what\b"
+    r"|whether\b|how\b|if\b|definitively\b))",
+    r"future is (?:\w+ )?(?:unpredictable|uncertain|unknown|unknowable)",
+    r"(?:i|we)(?: \w+)? (?:do not|don't|lack)(?: have)? (?:an?|the|any)(?: \w+)? answers?",
+    r"time will tell|remains? to be (?:seen|determined|answered|discovered)|(?:is|are|has"
+    r"|have) yet to be (?:\w+ )?(?:seen|determined"
+    r"|discovered|proven|established|answered|known)",
+    r"matter of (?:\w+ )?(?:opinion|preference|taste|perspective|interpretation|belief|faith)",
+    r"(?:no ?one|nobody) has (?:ever |yet )?(?:found out|known|figured (?:it|this|that) out|determined|discovered"
+    r"|answered|been able to)",
 )
 _ABSTAINS = re.compile("|".join(rf"\b(?:{p})(?!\w)" for p in _NO_ANSWER))
 _WHOLE = re.compile(

@@ -16,9 +16,11 @@ _VERDICT = re.compile(
     r"(?<![\w'])(?P<before>(?:if|and|or|nor|neither|not|that|whether|both)\s+)?(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*\(?(?P<label>[A-Z])\)?"
     r"(?:[).:]\s[^.\n]{1,80}?)?,?\s+(?:is|seems|must be)\s+(?:clearly\s+|therefore\s+|thus\s+)?(?:the\s+)?(?:most\s+)?"
     r"(?:correct|right|best|accurate|true)\b(?!\s*\?)"
-    r"|\b(?:choose|pick|select|go with|choosing|opt for)\s+(?:option\s+|choice\s+"
-    r"|answer\s+)?\(?(?P<picked>[A-Z])\)?(?![\w'])"
+    r"|(?:\b[Mm]y (?:choice|pick|answer) is|\b[Ii]t's|\b[Ii]t is|\bmust be|\b(?:[Cc]hoose|[Pp]ick|[Ss]elect"
+    r"|[Gg]o with|choosing|opt for))\s+(?:option\s+|choice\s+"
+    r"|answer\s+)?\(?(?P<picked>[B-Z]|A(?=\)|[.\s]*$))\)?(?=[\s.,;!]*$|[.,;)]?\s+(?!and\b|or\b)|[.,;)])(?!\w)"
 )
+_DENIED_AT_ONCE = re.compile(r"(?:is|are|was|seems)\s+(?:\w+\s+)?(?:not|wrong|incorrect|false)\b", re.IGNORECASE)
 _NOT_BEFORE = re.compile(r"(?:\bnot|n't|\bnever|\bnor)\s+(?:\w+\s+)?$")
 _REST_DENIED = re.compile(r"[\s,;(]+(?:and\s+)?(?:not|rather than|instead of)\s+(?P<what>[^,;]{1,80})$", re.IGNORECASE)
 _LABEL_MARKS = r"(?:option|choice|answer)?\s*[(\[]?\b{}\b[)\]]?[.:,]?"
@@ -73,6 +75,8 @@ def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | Non
         label, rest = labels[led[1].casefold()], led[2]
         others = (_named(rest, choices) | by_text.get(plain(rest), set())) - {label}
         own = any(plain(text).startswith(plain(rest)) for option, text in choices if option == label)
+        if not own and _DENIED_AT_ONCE.match(rest):
+            return None, True
         if not others or own:
             return label, False
         return None, True

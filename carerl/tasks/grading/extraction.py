@@ -196,16 +196,6 @@ def _result(text: str) -> Found | None:
     for last in _IS_THE_ANSWER.finditer(text):  # noqa: B007
         pass
     if last is not None and not _IN_DOUBT.search(text, max(0, last.start() - 8), last.start()):
-        return Found(last[1].strip('"'))
-
-
-def _result(text: str) -> Found | None:
-    last = None
-    for last in _IS_THE_ANSWER.finditer(text):  # noqa: B007
-        pass
-    if last is not None and not re.search(
-        r"\b(?:not|nor|or|if|and)\s+$", text[max(0, last.start() - 8) : last.start()]
-    ):
         return Found(last[1].strip("$"))
     return _announced(text, _RESULT)
 

@@ -24,7 +24,7 @@ from tests.tasks.grading.cases import (
     RESPONSES,
 )
 
-CORRECT, ABSTAINED = Outcome.CORRECT, Outcome.ABSTAINED
+CORRECT, WRONG, ABSTAINED = Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED
 
 
 def grade(task: str, response: str, gold: Gold) -> Verdict:
@@ -89,3 +89,33 @@ def test_choices() -> None:
     gold = Gold(("B",), choices=CHOICES)
     assert [r for r, label in CHOSEN if grade("choice", r, gold).extracted != label] == []
     assert [r for r in NOT_CHOSEN if grade("choice", r, gold).outcome is CORRECT] == []
+
+
+@pytest.mark.parametrize(
+    ("task", "gold", "response", "outcome"),
+    [
+        ("math", "2.4", "Final answer:\n\\[\n2.4\n\\]", CORRECT),
+        ("math", "5", "The answer is:\n\n$$\n5\n$$", CORRECT),
+        ("math", "5", "**Final Answer**\n\n$5$", CORRECT),
+        ("math", "5", "### Final Answer\n\n5", CORRECT),
+        ("math", "5", "The answer would be 5.", CORRECT),
+        ("math", "5", "The answer is thus $5$.", CORRECT),
+        ("math", "1,2", "The answers are 1 and 2.", CORRECT),
+        ("math", "5", "#### 5", CORRECT),
+        ("math", "5", "<answer>5</answer><|im_end|>", CORRECT),
+        ("math", "5", "The answer is $5$ or $7$.", WRONG),
+        ("math", "5", "The answer is $7$, not $5$.", WRONG),
+        ("math", "5", "The answer is $5 and $7", WRONG),
+        ("math", r"25\pi", r"\boxed{25\pi\text{ cm}^2}", CORRECT),
+        ("math", r"\sqrt{14}", r"\boxed{√14}", CORRECT),
+        ("math", r"\sqrt{14}", r"\boxed{\sqrt14}", CORRECT),
+        ("math", "4", r"\boxed{√14}", WRONG),
+        ("math", r"\sqrt{x+1}", r"\boxed{√(x+1)}", CORRECT),
+        ("gsm8k", "18", "#### 1. Find eggs\n3\n#### 2. Multiply\nso \\boxed{18}", CORRECT),
+        ("gsm8k", "18", "The answer is $18 per day", CORRECT),
+        ("gsm8k", "18", "#### $18 per day.", CORRECT),
+        ("gsm8k", "18", "#### 18<|im_end|>", CORRECT),
+    ],
+)
+def test_ways_in_which_models_put_an_answer(task: str, gold: str, response: str, outcome: Outcome) -> None:
+    assert grade(task, response, Gold((gold,))).outcome is outcome

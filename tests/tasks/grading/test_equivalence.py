@@ -75,7 +75,8 @@ def test_different(answer: str, gold: str) -> None:
 
 @pytest.mark.parametrize(
     "answer", ["9^{9^{9^9}}", "2^{10^{10}}", r"(10^9)!", r"\binom{10^9}{10^8}", "10^{123456789}", r"\sum_{i=1}^{10^9} i^i", "(" * 200 + "1" + ")" * 200,
-               "((((9^9)^9)^9)^9)^9", r"\binom{100000}{50000}", ",".join("1" * 200)],
+               "((((9^9)^9)^9)^9)^9", r"\binom{100000}{50000}", ",".join("1" * 200), "(" * 22 + "x" + ")" * 22, "|x" * 20, "a_{" * 19 + "|x|" * 9 + "}" * 19, "[[[[1]]]]x",
+               r"\sum_{i=1}^{300} \sum_{j=1}^{300} \frac{1}{i+j}", "+".join("f(x)" for _ in range(70)), r"\begin{pmatrix}" + r"1&2\\" * 70 + r"\end{pmatrix}"],
 )  # fmt: skip
 def test_what_is_too_large_to_judge_is_refused_and_not_computed(answer: str) -> None:
     with pytest.raises(LimitError):

@@ -387,30 +387,14 @@ def test_the_last_box_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "gold", "response", "outcome"),
+    ("response", "outcome"),
     [
-        ("math", "2.4", "Final answer:\n\\[\n2.4\n\\]", CORRECT),
-        ("math", "5", "The answer is:\n\n$$\n5\n$$", CORRECT),
-        ("math", "5", "**Final Answer**\n\n$5$", CORRECT),
-        ("math", "5", "### Final Answer\n\n5", CORRECT),
-        ("math", "5", "The answer would be 5.", CORRECT),
-        ("math", "5", "The answer is thus $5$.", CORRECT),
-        ("math", "1,2", "The answers are 1 and 2.", CORRECT),
-        ("math", "5", "#### 5", CORRECT),
-        ("math", "5", "<answer>5</answer><|im_end|>", CORRECT),
-        ("math", "5", "The answer is $5$ or $7$.", WRONG),
-        ("math", "5", "The answer is $7$, not $5$.", WRONG),
-        ("math", "5", "The answer is $5 and $7", WRONG),
-        ("math", r"25\pi", r"\boxed{25\pi\text{ cm}^2}", CORRECT),
-        ("math", r"\sqrt{14}", r"\boxed{√14}", CORRECT),
-        ("math", r"\sqrt{14}", r"\boxed{\sqrt14}", CORRECT),
-        ("math", "4", r"\boxed{√14}", WRONG),
-        ("math", r"\sqrt{x+1}", r"\boxed{√(x+1)}", CORRECT),
-        ("gsm8k", "18", "#### 1. Find eggs\n3\n#### 2. Multiply\nso \\boxed{18}", CORRECT),
-        ("gsm8k", "18", "The answer is $18 per day", CORRECT),
-        ("gsm8k", "18", "#### $18 per day.", CORRECT),
-        ("gsm8k", "18", "#### 18<|im_end|>", CORRECT),
+        ("<think>\nhm</think>\n\\boxed{12}", CORRECT),
+        ("I write <think> before I think. \\boxed{12}", CORRECT),  # a word of a sentence opens nothing
+        ("  <think> \\boxed{12}", UNPARSED),
+        ("\\boxed{12}\n<think>and now", UNPARSED),
+        ("<|im_start|><think>\\boxed{12}", UNPARSED),
     ],
 )
-def test_ways_in_which_models_put_an_answer(task: str, gold: str, response: str, outcome: Outcome) -> None:
-    assert grade(task, response, gold).outcome is outcome
+def test_a_think_block_opens_at_a_line_s_start(response: str, outcome: Outcome) -> None:
+    assert grade("math", response, "12").outcome is outcome
