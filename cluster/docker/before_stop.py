@@ -1,0 +1,90 @@
+"""What a pod does before it is stopped: it has the run save, and waits until it has.
+
+Kubernetes sends SIGTERM to a container's first process, `ray start`, which takes the run down unsaved. This is the
+preStop hook that comes before: on the head SIGTERM goes to every driver (``python -m carerl.run`` and the like), which
+finishes its step, saves and exits; on a worker, where the actors of that step live, their end is waited for. Standard
+library only, Linux only, and for containers only: it does not ask whose processes these are.
+
+    python before_stop.py SECONDS
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+COMMANDS = ("carerl.run", "carerl.sweep", "carerl.evaluate")
+
+
+def processes(proc: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and command line of every process of a /proc directory; those without a command line left out."""
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            except OSError:  # it has ended meanwhile
+                continue
+            if words != [b""]:
+                yield int(entry.name), [word.decode(errors="replace") for word in words]
+
+
+def drivers(proc: Path) -> set[int]:
+    """``python -m carerl.run …``: an interpreter whose module is one of COMMANDS. Not the shell above it, which would
+    die at once and take the job's status with it."""
+    found = set()
+    for number, words in processes(proc):
+        if "python" in Path(words[0]).name and any(pair in COMMANDS for pair in _modules(words)):
+            found.add(number)
+    return found
+
+
+def _modules(words: list[str]) -> list[str]:
+    return [after for flag, after in zip(words, words[1:], strict=False) if flag == "-m"]
+
+
+def actors(proc: Path) -> set[int]:
+    """Ray's workers call themselves ``ray::`` and what they do; an idle one has nothing to save."""
+    return {
+        number
+        for number, words in processes(proc)
+        if words[0].startswith("ray::") and not words[0].startswith("ray::IDLE")
+    }
+
+
+def alive(numbers: set[int], proc: Path) -> set[int]:
+    """Those that run. A zombie has ended, whether or not somebody has asked for its exit code."""
+    left = set()
+    for number in numbers:
+        try:
+            state = (proc / str(number) / "stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            continue
+        if state not in "ZX":
+            left.add(number)
+    return left
+
+
+def stop(seconds: float, proc: Path = Path("/proc")) -> bool:
+    """SIGTERM to the drivers here, then the wait for them or, where there are none, for the actors; whether all have
+    ended in time."""
+    deadline = time.monotonic() + seconds
+    told = drivers(proc)
+    for number in told:
+        try:
+            os.kill(number, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+    waiting = told or actors(proc)
+    while waiting := alive(waiting, proc):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(0 if stop(float(sys.argv[1])) else 1)
