@@ -3,7 +3,7 @@ PY := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-peers test-all check format clean
+.PHONY: help setup run test test-slow test-peers test-all check-cluster check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-peers: setup ## losses against TRL, verl and OpenRLHF, calibration against 
 test-all: ## make test, then make test-slow
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-slow
+
+check-cluster: setup ## render cluster/kuberay again and check it with kubectl, hadolint and shellcheck (in .tools)
+	@cluster/check.sh $(ARGS)
 
 format: setup ## mend what ruff can, and format
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
