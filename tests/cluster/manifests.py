@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ def digest() -> str:
     return total.hexdigest()
 
 
-def documents(overlay: str) -> list[Document]:
-    return [d for d in yaml.safe_load_all((RENDERED / f"{overlay}.yaml").read_text()) if d]
+@cache
+def documents(overlay: str) -> tuple[Document, ...]:
+    text = (RENDERED / f"{overlay}.yaml").read_text()
+    return tuple(document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document)
 
 
 def all_documents() -> Iterator[tuple[str, Document]]:

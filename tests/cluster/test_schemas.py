@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ KINDS = {
 }
 
 
+@cache
 def definitions() -> dict[str, Any]:
     kubernetes = json.loads((FIXTURES / "kubernetes-1.37.json").read_text())["$defs"]
     return kubernetes | json.loads((FIXTURES / "kuberay-1.7-fields.json").read_text())["$defs"]
@@ -68,6 +70,7 @@ def test_what_is_wrong_is_found(path: list[str], value: Any) -> None:
     assert check(job, "RayJob")
 
 
+@cache
 def published(plural: str) -> dict[str, Any]:
     """The schema of a CRD's version v1, unknown fields made errors as `kubectl apply` has them."""
     crd = yaml.load((CRDS / f"ray.io_{plural}.yaml").read_text(), Loader=yaml.CSafeLoader)

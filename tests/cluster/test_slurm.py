@@ -1,0 +1,144 @@
+"""cluster/slurm.sbatch, run by bash with stand-ins for SLURM's and Ray's commands: what is run, and what a signal does.
+
+Not covered: SLURM itself; that Ray's nodes find each other.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from carerl.config.load import load
+from tests.cluster.manifests import ROOT, tool
+
+SCRIPT = ROOT / "cluster" / "slurm.sbatch"
+
+# srun runs what it is given, but for Ray's nodes, which stay until they are ended. python writes down how it was called
+# as the run; told to stop, it saves and exits as carerl.run does.
+STANDINS = {
+    "scontrol": 'if [ "$1" = show ]; then printf "node1\\nnode2\\n"; else echo "$@" >>"$STATE/scontrol"; fi',
+    "srun": """while [[ $1 == --* ]]; do [[ $1 != --nodelist=* ]] || node=${1#--nodelist=}; shift; done
+case "$1 $2" in
+    "hostname --ip-address") echo 10.0.0.1 ;;
+    "ray start") echo "$node: $*" >>"$STATE/nodes"; exec sleep 600 ;;
+esac""",
+    "ray": "exit 0",
+    "python": """case "$*" in
+    "-c import secrets"*) printf 0123456789abcdef ;;
+    "-m carerl.run"*)
+        echo "$@" >"$STATE/run"; stat -c %a "$RAY_AUTH_TOKEN_PATH" >"$STATE/token-mode"; env >"$STATE/environment"
+        [ -z "${STAYS:-}" ] || { trap 'sleep .5; echo yes >"$STATE/saved"; exit 143' TERM; while :; do sleep .1; done; }
+        exit "${CODE:-0}" ;;
+    *) cat >/dev/null ;;
+esac""",
+}
+
+
+class Job:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state = folder, folder / "state"
+        self.state.mkdir()
+        (folder / ".venv" / "bin").mkdir(parents=True)
+        for name, body in STANDINS.items():
+            path = folder / ".venv" / "bin" / name
+            path.write_text(f"#!/usr/bin/env bash\n{body}\n")
+            path.chmod(0o755)
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        own = {"SLURM_SUBMIT_DIR": str(self.folder), "SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "node[1-2]"}
+        return subprocess.Popen(
+            ["bash", str(SCRIPT), *words],
+            env={"PATH": os.environ["PATH"], "STATE": str(self.state)} | own | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, **environment: str) -> tuple[int, str]:
+        with self.start(*words, **environment) as job:
+            said, _ = job.communicate(timeout=60)
+        return job.returncode, said
+
+    def read(self, name: str) -> str:
+        path = self.state / name
+        return path.read_text().strip() if path.exists() else ""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    yield Job(tmp_path)
+
+
+def test_a_new_run_starts_in_a_directory_of_its_name_and_its_code_is_the_jobs(job: Job) -> None:
+    code, said = job.run("recipe=care_dapo_7b", "seed=3", CODE="2")
+    assert (code, job.read("run")) == (
+        2,
+        f"-m carerl.run recipe=care_dapo_7b seed=3 run_dir={job.folder}/runs/care_dapo_7b",
+    ), said
+    load(job.read("run").split()[2:])  # words that carerl.run takes
+
+
+def test_a_run_with_a_checkpoint_goes_on_and_keeps_its_overrides(job: Job) -> None:
+    run = job.folder / "runs" / "mine"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "latest").symlink_to("step-50")
+    (run / "checkpoints" / "step-50").mkdir()
+    job.run("recipe=care_dapo_7b", "steps=300", NAME="mine")
+    assert job.read("run") == f"-m carerl.run resume={run} steps=300"
+
+
+def test_a_run_that_died_unsaved_is_put_aside_and_not_lost(job: Job) -> None:
+    run = job.folder / "runs" / "care_dapo_7b"
+    run.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text("{}")
+    job.run("recipe=care_dapo_7b", SLURM_RESTART_COUNT="1")
+    assert job.read("run").endswith(f"run_dir={run}")
+    assert (job.folder / "runs" / "care_dapo_7b.unsaved-42-1" / "metrics.jsonl").exists()
+
+
+def test_every_node_is_started_once_with_ray_behind_a_token_that_goes_with_the_job(job: Job) -> None:
+    job.run("recipe=care_dapo_7b")
+    first, second = sorted(job.read("nodes").splitlines())
+    assert first.startswith("node1: ray start --head --node-ip-address=10.0.0.1 ")
+    assert "--dashboard-host=127.0.0.1" in first
+    assert second.startswith("node2: ray start --address=10.0.0.1:")
+    environment = dict(line.split("=", 1) for line in job.read("environment").splitlines() if "=" in line)
+    assert environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in environment
+    assert environment["RAY_ADDRESS"] in second
+    assert job.read("token-mode") == "600"
+    assert not Path(environment["RAY_AUTH_TOKEN_PATH"]).exists()
+
+
+@pytest.mark.parametrize(("sent", "queued_again"), [(signal.SIGUSR1, "requeue 42"), (signal.SIGTERM, "")])
+def test_a_signal_saves_and_only_the_time_limit_queues_again(job: Job, sent: signal.Signals, queued_again: str) -> None:
+    with job.start("recipe=care_dapo_7b", STAYS="yes") as script:
+        deadline = time.monotonic() + 60
+        while not job.read("environment"):
+            assert time.monotonic() < deadline and script.poll() is None
+            time.sleep(0.05)
+        script.send_signal(sent)  # to the script alone, as --signal=B: has it
+        said, _ = script.communicate(timeout=60)
+    assert (script.returncode, job.read("saved"), job.read("scontrol")) == (143, "yes", queued_again), said
+
+
+def test_a_run_that_fails_after_the_warning_is_not_queued_again(job: Job) -> None:
+    assert job.run("recipe=care_dapo_7b", CODE="1")[0] == 1
+    assert job.read("scontrol") == ""
+
+
+def test_bash_reads_it() -> None:
+    assert subprocess.run(["bash", "-n", str(SCRIPT)], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not tool("shellcheck"), reason="no shellcheck; make check-cluster installs it")
+def test_shellcheck_finds_nothing() -> None:
+    scripts = [SCRIPT, ROOT / "cluster" / "check.sh"]
+    found = subprocess.run([str(tool("shellcheck")), *map(str, scripts)], capture_output=True, text=True, check=False)
+    assert found.stdout == "" and found.returncode == 0
