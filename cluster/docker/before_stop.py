@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 COMMANDS = ("carerl.run", "carerl.sweep", "carerl.evaluate")
@@ -43,7 +44,7 @@ def drivers(proc: Path) -> set[int]:
 
 
 def _modules(words: list[str]) -> list[str]:
-    return [after for flag, after in zip(words, words[1:], strict=False) if flag == "-m"]
+    return [after for flag, after in pairwise(words) if flag == "-m"]
 
 
 def actors(proc: Path) -> set[int]:

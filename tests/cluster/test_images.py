@@ -1,6 +1,6 @@
 """The Dockerfile: what an image is made from, what it holds and as whom it runs.
 
-Not covered here: that it builds. tests/cluster/README.md says how far that was tried.
+Not covered here: that it builds. cluster/README.md says how far that was tried.
 """
 
 from __future__ import annotations

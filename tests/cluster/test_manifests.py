@@ -289,8 +289,8 @@ def test_the_plan_fits_the_memory_that_the_manifest_grants(overlay: str) -> None
     hidden = hidden_states_gib(config, planned.shape) * GIB if config.regularizer.estimator == "full" else 0.0
     assert weights + hidden <= store
 
-    # Learners read the weights in float32 on the way to their GPU, the others in the model's own dtype; on CPUs what the
-    # plan says of each actor stays there.
+    # Learners read the weights in float32 on the way to their GPU, the others in the model's own dtype; on CPUs what
+    # the plan says of each actor stays there.
     def host(role: str) -> float:
         if role == "grading":
             return PROCESS_GIB + config.grading.processes * config.grading.memory_mib / 1024
