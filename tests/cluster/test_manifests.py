@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import cache
 from typing import Any
 
 import pytest
@@ -202,6 +203,7 @@ def test_images_are_pinned_and_are_the_projects_own(pod: Pod) -> None:
 # ---- the recipe and its room --------------------------------------------------------------------
 
 
+@cache
 def named_run(overlay: str) -> tuple[RunConfig, Plan]:
     """The run that an overlay is for, resolved and planned: of a job its entrypoint's, of a cluster the recipe that it
     is annotated with."""
