@@ -72,7 +72,7 @@ ROWS = [
     {"id": "rome", "question": "Capital?", "answer": "Rome", "answerable": True},
     {"id": "sum", "question": "Reach 24.", "numbers": [4, 6], "target": 24},
 ]
-SLOW = r"\int_0^1\log(1+\sqrt{\sin(x)})dx"  # against a text it is wrong at once, against its like it takes minutes
+SLOW = r"\int\log(\sin(x)+\sqrt{x})dx"  # against a text it is wrong at once, against its like it takes half a minute
 DONT_KNOW = "The answer is unknown."
 
 Grade = Callable[[dict[str, list[str]]], dict[str, Group]]

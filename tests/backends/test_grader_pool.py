@@ -85,7 +85,7 @@ def test_comparisons_are_those_of_this_process_in_order(pool: GraderPool) -> Non
     [
         ((r"10^{10^9}", r"10^{10^9}+1"), "limit: "),
         (("1E999999", "1E999998+x"), "time: more than 3 s of processor time"),
-        ((r"\int_0^1\log(1+\sqrt{\sin(x)})dx", "x"), "time: "),
+        ((r"\int\log(\sin(x)+\sqrt{x})dx", "x"), "time: "),
     ],
 )
 def test_a_pair_that_exceeds_a_limit_is_different_and_says_so(
