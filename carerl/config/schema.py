@@ -148,7 +148,7 @@ class CheckpointConfig:
 
 @dataclass
 class TrackingConfig:
-    wandb: str = "off"  # off | offline | online
+    wandb: str = "offline"  # off | offline | online: nothing leaves the machine unless asked for
     wandb_project: str = "carerl"
     wandb_entity: str = ""  # the user or team that it is filed under; empty: the key's own
     wandb_rollout_rows: int = 0  # of each rollout table: prompts and responses leave the machine only when asked for
