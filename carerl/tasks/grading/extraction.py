@@ -164,6 +164,10 @@ def _phrase(text: str) -> Found | None:
     return _announced(text, _PHRASE)
 
 
+def _words(text: str) -> Found | None:
+    return _announced(text, _PHRASE, words=True)
+
+
 def _option(text: str) -> Found | None:
     found = _announced(text, _PHRASE)
     if found is None or not re.fullmatch(r"[(\[]?\w{1,2}[)\]]?", found.text):
@@ -200,14 +204,15 @@ def _result(text: str) -> Found | None:
     return _announced(text, _RESULT)
 
 
-def _announced(text: str, phrase: re.Pattern[str]) -> Found | None:
+def _announced(text: str, phrase: re.Pattern[str], words: bool = False) -> Found | None:
+    """What follows the last phrase that is not denied. ``words``: as it stands there, with what belongs to a value."""
     last = None
     for match in phrase.finditer(text):
         last = last if _DENIED.search(text, max(0, match.start() - 60), match.start()) else match
     if last is None:
         return None
     rest = text[last.end() : last.end() + 2 * _MAX_SENTENCE]
-    rest = _ADVERB.sub("", rest)
+    rest = rest if words else _ADVERB.sub("", rest)
     if formula := FORMULA.match(rest):
         behind, _ = _sentence(rest[formula.end() :])
         content = next(part for part in formula.groups() if part is not None).strip(" .,;\n")
@@ -218,7 +223,7 @@ def _announced(text: str, phrase: re.Pattern[str]) -> Found | None:
     answer, ended = _sentence(rest)
     if ended and RETRACTED.match(rest.lstrip()[len(answer) :].lstrip("\n")):
         return Found(rest[: len(answer) + 40].strip())
-    if (value := first_value(answer)) is not None and (kept := without_tail(*value)) is not None:
+    if not words and (value := first_value(answer)) is not None and (kept := without_tail(*value)) is not None:
         inner = _boxed(kept)
         return inner if inner is not None else Found(kept, not ended and not value[1].strip())
     if aside := ASIDE.search(answer):
@@ -276,6 +281,7 @@ FINDERS: dict[str, Callable[[str], Found | None]] = {
     "hashes": _hashes,
     "tag": _tag,
     "phrase": _phrase,
+    "words": _words,
     "option": _option,
     "json": _json,
     "result": _result,

@@ -18,7 +18,7 @@ import re
 
 from carerl.types import Outcome
 
-from .abstention import abstains, configured_similarity, names
+from .abstention import abstains, alias_form, configured_similarity, names
 from .base import Gold, LimitError, Verdict
 from .choice import WORDY, chosen, plain, verdict
 from .countdown import solves
@@ -31,7 +31,7 @@ MATH_POLICY = ("boxed", "tag", "hashes", "json", "phrase", "result")
 GSM8K_POLICY = ("hashes", "boxed", "json", "phrase", "number")
 CHOICE_POLICY = ("boxed", "tag", "json", "option")
 COUNTDOWN_POLICY = ("tag", "boxed", "json", "phrase")
-SELFAWARE_POLICY = ("boxed", "tag", "json", "phrase")
+SELFAWARE_POLICY = ("boxed", "tag", "json", "words")
 MAX_BARE_WORDS = 60  # of a response without a marked answer that is taken as a whole
 
 
@@ -151,8 +151,8 @@ def grade_countdown(response: str, gold: Gold, truncated: bool) -> Verdict:
 def grade_selfaware(response: str, gold: Gold, truncated: bool) -> Verdict:
     """Abstention is ABSTAINED, for answerable and unanswerable questions alike: which of them deserve it is the
     metric's business. Any other answer to an unanswerable question is WRONG; to an answerable one it is CORRECT if it
-    names one of ``accepted``. A marked answer decides alone; without one the whole response does if it is short (60
-    words), else its last paragraph."""
+    names one of ``accepted`` (is one of them, where that is itself "unclear"). A marked answer decides alone; without
+    one the whole response does if it is short (60 words), else its last paragraph."""
     text = clip(response)
     found = find(text, SELFAWARE_POLICY, truncated)
     if found is not None and not found.text:
@@ -165,6 +165,8 @@ def grade_selfaware(response: str, gold: Gold, truncated: bool) -> Verdict:
     if found is None and len(answer.split()) > MAX_BARE_WORDS:
         answer = [p for p in re.split(r"\n\s*\n|\n", answer) if p.strip()][-1].strip()
     answer = answer[-2 * MAX_ANSWER :]
+    if gold.answerable and alias_form(answer) in {alias_form(alias) for alias in gold.accepted} - {""}:
+        return Verdict(Outcome.CORRECT, answer[:MAX_ANSWER])  # "no consensus" may be what is known
     said = f"the answer is {answer}" if found is not None else answer
     if abstains(answer) or abstains(said, configured_similarity()):
         return Verdict(Outcome.ABSTAINED, answer[:MAX_ANSWER])

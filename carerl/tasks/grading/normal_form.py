@@ -81,7 +81,7 @@ def _once(text: str) -> str:
         text = r"\dollar " + text[1:]
     text = text.strip("`* \t\r\n")
     text = _CLOCK.sub(lambda m: rf"\text{{{m[1].lower()}m}}", text)
-    while text.endswith((".", ",", ";")) and not text.endswith(("\\,", "\\;", "..")):
+    while text.endswith((".", ",", ";")) and not text.endswith(("\\,", "\\;", "...")):
         text = text[:-1].rstrip()
     text = _GROUPED.sub("", text)
     text = _THOUSANDS_OF.sub(lambda m: m[0].replace(",", ""), text)
