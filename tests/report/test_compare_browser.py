@@ -1,7 +1,8 @@
-"""The comparison page in a real browser at 1280 pixels, light and dark: no label over another, nothing wider than the
-page, nothing asked of a network. Skipped where there is no Chromium.
+"""The comparison pages and an evaluation's report in a real browser at 1280 pixels, light and dark: no label over
+another, nothing wider than the page, nothing asked of a network. Skipped where there is no Chromium.
 
-What the numbers are is in test_compare.py and test_side_by_side.py; where labels are put, in test_scatter.py."""
+What the numbers are is in test_compare.py, test_side_by_side.py and test_evaluation_page.py; where labels are put, in
+test_scatter.py."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ import numpy as np
 import pytest
 
 from carerl.compare import main
+from carerl.report import write_evaluation_report
 from carerl.report.jsonl import JsonlTracker
+from tests.report.synthetic_evaluations import make_text_evaluation
 from tests.report.synthetic_runs import METHODS, bins, make_evaluation, make_sweep, questions
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -96,15 +99,42 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return parent / "out" / "compare.html"
 
 
+@pytest.fixture(scope="module")
+def of_text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two models on four benchmarks, one run each, with validation questions: their comparison, and a report."""
+    parent = tmp_path_factory.mktemp("text")
+    for seed, (name, sharpness, skill) in enumerate((("none_grpo_3b", 3.0, 0.6), ("care_grpo_3b", 1.3, 0.3))):
+        make_text_evaluation(parent / "ev", name, sharpness=sharpness, skill=skill, seed=seed)
+    assert main([str(parent / "ev"), f"out={parent / 'out'}"]) == 0
+    report = write_evaluation_report(parent / "ev" / "none_grpo_3b")
+    return {"comparison": parent / "out" / "compare.html", "report": report}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "least"), [("comparison", 12), ("report", 6)])
+def test_pages_of_text_benchmarks_are_legible(
+    of_text: dict[str, Path], tmp_path: Path, name: str, least: int, scheme: str
+) -> None:
+    found = look_at(of_text[name], tmp_path, scheme)
+    check_look(found, scheme)
+    assert len(found["labels"]) >= least
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_legible_and_asks_nothing_of_a_network(page: Path, tmp_path: Path, scheme: str) -> None:
     found = look_at(page, tmp_path, scheme)
-    assert found["dark"] is (scheme == "dark") and found["ink"] != found["behind"]
     plots = found["labels"]
     assert len(plots) >= 11 and sum(len(plot["texts"]) for plot in plots) > 300 > len(METHODS)
-    for plot in plots:
+    check_look(found, scheme)
+
+
+def check_look(found: dict[str, Any], scheme: str) -> None:
+    assert found["dark"] is (scheme == "dark") and found["ink"] != found["behind"]
+    for plot in found["labels"]:
         assert overlaps(plot) == [], plot["name"]
         left, top, right, bottom = plot["frame"]
         for text, x0, y0, x1, y1, size in plot["texts"]:
