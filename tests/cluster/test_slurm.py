@@ -76,31 +76,13 @@ def job(tmp_path: Path) -> Iterator[Job]:
     yield Job(tmp_path)
 
 
-def test_a_new_run_starts_in_a_directory_of_its_name_and_its_code_is_the_jobs(job: Job) -> None:
+def test_the_run_lies_in_a_directory_of_its_name_and_its_code_is_the_jobs(job: Job) -> None:
     code, said = job.run("recipe=care_dapo_7b", "seed=3", CODE="2")
-    assert (code, job.read("run")) == (
-        2,
-        f"-m carerl.run recipe=care_dapo_7b seed=3 run_dir={job.folder}/runs/care_dapo_7b",
-    ), said
+    expected = f"-m carerl.run recipe=care_dapo_7b seed=3 run_dir={job.folder}/runs/care_dapo_7b resume=auto"
+    assert (code, job.read("run")) == (2, expected), said
     load(job.read("run").split()[2:])  # words that carerl.run takes
-
-
-def test_a_run_with_a_checkpoint_goes_on_and_keeps_its_overrides(job: Job) -> None:
-    run = job.folder / "runs" / "mine"
-    (run / "checkpoints").mkdir(parents=True)
-    (run / "checkpoints" / "latest").symlink_to("step-50")
-    (run / "checkpoints" / "step-50").mkdir()
-    job.run("recipe=care_dapo_7b", "steps=300", NAME="mine")
-    assert job.read("run") == f"-m carerl.run resume={run} steps=300"
-
-
-def test_a_run_that_died_unsaved_is_put_aside_and_not_lost(job: Job) -> None:
-    run = job.folder / "runs" / "care_dapo_7b"
-    run.mkdir(parents=True)
-    (run / "metrics.jsonl").write_text("{}")
-    job.run("recipe=care_dapo_7b", SLURM_RESTART_COUNT="1")
-    assert job.read("run").endswith(f"run_dir={run}")
-    assert (job.folder / "runs" / "care_dapo_7b.unsaved-42-1" / "metrics.jsonl").exists()
+    job.run("recipe=care_dapo_7b", NAME="mine")
+    assert job.read("run").endswith(f"run_dir={job.folder}/runs/mine resume=auto")
 
 
 def test_every_node_is_started_once_with_ray_behind_a_token_that_goes_with_the_job(job: Job) -> None:
