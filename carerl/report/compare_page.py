@@ -139,7 +139,7 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
     for source in sources(comparison):
         label = source.row.label
         tint = f"var(--c{tints[label]})" if label in tints else "var(--muted)"
-        rows.append(_page_row(source, anchors[label], tint, comparison.columns))
+        rows.append(_page_row(source, anchors[label], tint, comparison))
         lines.append(rows[-1])
         if any(name in scaled_cells(source.row) for name in comparison.columns):
             lines.append(_scaled_row(source.row, anchors[label], comparison.columns))
@@ -154,7 +154,7 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
             (title, [(comparison.columns.index(name), column_label(name, comparison)) for name in names])
             for title, names in (("Table", comparison.paper), *(("Further metrics", part) for part in parts))
         ],
-        briefs=[metric_line(name).short for name in comparison.columns],
+        briefs=[metric_line(name).short for name in comparison.paper],
         rows=rows,
         lines=lines,
         notes=notes(comparison),
@@ -190,8 +190,9 @@ def _scaled_row(row: Row, anchor: str, names: Sequence[str]) -> dict[str, Any]:
     return {"label": label, "anchor": anchor, "tint": "", "n": "", "cells": cells}
 
 
-def _page_row(source: Source, anchor: str, tint: str, names: Sequence[str]) -> dict[str, Any]:
-    row = source.row
+def _page_row(source: Source, anchor: str, tint: str, comparison: Comparison) -> dict[str, Any]:
+    """A cell for every column; of each run the main table's, for which there is room."""
+    row, names = source.row, comparison.columns
     cells, by_seed = [], {run.seed: run for run in row.runs}
     for name in names:
         cell, digits = row.cells.get(name), metric_line(name).digits
@@ -210,7 +211,7 @@ def _page_row(source: Source, anchor: str, tint: str, names: Sequence[str]) -> d
     runs = []
     for run in row.runs:
         metrics = run.base if row.is_base else run.final
-        values = [format_number(metrics.get(name), metric_line(name).digits) for name in names]
+        values = [format_number(metrics.get(name), metric_line(name).digits) for name in comparison.paper]
         recipe = "" if run.name.startswith(run.recipe) or run.recipe == source.recipes else run.recipe
         runs.append({"name": run.name, "seed": run.seed, "recipe": recipe, "code": run.code, "cells": values})
     note = "Before training; runs of one seed share their base model and count once." if row.is_base else ""

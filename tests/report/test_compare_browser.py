@@ -113,7 +113,7 @@ def of_text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "least"), [("comparison", 12), ("report", 6)])
+@pytest.mark.parametrize(("name", "least"), [("comparison", 10), ("report", 6)])
 def test_pages_of_text_benchmarks_are_legible(
     of_text: dict[str, Path], tmp_path: Path, name: str, least: int, scheme: str
 ) -> None:
