@@ -3,7 +3,7 @@ PY := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-peers test-all check-cluster check format clean
+.PHONY: help setup run job test test-slow test-peers test-all check-cluster check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ setup: ## make or update .venv (nothing happens when it is up to date)
 
 run: setup ## set up, then train the tiny CARE-GRPO recipe on this machine
 	@$(PY) -m carerl.run recipe=care_grpo_tiny $(ARGS)
+
+job: setup ## set up, then start a Ray head on this machine and run the tiny recipe as a job on it
+	@cluster/local_job.sh $(ARGS)
 
 check: setup
 	@echo "== lint: ruff check" && $(PY) -m ruff check .
