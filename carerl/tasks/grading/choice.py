@@ -13,12 +13,13 @@ _MARKED = re.compile(r"\(\s*([A-Za-z0-9]{1,2})\s*\)|\b(?:option|choice|answer)\s
 
 
 _VERDICT = re.compile(
-    r"(?<![\w'])(?P<before>(?:if|and|or|nor|neither|not|that|whether|both)\s+)?(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s*\(?(?P<label>[A-Z])\)?"
-    r"(?:[).:]\s[^.\n]{1,80}?)?,?\s+(?:is|seems|must be)\s+(?:clearly\s+|therefore\s+|thus\s+)?(?:the\s+)?(?:most\s+)?"
-    r"(?:correct|right|best|accurate|true)\b(?!\s*\?)"
+    r"(?<![\w'])(?P<before>(?:if|and|or|nor|neither|not|that|whether|both)\s{1,3})?(?:[Oo]ption|[Cc]hoice|[Aa]nswer)?\s{0,3}\(?(?P<label>[A-Z])\)?"
+    r"(?:[).:]\s[^.\n]{1,80}?)?,?\s{1,3}(?:is|seems|must be)\s{1,3}(?:clearly\s{1,3}|therefore\s{1,3}"
+    r"|thus\s{1,3})?(?:the\s{1,3})?(?:most\s{1,3})?"
+    r"(?:correct|right|best|accurate|true)\b(?!\s{0,3}\?)"
     r"|(?:\b[Mm]y (?:choice|pick|answer) is|\b[Ii]t's|\b[Ii]t is|\bmust be|\b(?:[Cc]hoose|[Pp]ick|[Ss]elect"
-    r"|[Gg]o with|choosing|opt for))\s+(?:option\s+|choice\s+"
-    r"|answer\s+)?\(?(?P<picked>[B-Z]|A(?=\)|[.\s]*$))\)?(?=[\s.,;!]*$|[.,;)]?\s+(?!and\b|or\b)|[.,;)])(?!\w)"
+    r"|[Gg]o with|choosing|opt for))\s{1,3}(?:option\s{1,3}|choice\s{1,3}"
+    r"|answer\s{1,3})?\(?(?P<picked>[B-Z]|A(?=\)|[.\s]{0,9}$))\)?(?=[\s.,;!]{0,9}$|[.,;)]?\s{1,3}(?!and\b|or\b)|[.,;)])(?!\w)"
 )
 _DENIED_AT_ONCE = re.compile(r"(?:is|are|was|seems)\s+(?:\w+\s+)?(?:not|wrong|incorrect|false)\b", re.IGNORECASE)
 _NOT_BEFORE = re.compile(r"(?:\bnot|n't|\bnever|\bnor)\s+(?:\w+\s+)?$")
