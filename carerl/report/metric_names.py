@@ -58,6 +58,7 @@ METRICS: dict[str, Metric] = {
     "rollout/response_length": Metric("tokens", "mean length of a response"),
     "rollout/truncated_fraction": Metric("share", "responses cut off at the longest length"),
     "rollout/unparsed_fraction": Metric("share", "responses without an answer"),
+    "rollout/unstated_fraction": Metric("share", "responses that state no confidence, where the prompt asks for one"),
     "rollout/invalid_fraction": Metric("share", "responses that could not be graded"),
     "rollout/zero_variance_fraction": Metric("share", "groups of one reward"),
     "rollout/informative_fraction": Metric("share", "groups with right and wrong responses"),
@@ -120,6 +121,7 @@ _MEASURED: dict[str, Metric] = {  # of carerl.calibration.measure; ``accuracy`` 
 }
 _ESTIMATORS = {
     "mean": "each sample's own answer frequency",
+    "answer_prob": "the probability of the option that it names",
     "sequence": "the response's likelihood",
     "verbalized": "what it states",
 }
@@ -135,6 +137,9 @@ FAMILIES: dict[str, tuple[str, Metric]] = {
     "eval/{suite}/maj": (r"\w+", Metric("share", "questions whose majority answer is right")),
     "eval/{suite_and_n}": (r"\w+/pass@\d+", Metric("share", "questions with a right sample")),
     "eval/{suite}/answered": (r"\w+", Metric("share", "samples that have an answer, an abstention included")),
+    "eval/{suite}/undecided": (r"\w+", Metric("share", "answers whose option has no probability of its own")),
+    "eval/{suite}/unstated": (r"\w+", Metric("share", "answers without a stated confidence that was asked for")),
+    "eval/{suite}/uncompared": (r"\w+", Metric("share", "samples whose answer could not be compared with others")),
     "eval/{suite}/sampled_entropy": (r"\w+", Metric("nats/token", "mean -log p of what was sampled")),
     **{
         f"eval/{{suite}}/{outcome}": (r"\w+", Metric("share", f"samples whose outcome is {outcome}"))

@@ -14,6 +14,15 @@ from carerl.config.errors import ConfigError
 from carerl.job import main, parse
 
 
+@pytest.fixture(autouse=True)
+def own_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test makes of the variables is undone: a Ray that is started afterwards would ask for another mode than
+    the one it has read."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
 def in_job(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     """The environment that Ray 2.60 gives a job's driver."""
     told = {"runtime_env": {"env_vars": variables}, "metadata": {"job_submission_id": "x"}}
@@ -69,9 +78,6 @@ def test_a_job_that_a_stop_leaves_no_time_says_so(monkeypatch: pytest.MonkeyPatc
 def test_a_token_that_is_there_is_sent(
     variables: dict[str, str], file: bool, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.setenv(name, "")  # so that whatever the test leaves is undone
-        monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -26,6 +26,8 @@ class Weights:
 
     def export(self, directory: Path, tokenizer: Any, dtype: str) -> None:
         directory.mkdir(parents=True)
+        for name in ("config.json", "generation_config.json"):
+            (directory / name).write_text("{}")
         (directory / "model.safetensors").write_text(str(self.step))
 
 

@@ -141,7 +141,7 @@ def test_an_evaluation_asks_keeps_and_reports_them(
     task = make_task(config)
     (suite,) = chosen(task, 0)
     store = SampleStore(tmp_path, 0, str)
-    groups = sample(crew, config, task, 0, suite, store)
+    groups = sample(crew, config, task, suite, store)
     store.close()
     flat = [(group, found) for group in groups for found in group.samples]
     named = [(group, found) for group, found in flat if found.answer is not None]
@@ -169,17 +169,17 @@ def test_an_evaluation_stopped_while_it_asks_goes_on_with_the_rest(
     monkeypatch.setattr(decisions, "AT_A_TIME", 2)
     task = make_task(config)
     (suite,) = chosen(task, 0)
-    whole = sample(crew, config, task, 0, suite, SampleStore(tmp_path / "whole", 0, str))
+    whole = sample(crew, config, task, suite, SampleStore(tmp_path / "whole", 0, str))
     store = SampleStore(tmp_path / "stopped", 0, str)
     after = iter([True] * 1 + [False])  # one part is asked for, and then it stops
 
     def progress(ended: list[Group]) -> bool:
         return bool(ended) or next(after)
 
-    first = sample(crew, config, task, 0, suite, store, progress)
+    first = sample(crew, config, task, suite, store, progress)
     store.write_part()
     assert [group.samples for group in first] != [group.samples for group in whole]
-    again = sample(crew, config, task, 0, suite, SampleStore(tmp_path / "stopped", 0, str))
+    again = sample(crew, config, task, suite, SampleStore(tmp_path / "stopped", 0, str))
     assert again == whole
     final = SampleStore(tmp_path / "stopped", 0, str)
     final.add(suite.name, dict(enumerate(again)))

@@ -64,7 +64,9 @@ def test_names_of_benchmarks_are_those_that_evaluations_make() -> None:
     """What is measured comes from carerl.calibration; the rest stands as keys in text_evaluation."""
     measured = set(measure([0.5, 0.6], [1, 0])) - {"accuracy"}
     of_suites = {name.removeprefix("calibration/{suite}/") for name in FAMILIES if name.startswith("calibration/")}
-    by_sample = {f"{estimator}_{name}" for estimator in ("mean", "sequence", "verbalized") for name in PER_SAMPLE}
+    by_sample = {
+        f"{estimator}_{name}" for estimator in ("mean", "answer_prob", "sequence", "verbalized") for name in PER_SAMPLE
+    }
     assert of_suites == measured | by_sample
     keys = {
         node.value

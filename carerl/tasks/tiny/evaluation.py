@@ -147,6 +147,7 @@ def _validation_metrics(groups: Sequence[Group], share: FloatArray, right: Float
         "eval/validation/truncated": float(np.mean([outcome is Outcome.TRUNCATED for outcome in outcomes])),
     }
     measured = measure(share, right, votes=len(groups[0].samples))
+    del measured["accuracy"]  # maj
     found |= {f"calibration/{VALIDATION}/{name}": estimate.value for name, estimate in measured.items()}
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
