@@ -14,8 +14,9 @@ from rich.console import Console
 from carerl.compare import main
 from carerl.report.compare_page import terminal_tables
 from carerl.report.compare_tables import difference_tables, notes
-from carerl.report.comparison import Comparison, Row, compare_runs, gap_closed, short_labels
+from carerl.report.comparison import Comparison, Row, compare_runs, gap_closed
 from carerl.report.jsonl import JsonlTracker
+from carerl.report.row_labels import short_labels
 from carerl.report.run_files import find_runs, read_run
 from carerl.report.sweep_file import Cell, write_cells
 from tests.report.synthetic_runs import BASE, config, make_run, make_sweep

@@ -18,7 +18,7 @@ module              holds
 ``html``            report.html (``plots``, ``svg``: its pictures)
 ``evaluation_page`` report.html of an evaluation by itself (``evaluation_plots``: its pictures)
 ``questions``       an evaluation's questions as arrays, and intervals over them
-``comparison``      runs grouped over seeds (``run_files``, ``sweep_file``: found and read from disk)
+``comparison``      runs grouped over seeds (``row_labels``; ``run_files``, ``sweep_file``: found and read from disk)
 ``evaluated``       the evaluations behind a comparison's rows (``question_differences``: two of them, paired)
 ``calibration_rows`` calibration of each row, before and after temperature scaling
 ``frontier``        curves over alpha and beta, and what they have in common (``trajectories``: over tokens)

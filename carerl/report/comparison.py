@@ -21,6 +21,7 @@ from carerl.calibration import Temperature, holm, paired_t, t_interval
 from carerl.report.metric_table import ece_metric, format_number, headline_columns, metric_line, paper_columns
 from carerl.report.questions import intervals, primary_suite
 from carerl.report.records import read_chosen
+from carerl.report.row_labels import differing, row_labels, short_labels
 from carerl.report.run_files import Run, read_intervals
 from carerl.report.sweep_file import Cell as SweptCell
 from carerl.report.sweep_file import why_absent
@@ -142,7 +143,7 @@ def compare_runs(runs: Sequence[Run], baseline: str = "", cells: Sequence[SweptC
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out)
         raise ComparisonError(f"no finished run among {len(runs)} found ({why})")
     groups = _grouped(finished)
-    labels = _labels(groups)
+    labels = row_labels(groups)
     short = short_labels(labels)
     rows = [
         Row(label, brief, group, _cells([(run.seed, run.final) for run in group], columns))
@@ -195,25 +196,6 @@ def _has(run: Run, columns: Sequence[str]) -> bool:
     return any(len(name.split("/")) == 3 and name in run.final for name in columns)
 
 
-def short_labels(labels: Sequence[str]) -> list[str]:
-    """Labels without the part that all recipes end in, as room in a picture is scarce.
-
-    >>> short_labels(["none_grpo_tiny", "care_grpo_tiny · regularizer.estimator=score"])
-    ['none', 'care · estimator=score']
-    """
-    recipes = [label.split(" · ")[0] for label in labels]
-    parts = [recipe.split("_") for recipe in recipes]
-    shared = 0
-    if len(set(recipes)) > 1:
-        while all(len(p) > shared + 1 for p in parts) and len({p[-shared - 1] for p in parts}) == 1:
-            shared += 1
-    shortened = []
-    for label, part in zip(labels, parts, strict=True):
-        settings = [s.split("=")[0].rsplit(".", 1)[-1] + "=" + s.split("=", 1)[1] for s in label.split(" · ")[1:]]
-        shortened.append(" · ".join(["_".join(part[: len(part) - shared]), *settings]))
-    return shortened if len(set(shortened)) == len(set(labels)) else list(labels)
-
-
 def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[str, str]]]:
     """The latest run of each group and seed: a repeated seed is no further evidence."""
     latest: dict[tuple[Any, ...], Run] = {}
@@ -253,25 +235,6 @@ def _count_asked(rows: Sequence[Row], cells: Sequence[SweptCell]) -> None:
     methods = {cell.directory: cell.method for cell in cells}
     for row in rows:
         row.asked = sum(asked[method] for method in {methods[run.path] for run in row.runs if run.path in methods})
-
-
-def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """The recipe, and the settings in which groups of the same recipe differ."""
-    labels = []
-    for group in groups:
-        same = [other[0].settings for other in groups if other[0].recipe == group[0].recipe]
-        labels.append(" · ".join([group[0].recipe, *differing(group[0].settings, same)]))
-    return labels
-
-
-def differing(settings: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:
-    """``name=value`` of the settings in which not all of ``others`` agree."""
-    names = dict.fromkeys(name for other in others for name in other)
-    return [
-        f"{name}={settings.get(name, 'unset')}"
-        for name in names
-        if any(other.get(name) != settings.get(name) for other in others)
-    ]
 
 
 def _cells(results: Sequence[tuple[int, Mapping[str, float]]], columns: Sequence[str]) -> dict[str, Cell]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from carerl.calibration import t_interval
-from carerl.report.comparison import Cell, Row, differing, short_labels
+from carerl.report.comparison import Cell, Row
+from carerl.report.row_labels import differing, short_labels
 
 ACCURACY = "eval/accuracy"
 DIVERGENCE = "eval/kl_per_sequence"
