@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from carerl.config.errors import ConfigError, suggestion
+from carerl.config.loss_pairings import setting
+from carerl.config.schema import RunConfig
 
 FIELD = "checkpoint.best"
 EXAMPLE = 'checkpoint.best="accuracy subject to ece <= 0.1"'
@@ -118,6 +120,29 @@ def parse_selection(text: str) -> Selection:
             raise ConfigError(FIELD, text, f"{number!r} is not a finite number", f"write {EXAMPLE}")
         bounds.append(Bound(_metric(text, name), sign == "<=", value))
     return Selection(metric, higher, tuple(bounds))
+
+
+def selection_pairings(c: RunConfig) -> Iterator[ConfigError]:
+    """An error for a rule that is none, and for one with nothing to choose by."""
+    chosen, e = c.checkpoint.best, c.evaluation
+    if not chosen:
+        return
+    if c.kind != "rl":
+        yield ConfigError(FIELD, chosen, f"a run of kind {c.kind} has no evaluations to choose by", "leave it out")
+        return
+    try:
+        parse_selection(chosen)
+    except ConfigError as error:
+        yield error
+    if setting(c.task, "validation_questions", 1) == 0:
+        yield ConfigError(
+            FIELD,
+            chosen,
+            "a model is chosen by questions held out of the training set, and there are none",
+            "write task.validation_questions=200",
+        )
+    if not (e.at_start or e.at_end or 0 < e.every < c.steps):
+        yield ConfigError(FIELD, chosen, "the run is never evaluated", f"write evaluation.every={max(1, c.steps // 4)}")
 
 
 def _metric(text: str, name: str) -> str:

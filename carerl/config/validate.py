@@ -16,8 +16,7 @@ from carerl.config.errors import ConfigError, raise_all, suggestion
 from carerl.config.limits import values
 from carerl.config.loss_pairings import algorithm_pairings, regularizer_pairings, setting
 from carerl.config.schema import RunConfig, ShapeConfig
-from carerl.config.selection import FIELD as BEST
-from carerl.config.selection import parse_selection
+from carerl.config.selection import selection_pairings
 from carerl.config.shapes import effective_shape, looks_local
 from carerl.config.tables import CHOICES
 from carerl.config.task_values import task_pairings
@@ -307,28 +306,6 @@ def _evaluation(c: RunConfig) -> Errors:
         )
 
 
-def _best(c: RunConfig) -> Errors:
-    chosen, e = c.checkpoint.best, c.evaluation
-    if not chosen:
-        return
-    if c.kind != "rl":
-        yield ConfigError(BEST, chosen, f"a run of kind {c.kind} has no evaluations to choose by", "leave it out")
-        return
-    try:
-        parse_selection(chosen)
-    except ConfigError as error:
-        yield error
-    if setting(c.task, "validation_questions", 1) == 0:
-        yield ConfigError(
-            BEST,
-            chosen,
-            "a model is chosen by questions held out of the training set, and there are none",
-            "write task.validation_questions=200",
-        )
-    if not (e.at_start or e.at_end or 0 < e.every < c.steps):
-        yield ConfigError(BEST, chosen, "the run is never evaluated", f"write evaluation.every={max(1, c.steps // 4)}")
-
-
 def _reward(c: RunConfig) -> Errors:
     r = c.reward
     if r is None:
@@ -398,6 +375,6 @@ def _learner(c: RunConfig) -> Errors:
 
 
 PAIRINGS = (
-    _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _evaluation, _best,
-    _reward, _engine, _learner,
+    _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _evaluation,
+    selection_pairings, _reward, _engine, _learner,
 )  # fmt: skip

@@ -7,7 +7,6 @@ options' logits. Not covered: vLLM (backends/test_engines has its log-probs), wh
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,6 @@ from carerl.types import Group, Sample
 from tests.actors.local import Local, without_ray
 
 LETTERS = [chr(ord("A") + k) for k in range(26)]
-
-
-@pytest.fixture(autouse=True)
-def same_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
