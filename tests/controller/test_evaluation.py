@@ -138,8 +138,10 @@ def test_a_suite_gets_the_same_samples_whatever_else_is_asked(
     whole = evaluation.run(tmp_path / "whole")
     evaluation.suites = [suite for suite in reversed(chosen(evaluation.task, 4)) if suite.name in ("facts", "q2")]
     assert evaluation.run(tmp_path / "two") == {name: whole[name] for name in ("facts", "q2")}
-    tokens = {name: [s.response_ids for g in groups for s in g.samples] for name, groups in whole.items()}
-    assert tokens["facts"] != tokens["unknowable"]
+    evaluation.suites = [replace(evaluation.suites[0], name=name) for name in ("one", "two")]
+    named = evaluation.run(tmp_path / "named")
+    tokens = [[s.response_ids for g in groups for s in g.samples] for groups in named.values()]
+    assert tokens[0] != tokens[1], "the same questions under two names are asked with two seeds"
 
 
 def test_a_damaged_part_is_set_aside_and_its_questions_asked_again(
