@@ -18,16 +18,13 @@ import torch
 from torch import Tensor
 
 from carerl.actors import grading, workers
+from carerl.actors.placement import NotPlaced, reserved
 from carerl.algorithms.objective import Strengths
 from carerl.backends.engines import Query, Request
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Example, Group, Outcome, RunError, Sample, Sampling, TokenBatch
-
-
-class ActorsNotPlaced(RunError):
-    """The cluster has the resources but does not hand them out."""
 
 
 class GradingError(RunError):
@@ -273,47 +270,54 @@ class Crew:
         ray.wait(references, num_returns=len(references), fetch_local=False)
 
 
-PLACEMENT_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 300.0
 
 
 @contextmanager
-def crew(config: RunConfig) -> Iterator[Crew]:
-    """Starts the actors that the plan names, and ends them."""
+def crew(
+    config: RunConfig, say: Callable[[str], None] = print, check: Callable[[], None] = lambda: None
+) -> Iterator[Crew]:
+    """Starts the actors that the plan names once there is room for all of them, and ends them. See
+    :func:`carerl.actors.placement.reserved` for ``say`` and ``check``."""
     classes = {
-        "learner": workers.LearnerWorker,
-        "rollout": workers.RolloutWorker,
-        "grading": grading.RewardWorker,
-        "reference": workers.ReferenceWorker,
+        "learner": ray.remote(workers.LearnerWorker),
+        "rollout": ray.remote(workers.RolloutWorker),
+        "grading": ray.remote(grading.RewardWorker),
+        "reference": ray.remote(workers.ReferenceWorker),
     }
-    started: dict[str, list[Any]] = {}
-    for group in actor_groups(config):
-        remote = ray.remote(num_cpus=group.cpus_each, num_gpus=group.gpus_each)(classes[group.role])
-        started[group.role] = [remote.remote() for _ in range(group.count)]
-    everyone = [actor for actors in started.values() for actor in actors]
-    try:
-        _wait_until_placed(started)
-        for actor in started.get("rollout", []):
-            actor.prepare.remote(config)  # nobody waits for it: what fails here fails in load, and is told there
-        yield Crew(
-            Learner(started["learner"], config.learner.gpus_per_rank) if "learner" in started else None,
-            rollout=Rollout(started["rollout"]) if "rollout" in started else None,
-            grading=Grading(started["grading"]) if "grading" in started else None,
-            reference=Reference(started["reference"]) if "reference" in started else None,
-            actors=everyone,
-        )
-    finally:
-        for actor in everyone:
-            ray.kill(actor)
+    with reserved(actor_groups(config), config.cluster.wait_seconds, say, check) as places:
+        started = {
+            role: [classes[role].options(**options).remote() for options in reserved_for]
+            for role, reserved_for in places.items()
+        }
+        everyone = [actor for actors in started.values() for actor in actors]
+        try:
+            _wait_until_started(started, check)
+            for actor in started.get("rollout", []):
+                actor.prepare.remote(config)  # nobody waits for it: what fails here fails in load, and is told there
+            yield Crew(
+                Learner(started["learner"], config.learner.gpus_per_rank) if "learner" in started else None,
+                rollout=Rollout(started["rollout"]) if "rollout" in started else None,
+                grading=Grading(started["grading"]) if "grading" in started else None,
+                reference=Reference(started["reference"]) if "reference" in started else None,
+                actors=everyone,
+            )
+        finally:
+            for actor in everyone:
+                ray.kill(actor)
 
 
-def _wait_until_placed(started: dict[str, list[Any]]) -> None:
+def _wait_until_started(started: dict[str, list[Any]], check: Callable[[], None]) -> None:
     waiting = {actor.ready.remote(): role for role, actors in started.items() for actor in actors}
-    deadline = time.monotonic() + PLACEMENT_TIMEOUT_S
-    done, pending = ray.wait(list(waiting), num_returns=len(waiting), timeout=max(0.0, deadline - time.monotonic()))
-    ray.get(done)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    pending = list(waiting)
+    while pending and time.monotonic() < deadline:
+        done, pending = ray.wait(pending, num_returns=len(pending), timeout=1.0)
+        ray.get(done)  # what its constructor raised
+        check()
     if pending:
         roles = sorted({waiting[ref] for ref in pending})
-        raise ActorsNotPlaced(
-            f"after {PLACEMENT_TIMEOUT_S:.0f} s Ray has not started: {', '.join(roles)}. The cluster has the "
-            f"resources, so something else holds them: free now are {ray.available_resources()}"
+        raise NotPlaced(
+            f"after {START_TIMEOUT_S:.0f} s the processes of {', '.join(roles)} have not started, though their "
+            "resources are reserved; Ray's logs of the node (raylet.out, /tmp/ray/session_latest/logs) say why"
         )

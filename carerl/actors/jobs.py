@@ -1,8 +1,4 @@
-"""Ray jobs, seen from both sides: submitting one and following it, and what a driver knows of the job that it runs in.
-
-A cluster that was started with Ray's defaults asks for a token, and clients of Ray 2.60 send one only where
-``RAY_AUTH_MODE=token`` is set: it is set here where there is a token to send.
-"""
+"""Ray jobs from both sides: submitting one and following it, and what a driver knows of the job that it runs in."""
 
 from __future__ import annotations
 
@@ -16,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carerl.actors import access
 from carerl.config.errors import ConfigError
 from carerl.types import RunError
 
@@ -40,18 +37,8 @@ class Ended:
     exit_code: int
 
 
-def enable_token() -> None:
-    """Has this process send the token that it has, unless RAY_AUTH_MODE says otherwise. To be called before Ray is
-    imported, which reads the mode once."""
-    at = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(at).expanduser() if at else Path.home() / ".ray" / "auth_token"
-    if "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or path.is_file()):
-        os.environ["RAY_AUTH_MODE"] = "token"
-
-
 def client(address: str, patience: float = 0.0) -> Any:
     """A client of the cluster's job server, which may take ``patience`` seconds to answer. Raises ConfigError."""
-    enable_token()
     from ray.job_submission import JobSubmissionClient
 
     deadline = time.monotonic() + patience
@@ -72,11 +59,8 @@ def _is_refusal(error: Exception) -> bool:
 def _unreachable(address: str, error: Exception) -> ConfigError:
     reason = " ".join(str(error).split()) or type(error).__name__
     if _is_refusal(error):
-        remedy = (
-            "a cluster started with Ray's defaults asks for the token that it wrote to ~/.ray/auth_token: copy it to "
-            "the same place here (or set RAY_AUTH_TOKEN_PATH), and set RAY_AUTH_MODE=token"
-        )
-        return ConfigError("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE"), f"{address} refuses: {reason}", remedy)
+        mode = os.environ.get("RAY_AUTH_MODE")
+        return ConfigError("RAY_AUTH_MODE", mode, f"{address} refuses: {reason}", access.WHERE_THE_TOKEN_IS)
     return ConfigError("address", address, f"no job server answers: {reason}", "start one with: ray start --head")
 
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import ray
 
-from carerl.actors import jobs
+from carerl.actors import access, jobs
 from carerl.config.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a cluster has in all, in Ray's units."""
+    """What a cluster has in all, in Ray's units. ``joined``: it is one that others started, and may grow."""
 
     cpus: float
     gpus: float
-    nodes: int
+    joined: bool
 
 
 # How long an idle OpenMP thread spins before it sleeps, in rounds: some tens of microseconds. Without a bound an idle
@@ -43,8 +43,8 @@ def connect(cluster_address: str = "", object_store_mib: int | None = None) -> R
     """Joins the cluster at ``cluster_address`` or RAY_ADDRESS, else starts Ray on this machine. Does nothing if
     connected already. ``object_store_mib`` bounds the object store of a Ray started here (None: Ray's own choice).
     Raises ConfigError where no cluster answers."""
+    place = joins_cluster(cluster_address)
     if not ray.is_initialized():
-        place = joins_cluster(cluster_address)
         # Actors print their own tracebacks through the driver's exception; their chatter stays in Ray's logs.
         settings: dict[str, Any] = {
             "logging_level": logging.ERROR,
@@ -56,12 +56,11 @@ def connect(cluster_address: str = "", object_store_mib: int | None = None) -> R
             try:
                 ray.init(address=place, **settings)
             except Exception as error:
-                raise ConfigError(
-                    "cluster.address",
-                    place,
-                    f"no Ray cluster could be joined there ({error})",
-                    "start one with 'ray start --head', or leave cluster.address empty to run on this machine",
-                ) from error
+                remedy = "start one with 'ray start --head', or leave cluster.address empty to run on this machine"
+                if not access.sends_token():
+                    remedy += f"; or, where it says InvalidAuthToken: {access.WHERE_THE_TOKEN_IS}"
+                reason = f"no Ray cluster could be joined there ({error})"
+                raise ConfigError("cluster.address", place, reason, remedy) from error
         else:
             # On a machine of its own a run need not stand back: Ray would start its workers at niceness 15.
             os.environ.setdefault("RAY_worker_niceness", "0")
@@ -69,7 +68,7 @@ def connect(cluster_address: str = "", object_store_mib: int | None = None) -> R
             store = object_store_mib * 2**20 if object_store_mib else None
             ray.init(address="local", include_dashboard=False, object_store_memory=store, **settings)
     total = ray.cluster_resources()
-    return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), len(ray.nodes()))
+    return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), bool(place))
 
 
 def address() -> str:

@@ -48,6 +48,8 @@ class VLLMEngine:
             {
                 "gpu_memory_utilization": rollout.gpu_memory_utilization,
                 "tensor_parallel_size": rollout.tensor_parallel,
+                # In an actor with a reservation vLLM would look to Ray for its workers' GPUs, which this actor holds.
+                "distributed_executor_backend": "mp" if rollout.tensor_parallel > 1 else "uni",
             }
             if on_gpu
             else {

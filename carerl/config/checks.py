@@ -162,9 +162,12 @@ def training_examples(task: Task, prompts_per_step: int) -> Iterator[Example]:
         yield from examples
 
 
-def check_cluster(config: RunConfig, cpus: float, gpus: float) -> None:
+def check_cluster(config: RunConfig, cpus: float, gpus: float, grows: bool = False) -> None:
     """Refuses a plan whose actors ask for more than the cluster has in total (``cpus``, ``gpus``: of the
-    whole cluster). Ray would leave the rest pending for ever. Raises ConfigError."""
+    whole cluster). Ray would leave the rest pending for ever. Where the cluster ``grows`` and the settings say how long
+    its nodes may take, that is waited for instead. Raises ConfigError."""
+    if grows and config.cluster.wait_seconds:
+        return
     groups = actor_groups(config)
     errors = []
     for kind, available, share in (
@@ -179,7 +182,8 @@ def check_cluster(config: RunConfig, cpus: float, gpus: float) -> None:
                     "cluster",
                     f"{available:g} {kind}",
                     f"the plan needs {wanted:g} {kind}: {listing}",
-                    f"start a cluster with {wanted:g} {kind}, or lower these shares",
+                    f"start a cluster with {wanted:g} {kind}, or lower these shares"
+                    + ("; where an autoscaler adds nodes: cluster.wait_seconds=1800" if grows else ""),
                 )
             )
     raise_all(errors)

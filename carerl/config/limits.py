@@ -81,6 +81,7 @@ AT_LEAST: dict[str, float] = {
     "checkpoint.keep": 1,
     "tracking.rollouts_every": 0,
     "tracking.wandb_rollout_rows": 0,
+    "cluster.wait_seconds": 0,
     "cluster.gpus_per_node": 0,
     "cluster.gpu_memory_gib": 0,
     "regularizer.beta": 0,

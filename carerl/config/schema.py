@@ -160,6 +160,7 @@ class TrackingConfig:
 @dataclass
 class ClusterConfig:
     address: str = ""  # of a running Ray cluster; empty: the one of RAY_ADDRESS, else a local one
+    wait_seconds: float = 0.0  # that nodes of a cluster with an autoscaler may take to come; 0: what is there decides
     gpus_per_node: int = 0
     gpu_memory_gib: float = 0.0  # of one GPU, for the plan's fit check; 0: not checked
     gpu_tflops: float = 790.0  # bfloat16 matmul rate that the plan's GPU-hours assume (measured on an H200)

@@ -23,17 +23,10 @@ from carerl.config.load import base_config, base_key, dump, load
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.controller import sft
-from carerl.controller.stopping import StopFlag
+from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display
 from carerl.tasks import TASKS, SupervisedTask, Task
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
-from carerl.types import RunError
-
-
-class Interrupted(RunError):
-    """A stop was asked for before there was anything to save."""
-
-    exit_code = 130
 
 
 def cache_directory() -> Path:
@@ -134,7 +127,8 @@ def _build(base: RunConfig, learner: Learner, target: Path, display: Display, st
     done = sft.train(base, task, learner, 0, stop, on_step)
     if done < base.steps:
         raise Interrupted(
-            f"stopped at step {done} of {base.steps} of {base.recipe}: nothing is saved yet, so start it again"
+            f"stopped at step {done} of {base.steps} of {base.recipe}: nothing is saved yet, so start it again",
+            stop.exit_code,
         )
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     learner.export(partial, task.make_tokenizer(), base.model.dtype)

@@ -70,9 +70,9 @@ def launch(config: RunConfig) -> Result:
         display.stage("start ray")
         # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
         with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
-            check_cluster(config, resources.cpus, resources.gpus)
+            check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
-            with crew(config) as actors:
+            with crew(config, display.message, stop.check) as actors:
                 model_dir = base.model_directory(config, actors.learner, display, stop)
                 return run(config, actors, model_dir, display, stop)
     finally:

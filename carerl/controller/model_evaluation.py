@@ -53,9 +53,9 @@ def launch(config: RunConfig) -> Result:
         display.message(f"run directory: {directory.path}")
         display.stage("start ray")
         with cluster(config.cluster.address, base.object_store_mib(config)) as resources, stop:
-            check_cluster(config, resources.cpus, resources.gpus)
+            check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
-            with crew(config) as actors:
+            with crew(config, display.message, stop.check) as actors:
                 assert actors.rollout is not None
                 display.stage("load model")
                 actors.load(config, config.model.path)

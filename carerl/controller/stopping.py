@@ -7,6 +7,16 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from carerl.types import RunError
+
+
+class Interrupted(RunError):
+    """A stop was asked for before there was anything to save."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
 
 class StopFlag:
     """Set by a signal, read by the loop between two steps.
@@ -30,6 +40,11 @@ class StopFlag:
     def exit_code(self) -> int:
         """128 + the signal's number, as shells report it; 0 if none came."""
         return 128 + self.signal.value if self.signal else 0
+
+    def check(self) -> None:
+        """To be called where a stop cannot be answered by saving. Raises Interrupted."""
+        if self:
+            raise Interrupted("stopped while it waited for its actors: nothing was started", self.exit_code)
 
     def __enter__(self) -> StopFlag:
         if threading.current_thread() is threading.main_thread():

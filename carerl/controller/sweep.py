@@ -37,7 +37,7 @@ from carerl.config.sweeps import check_stored, refuse_own, refuse_twice
 from carerl.config.typed import plain
 from carerl.controller import base, starting_weights
 from carerl.controller.launch import run
-from carerl.controller.stopping import StopFlag
+from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report.display import QuietDisplay
 from carerl.report.sweep_file import ERROR_FILE, Cell, status, write_cells
 
@@ -112,7 +112,7 @@ def _run(
     """Runs the cells, ``workers`` at a time."""
     begin = time.monotonic()
     with cluster(configs[0].cluster.address, base.object_store_mib(configs[0])) as resources, StopFlag() as stop:
-        check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers)
+        check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers, grows=resources.joined)
         context = multiprocessing.get_context("spawn")
         queue, news = context.Queue(), context.Queue()
         # Bases first: otherwise all workers would wait for the one that builds what their next cells share.
@@ -189,7 +189,7 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                 config = load([*_start(cell), *overrides])
                 if _crew_key(config) != built_for:
                     closing.close()
-                    actors = closing.enter_context(crew(config))
+                    actors = closing.enter_context(crew(config, lambda text: None, stop.check))
                     built_for = _crew_key(config)
                 assert actors is not None
                 model_dir = base.model_directory(config, actors.learner, QuietDisplay(), stop)
@@ -200,7 +200,7 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                     continue
                 result = run(config, actors, model_dir, QuietDisplay(), stop)
                 text = f"{result.status} in {time.monotonic() - begin:.0f} s{_headline(result.final)}"
-            except base.Interrupted:
+            except Interrupted:
                 text = "interrupted before its base model was there"
             except Exception as error:
                 # A crew that met an error may be in any state: the next cell gets a fresh one.

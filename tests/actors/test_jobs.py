@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from carerl.actors import jobs
+from carerl.actors.access import enable_token
 from carerl.actors.ray_cluster import ACTOR_ENVIRONMENT
 from carerl.config.errors import ConfigError
 from carerl.job import main, parse
@@ -84,8 +86,18 @@ def test_a_token_that_is_there_is_sent(
     if file:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text("x")
-    jobs.enable_token()
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    enable_token()
     assert os.environ.get("RAY_AUTH_MODE") == expected
+
+
+def test_a_mode_that_ray_has_read_already_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray started by this process would ask for a token that the process itself does not send."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
+    import ray  # noqa: F401
+
+    enable_token()
+    assert "RAY_AUTH_MODE" not in os.environ
 
 
 def test_the_words_of_a_job_and_those_of_its_run_are_told_apart() -> None:

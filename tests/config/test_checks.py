@@ -230,3 +230,15 @@ def test_a_cluster_with_too_few_cpus_or_gpus() -> None:
     with pytest.raises(ConfigError) as caught:
         check_cluster(large, cpus=2, gpus=0)
     assert {caught.value.value, caught.value.others[0].value} == {"2 CPUs", "0 GPUs"}
+    assert "wait_seconds" not in caught.value.remedy, "a machine of its own does not grow"
+
+
+def test_a_cluster_that_grows_is_waited_for_where_the_settings_say_how_long() -> None:
+    with pytest.raises(ConfigError, match="cluster.wait_seconds=1800"):
+        check_cluster(load(["recipe=care_grpo_3b"]), cpus=0, gpus=0, grows=True)
+    patient = load(["recipe=care_grpo_3b", "cluster.wait_seconds=1800"])
+    check_cluster(patient, cpus=0, gpus=0, grows=True)
+    with pytest.raises(ConfigError):
+        check_cluster(patient, cpus=0, gpus=0)
+    with pytest.raises(ConfigError, match=r"cluster\.wait_seconds"):
+        load(["recipe=care_grpo_3b", "cluster.wait_seconds=-1"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,39 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.heads import RAY, ROOT, SMALL, ray_head
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
-
-RAY = str(Path(sys.executable).with_name("ray"))
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = [
-    "recipe=care_grpo_tiny", "prompts_per_step=4", "algorithm.group_size=4", "model.base_overrides=[steps=20]",
-    "task.evaluation_questions=10", "task.evaluation_facts=10", "task.evaluation_unknown=10", "evaluation.samples=2",
-    "checkpoint.every=1", "evaluation.every=0", "tracking.rollouts_every=0",
-]  # fmt: skip
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of its job server."""
-    options = [] if _free(6379) and _free(8265) else ["--port=16379", "--dashboard-port=18265"]
-    address = f"http://127.0.0.1:{18265 if options else 8265}"
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
-    log = tmp_path_factory.mktemp("head") / "log"
-    with open(log, "w") as file:
-        process = subprocess.Popen(
-            [RAY, "start", "--head", "--block", *options], stdout=file, stderr=subprocess.STDOUT, env=environment
-        )
-    yield address
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    with ray_head(tmp_path_factory.mktemp("head")) as found:
+        yield found.jobs
 
 
 def job(head: str, *words: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
