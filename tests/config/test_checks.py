@@ -234,7 +234,7 @@ def test_a_cluster_with_too_few_cpus_or_gpus() -> None:
 
 
 def test_a_cluster_that_grows_is_waited_for_where_the_settings_say_how_long() -> None:
-    with pytest.raises(ConfigError, match="cluster.wait_seconds=1800"):
+    with pytest.raises(ConfigError, match=r"cluster\.wait_seconds=1800"):
         check_cluster(load(["recipe=care_grpo_3b"]), cpus=0, gpus=0, grows=True)
     patient = load(["recipe=care_grpo_3b", "cluster.wait_seconds=1800"])
     check_cluster(patient, cpus=0, gpus=0, grows=True)
