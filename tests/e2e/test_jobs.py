@@ -8,20 +8,25 @@ import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.test_grafana import gauges_asked_for
 from tests.e2e.heads import RAY, ROOT, SMALL, ray_head
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
+METRICS_PORT = 28080
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of its job server."""
-    with ray_head(tmp_path_factory.mktemp("head")) as found:
+    with ray_head(tmp_path_factory.mktemp("head"), f"--metrics-export-port={METRICS_PORT}") as found:
         yield found.jobs
 
 
@@ -45,10 +50,13 @@ def test_a_job_stopped_in_the_middle_goes_on_at_the_next_step(head: str, tmp_pat
     deadline = time.monotonic() + 400
     while not (place / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
         time.sleep(0.5)
-    environment = {**os.environ, "RAY_AUTH_MODE": "token"} if _token() else None
-    stopped = subprocess.run(
-        [RAY, "job", "stop", f"--address={head}", name[1]], capture_output=True, text=True, timeout=300, env=environment
-    )
+    while not (scraped := gauges()) and time.monotonic() < deadline:
+        time.sleep(1.0)  # agents report every ten seconds
+    asked_for = {f"ray_carerl_{name}" for name in gauges_asked_for()}
+    only_with_right_responses = {"ray_carerl_regularizer_coefficient_right"}  # this model gives none
+    assert asked_for - scraped.keys() <= only_with_right_responses, "cluster/grafana draws what is exported"
+    assert scraped["ray_carerl_step"] == {("care_grpo_tiny", "run", "100")}, "labelled recipe, run and seed"
+    stopped = ray_job("stop", f"--address={head}", name[1])
     assert stopped.returncode == 0, stopped.stderr
     summary = json.loads((place / "summary.json").read_text())
     done = summary["steps"]
@@ -72,5 +80,31 @@ def test_a_job_ends_as_its_run_ends(head: str, tmp_path: Path) -> None:
     assert "run_dir" in refused.stdout and "reason:" in refused.stdout
 
 
-def _token() -> bool:
-    return (Path.home() / ".ray" / "auth_token").is_file()
+def test_rays_own_command_with_nothing_but_the_token(head: str, tmp_path: Path) -> None:
+    command = ["python", "-m", "carerl.run", *SMALL, "steps=1", f"run_dir={tmp_path / 'run'}"]
+    sent = ray_job("submit", f"--address={head}", "--", sys.executable, *command[1:])
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    assert steps(tmp_path / "run") == [1]
+    assert "3 s" in sent.stdout and "RAY_JOB_STOP_WAIT_TIME_S" in sent.stdout, "Ray's short grace is pointed out"
+
+
+def ray_job(*words: str) -> subprocess.CompletedProcess[str]:
+    """`ray job …` with the token where there is one, as the README has it."""
+    has_token = (Path.home() / ".ray" / "auth_token").is_file()
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"} if has_token else None
+    return subprocess.run([RAY, "job", *words], capture_output=True, text=True, timeout=300, env=environment)
+
+
+def gauges() -> dict[str, set[tuple[str, ...]]]:
+    """Of each of our gauges on the port that Prometheus scrapes its labels recipe, run and seed."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return {}
+    found: dict[str, set[tuple[str, ...]]] = {}
+    for line in lines:
+        if gauge := re.match(r"(ray_carerl_\w+)\{(.*)\} ", line):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', gauge[2]))
+            found.setdefault(gauge[1], set()).add(tuple(labels[name] for name in ("recipe", "run", "seed")))
+    return found
