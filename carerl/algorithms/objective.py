@@ -28,6 +28,7 @@ from carerl.types import TokenBatch
 
 from .base import Algorithm
 from .batching import Normalisers
+from .coefficient_bins import COEFFICIENT_BINS, in_bins
 from .mismatch import mismatch_weight
 from .strata import STRATA
 from .surrogate import LOG_RATIO_LIMIT
@@ -279,8 +280,11 @@ class Objective:
         return token_loss(self._regularizer, self._estimator, lp_N, lr_N, importance_N)
 
     def _report_coefficient(self, lp_N: Tensor, lr_N: Tensor, tally: _Tally) -> None:
-        """How hard a sampled token is pushed, whichever way."""
-        tally.mean_and_split("regularizer/coefficient", self._regularizer.coefficient(lp_N, lr_N).abs())
+        """How hard a sampled token is pushed, whichever way; and in which one, as a histogram."""
+        coefficient_N = self._regularizer.coefficient(lp_N, lr_N)
+        tally.mean_and_split("regularizer/coefficient", coefficient_N.abs())
+        for name, there_N in zip(COEFFICIENT_BINS, in_bins(coefficient_N), strict=True):
+            tally.mean(f"regularizer/coefficient_bin_{name}", there_N)
 
     def _reference(self, stats: TokenStatistics, streams: FlatStreams) -> Tensor | None:
         """The reference's log-probs of the sampled tokens; None where they are not there and not needed."""

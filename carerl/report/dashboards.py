@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carerl.algorithms.coefficient_bins import COEFFICIENT_BINS
 from carerl.algorithms.strata import BINS, STRATA
 from carerl.report.metric_names import FAMILIES, METRICS, STEP, Metric, find_metric
 from carerl.report.metric_table import abstention_metric, accuracy_metric, ece_metric, metric_line, suite_label
@@ -32,6 +33,7 @@ CALIBRATION = (
     "calibration/unknowable_f1",
 )
 CALIBRATION_OF_SUITES = ("ece", "ece_floor_votes", "brier", "auroc")
+COEFFICIENTS = tuple(f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS)
 TRAINING = (
     "rollout/reward",
     "rollout/response_length",
@@ -109,7 +111,7 @@ def logged_names(runs: Iterable[Path]) -> tuple[set[str], set[str]]:
 def declared_names() -> set[str]:
     """What runs may log whatever they are asked: for a project without a run on this machine."""
     split = [name.removesuffix("_{stratum}") for name in FAMILIES if name.endswith("_{stratum}")]
-    return set(METRICS) | {f"{name}_{stratum}" for name in split for stratum in STRATA}
+    return {*METRICS, *COEFFICIENTS, *(f"{name}_{stratum}" for name in split for stratum in STRATA)}
 
 
 def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Section]:
@@ -164,9 +166,11 @@ def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Sec
         ),
         Section(
             "Coefficient",
-            "How hard the penalty pushes a sampled token. Runs log means, not every token: bars are a histogram over "
-            "how sure the policy was of its answer (the share of its group with the same one, from so many percent).",
+            "What the penalty asks of a sampled token: above 0 its probability is lowered, below 0 raised. The "
+            "histogram is of the last step's tokens, by regularizer (m is a minus sign). Then its mean size, by how "
+            "sure the policy was of its answer: the share of its group with the same one, from so many percent.",
             (
+                Bars("Histogram of the coefficient", COEFFICIENTS),
                 Bars("Coefficient by confidence", _parts("regularizer/coefficient", CONFIDENCE)),
                 Bars("Coefficient, right against wrong", _parts("regularizer/coefficient", OUTCOMES)),
                 *curves("regularizer/coefficient"),

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from carerl.report.jsonl import read_metrics
 from carerl.report.metric_table import MEANINGS, clock, format_number, metric_line
-from carerl.report.plots import PANELS, curve, reliability, time_split
+from carerl.report.plots import PANELS, coefficient_histogram, curve, reliability, time_split
 from carerl.report.records import read_evaluations, read_question_counts, read_rollouts
 from carerl.report.redaction import redact
 from carerl.report.run_directory import RunDirectory, write_text
@@ -241,6 +241,13 @@ def _curves(rows: list[dict[str, float]], questions: Mapping[int, int]) -> list[
                     "points with hollow ones only."
                 )
             panels.append({"title": panel.title, "note": note, "svg": svg})
+    histogram = coefficient_histogram(rows)
+    if histogram:
+        note = (
+            "Shares of sampled tokens, logarithmic. Above 0 the penalty lowers a token's probability, below 0 it "
+            "raises it. Means over the first and the last tenth of the steps."
+        )
+        panels.append({"title": "What the penalty asks of tokens", "note": note, "svg": histogram})
     split = time_split(rows)
     if split:
         panels.append({"title": "A step's time", "note": "Seconds; running median.", "svg": split})

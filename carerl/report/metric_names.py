@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from carerl.algorithms.coefficient_bins import COEFFICIENT_BINS
 from carerl.algorithms.strata import STRATA
 from carerl.tasks.text_evaluation import PER_SAMPLE
 from carerl.types import Outcome
@@ -132,6 +133,10 @@ FAMILIES: dict[str, tuple[str, Metric]] = {
         f"{name}_{{stratum}}": ("|".join(STRATA), Metric(METRICS[name].unit, f"{METRICS[name].meaning}, of a stratum"))
         for name in ("train/entropy", "regularizer/reverse_kl", "regularizer/value", "regularizer/coefficient")
     },
+    "regularizer/coefficient_bin_{bin}": (
+        "|".join(COEFFICIENT_BINS),
+        Metric("share", "sampled tokens whose coefficient lies in the bin (m: minus; _ between digits: a point)"),
+    ),
     "eval/accuracy_k{steps}": (r"\d+", Metric("share", "right samples, of questions of so many steps")),
     "eval/{suite}/accuracy": (r"\w+", Metric("share", "right samples")),
     "eval/{suite}/maj": (r"\w+", Metric("share", "questions whose majority answer is right")),

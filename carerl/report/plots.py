@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from carerl.algorithms.coefficient_bins import COEFFICIENT_BINS, EDGES
 from carerl.report.jsonl import series
 from carerl.report.metric_table import TIME_PARTS
 from carerl.report.svg import CARD, INK, LINE, MUTED, colour, style, to_svg
@@ -173,6 +174,30 @@ def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = (
             axes.set_ylim(min(0.0, low), high if high > 0 else 1.0)
         _finish(axes)
         return to_svg(figure, panel.name, panel.title)
+
+
+def coefficient_histogram(rows: list[dict[str, float]]) -> str | None:
+    """Shares of tokens by the penalty's signed coefficient, at the start and at the end; None without a penalty."""
+    names = [f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS]
+    found = [[row[name] for name in names] for row in rows if all(name in row for name in names)]
+    if not found:
+        return None
+    tenth = max(1, len(found) // 10)
+    states = {"first steps": found[:tenth], "last steps": found[-tenth:]}
+    if len(found) == 1:
+        del states["first steps"]
+    with style():
+        figure, axes = _figure()
+        places, width = np.arange(len(names)), 0.8 / len(states)
+        for index, (label, shares) in enumerate(states.items()):
+            lefts = places + (index - len(states) / 2) * width
+            axes.bar(lefts, np.mean(shares, axis=0), width, align="edge", color=colour(index), label=label)
+        axes.set_yscale("log")  # what a penalty is about are its rare tokens
+        axes.set_ylim(5e-5, 1.5)
+        _finish(axes)
+        axes.set_xlabel("coefficient")
+        axes.set_xticks(places[1:] - 0.5, [f"{edge:g}".replace("-", "\N{MINUS SIGN}") for edge in EDGES])
+        return to_svg(figure, "coefficient-histogram", "Shares of sampled tokens by the penalty's coefficient")
 
 
 def time_split(rows: list[dict[str, float]]) -> str | None:

@@ -145,6 +145,7 @@ def test_wandb_gets_what_the_run_logs_under_the_same_names_and_steps(
     everything = {name.partition("/path")[0] for row in logged.values() for name in row}
     shown = {name for section in sections(names, pictures) for panel in section.panels for name in references(panel)}
     assert len(shown) > 30 and shown <= everything
+    assert {"regularizer/coefficient_bin_00_below_m3", "regularizer/coefficient_bin_12_from_3"} <= shown
 
 
 def test_the_same_seed_gives_the_same_run(actors: tuple[Crew, str], whole: Result, tmp_path: Path) -> None:

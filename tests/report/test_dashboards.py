@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from carerl import dashboard
+from carerl.algorithms.coefficient_bins import COEFFICIENT_BINS
 from carerl.report.dashboards import BY, as_json, declared_names, logged_names, make_report, make_workspace, sections
 from carerl.report.metric_names import undeclared
 from carerl.report.records import write_evaluation
@@ -115,6 +116,15 @@ def test_seeds_make_bands_around_each_regularizers_mean() -> None:
             )  # fmt: skip
     (runs,) = written(TINY)["workspace"]["spec"]["section"]["runSets"]
     assert runs["grouping"] == [{"section": "config", "name": "regularizer.value.name"}]
+
+
+def test_the_histogram_has_a_bar_for_each_bin_and_one_group_for_each_regularizer() -> None:
+    for part in written(declared_names()).values():
+        (bars,) = [
+            panel for panel in found(part) if panel["config"].get("chartTitle") == "Histogram of the coefficient"
+        ]
+        assert bars["viewType"] == "Bar Chart" and bars["config"]["groupBy"] == "regularizer.value.name"
+        assert bars["config"]["metrics"] == [f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS]
 
 
 def found(tree: Any) -> list[dict[str, Any]]:

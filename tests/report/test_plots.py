@@ -8,7 +8,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from carerl.report.plots import PANELS, _running_median, curve, reliability, smooth, time_split
+from carerl.algorithms.coefficient_bins import COEFFICIENT_BINS
+from carerl.report.plots import PANELS, _running_median, coefficient_histogram, curve, reliability, smooth, time_split
 from tests.report.synthetic_runs import bins
 
 
@@ -78,6 +79,22 @@ def test_time_split_stacks_to_the_step() -> None:
     labels = [label for label in ("generate", "train", "sync", "other") if f">{label}<" in svg]
     assert labels == ["generate", "train", "other"]  # .25 are nobody's; nothing was synced
     assert time_split([{"step": 1.0}]) is None
+
+
+def test_the_histogram_compares_the_first_tenth_of_the_steps_with_the_last() -> None:
+    """20 steps: all tokens in bin 6 during the first two, in bin 0 during the last two, elsewhere in between."""
+    names = [f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS]
+    where = [6, 6, *[3] * 16, 0, 0]
+    rows = [{"step": 1.0 + i, **{n: float(k == at) for k, n in enumerate(names)}} for i, at in enumerate(where)]
+    svg = coefficient_histogram([{"step": 0.0}, *rows])
+    assert svg is not None and ">first steps<" in svg and ">last steps<" in svg
+    closed = [re.findall(r"[ML] ([\d.]+) ([\d.]+)", path) for path in paths(svg) if "z" in path]
+    bars = [[(float(x), float(y)) for x, y in points] for points in closed if len(points) == 4]
+    tall = [bar[0][0] for bar in bars if max(y for _, y in bar) - min(y for _, y in bar) > 50]
+    assert len(tall) == 2 and tall[0] > tall[1], "the first steps' bar stands right of the last steps'"
+    alone = coefficient_histogram(rows[:1])
+    assert alone is not None and ">first steps<" not in alone
+    assert coefficient_histogram([{"step": 1.0, "train/loss": 2.0}]) is None
 
 
 def test_reliability_shows_states_side_by_side() -> None:
