@@ -1,7 +1,7 @@
 """``python -m carerl.run recipe=NAME key=value …``: train, evaluate, report. ``--help`` lists the recipes.
 
-Exit codes: 0 done; 2 the settings are refused (nothing was started); 128 + signal when stopped and saved;
-1 anything else.
+Exit codes: 0 done; 2 the settings are refused (nothing was started); 128 + signal when stopped
+(``summary.json`` says at which step); 1 anything else.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@
 ``workers``      the actor classes: what runs in each process
 ``gauges``       what a run logs as Ray's metrics, for Prometheus
 ``placement``    room for a run's actors: all of it, or none
+``draining``     nodes that are about to go
 ``crew``         the driver's side: one object per role, and the crew that holds them together
 ``grading``      the actors that grade and reward
 ``jobs``         Ray jobs, submitted and seen from within

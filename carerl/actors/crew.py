@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from carerl.actors import grading, workers
+from carerl.actors.draining import watched
 from carerl.actors.placement import NotPlaced, reserved
 from carerl.algorithms.objective import Strengths
 from carerl.backends.engines import Query, Request
@@ -275,33 +276,38 @@ START_TIMEOUT_S = 300.0
 
 @contextmanager
 def crew(
-    config: RunConfig, say: Callable[[str], None] = print, check: Callable[[], None] = lambda: None
+    config: RunConfig,
+    say: Callable[[str], None] = print,
+    check: Callable[[], None] = lambda: None,
+    drained: Callable[[str], None] = lambda reason: None,
 ) -> Iterator[Crew]:
     """Starts the actors that the plan names once there is room for all of them, and ends them. See
-    :func:`carerl.actors.placement.reserved` for ``say`` and ``check``."""
+    :func:`carerl.actors.placement.reserved` for ``say`` and ``check``; ``drained`` is told, on another thread, when a
+    node of theirs is about to go."""
     classes = {
         "learner": ray.remote(workers.LearnerWorker),
         "rollout": ray.remote(workers.RolloutWorker),
         "grading": ray.remote(grading.RewardWorker),
         "reference": ray.remote(workers.ReferenceWorker),
     }
-    with reserved(actor_groups(config), config.cluster.wait_seconds, say, check) as places:
+    with reserved(actor_groups(config), config.cluster.wait_seconds, say, check) as room:
         started = {
-            role: [classes[role].options(**options).remote() for options in reserved_for]
-            for role, reserved_for in places.items()
+            role: [classes[role].options(**options).remote() for options in places]
+            for role, places in room.options.items()
         }
         everyone = [actor for actors in started.values() for actor in actors]
         try:
             _wait_until_started(started, check)
             for actor in started.get("rollout", []):
                 actor.prepare.remote(config)  # nobody waits for it: what fails here fails in load, and is told there
-            yield Crew(
-                Learner(started["learner"], config.learner.gpus_per_rank) if "learner" in started else None,
-                rollout=Rollout(started["rollout"]) if "rollout" in started else None,
-                grading=Grading(started["grading"]) if "grading" in started else None,
-                reference=Reference(started["reference"]) if "reference" in started else None,
-                actors=everyone,
-            )
+            with watched(room.nodes, drained):
+                yield Crew(
+                    Learner(started["learner"], config.learner.gpus_per_rank) if "learner" in started else None,
+                    rollout=Rollout(started["rollout"]) if "rollout" in started else None,
+                    grading=Grading(started["grading"]) if "grading" in started else None,
+                    reference=Reference(started["reference"]) if "reference" in started else None,
+                    actors=everyone,
+                )
         finally:
             for actor in everyone:
                 ray.kill(actor)

@@ -7,13 +7,16 @@ everything that a run needs at once.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.util import placement_group, remove_placement_group
+from ray.util import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from carerl.config.actors import ActorGroup
@@ -28,26 +31,37 @@ class NotPlaced(RunError):
     """The cluster does not hand out what the plan needs."""
 
 
+@dataclass(frozen=True)
+class Room:
+    """What is reserved. ``options``: of each role those of ``.options()`` that put its actors, in order, onto it;
+    ``nodes``: the ids of the nodes that it lies on."""
+
+    options: dict[str, list[dict[str, Any]]]
+    nodes: frozenset[str]
+
+
 @contextmanager
 def reserved(
     groups: Sequence[ActorGroup], patience: float, say: Callable[[str], None], check: Callable[[], None]
-) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """Of each role the options of ``.options()`` that put its actors, in order, onto resources reserved for them, on as
-    few nodes as hold them all. The reservation ends with the block, and with this process.
+) -> Iterator[Room]:
+    """Room for these actors, on as few nodes as hold them all, until the end of the block or of this process.
 
     It is waited for, ``patience`` seconds longer than :data:`FREE_TIMEOUT_S`; ``say`` is told now and then what is
     there, and ``check`` is called each second and may raise. Raises NotPlaced."""
     wanted = [(group.role, _bundle(group)) for group in groups for _ in range(group.count)]
     bundles = [bundle for _, bundle in wanted if bundle]
     if not bundles:
-        yield _options(None, wanted)
+        yield Room(_options(None, wanted, []), frozenset())
         return
     held = placement_group(bundles, strategy="PACK")
     try:
         _wait(held, _total(bundles), FREE_TIMEOUT_S + patience, say, check)
-        yield _options(held, wanted)
+        nodes = placement_group_table(held)["bundles_to_node_id"]
+        indices = by_node([bundle for _, bundle in wanted if bundle], [nodes[index] for index in range(len(bundles))])
+        yield Room(_options(held, wanted, indices), frozenset(nodes.values()))
     finally:
-        remove_placement_group(held)
+        with contextlib.suppress(Exception):  # of a head that is gone, and that must not hide what ended the run
+            remove_placement_group(held)
 
 
 def _bundle(group: ActorGroup) -> dict[str, float]:
@@ -55,14 +69,38 @@ def _bundle(group: ActorGroup) -> dict[str, float]:
     return {kind: share for kind, share in (("CPU", group.cpus_each), ("GPU", group.gpus_each)) if share}
 
 
-def _options(held: Any, wanted: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, list[dict[str, Any]]]:
+def by_node(bundles: Sequence[Mapping[str, float]], nodes: Sequence[str]) -> list[int]:
+    """Of each actor's bundle the index of the one that it uses, where ``nodes`` says where Ray has put them.
+
+    Ray packs bundles of one shape in any order, so that the learner's ranks, which talk most, could be strewn over
+    nodes that would hold them together. Actors of one shape therefore take their bundles node by node, in the order of
+    roles, from the node that has most of them on.
+
+    >>> by_node([{"GPU": 1}] * 4, ["a", "b", "b", "b"])
+    [1, 2, 3, 0]
+    """
+    alike: dict[tuple[tuple[str, float], ...], list[int]] = {}
+    for index, bundle in enumerate(bundles):
+        alike.setdefault(tuple(sorted(bundle.items())), []).append(index)
+    taken = [0] * len(bundles)
+    for indices in alike.values():
+        most = Counter(nodes[index] for index in indices)
+        order = sorted(indices, key=lambda index: (-most[nodes[index]], nodes[index], index))
+        for index, use in zip(indices, order, strict=True):
+            taken[index] = use
+    return taken
+
+
+def _options(
+    held: Any, wanted: Sequence[tuple[str, Mapping[str, float]]], indices: Sequence[int]
+) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
-    index = 0
+    using = iter(indices)
     for role, bundle in wanted:
         options: dict[str, Any] = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle.get("GPU", 0)}
         if bundle:
-            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(held, placement_group_bundle_index=index)
-            index += 1
+            place = PlacementGroupSchedulingStrategy(held, placement_group_bundle_index=next(using))
+            options["scheduling_strategy"] = place
         found.setdefault(role, []).append(options)
     return found
 

@@ -72,7 +72,7 @@ def launch(config: RunConfig) -> Result:
         with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
-            with crew(config, display.message, stop.check) as actors:
+            with crew(config, display.message, stop.check, stop.request) as actors:
                 model_dir = base.model_directory(config, actors.learner, display, stop)
                 return run(config, actors, model_dir, display, stop)
     finally:

@@ -55,7 +55,7 @@ def launch(config: RunConfig) -> Result:
         with cluster(config.cluster.address, base.object_store_mib(config)) as resources, stop:
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
-            with crew(config, display.message, stop.check) as actors:
+            with crew(config, display.message, stop.check, stop.request) as actors:
                 assert actors.rollout is not None
                 display.stage("load model")
                 actors.load(config, config.model.path)

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM end a run at the next step, saved; a second one ends it at once."""
+"""Ctrl-C, SIGTERM and a node that is drained end a run at the next step, saved. A second Ctrl-C ends it at once.
+
+A second SIGTERM does not: a deleted job is told both by Ray and by its pod, and who sends SIGTERM has a deadline and
+SIGKILL of its own.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,11 @@ class StopFlag:
         """128 + the signal's number, as shells report it; 0 if none came."""
         return 128 + self.signal.value if self.signal else 0
 
+    def request(self, reason: str) -> None:
+        """A stop that no signal asks for, answered as SIGTERM is. From any thread."""
+        if self.signal is None:
+            self._stop(signal.SIGTERM, reason)
+
     def check(self) -> None:
         """To be called where a stop cannot be answered by saving. Raises Interrupted."""
         if self:
@@ -59,8 +68,12 @@ class StopFlag:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal is None:
+            self._stop(signal.Signals(number), signal.Signals(number).name)
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+
+    def _stop(self, number: signal.Signals, reason: str) -> None:
+        self.signal = number
         # Written past Python's buffers: a handler that waits for a lock of the code it interrupted never returns.
-        os.write(2, f"\n{self.signal.name}: finishing this step and saving; once more to end at once\n".encode())
+        os.write(2, f"\n{reason}: finishing this step and saving; Ctrl-C ends at once\n".encode())

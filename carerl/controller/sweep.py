@@ -189,7 +189,7 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                 config = load([*_start(cell), *overrides])
                 if _crew_key(config) != built_for:
                     closing.close()
-                    actors = closing.enter_context(crew(config, lambda text: None, stop.check))
+                    actors = closing.enter_context(crew(config, lambda text: None, stop.check, stop.request))
                     built_for = _crew_key(config)
                 assert actors is not None
                 model_dir = base.model_directory(config, actors.learner, QuietDisplay(), stop)

@@ -2,8 +2,9 @@
 
 Kubernetes sends SIGTERM to a container's first process, `ray start`, which takes the run down unsaved. This is the
 preStop hook that comes before: on the head SIGTERM goes to every driver (``python -m carerl.run`` and the like), which
-finishes its step, saves and exits; on a worker, where the actors of that step live, their end is waited for. Standard
-library only, Linux only, and for containers only: it does not ask whose processes these are.
+finishes its step, saves and exits; on a worker with actors Ray is told that its node will go, on which their drivers do
+the same, and the actors' end is waited for. Standard library and Ray's command only, Linux only, and for containers
+only: it does not ask whose processes these are.
 
     python before_stop.py SECONDS
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -69,9 +71,22 @@ def alive(numbers: set[int], proc: Path) -> set[int]:
     return left
 
 
+def drain_command(proc: Path, seconds: float) -> list[str]:
+    """What tells the cluster that the node of this pod's raylet will be gone after ``seconds``; empty without one."""
+    for _, words in processes(proc):
+        if Path(words[0]).name == "raylet":
+            options = dict(word.removeprefix("--").split("=", 1) for word in words if "=" in word)
+            node, address = options.get("node_id"), options.get("gcs-address")
+            if node and address:
+                reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "its pod is being stopped"]
+                deadline = ["--deadline-remaining-seconds", str(int(seconds))]
+                return ["ray", "drain-node", "--address", address, "--node-id", node, *reason, *deadline]
+    return []
+
+
 def stop(seconds: float, proc: Path = Path("/proc")) -> bool:
-    """SIGTERM to the drivers here, then the wait for them or, where there are none, for the actors; whether all have
-    ended in time."""
+    """SIGTERM to the drivers here or, where there are none but actors, word to theirs; then the wait for them; whether
+    all have ended in time."""
     deadline = time.monotonic() + seconds
     told = drivers(proc)
     for number in told:
@@ -80,6 +95,11 @@ def stop(seconds: float, proc: Path = Path("/proc")) -> bool:
         except ProcessLookupError:
             continue
     waiting = told or actors(proc)
+    if waiting and not told and (command := drain_command(proc, seconds)):
+        try:
+            subprocess.run(command, timeout=min(60.0, seconds), check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:  # the wait is worth having all the same
+            print(f"before_stop: {error}", file=sys.stderr)
     while waiting := alive(waiting, proc):
         if time.monotonic() > deadline:
             return False

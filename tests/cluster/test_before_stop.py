@@ -5,7 +5,6 @@ Its main program is never run here: it would stop every run of the machine.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -16,27 +15,12 @@ from types import ModuleType
 
 import pytest
 
-from tests.cluster.manifests import ROOT
+from tests.cluster.hook import load_hook, proc_of
 
 
 @pytest.fixture(scope="module")
 def hook() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("before_stop", ROOT / "cluster" / "docker" / "before_stop.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def proc_of(folder: Path, processes: dict[int, list[str]]) -> Path:
-    """A /proc that shows these processes only; those that exist have their real state."""
-    for number, words in processes.items():
-        (folder / str(number)).mkdir(parents=True)
-        (folder / str(number) / "cmdline").write_bytes(b"".join(f"{w}\0".encode() for w in words))
-        real = Path("/proc") / str(number) / "stat"
-        if real.exists():
-            (folder / str(number) / "stat").symlink_to(real)
-    return folder
+    return load_hook()
 
 
 def test_drivers_and_actors_are_told_from_what_is_around_them(hook: ModuleType, tmp_path: Path) -> None:
@@ -95,3 +79,33 @@ def test_the_wait_has_an_end(hook: ModuleType, tmp_path: Path) -> None:
 
 def test_nothing_to_wait_for_is_no_wait(hook: ModuleType, tmp_path: Path) -> None:
     assert hook.stop(0.0, proc_of(tmp_path, {1: ["ray::IDLE"]}))
+
+
+RAYLET = ["/opt/ray/raylet/raylet", "--store_socket_name=/tmp/x", "--node_id=ab12", "--gcs-address=10.0.0.1:6379",
+          "--agent_command=python agent.py --gcs-address=wrong --node-id=wrong"]  # fmt: skip
+
+
+def test_a_worker_with_actors_has_ray_told_that_its_node_will_go(hook: ModuleType, tmp_path: Path) -> None:
+    """tests/e2e/test_autoscaling.py tells a real one."""
+    command = hook.drain_command(proc_of(tmp_path, {7: ["python", "x"], 8: RAYLET}), 1170.0)
+    assert command[:6] == ["ray", "drain-node", "--address", "10.0.0.1:6379", "--node-id", "ab12"]
+    assert command[command.index("--deadline-remaining-seconds") + 1] == "1170"
+    assert hook.drain_command(proc_of(tmp_path / "none", {7: ["python", "x"]}), 9.0) == []
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [(["ray::LearnerWorker"], True), (["ray::IDLE"], False), (["python", "-m", "carerl.run"], False)],
+)
+def test_who_has_no_actors_or_has_the_driver_tells_nobody(
+    hook: ModuleType, beside: list[str], told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ray").write_text(f"#!/bin/sh\necho $1 > {tmp_path / 'called'}\n")
+    (tmp_path / "bin" / "ray").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+        proc = proc_of(tmp_path / "proc", {child.pid: beside, 2**22 + 1: RAYLET})
+        hook.stop(0.5, proc)
+        assert (tmp_path / "called").exists() == told
+        child.kill()

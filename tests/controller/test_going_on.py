@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from carerl import sweep as command
+from carerl.actors.ray_cluster import Resources
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, dump, load
 from carerl.config.schema import RunConfig
@@ -144,7 +144,7 @@ def never(*args: Any, **named: Any) -> Any:
 
 @contextmanager
 def no_cluster(*args: Any) -> Iterator[Any]:
-    yield SimpleNamespace(cpus=2.0, gpus=0.0)
+    yield Resources(cpus=2.0, gpus=0.0, joined=False)
 
 
 def test_launch_refuses_other_weights_before_any_actor(run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

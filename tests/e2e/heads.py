@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,13 +50,21 @@ def ray_head(place: Path, *options: str, port: int = 0, environment: Mapping[str
     log = place / "head.log"
     with open(log, "w") as file:
         process = subprocess.Popen(
-            [RAY, "start", "--head", "--block", *options], stdout=file, stderr=subprocess.STDOUT, env=variables
+            [RAY, "start", "--head", "--block", *options],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=variables,
+            start_new_session=True,
         )
     try:
+        deadline = time.monotonic() + 90
+        while _free(port) and time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
         yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{jobs}", log)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # and what it has started

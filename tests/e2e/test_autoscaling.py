@@ -4,15 +4,18 @@ are processes of this machine."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from carerl.report.jsonl import read_metrics
-from tests.e2e.heads import ROOT, SMALL, Head, ray_head
+from tests.cluster.hook import load_hook, proc_of
+from tests.e2e.heads import RAY, ROOT, SMALL, Head, ray_head
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -69,3 +72,36 @@ def test_a_plan_waits_for_the_nodes_that_it_brings_up(head: Head, tmp_path: Path
     done = carerl_run(head, f"run_dir={tmp_path / 'run'}", "cluster.wait_seconds=200")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "train/loss" in row] == [1]
+
+
+def test_a_run_on_a_node_that_is_drained_saves(head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pod's preStop hook on a /proc that shows the worker's processes only: its raylet and the run's actors."""
+    command = [sys.executable, "-m", "carerl.run", *SMALL, "steps=2000", f"cluster.address={head.address}"]
+    words = [f"run_dir={tmp_path / 'run'}", "cluster.wait_seconds=200"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen([*command, *words], cwd=ROOT, text=True, **pipes) as run:  # type: ignore[call-overload]
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "run" / "checkpoints" / "latest").exists():
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.5)
+        hook = load_hook()
+        everything = dict(hook.processes(Path("/proc")))
+        (raylet,) = {_parent(n) for n, words in everything.items() if words[0].startswith("ray::LearnerWorker")}
+        ours = {n: words for n, words in everything.items() if n == raylet or _parent(n) == raylet}
+        monkeypatch.setenv("PATH", f"{Path(RAY).parent}:{os.environ['PATH']}")
+        if (Path.home() / ".ray" / "auth_token").is_file():
+            monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        assert hook.stop(120.0, proc_of(tmp_path / "proc", ours)), "the actors have ended"
+        said = run.communicate(timeout=60)[0]
+    assert run.returncode == 143 and "is being drained: finishing this step and saving" in said, said
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    newest = (tmp_path / "run" / "checkpoints" / "latest").resolve().name
+    assert newest == f"step_{summary['steps']:06d}", "of the step that was being made, not of an earlier one"
+
+
+def _parent(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0

@@ -1,0 +1,55 @@
+"""Which signals stop a run, and which end it at once. tests/e2e/test_commands.py sends them to real runs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from carerl.controller.stopping import Interrupted, StopFlag
+
+
+def test_a_second_sigterm_does_not_cut_the_save_short() -> None:
+    """A deleted job gets one from Ray's job server and one from its pod's preStop hook."""
+    with StopFlag() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop and stop.exit_code == 143
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_run_that_is_stopping(first: signal.Signals) -> None:
+    with StopFlag() as stop:
+        signal.raise_signal(first)
+        assert stop.exit_code == 128 + first
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_request_from_another_thread_is_a_sigterm(capfd: pytest.CaptureFixture[str]) -> None:
+    with StopFlag() as stop:
+        thread = threading.Thread(target=stop.request, args=("node ab is being drained",))
+        thread.start()
+        thread.join()
+        stop.request("node cd is being drained")
+        assert stop.exit_code == 143
+    assert capfd.readouterr().err.strip().splitlines() == [
+        "node ab is being drained: finishing this step and saving; Ctrl-C ends at once"
+    ]
+
+
+def test_a_check_raises_once_a_stop_was_asked_for() -> None:
+    with StopFlag() as stop:
+        stop.check()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted) as caught:
+            stop.check()
+    assert caught.value.exit_code == 130
+
+
+def test_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopFlag():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
