@@ -17,7 +17,8 @@ the run's own. Its words are those of ``carerl.run``, and:
 With ``run_dir=… resume=auto`` the same command, submitted again, goes on after the newest checkpoint. Ctrl-C ends the
 following, not the job.
 
-Exit codes: the run's (0 done; 2 the settings are refused; 143 stopped and saved; 1 anything else); 0 with wait=false.
+Exit codes: the run's (0 done; 2 the settings are refused; 1 anything else); 143 stopped, and the output says whether it
+had the time to save; 0 with wait=false.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from carerl.actors import access
 from carerl.config.errors import ConfigError
@@ -39,6 +40,7 @@ class Ended:
 
 def client(address: str, patience: float = 0.0) -> Any:
     """A client of the cluster's job server, which may take ``patience`` seconds to answer. Raises ConfigError."""
+    _check_open(address)
     from ray.job_submission import JobSubmissionClient
 
     deadline = time.monotonic() + patience
@@ -49,6 +51,19 @@ def client(address: str, patience: float = 0.0) -> Any:
             if time.monotonic() >= deadline or _is_refusal(error):
                 raise _unreachable(address, error) from error
             time.sleep(POLL_SECONDS)
+
+
+def _check_open(address: str) -> None:
+    """Refuses to send commands over a network without a token, unless that is asked for. Raises ConfigError."""
+    host = urlsplit(address).hostname or address
+    local = host == "localhost" or host.startswith("127.") or host == "::1"
+    if not local and not access.sends_token() and "RAY_AUTH_MODE" not in os.environ:
+        raise ConfigError(
+            "address",
+            address,
+            "it is another machine, and there is no token to send: whoever reaches it could run commands there",
+            f"{access.WHERE_THE_TOKEN_IS}; RAY_AUTH_MODE=disabled goes without one",
+        )
 
 
 def _is_refusal(error: Exception) -> bool:
@@ -97,29 +112,51 @@ def submit(
             time.sleep(POLL_SECONDS)
 
 
-def follow(client: Any, job: str, show: Callable[[str], None]) -> Ended:
-    """Shows a job's output until it ends, and says how it ended."""
+def follow(client: Any, job: str, show: Callable[[str], None], patience: float = 300.0) -> Ended:
+    """Shows a job's output until it ends, and says how it ended. A connection that breaks says nothing about the job:
+    it is taken up again, where it broke, for ``patience`` seconds. Raises JobError."""
+    shown = 0  # characters
+    broken: float | None = None  # since when
 
     async def tail() -> None:
-        async for lines in client.tail_job_logs(job):
-            show(lines)
+        nonlocal shown
+        seen = 0
+        async for lines in client.tail_job_logs(job):  # from the beginning, each time
+            seen += len(lines)
+            if seen > shown:
+                show(lines[len(lines) - (seen - shown) :])
+                shown = seen
 
-    try:
-        asyncio.run(tail())
-    except (OSError, RuntimeError) as error:  # a line that broke says nothing about the job
-        show(f"\nthe output of job {job} cannot be followed any more ({error}); waiting for its end\n")
     while True:
-        info = client.get_job_info(job)
-        status = str(getattr(info.status, "value", info.status))
-        if status == "SUCCEEDED":
-            return Ended(status, 0)
-        if status == "STOPPED":
-            return Ended(status, 143)  # as a shell reports SIGTERM
-        if status == "FAILED":
-            if info.driver_exit_code is None:
-                show(f"\n{info.message}\n")  # its command never started
-            return Ended(status, info.driver_exit_code or 1)
+        try:
+            asyncio.run(tail())
+            ended = _ended(client.get_job_info(job), show)
+            broken = None
+        except Exception as error:  # whatever the libraries below raise for a network
+            now = time.monotonic()
+            if broken is None:
+                broken = now
+                show(f"\nthe connection to job {job} is broken ({error}): trying again\n")
+            if now - broken >= patience:
+                reason = f"for {patience:.0f} s job {job} could not be asked ({error})"
+                raise JobError(f"{reason}; it may still be running: ray job status {job}") from error
+            ended = None
+        if ended is not None:
+            return ended
         time.sleep(POLL_SECONDS)
+
+
+def _ended(info: Any, show: Callable[[str], None]) -> Ended | None:
+    status = str(getattr(info.status, "value", info.status))
+    if status == "SUCCEEDED":
+        return Ended(status, 0)
+    if status == "STOPPED":
+        return Ended(status, 143)  # as a shell reports SIGTERM
+    if status == "FAILED":
+        if info.driver_exit_code is None:
+            show(f"\n{info.message}\n")  # its command never started
+        return Ended(status, info.driver_exit_code or 1)
+    return None
 
 
 def runs_in_job() -> bool:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import aiohttp
 import pytest
 
 from carerl.actors import jobs
@@ -98,6 +102,68 @@ def test_a_mode_that_ray_has_read_already_is_left(tmp_path: Path, monkeypatch: p
 
     enable_token()
     assert "RAY_AUTH_MODE" not in os.environ
+
+
+class Breaking:
+    """A job's server as its client sees it: the output breaks off after each of ``reads`` characters, and then the
+    server is gone for ``gone`` questions."""
+
+    def __init__(self, output: str, reads: list[int], gone: int, status: str = "SUCCEEDED") -> None:
+        self.output, self.reads, self.gone, self.status = output, reads, gone, status
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        upto = self.reads.pop(0) if self.reads else len(self.output)
+        for start in range(0, upto, 3):
+            yield self.output[start : min(start + 3, upto)]
+        if upto < len(self.output):
+            raise aiohttp.ServerDisconnectedError
+
+    def get_job_info(self, job: str) -> Any:
+        self.gone -= 1
+        if self.gone >= 0:
+            raise ConnectionError("refused")
+        return SimpleNamespace(status=self.status, driver_exit_code=0, message="")
+
+
+def test_an_output_that_breaks_off_is_taken_up_where_it_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.0)
+    text = "".join(f"step {i}\n" for i in range(20))
+    shown: list[str] = []
+    ended = jobs.follow(Breaking(text, [10, 47, 11], gone=2), "x", shown.append)
+    assert (ended.status, ended.exit_code) == ("SUCCEEDED", 0)
+    said = [part for part in shown if "is broken" in part]
+    assert len(said) == 1 and "".join(part for part in shown if part not in said) == text
+
+
+def test_a_server_that_stays_away_says_nothing_about_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.0)
+    with pytest.raises(jobs.JobError, match="may still be running: ray job status x"):
+        jobs.follow(Breaking("a", [], gone=10**9), "x", lambda text: None, patience=0.05)
+
+
+@pytest.mark.parametrize(
+    ("address", "mode", "refused"),
+    [
+        ("http://10.0.0.5:8265", None, True),
+        ("http://head:8265", None, True),
+        ("http://head:8265", "disabled", False),
+        ("http://head:8265", "token", False),
+        ("http://127.0.0.1:8265", None, False),
+        ("http://localhost:8265", None, False),
+        ("http://[::1]:8265", None, False),
+    ],
+)
+def test_commands_go_to_another_machine_with_a_token_only(
+    address: str, mode: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    if refused:
+        with pytest.raises(ConfigError, match="no token to send") as caught:
+            jobs.client(address)
+        assert caught.value.value == address and "RAY_AUTH_MODE=disabled" in caught.value.remedy
+    else:
+        jobs._check_open(address)
 
 
 def test_the_words_of_a_job_and_those_of_its_run_are_told_apart() -> None:

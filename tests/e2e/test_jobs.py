@@ -30,9 +30,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found.jobs
 
 
-def job(head: str, *words: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+def job(head: str, *words: str, timeout: float = 400, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "carerl.job", f"address={head}", f"python={sys.executable}", "patience=120"]
-    return subprocess.run([*command, *words], capture_output=True, text=True, timeout=timeout, cwd=ROOT)
+    return subprocess.run([*command, *words], capture_output=True, text=True, timeout=timeout, cwd=cwd)
 
 
 def steps(run_dir: Path) -> list[int]:
@@ -50,11 +50,12 @@ def test_a_job_stopped_in_the_middle_goes_on_at_the_next_step(head: str, tmp_pat
     deadline = time.monotonic() + 400
     while not (place / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
         time.sleep(0.5)
-    while not (scraped := gauges()) and time.monotonic() < deadline:
-        time.sleep(1.0)  # agents report every ten seconds
-    asked_for = {f"ray_carerl_{name}" for name in gauges_asked_for()}
-    only_with_right_responses = {"ray_carerl_regularizer_coefficient_right"}  # this model gives none
-    assert asked_for - scraped.keys() <= only_with_right_responses, "cluster/grafana draws what is exported"
+    only_with_right_responses = "regularizer_coefficient_right"  # this model gives none
+    asked_for = {f"ray_carerl_{name}" for name in gauges_asked_for() - {only_with_right_responses}}
+    deadline = time.monotonic() + 60  # agents report every ten seconds, and by then steps have been made
+    while asked_for - (scraped := gauges()).keys() and time.monotonic() < deadline:
+        time.sleep(1.0)
+    assert asked_for - scraped.keys() == set(), "cluster/grafana draws what is exported"
     assert scraped["ray_carerl_step"] == {("care_grpo_tiny", "run", "100")}, "labelled recipe, run and seed"
     stopped = ray_job("stop", f"--address={head}", name[1])
     assert stopped.returncode == 0, stopped.stderr
@@ -78,6 +79,19 @@ def test_a_job_ends_as_its_run_ends(head: str, tmp_path: Path) -> None:
     refused = job(head, *SMALL, "steps=1", f"run_dir={tmp_path}")
     assert refused.returncode == 2 and "FAILED, exit code 2" in refused.stdout, refused.stdout + refused.stderr
     assert "run_dir" in refused.stdout and "reason:" in refused.stdout
+
+
+def test_a_folder_that_is_sent_along_brings_its_recipes(head: str, tmp_path: Path) -> None:
+    """The run starts in the folder's copy; the recipe is nowhere else."""
+    recipes = tmp_path / "project" / "recipes"
+    recipes.mkdir(parents=True)
+    (recipes / "mine.yaml").write_text("extends: care_grpo_tiny\nsteps: 1\n")
+    words = ["recipe=mine", *SMALL[1:], f"run_dir={tmp_path / 'run'}", "working_dir=."]
+    done = job(head, *words, cwd=tmp_path / "project")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert steps(tmp_path / "run") == [1] and "mine" in (tmp_path / "run" / "config.yaml").read_text()
+    lost = job(head, *words[:-2], "runs_dir=runs", "working_dir=.", cwd=tmp_path / "project")
+    assert lost.returncode == 2 and "Ray removes when the job ends" in lost.stdout
 
 
 def test_rays_own_command_with_nothing_but_the_token(head: str, tmp_path: Path) -> None:
