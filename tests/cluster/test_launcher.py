@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import jsonschema
 import ray
 import yaml
+from ray.autoscaler._private import commands
 
 import carerl
 from carerl.config.load import load
 from carerl.config.memory import GIB
 from carerl.config.plan import plan
-from tests.cluster.manifests import ROOT, all_pods, quantity
+from tests.cluster.manifests import ROOT
 
 FILE = ROOT / "cluster" / "ray-cluster.yaml"
 CONFIG: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -47,7 +49,10 @@ def test_the_command_at_its_top_resolves_and_fits_two_machines() -> None:
     assert 2 * 2 * planned.parameters.total < store < int(shm.removesuffix("g")) * GIB
 
 
-def test_a_container_has_as_long_to_stop_as_a_pod() -> None:
-    options = dict(o.removeprefix("--").split("=", 1) for o in CONFIG["docker"]["run_options"])
-    (grace,) = {p.spec["terminationGracePeriodSeconds"] for p in all_pods() if p.role in ("head", "worker")}
-    assert int(options["stop-timeout"]) == quantity(grace)
+def test_the_head_is_told_of_its_workers() -> None:
+    """The flag by which `ray up` recognises, in its own words, a head that would start no worker."""
+    (head,) = [c for c in CONFIG["head_start_ray_commands"] if "ray start" in c]
+    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in shlex.split(head)
+    source = Path(inspect.getsourcefile(commands) or "").read_text()
+    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in source
+    assert "The head node will not launch any workers" in source

@@ -336,6 +336,24 @@ def test_a_job_ends_by_itself_whatever_happens(overlay: str) -> None:
     assert workers["replicas"] == workers["minReplicas"] == workers["maxReplicas"], "a plan counts on all at once"
 
 
+def test_overlays_can_be_applied_one_after_the_other() -> None:
+    """A claim's access modes cannot be changed, nor can it shrink: claims of one name are the same in every overlay."""
+    claims: dict[str, list[object]] = {}
+    for overlay in OVERLAYS:
+        for document in documents(overlay):
+            if document["kind"] == "PersistentVolumeClaim":
+                claims.setdefault(document["metadata"]["name"], []).append(document["spec"])
+    assert {"carerl-runs", "carerl-smoke-runs"} <= claims.keys()
+    assert all(spec == specs[0] for specs in claims.values() for spec in specs)
+
+
+def test_the_way_to_the_kubernetes_api_is_open_for_the_autoscalers_head_alone() -> None:
+    policies = {d["metadata"]["name"]: d["spec"] for d in documents("ray-cluster") if d["kind"] == "NetworkPolicy"}
+    policy = policies["carerl-autoscaler"]
+    assert policy["podSelector"]["matchLabels"]["ray.io/cluster"] == "carerl"
+    assert [d["metadata"]["name"] for d in documents("ray-cluster") if d["kind"] == "RayCluster"] == ["carerl"]
+
+
 @pytest.mark.parametrize("pod", RAY_PODS, ids=by_where)
 def test_runs_and_models_lie_on_claims_that_outlive_the_pod(pod: Pod) -> None:
     claims = {
@@ -344,7 +362,8 @@ def test_runs_and_models_lie_on_claims_that_outlive_the_pod(pod: Pod) -> None:
         if len(v) == 2 and "persistentVolumeClaim" in v
     }
     mounts = {m["mountPath"]: claims.get(m["name"]) for m in pod.spec["containers"][0]["volumeMounts"]}
-    assert mounts["/runs"] == "carerl-runs" and mounts["/cache"] == "carerl-cache"
+    smoke = "smoke-" if pod.where.startswith("cpu-smoke") else ""
+    assert mounts["/runs"] == f"carerl-{smoke}runs" and mounts["/cache"] == f"carerl-{smoke}cache"
     writable = {path for path in mounts if not path.startswith("/secrets/")}
     for variable in pod.spec["containers"][0]["env"]:
         value = variable.get("value", "")
