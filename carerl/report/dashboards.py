@@ -34,6 +34,8 @@ CALIBRATION = (
 )
 CALIBRATION_OF_SUITES = ("ece", "ece_floor_votes", "brier", "auroc")
 COEFFICIENTS = tuple(f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS)
+MIDDLE = len(COEFFICIENTS) // 2  # most tokens lie there, and on a linear axis nothing else shows
+MOST_REGULARIZERS = 12  # groups of bars that a panel shows
 TRAINING = (
     "rollout/reward",
     "rollout/response_length",
@@ -171,6 +173,7 @@ def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Sec
             "sure the policy was of its answer: the share of its group with the same one, from so many percent.",
             (
                 Bars("Histogram of the coefficient", COEFFICIENTS),
+                Bars("Histogram of the coefficient beyond ±.01", (*COEFFICIENTS[:MIDDLE], *COEFFICIENTS[MIDDLE + 1 :])),
                 Bars("Coefficient by confidence", _parts("regularizer/coefficient", CONFIDENCE)),
                 Bars("Coefficient, right against wrong", _parts("regularizer/coefficient", OUTCOMES)),
                 *curves("regularizer/coefficient"),
@@ -252,7 +255,10 @@ def _drawn(panel: Panel, by: str) -> Any:
                 legend_template=f"${{config:{_path(by)}}} ${{run:displayName}}",
             )
         case Bars():
-            return wr.BarPlot(title=panel.title, metrics=list(panel.metrics), orientation="v", **grouped)
+            bars = MOST_REGULARIZERS * len(panel.metrics)
+            return wr.BarPlot(
+                title=panel.title, metrics=list(panel.metrics), orientation="v", max_bars_to_show=bars, **grouped
+            )
         case Pictures():
             return wr.MediaBrowser(title=panel.title, media_keys=list(panel.keys), num_columns=3)
         case Curve():
