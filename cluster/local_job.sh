@@ -4,6 +4,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 export RAY_USAGE_STATS_ENABLED=0
+unset RAY_ADDRESS RAY_API_SERVER_ADDRESS # of another cluster
 
 bin=$PWD/.venv/bin
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -34,7 +35,8 @@ stop_head() {
 }
 trap stop_head EXIT
 
-"$bin/python" -m carerl.job recipe=care_grpo_tiny runs_dir="$PWD/runs" python="$bin/python" patience=120 "$@"
+"$bin/python" -m carerl.job recipe=care_grpo_tiny runs_dir="$PWD/runs" python="$bin/python" \
+    address=http://127.0.0.1:8265 patience=120 "$@"
 status=$?
 if ! kill -0 "$head" 2>/dev/null; then
   echo "the Ray head has ended:" >&2

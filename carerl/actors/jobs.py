@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
 import shlex
@@ -24,6 +25,8 @@ _CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray tells a job's drive
 _UNPACKED = "runtime_resources/working_dir_files"  # where Ray unpacks a job's working directory, for as long as it runs
 _NOT_YET = "No available agent"  # the answer of a head that has just been started
 POLL_SECONDS = 1.0
+QUIET_SECONDS = 300.0
+TRIES_FOR_THE_REST = 3
 
 
 class JobError(RunError):
@@ -41,6 +44,8 @@ class Ended:
 def client(address: str, patience: float = 0.0) -> Any:
     """A client of the cluster's job server, which may take ``patience`` seconds to answer. Raises ConfigError."""
     _check_open(address)
+    # Of an address that it is given Ray thinks less than of this variable, or of RAY_ADDRESS, which is a cluster's.
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
     from ray.job_submission import JobSubmissionClient
 
     deadline = time.monotonic() + patience
@@ -56,14 +61,20 @@ def client(address: str, patience: float = 0.0) -> Any:
 def _check_open(address: str) -> None:
     """Refuses to send commands over a network without a token, unless that is asked for. Raises ConfigError."""
     host = urlsplit(address).hostname or address
-    local = host == "localhost" or host.startswith("127.") or host == "::1"
-    if not local and not access.sends_token() and "RAY_AUTH_MODE" not in os.environ:
+    if not _is_loopback(host) and not access.sends_token() and "RAY_AUTH_MODE" not in os.environ:
         raise ConfigError(
             "address",
             address,
             "it is another machine, and there is no token to send: whoever reaches it could run commands there",
             f"{access.WHERE_THE_TOKEN_IS}; RAY_AUTH_MODE=disabled goes without one",
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def _is_refusal(error: Exception) -> bool:
@@ -114,35 +125,51 @@ def submit(
 
 def follow(client: Any, job: str, show: Callable[[str], None], patience: float = 300.0) -> Ended:
     """Shows a job's output until it ends, and says how it ended. A connection that breaks says nothing about the job:
-    it is taken up again, where it broke, for ``patience`` seconds. Raises JobError."""
+    it is taken up again where it broke, until the server has not said for ``patience`` seconds what became of the job.
+    Raises JobError."""
     shown = 0  # characters
-    broken: float | None = None  # since when
+    told = False  # that the connection is broken
+    unheard: float | None = None  # since when the server has not answered
+    tries = 0  # to have the rest of the output of a job that has ended
 
     async def tail() -> None:
-        nonlocal shown
+        """Until the output ends, or has been still for a while: a connection may be gone without a word."""
+        nonlocal shown, told
         seen = 0
-        async for lines in client.tail_job_logs(job):  # from the beginning, each time
+        chunks = aiter(client.tail_job_logs(job))  # from the beginning, each time
+        while True:
+            try:
+                lines = await asyncio.wait_for(anext(chunks), QUIET_SECONDS)
+            except (StopAsyncIteration, TimeoutError):
+                return
             seen += len(lines)
             if seen > shown:
                 show(lines[len(lines) - (seen - shown) :])
-                shown = seen
+                shown, told = seen, False
 
     while True:
+        failure: Exception | None = None
         try:
             asyncio.run(tail())
-            ended = _ended(client.get_job_info(job), show)
-            broken = None
         except Exception as error:  # whatever the libraries below raise for a network
+            failure = error
+        try:
+            ended = _ended(client.get_job_info(job), show)
+            unheard = None
+        except Exception as error:
+            ended, failure = None, error
             now = time.monotonic()
-            if broken is None:
-                broken = now
-                show(f"\nthe connection to job {job} is broken ({error}): trying again\n")
-            if now - broken >= patience:
+            unheard = unheard or now
+            if now - unheard >= patience:
                 reason = f"for {patience:.0f} s job {job} could not be asked ({error})"
                 raise JobError(f"{reason}; it may still be running: ray job status {job}") from error
-            ended = None
+        if failure is not None and not told:
+            told = True
+            show(f"\nthe output of job {job} breaks off ({failure or type(failure).__name__})\n")
         if ended is not None:
-            return ended
+            if failure is None or tries == TRIES_FOR_THE_REST:
+                return ended
+            tries += 1
         time.sleep(POLL_SECONDS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -24,7 +25,7 @@ from carerl.job import main, parse
 def own_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test makes of the variables is undone: a Ray that is started afterwards would ask for another mode than
     the one it has read."""
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -131,8 +132,48 @@ def test_an_output_that_breaks_off_is_taken_up_where_it_broke(monkeypatch: pytes
     shown: list[str] = []
     ended = jobs.follow(Breaking(text, [10, 47, 11], gone=2), "x", shown.append)
     assert (ended.status, ended.exit_code) == ("SUCCEEDED", 0)
-    said = [part for part in shown if "is broken" in part]
-    assert len(said) == 1 and "".join(part for part in shown if part not in said) == text
+    said = [part for part in shown if "breaks off" in part]
+    assert 1 <= len(said) <= 3 and "".join(part for part in shown if part not in said) == text
+
+
+def test_an_output_that_breaks_again_and_again_is_followed_as_long_as_the_server_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the output cannot be had at all, and however impatient."""
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.01)
+    running = Breaking("abc", [0] * 20, gone=0)
+    monkeypatch.setattr(running, "get_job_info", lambda job: SimpleNamespace(
+        status="RUNNING" if running.reads else "FAILED", driver_exit_code=3, message=""))  # fmt: skip
+    shown: list[str] = []
+    assert jobs.follow(running, "x", shown.append, patience=0.0).exit_code == 3
+    assert len(shown) == 2 and "breaks off" in shown[0] and shown[1] == "abc", "told once, and the rest is had"
+    never = Breaking("abc", [0] * 20, gone=0, status="STOPPED")
+    assert jobs.follow(never, "x", shown.append).exit_code == 143 and len(never.reads) == 16
+
+
+def test_a_connection_that_is_gone_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "QUIET_SECONDS", 0.05)
+    silent = Breaking("abc", [], gone=0)
+
+    async def nothing_more(job: str) -> AsyncIterator[str]:
+        yield "abc"
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(silent, "tail_job_logs", nothing_more)
+    shown: list[str] = []
+    assert jobs.follow(silent, "x", shown.append).status == "SUCCEEDED" and shown == ["abc"]
+
+
+def test_the_address_that_was_checked_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray prefers RAY_API_SERVER_ADDRESS and RAY_ADDRESS to the address that its client is given."""
+    from ray.dashboard.utils import get_address_for_submission_client
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.5:6379")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://10.0.0.5:8265")
+    with pytest.raises(ConfigError, match="no job server answers"):
+        jobs.client("http://127.0.0.1:9")
+    assert get_address_for_submission_client("http://127.0.0.1:9") == "http://127.0.0.1:9"
 
 
 def test_a_server_that_stays_away_says_nothing_about_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +187,7 @@ def test_a_server_that_stays_away_says_nothing_about_the_job(monkeypatch: pytest
     [
         ("http://10.0.0.5:8265", None, True),
         ("http://head:8265", None, True),
+        ("http://127.0.0.1.example.com:8265", None, True),
         ("http://head:8265", "disabled", False),
         ("http://head:8265", "token", False),
         ("http://127.0.0.1:8265", None, False),
