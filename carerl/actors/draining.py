@@ -40,4 +40,4 @@ def watched(nodes: Collection[str], tell: Callable[[str], None]) -> Iterator[Non
         yield
     finally:
         over.set()
-        thread.join()  # it must not ask a Ray that has been shut down
+        thread.join(10.0)  # it must not ask a Ray that has been shut down; a head that is gone may not answer

@@ -132,22 +132,34 @@ def _run(
         for process in processes:
             queue.put(None)
             process.start()
-        done, told = 0, False
-        while any(process.is_alive() for process in processes) or not news.empty():
-            if stop and not told:
-                told = True
-                for process in processes:
-                    process.terminate()  # SIGTERM: each saves the cell that it is at, and ends
-            try:
-                kind, name, text = news.get(timeout=1.0)
-            except Empty:
-                continue
-            if kind == CELL:
-                done += 1
-                left = (time.monotonic() - begin) / done * (len(todo) - done)
-                say(f"[{done}/{len(todo)}, {left / 60:.0f} min left] {name}: {text}")
-            else:
-                say(f"{name}: {text}")
+        try:
+            _follow(processes, news, stop, len(todo), begin, say)
+        except KeyboardInterrupt:  # at once: workers would finish their steps, on a cluster that is ending
+            for process in processes:
+                process.kill()
+            raise
+
+
+def _follow(
+    processes: Sequence[Any], news: Any, stop: StopFlag, cells: int, begin: float, say: Callable[[str], None]
+) -> None:
+    """Tells what the workers tell, until all have ended. A stop is passed on to them."""
+    done, told = 0, False
+    while any(process.is_alive() for process in processes) or not news.empty():
+        if stop and not told:
+            told = True
+            for process in processes:
+                process.terminate()  # SIGTERM: each saves the cell that it is at, and ends
+        try:
+            kind, name, text = news.get(timeout=1.0)
+        except Empty:
+            continue
+        if kind == CELL:
+            done += 1
+            left = (time.monotonic() - begin) / done * (cells - done)
+            say(f"[{done}/{cells}, {left / 60:.0f} min left] {name}: {text}")
+        else:
+            say(f"{name}: {text}")
 
 
 def _check_cell(cell: Cell, asked: RunConfig) -> None:
