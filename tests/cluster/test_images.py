@@ -66,7 +66,8 @@ def test_an_image_holds_no_build_tool_but_what_triton_compiles_with(target: str,
         for words in re.findall(r"apt-get install -y --no-install-recommends ([^&|;]+)", line):
             installed |= set(words.split())
         assert "apt-get install" not in line or "rm -rf /var/lib/apt/lists" in line
-    assert installed == tools | {"libgomp1", "libnuma1"}
+    assert installed == tools | {"libgomp1", "libnuma1", "${EXTRA_PACKAGES}"}
+    assert 'ARG EXTRA_PACKAGES=""' in lineage(target), "nothing beyond them unless it is asked for"
     copied = [line for line in lineage(target) if line.startswith("COPY --from=")]
     assert copied == [f"COPY --from=packages-{target} /opt/carerl /opt/carerl"]
 
