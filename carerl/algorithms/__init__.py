@@ -2,7 +2,8 @@
 
 ``advantages``, ``surrogate`` and ``aggregation`` are the parts; ``batching`` fills the per-token streams of a
 batch with them; ``token_statistics`` turns hidden states into log-probs, entropy and divergences a chunk at a
-time; ``objective`` adds the components, each over its own global count.
+time; ``objective`` adds the components, each over its own global count; ``strata`` and ``coefficient_bins`` are what
+metrics of tokens are split by.
 """
 
 from __future__ import annotations
