@@ -154,8 +154,8 @@ def follow(client: Any, job: str, show: Callable[[str], None], patience: float =
         except Exception as error:  # whatever the libraries below raise for a network
             failure = error
         try:
-            ended = _ended(client.get_job_info(job), show)
-            unheard = None
+            info = client.get_job_info(job)
+            ended, unheard = _ended(info), None
         except Exception as error:
             ended, failure = None, error
             now = time.monotonic()
@@ -168,20 +168,20 @@ def follow(client: Any, job: str, show: Callable[[str], None], patience: float =
             show(f"\nthe output of job {job} breaks off ({failure or type(failure).__name__})\n")
         if ended is not None:
             if failure is None or tries == TRIES_FOR_THE_REST:
+                if ended.status == "FAILED" and info.driver_exit_code is None:
+                    show(f"\n{info.message}\n")  # its command never started
                 return ended
             tries += 1
         time.sleep(POLL_SECONDS)
 
 
-def _ended(info: Any, show: Callable[[str], None]) -> Ended | None:
+def _ended(info: Any) -> Ended | None:
     status = str(getattr(info.status, "value", info.status))
     if status == "SUCCEEDED":
         return Ended(status, 0)
     if status == "STOPPED":
         return Ended(status, 143)  # as a shell reports SIGTERM
     if status == "FAILED":
-        if info.driver_exit_code is None:
-            show(f"\n{info.message}\n")  # its command never started
         return Ended(status, info.driver_exit_code or 1)
     return None
 

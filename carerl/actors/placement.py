@@ -57,7 +57,7 @@ def reserved(
     try:
         _wait(held, _total(bundles), FREE_TIMEOUT_S + patience, say, check)
         nodes = placement_group_table(held)["bundles_to_node_id"]
-        indices = by_node([bundle for _, bundle in wanted if bundle], [nodes[index] for index in range(len(bundles))])
+        indices = by_node(bundles, [nodes[index] for index in range(len(bundles))])
         yield Room(_options(held, wanted, indices), frozenset(nodes.values()))
     finally:
         with contextlib.suppress(Exception):  # of a head that is gone, and that must not hide what ended the run

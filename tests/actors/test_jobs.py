@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -149,6 +150,32 @@ def test_an_output_that_breaks_again_and_again_is_followed_as_long_as_the_server
     assert len(shown) == 2 and "breaks off" in shown[0] and shown[1] == "abc", "told once, and the rest is had"
     never = Breaking("abc", [0] * 20, gone=0, status="STOPPED")
     assert jobs.follow(never, "x", shown.append).exit_code == 143 and len(never.reads) == 16
+
+
+def test_two_outages_with_an_answer_between_them_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on by a second at each look; the server is away for one question at a time, 20 times."""
+    clock = itertools.count()
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None))
+    server, questions = Breaking("abc", [], gone=0), itertools.count()
+
+    def answer(job: str) -> Any:
+        if (number := next(questions)) % 2 == 0:
+            raise ConnectionError("away")
+        return SimpleNamespace(status="RUNNING" if number < 40 else "SUCCEEDED")
+
+    monkeypatch.setattr(server, "get_job_info", answer)
+    assert jobs.follow(server, "x", lambda text: None, patience=3.0).exit_code == 0
+
+
+def test_why_a_command_never_started_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a job has no output to follow."""
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.0)
+    server = Breaking("abc", [0] * 20, gone=0)
+    facts = SimpleNamespace(status="FAILED", driver_exit_code=None, message="the environment could not be set up")
+    monkeypatch.setattr(server, "get_job_info", lambda job: facts)
+    shown: list[str] = []
+    assert jobs.follow(server, "x", shown.append).exit_code == 1
+    assert sum(facts.message in part for part in shown) == 1
 
 
 def test_a_connection_that_is_gone_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
