@@ -1,7 +1,7 @@
 """``python -m carerl.run recipe=NAME key=value …``: train, evaluate, report. ``--help`` lists the recipes.
 
-Exit codes: 0 done; 2 the settings are refused (nothing was started); 128 + signal when stopped
-(``summary.json`` says at which step); 1 anything else.
+Exit codes: 0 done; 2 the settings are refused (nothing was started), or a dry run's actors do not fit their GPUs;
+128 + signal when stopped (``summary.json`` says at which step); 1 anything else.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from carerl.config.plan import plan
             from carerl.config.render import render
 
-            print(render(plan(config)))
-            return 0
+            planned = plan(config)
+            print(render(planned))
+            return 0 if planned.fits else 2
         return _run(config)
     except ConfigError as error:
         print(error, file=sys.stderr)

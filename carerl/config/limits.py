@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from carerl.algorithms import CORRECTIONS, UPDATES
+from carerl.config.cards import CARDS
 from carerl.config.compose import leaves
 from carerl.config.errors import ConfigError, suggestion
 from carerl.config.schema import RunConfig
@@ -26,6 +27,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "learner.backend": ("fsdp2",),
     "learner.schedule.name": ("constant", "linear", "cosine"),
     "rollout.engine": ("vllm", "hf"),
+    "cluster.gpu": ("", *CARDS),
     "tracking.wandb": ("off", "offline", "online"),
     "tracking.display": ("auto", "live", "plain", "quiet"),
 }
@@ -84,6 +86,8 @@ AT_LEAST: dict[str, float] = {
     "cluster.wait_seconds": 0,
     "cluster.gpus_per_node": 0,
     "cluster.gpu_memory_gib": 0,
+    "cluster.gpu_tflops": 0,
+    "cluster.gpu_bandwidth_tbps": 0,
     "regularizer.beta": 0,
     "regularizer.target_kl": 0,
     "reference.report_every": 0,
@@ -101,7 +105,7 @@ AT_LEAST: dict[str, float] = {
 ABOVE_ZERO = (
     "algorithm.entropy_step",
     "rollout.temperature", "rollout.kv_cache_gib", "learner.optimizer.eps",
-    "grading.seconds", "sync.probe_abort", "sync.mismatch_abort", "cluster.gpu_tflops", "cluster.gpu_bandwidth_tbps",
+    "grading.seconds", "sync.probe_abort", "sync.mismatch_abort",
 )  # fmt: skip
 ZERO_TO_ONE = ("regularizer.alpha", "learner.schedule.final_fraction")
 
@@ -115,8 +119,9 @@ def values(config: RunConfig) -> Iterator[ConfigError]:
                 yield ConfigError(key, value, "it is not a finite number", f"write {key}=<a finite number>")
     for key, allowed in NAMES.items():
         if key in flat and flat[key] not in allowed:
-            reason = "it must be one of " + ", ".join(allowed)
-            yield ConfigError(key, flat[key], reason, suggestion(str(flat[key]), allowed, key + "="))
+            named = [name for name in allowed if name]
+            reason = "it must be one of " + ", ".join(named)
+            yield ConfigError(key, flat[key], reason, suggestion(str(flat[key]), named, key + "="))
     for key, low in AT_LEAST.items():
         value = flat.get(key)
         if isinstance(value, int | float) and value < low:

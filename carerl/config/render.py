@@ -9,14 +9,20 @@ from carerl.config.plan import Plan
 
 def render(plan: Plan) -> str:
     """The whole plan as lines of text: title, resolved recipe, then what follows from it."""
+    misfits = [str(o) for o in plan.overflows if not o.fits]
+    tight = [str(o) for o in plan.overflows if o.fits]
     sections = [
+        ("DOES NOT FIT", misfits),
         ("Resolved recipe", plan.recipe.rstrip().splitlines()),
         ("Model", _model(plan)),
+        ("GPU", [plan.card] if plan.card else []),
         ("Actors", _actors(plan) if plan.actors else []),
         ("Batch", _batch(plan) if plan.actors else []),
         ("Memory of one actor, GiB (estimates)", _memory(plan) if plan.actors else []),
+        ("Main memory of each node, GiB (estimates)", _host(plan)),
+        ("Weights on the way and on disk", _weights(plan) if plan.actors else []),
         ("GPU-hours", _compute(plan)),
-        ("Notes", [f"- {note}" for note in plan.notes]),
+        ("Notes", [f"- {note}" for note in (*tight, *plan.notes)]),
     ]
     blocks = [f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections if lines]
     return "\n\n".join([plan.title, *blocks]) + "\n"
@@ -61,20 +67,48 @@ def _batch(plan: Plan) -> list[str]:
 
 def _memory(plan: Plan) -> list[str]:
     rows = [
-        (role, f"{sum(parts.values()):.3g}", ", ".join(f"{k} {v:.3g}" for k, v in parts.items() if v))
+        (
+            role,
+            f"{sum(parts.values()):.3g}",
+            f"{plan.loading[role]:.3g}" if role in plan.loading else "-",
+            ", ".join(f"{k} {v:.3g}" for k, v in parts.items() if v),
+        )
         for role, parts in plan.memory.items()
     ]
-    return table([("role", "total", "of which"), *rows])
+    return table([("role", "total", "loading", "of which"), *rows])
+
+
+def _host(plan: Plan) -> list[str]:
+    """A row a node: what is held at each moment, and the most of it."""
+    if not plan.host:
+        return []
+    names = list(plan.host[0].moments)
+    rows = [
+        (f"node {k}", *(f"{node.moments[name]:.3g}" for name in names), f"{node.peak:.3g}")
+        for k, node in enumerate(plan.host)
+    ]
+    return [*table([("", *names, "peak"), *rows]), "every response at full length, graders at their limit"]
+
+
+def _weights(plan: Plan) -> list[str]:
+    lines = [
+        f"a checkpoint takes {plan.checkpoint_bytes / 1e9:.3g} GB on disk, "
+        f"all that are there at one time {plan.disk_bytes / 1e9:.3g} GB"
+    ]
+    if any(actor.role == "rollout" for actor in plan.actors):
+        lines.insert(0, f"a weight sync sends {plan.sync_bytes / 1e9:.3g} GB through the object store")
+    return lines
 
 
 def _compute(plan: Plan) -> list[str]:
+    """Hours, then the stages of one step as a table, then what all of it assumes."""
     c = plan.compute
     if c is None:
         return []
+    stages = [(name, f"{seconds:.1f}", f"{seconds / c.step:.0%}") for name, seconds in c.stages.items() if seconds]
     return [
         f"about {c.gpu_hours:,.0f} GPU-hours on {c.gpus:g} GPUs ({c.gpu_hours / c.gpus:,.1f} hours)",
-        f"one step {c.step:,.0f} s: generate {c.generate:,.0f}, reference {c.reference:,.0f}, "
-        f"train {c.train:,.0f}, weight sync {c.sync:.1f}",
+        *table([("one step", "seconds", "share"), *stages, ("in all", f"{c.step:.1f}", "")]),
         *(f"assumed: {a}" for a in c.assumptions),
     ]
 

@@ -162,9 +162,10 @@ class ClusterConfig:
     address: str = ""  # of a running Ray cluster; empty: the one of RAY_ADDRESS, else a local one
     wait_seconds: float = 0.0  # that nodes of a cluster with an autoscaler may take to come; 0: what is there decides
     gpus_per_node: int = 0
-    gpu_memory_gib: float = 0.0  # of one GPU, for the plan's fit check; 0: not checked
-    gpu_tflops: float = 790.0  # bfloat16 matmul rate that the plan's GPU-hours assume (measured on an H200)
-    gpu_bandwidth_tbps: float = 4.3  # memory bandwidth in TB/s that they assume (measured on an H200)
+    gpu: str = ""  # the card that a plan counts with, see carerl/config/cards.py; empty: h100 is assumed
+    gpu_memory_gib: float = 0.0  # of one GPU, in place of the card's own; 0: the card's
+    gpu_tflops: float = 0.0  # dense bfloat16 matmul rate in TFLOP/s, in place of the card's own; 0: the card's
+    gpu_bandwidth_tbps: float = 0.0  # memory bandwidth in TB/s, in place of the card's own; 0: the card's
 
 
 @dataclass

@@ -26,7 +26,6 @@ class Parameters:
     embedding: int
     non_embedding: int
     matmul: int
-    largest_block: int  # of the largest unit that is gathered at once: a layer, or embedding / head
 
 
 def count_parameters(shape: ShapeConfig) -> Parameters:
@@ -52,7 +51,6 @@ def count_parameters(shape: ShapeConfig) -> Parameters:
         embedding=embedding,
         non_embedding=layers,
         matmul=shape.num_layers * matrices + table,
-        largest_block=max(matrices + vectors, table),
     )
 
 

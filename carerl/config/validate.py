@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from carerl.config.actors import actor_groups
+from carerl.config.cards import card_pairings
 from carerl.config.errors import ConfigError, raise_all, suggestion
 from carerl.config.limits import values
 from carerl.config.loss_pairings import algorithm_pairings, regularizer_pairings, setting
+from carerl.config.memory import fit_pairings
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.selection import selection_pairings
 from carerl.config.shapes import effective_shape, looks_local
@@ -376,5 +378,5 @@ def _learner(c: RunConfig) -> Errors:
 
 PAIRINGS = (
     _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _evaluation,
-    selection_pairings, _reward, _engine, _learner,
+    selection_pairings, _reward, _engine, _learner, card_pairings, fit_pairings,
 )  # fmt: skip
