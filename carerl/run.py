@@ -1,4 +1,5 @@
-"""``python -m carerl.run recipe=NAME key=value …``: train, evaluate, report. ``--help`` lists the recipes.
+"""``python -m carerl.run recipe=NAME key=value …``: train, evaluate, report. ``--help`` lists the recipes,
+``--help SECTION`` all settings of a section.
 
 Exit codes: 0 done; 2 the settings are refused (nothing was started), or a dry run's actors do not fit their GPUs;
 128 + signal when stopped (``summary.json`` says at which step); 1 anything else.
@@ -10,7 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from carerl.config.errors import ConfigError
-from carerl.config.load import load, usage, wants_help
+from carerl.config.help import help_text, wants_help
+from carerl.config.load import load
 from carerl.config.schema import RunConfig
 
 
@@ -18,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if wants_help(words):
-            print(usage())
+            print(help_text(words))
             return 0
         config = load(words)
         if config.dry_run:

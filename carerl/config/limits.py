@@ -9,7 +9,7 @@ from carerl.algorithms import CORRECTIONS, UPDATES
 from carerl.config.cards import CARDS
 from carerl.config.compose import leaves
 from carerl.config.errors import ConfigError, suggestion
-from carerl.config.schema import RunConfig
+from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.task_values import task_values
 from carerl.config.typed import plain
 from carerl.regularizers import PLACES
@@ -108,6 +108,22 @@ ABOVE_ZERO = (
     "grading.seconds", "sync.probe_abort", "sync.mismatch_abort",
 )  # fmt: skip
 ZERO_TO_ONE = ("regularizer.alpha", "learner.schedule.final_fraction")
+
+
+def bounds(key: str) -> str:
+    """Returns in words what :func:`values` demands of a setting by itself; '' where it demands nothing."""
+    if key in NAMES:
+        return "one of " + ", ".join(name for name in NAMES[key] if name)
+    if key in AT_LEAST:
+        return f"at least {AT_LEAST[key]:g}"
+    shape = getattr(ShapeConfig, key.removeprefix("model.shape."), None) if key.startswith("model.shape.") else None
+    if key in ABOVE_ZERO or (isinstance(shape, int | float) and not isinstance(shape, bool)):
+        return "above 0"
+    if key in ZERO_TO_ONE:
+        return "0 to 1"
+    if key.endswith("top_p") or key == "rollout.gpu_memory_utilization":
+        return "above 0, at most 1"
+    return "at least 1, or -1 for off" if key.endswith("top_k") else ""
 
 
 def values(config: RunConfig) -> Iterator[ConfigError]:

@@ -23,7 +23,7 @@ from carerl.config import compose
 from carerl.config.compose import Tree
 from carerl.config.errors import SURE, ConfigError, closest, nearest
 from carerl.config.schema import RunConfig
-from carerl.config.tables import CHOICES, source_text
+from carerl.config.tables import source_text
 from carerl.config.typed import build, plain
 from carerl.config.validate import validate
 
@@ -31,7 +31,6 @@ KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 LEARNER_ACTORS = ("backend", "ranks", "cpus_per_rank", "gpus_per_rank", "threads")  # who they are, not what they do
 BASE_FORMAT = 1  # raise it when the same settings give another base model
 AUTO = "auto"  # of resume: go on with what run_dir holds, or start it there
-HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
 # what makes a run the run it is; going on with it under other values would be another run
 FIXED_ON_RESUME = (
     "kind", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
@@ -242,34 +241,6 @@ def base_key(base: RunConfig) -> str:
     )
 
 
-def wants_help(argv: Sequence[str]) -> bool:
-    """Whether a command line asks for :func:`usage` rather than for a run."""
-    return not argv or any(word in HELP for word in argv)
-
-
-def usage() -> str:
-    """What ``--help`` and ``recipe=?`` print: the form of a command, the recipes and the tables."""
-    lines = ["python -m carerl.run recipe=NAME [key=value ...]", ""]
-    lines += [
-        "  python -m carerl.run recipe=care_grpo_tiny                     train, evaluate, report",
-        "  python -m carerl.run recipe=care_grpo_tiny regularizer.alpha=0.9 seed=7",
-        "  python -m carerl.run recipe=care_grpo_7b dry_run=true          plan only: actors, batches, memory",
-        "  python -m carerl.run resume=RUN_DIR                            go on with an earlier run",
-        "",
-        "recipes (from ./recipes, then from the package):",
-    ]
-    lines += _columns(compose.recipe_lines())
-    for section, table in CHOICES.items():
-        lines += ["", f"{section}.name is one of:", *_columns([(n, e.line) for n, e in table.items()])]
-    return "\n".join(lines)
-
-
-def _columns(rows: list[tuple[str, str]]) -> list[str]:
-    width = max((len(name) for name, _ in rows), default=0)
-    return [f"  {name:<{width}}  {line}".rstrip() for name, line in rows]
-
-
 __all__ = [
     "base_config", "base_key", "dump", "load", "parse", "read", "resolve", "settings_key",
-    "usage", "wants_help",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """How long each stage of a step takes on the GPUs of a plan, as the code does it today, and what a sync is made of.
 
 Times come from physical limits and assumed efficiencies; every assumption is a constant here and is printed with a
-plan. Shapes: Nb matmul parameters of the layers, V·d of the head, L layers, h heads of size a, B rows a step of P + T tokens
-in the mean. Stages follow each other: nothing overlaps.
+plan. Stages follow each other: nothing overlaps. Shapes: Nb matmul parameters of the layers, V·d of the head, Nm = Nb +
+V·d, L layers, h heads of size a, rows of S tokens in the mean, R ranks.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ import pytest
 
 from carerl.config import load as module
 from carerl.config.errors import ConfigError
-from carerl.config.load import base_config, base_key, dump, load, parse, read, settings_key, usage, wants_help
+from carerl.config.help import usage, wants_help
+from carerl.config.load import base_config, base_key, dump, load, parse, read, settings_key
 from carerl.config.validate import validate
 
 

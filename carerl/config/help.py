@@ -1,0 +1,226 @@
+"""``--help``: the form of a command and its recipes; ``--help SECTION``: every setting of a section, with its type,
+default, bounds and the comment beside it.
+
+    python -m carerl.run --help rollout              a section; learner.optimizer is one too, run has what is in none
+    python -m carerl.run --help algorithm            every choice of a section that is chosen by name
+    python -m carerl.run --help algorithm=dapo       one of them
+    python -m carerl.run --help lr                   a setting, wherever it is
+
+The words come from the dataclasses' own source, so that they cannot differ from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import io
+import re
+import textwrap
+import tokenize
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from carerl.config import compose
+from carerl.config.errors import ConfigError, nearest, shown
+from carerl.config.limits import bounds
+from carerl.config.load import parse
+from carerl.config.schema import RunConfig
+from carerl.config.tables import CHOICES
+
+HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
+TOP = "run"  # the topic of settings that are in no section
+WIDTH = 120
+MARKUP = re.compile(r":\w+:`~?([^`]+)`|``?([^`]+)``?")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as a person sees it."""
+
+    path: str
+    type: str
+    default: str
+    meaning: str  # the comment beside it, and its bounds
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+    """True if a command line asks for :func:`help_text` rather than for a run."""
+    return not argv or any(word in HELP or word.lstrip("-").startswith("help=") for word in argv)
+
+
+def usage() -> str:
+    """Returns what ``--help`` and ``recipe=?`` print: the form of a command, the recipes and the tables."""
+    sections = ", ".join(path for path, _ in _sections(RunConfig, "") if path != TOP)
+    lines = ["python -m carerl.run recipe=NAME [key=value ...]", ""]
+    lines += [
+        "  python -m carerl.run recipe=care_grpo_tiny                     train, evaluate, report",
+        "  python -m carerl.run recipe=care_grpo_tiny regularizer.alpha=0.9 seed=7",
+        "  python -m carerl.run recipe=care_grpo_7b dry_run=true          plan only: actors, batches, memory",
+        "  python -m carerl.run resume=RUN_DIR                            go on with an earlier run",
+        "  python -m carerl.run --help rollout                            all settings of a section, with units",
+        "  python -m carerl.run --help algorithm=dapo                     those of one choice",
+        "",
+        *textwrap.wrap(f"sections: {TOP} (what is in none), {', '.join(CHOICES)}, {sections}", WIDTH),
+        "",
+        "recipes (from ./recipes, then from the package):",
+    ]
+    lines += _columns(compose.recipe_lines())
+    for section, table in CHOICES.items():
+        lines += ["", f"{section}.name is one of:", *_columns([(n, e.line) for n, e in table.items()])]
+    return "\n".join(lines)
+
+
+def _columns(rows: list[tuple[str, str]]) -> list[str]:
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"  {name:<{width}}  {line}".rstrip() for name, line in rows]
+
+
+def help_text(argv: Sequence[str]) -> str:
+    """Returns what a command line with ``--help`` in it asks for: the usage, or a section for each further word.
+
+    Raises ConfigError for a word that is neither a section nor a setting."""
+    words = [word.removeprefix("--").removeprefix("help=") for word in argv if word not in HELP]
+    for word in words:
+        if word.startswith("plugins="):  # their choices are explained too
+            compose.import_plugins(compose.as_plugins(parse([word])["plugins"]))
+    topics = [word for word in words if "=" not in word or word.partition("=")[0].removesuffix(".name") in CHOICES]
+    return "\n\n".join(map(topic_text, topics)) if topics else usage()
+
+
+def topic_text(topic: str) -> str:
+    """Returns the settings of a section, of one choice (``algorithm=dapo``), or of one name, as lines of text."""
+    section, _, name = topic.partition("=")
+    section = section.removesuffix(".name")
+    if section in CHOICES:
+        names = [name] if name else list(CHOICES[section])
+        return "\n\n".join(_choice_text(section, one) for one in names)
+    sections = dict(_sections(RunConfig, ""))
+    if topic in sections:
+        title = "settings of a run that are in no section" if topic == TOP else f"section {topic}"
+        inner = [path for path in sections if path.startswith(f"{topic}.")]
+        if topic == TOP:
+            inner = [path for path in (*sections, *CHOICES) if "." not in path and path != TOP]
+        more = [textwrap.fill(f"further sections: {', '.join(inner)}", WIDTH)] if inner else []
+        return "\n".join([title, *_described(sections[topic]), *_lines(list(_settings(topic, sections[topic]))), *more])
+    found = [s for s in every_setting() if s.path == topic or s.path.rpartition(".")[2] == topic]
+    if found:
+        return "\n".join(_lines(list(dict.fromkeys(found))))
+    known = [*sections, *CHOICES, *(s.path for s in every_setting()), *(s.path.split(".")[-1] for s in every_setting())]
+    guess = nearest(topic, known)
+    listing = ", ".join([*sections, *CHOICES])
+    remedy = f"did you mean --help {guess}?" if guess else f"choose one of {listing}"
+    raise ConfigError("--help", topic, f"it is no section and no setting; the sections are {listing}", remedy)
+
+
+def every_setting() -> list[Setting]:
+    """Returns all settings: of the run, of its sections, and of every choice."""
+    found = [s for path, cls in _sections(RunConfig, "") for s in _settings(path, cls)]
+    for section, table in CHOICES.items():
+        for entry in table.values():
+            found += [s for s in _settings(section, entry.config) if s not in found]
+    return found
+
+
+def _choice_text(section: str, name: str) -> str:
+    table = CHOICES[section]
+    if name not in table:
+        guess = nearest(name, table)
+        remedy = f"did you mean --help {section}={guess}?" if guess else f"choose one of {', '.join(table)}"
+        raise ConfigError("--help", f"{section}={name}", f"there is no {section} of this name", remedy)
+    entry = table[name]
+    lines = _lines([s for s in _settings(section, entry.config) if s.path != f"{section}.name"])
+    return "\n".join([f"{section}.name={name}: {entry.line}", *_described(entry.config), *lines])
+
+
+def _sections(cls: type, prefix: str) -> Iterator[tuple[str, type]]:
+    """Dotted names of the sections with their dataclasses, the run itself first."""
+    if not prefix:
+        yield TOP, cls
+    for key, hint in get_type_hints(cls).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield prefix + key, hint
+            yield from _sections(hint, f"{prefix}{key}.")
+
+
+def _settings(section: str, cls: type) -> Iterator[Setting]:
+    """The settings of one dataclass, those of sections inside it left out."""
+    hints, comments = get_type_hints(cls), field_comments(cls)
+    for field in fields(cls):
+        hint = hints[field.name]
+        if is_dataclass(hint) or (cls is RunConfig and field.name in CHOICES):
+            continue
+        path = field.name if section == TOP else f"{section}.{field.name}"
+        words = comments.get(field.name, "")
+        limit = bounds(path)
+        if limit.startswith("one of ") and all(name in words for name in limit.removeprefix("one of ").split(", ")):
+            limit = ""  # the comment names them already
+        kind = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
+        yield Setting(path, kind, _default(field), "; ".join(part for part in (words, limit) if part))
+
+
+def _default(field: Field[Any]) -> str:
+    if field.default_factory is not MISSING:
+        return repr(field.default_factory())
+    if field.default is MISSING:
+        return ""
+    value = field.default
+    return str(value).lower() if isinstance(value, bool) else shown(value)
+
+
+@functools.cache
+def field_comments(cls: type) -> dict[str, str]:
+    """Returns the comments of a dataclass's fields by name, inherited fields too: those on a field's own lines, and
+    whole lines right above it. A field that is defined again without a comment keeps its base's."""
+    found: dict[str, str] = {}
+    for owner in reversed(cls.__mro__):
+        if is_dataclass(owner):
+            found |= _own_comments(owner)
+    return found
+
+
+def _own_comments(cls: type) -> dict[str, str]:
+    source = textwrap.dedent(inspect.getsource(cls))
+    at_line: dict[int, str] = {}
+    alone: set[int] = set()  # lines that hold nothing but a comment
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            at_line[token.start[0]] = token.string.lstrip("# ").removeprefix("fmt: skip")
+            if not token.line[: token.start[1]].strip():
+                alone.add(token.start[0])
+    comments = {}
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    for node in definition.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            first, last = node.lineno, node.end_lineno or node.lineno
+            while first - 1 in alone:
+                first -= 1
+            words = [at_line[line] for line in range(first, last + 1) if line in at_line]
+            if words:
+                comments[node.target.id] = " ".join(words)
+    return comments
+
+
+def _described(cls: type) -> list[str]:
+    """What the dataclasses of a choice say of themselves, its own first; generated docstrings are none."""
+    texts = [owner.__doc__ or "" for owner in cls.__mro__ if is_dataclass(owner) and "__doc__" in vars(owner)]
+    written = [inspect.cleandoc(text) for text in texts if not re.match(r"\w+\(", text)]
+    plain = [MARKUP.sub(lambda m: m[1] or m[2], " ".join(text.split())) for text in written]
+    return [textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ") for text in plain]
+
+
+def _lines(settings: Sequence[Setting]) -> list[str]:
+    """A table of settings; a meaning that is too long for its column goes on below."""
+    rows = [(s.path, s.type, s.default, s.meaning) for s in settings]
+    widths = [max((len(row[k]) for row in rows), default=0) for k in range(3)]
+    widths[2] = min(widths[2], 30)
+    lines = []
+    for *cells, meaning in rows:
+        head = "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+        room = max(40, WIDTH - 2 - sum(widths) - 6)
+        first, *rest = textwrap.wrap(meaning, room) or [""]
+        lines.append(f"{head}  {first}".rstrip())
+        lines += [" " * (len(head) + 2) + part for part in rest]
+    return lines
