@@ -185,8 +185,8 @@ def _own_comments(cls: type) -> dict[str, str]:
     at_line: dict[int, str] = {}
     alone: set[int] = set()  # lines that hold nothing but a comment
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            at_line[token.start[0]] = token.string.lstrip("# ").removeprefix("fmt: skip")
+        if token.type == tokenize.COMMENT and not token.string.startswith("# fmt:"):
+            at_line[token.start[0]] = token.string.lstrip("# ")
             if not token.line[: token.start[1]].strip():
                 alone.add(token.start[0])
     comments = {}
@@ -197,7 +197,7 @@ def _own_comments(cls: type) -> dict[str, str]:
             first, last = node.lineno, node.end_lineno or node.lineno
             while first - 1 in alone:
                 first -= 1
-            words = [at_line[line] for line in range(first, last + 1) if line in at_line]
+            words = [at_line[line] for line in range(first, last + 1) if at_line.get(line)]
             if words:
                 comments[node.target.id] = " ".join(words)
     return comments

@@ -58,7 +58,7 @@ def host_memory(config: RunConfig, shape: ShapeConfig, nodes: Sequence[Node]) ->
 
 
 def _resting(config: RunConfig, shape: ShapeConfig, held: dict[str, int]) -> float:
-    """Processes, what graders may take, and the models of actors without a GPU."""
+    """Adds up processes, what graders may take, and the models of actors without a GPU."""
     groups = tuple(actor_groups(config))
     models = actor_memory(config, shape, groups)
     total = PROCESS_GIB * sum(held.values())
@@ -70,7 +70,8 @@ def _resting(config: RunConfig, shape: ShapeConfig, held: dict[str, int]) -> flo
 
 
 def _loading(config: RunConfig, shape: ShapeConfig, held: dict[str, int]) -> float:
-    """On CPUs the model itself is in what rests already; a learner without a GPU shards what it built."""
+    """Adds up the models that are built on the host; without a GPU they are in what rests already, but for the
+    learner's, which it shards after it is built."""
     n, b = count_parameters(shape).total, BYTES[config.model.dtype]
     plain = config.rollout.engine != "vllm"  # transformers builds its model on the host
     built = held.get("learner", 0) * 4 * n
@@ -84,7 +85,7 @@ def _largest_tensor(shape: ShapeConfig) -> int:
 
 
 def _bucket_bytes(config: RunConfig, shape: ShapeConfig) -> int:
-    """The largest bucket: a tensor beyond ``sync.bucket_mib`` is one by itself."""
+    """Returns the size of the largest bucket: a tensor beyond ``sync.bucket_mib`` is one by itself."""
     whole = BYTES[config.model.dtype] * count_parameters(shape).total
     return min(max(config.sync.bucket_mib * 2**20, BYTES[config.model.dtype] * _largest_tensor(shape)), whole)
 
@@ -122,7 +123,7 @@ def largest_hidden_gib(config: RunConfig, shape: ShapeConfig) -> float:
 
 
 def _hidden(config: RunConfig, held: dict[str, int], sent: float) -> float:
-    """``sent``: the whole batch's, GiB."""
+    """Adds up the copies of a batch's hidden states, ``sent`` GiB."""
     references, ranks = held.get("reference", 0), held.get("learner", 0)
     own = sent * references / config.reference.actors
     stored = sent if ranks else own

@@ -132,7 +132,7 @@ def rollout_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
 
 
 def _engine_budget(config: RunConfig) -> float:
-    """What vLLM allows itself on all GPUs of an engine, GiB."""
+    """Returns what vLLM allows itself on all GPUs of an engine, GiB."""
     r = config.rollout
     return r.gpu_memory_utilization * card_of(config).memory_gib * r.tensor_parallel
 
@@ -221,7 +221,7 @@ def overflows(config: RunConfig, shape: ShapeConfig, actors: tuple[ActorGroup, .
 
 
 def _model_overflow(config: RunConfig, shape: ShapeConfig, group: ActorGroup) -> list[Overflow]:
-    """A learner's rank, a reference or the plain engine: each has its model on one GPU, or a part of one."""
+    """Checks a learner's rank, a reference or the plain engine: each has its model on one GPU, or a part of one."""
     role = group.role
     room = card_of(config).memory_gib * min(1.0, group.gpus_each)
     parts = actor_memory(config, shape, (group,))[role]
@@ -238,7 +238,7 @@ def _model_overflow(config: RunConfig, shape: ShapeConfig, group: ActorGroup) ->
 
 
 def _engine_overflow(config: RunConfig, shape: ShapeConfig) -> Overflow:
-    """vLLM takes its budget whatever happens; it needs room in it for weights, logits and one whole sequence."""
+    """Checks vLLM's budget, which it takes whatever happens, for weights, logits and one whole sequence."""
     r, budget, parts = config.rollout, _engine_budget(config), rollout_memory(config, shape)
     one = r.max_model_len * kv_bytes_per_token(config, shape) / GIB
     needed = CONTEXT_GIB + parts["weights"] + parts["logits"] + one

@@ -72,17 +72,17 @@ class Work:
         return self.rows * (self.prompt + self.response)
 
     def layers_flop(self) -> float:
-        """FLOP of the layers in one forward pass over a token: 2·Nb + 2·L·h·a·S, the second for causal attention."""
+        """Returns the FLOP of the layers, forward, for a token: 2·Nb, and 2·L·h·a·S of causal attention."""
         attention = self.shape.num_layers * self.shape.num_heads * self.shape.head_dim
         return 2 * (self.parameters.matmul - self.head) + 2 * attention * (self.prompt + self.response)
 
     def head_seconds(self, products: float, share: float, actors: int) -> float:
-        """Seconds of ``products`` float32 products with the head, for a share of the response tokens on each actor."""
+        """Returns the seconds of float32 products with the head, for a share of the response tokens, over actors."""
         flop = products * 2 * self.head * self.rows * self.response * share / actors
         return flop / (self.card.fp32_tflops * FP32_SUSTAINED * 1e12)
 
     def rate(self, dtype: str) -> float:
-        """FLOP/s of matrix products in a dtype. Nothing turns TF32 on: all but bfloat16 is at float32's rate."""
+        """Returns the FLOP/s of products in a dtype. Nothing turns TF32 on: all but bfloat16 is at float32's rate."""
         return (self.card.bf16_tflops if dtype == "bfloat16" else self.card.fp32_tflops) * 1e12
 
 
@@ -182,7 +182,7 @@ def layers_seconds(work: Work) -> float:
 
 
 def _forward_seconds(work: Work, share: float) -> float:
-    """One forward pass of the learner's layers over a share of the rows, of like length in each micro-batch."""
+    """Returns the seconds of one forward pass of the learner's layers over a share of the rows."""
     c = work.config.learner
     flop = PADDED_SORTED * work.layers_flop() * work.tokens * share / c.ranks
     return flop / (work.rate(c.compute_dtype) * MFU_TRAIN)
@@ -193,8 +193,8 @@ def _rows_per_rank(work: Work) -> int:
 
 
 def _link_seconds(work: Work, bytes_each: int) -> float:
-    """Of one micro-batch: what FSDP2 gathers and reduces, ``bytes_each`` of every parameter, (R − 1)/R of it over the
-    link between the GPUs of a node, or over the network where ranks are on several."""
+    """Returns the seconds of one micro-batch on the links: FSDP2 gathers and reduces ``bytes_each`` of every parameter,
+    (R − 1)/R of it from other GPUs of the node, or over the network where ranks are on several nodes."""
     ranks = work.config.learner.ranks
     spans = sum("learner" in node.actors for node in work.nodes) > 1
     link = min(work.card.link_gbps, FABRIC) if spans else work.card.link_gbps
@@ -263,7 +263,7 @@ def checkpoint_seconds(work: Work) -> float:
 
 
 def _checkpoints(c: RunConfig) -> int:
-    """How many a run writes: every ``checkpoint.every`` steps and at the end."""
+    """Counts the checkpoints of a run: every ``checkpoint.every`` steps and at the end."""
     return math.ceil(c.steps / c.checkpoint.every) if c.checkpoint.every else 1
 
 

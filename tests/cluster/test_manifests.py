@@ -304,7 +304,9 @@ def test_the_plan_fits_the_memory_that_the_manifest_grants(overlay: str) -> None
     dear = max((host(a.role) for a in planned.actors if a.gpus_each), default=0.0)
     rest = sum(a.count * host(a.role) for a in planned.actors if not a.gpus_each)
     wanted = store / GIB + gpus(pod) * dear + rest
-    assert wanted <= quantity(pod.spec["containers"][0]["resources"]["limits"]["memory"]) / GIB
+    granted = quantity(pod.spec["containers"][0]["resources"]["limits"]["memory"]) / GIB
+    assert wanted <= granted
+    assert all(node.peak <= granted for node in planned.host)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

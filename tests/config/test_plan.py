@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from carerl.config.cards import CARDS
 from carerl.config.load import load
 from carerl.config.memory import GIB, kv_bytes_per_token, learner_memory, rollout_memory
 from carerl.config.plan import plan
@@ -64,7 +65,8 @@ def test_batch_plan_by_hand() -> None:
     words = ["recipe=care_grpo_tiny", "learner.ranks=3", "learner.micro_batch_rows=20"]
     b = plan(load(words)).batch
     assert (b.rows, b.rows_per_minibatch, b.rows_per_rank, b.micro_batches) == (256, 128, 43, 3)
-    assert (b.optimizer_steps, b.forward_backward, b.forward_only) == (2, 6, 6)
+    # the first minibatch meets the weights that sampled it: only the second's 128 rows need a pass before
+    assert (b.optimizer_steps, b.forward_backward, b.forward_only) == (2, 6, 3)
     assert (b.tokens_per_step, b.response_tokens_per_step) == (256 * 64, 256 * 8)
     # on-policy: one minibatch, so that no log-probs are needed before the update
     assert plan(load([*words, "algorithm.minibatches=1"])).batch.forward_only == 0
@@ -74,55 +76,59 @@ def test_memory_by_hand() -> None:
     config = load(["recipe=care_grpo_7b"])
     shape = config.model.shape
     n = count_parameters(shape).total
-    memory = learner_memory(config, shape, row_tokens=3072)
+    memory = learner_memory(config, shape)
     # float32 weights, gradients and two moments over 8 ranks: 16 bytes a parameter
     assert sum(memory[k] for k in ("weights", "gradients", "optimizer")) == pytest.approx(16 * n / 8 / GIB)
     assert memory["head"] == pytest.approx(4 * 4 * 1024 * 152064 / GIB)  # four tables of float32
+    # bfloat16: two layers, and embedding with head and last norm, which are the root's; its gradients in 2 and 4 bytes
+    root = 2 * 152064 * 3584 + 3584
+    assert memory["gathered"] == pytest.approx(2 * (2 * (n - root) / 28 + root) / GIB)
+    assert memory["root gradients"] == pytest.approx((2 + 4) * root / GIB)
     # bfloat16: the head's float32 gradient and float32 copy; the reference's own and its copy
     assert memory["head matrices"] == pytest.approx((4 + 4 + 2 + 4) * 152064 * 3584 / GIB)
     # 28 layers x 4 heads x 128 x (key and value) x 2 bytes
     assert kv_bytes_per_token(config, shape) == 28 * 4 * 128 * 2 * 2
     engine = rollout_memory(config, shape)
-    assert sum(engine.values()) == pytest.approx(0.85 * 139)  # the engine takes what it is allowed
+    assert sum(engine.values()) == pytest.approx(0.85 * CARDS["h100"].memory_gib)  # it takes what it is allowed
     full = load(["recipe=care_grpo_7b", "regularizer.estimator=full"])
-    exact = learner_memory(full, shape, 3072)
+    exact = learner_memory(full, shape)
     assert exact["head"] == pytest.approx(7 / 4 * memory["head"])
     assert exact["head matrices"] == memory["head matrices"], "evaluations need the reference's head in any case"
 
 
 def test_memory_of_the_head_follows_the_chunk_and_not_the_tokens() -> None:
     config = load(["recipe=care_grpo_7b"])
-    small, large = (learner_memory(config, config.model.shape, t)["head"] for t in (1024, 4096))
-    assert small == large
+    small = learner_memory(config, config.model.shape)["head"]
+    config.rollout.max_model_len *= 4
+    assert learner_memory(config, config.model.shape)["head"] == small
     config.learner.head_chunk_tokens *= 2
-    assert learner_memory(config, config.model.shape, 4096)["head"] == 2 * large
+    assert learner_memory(config, config.model.shape)["head"] == 2 * small
 
 
 def test_gpu_hours_follow_the_work() -> None:
     def hours(*words: str) -> float:
-        compute = plan(load(["recipe=care_grpo_7b", *words])).compute
+        config = load(["recipe=care_grpo_7b", *words])
+        compute = plan(config).compute
         assert compute is not None
+        assert compute.gpu_hours == pytest.approx(config.steps * compute.step * 16 / 3600)
         return compute.gpu_hours
 
     assert hours("steps=400") == pytest.approx(2 * hours())
-    assert hours("cluster.gpu_tflops=395", "cluster.gpu_bandwidth_tbps=2.15") == pytest.approx(2 * hours(), rel=0.01)
-    assert hours("rollout.max_new_tokens=1024", "rollout.max_model_len=1536") < 0.55 * hours()
-
-
-def test_decode_time_is_at_least_the_weights_read_once_per_token() -> None:
-    config = load(["recipe=care_grpo_7b"])
-    compute = plan(config).compute
-    assert compute is not None
-    p = count_parameters(config.model.shape)
-    waves = 128 * 8 / 6 / 256  # rows per engine over rows at once, below one here
-    assert waves < 1
-    assert compute.generate >= 1024 * 2 * p.matmul / 4.3e12
+    assert hours("rollout.max_new_tokens=1024", "rollout.max_model_len=1536") < hours()
 
 
 def test_tiny_plan_has_no_gpu_hours_and_large_ones_state_their_assumptions() -> None:
-    assert "GPU-hours" not in render(plan(load(["recipe=care_grpo_tiny"])))
+    tiny = render(plan(load(["recipe=care_grpo_tiny"])))
+    assert "GPU-hours" not in tiny and "is assumed" not in tiny
     text = render(plan(load(["recipe=care_grpo_7b"])))
-    assert "GPU-hours" in text and text.count("assumed: ") == 4
+    assert "GPU-hours" in text and "none is named, h100 is assumed" in text
+    for assumed in (
+        "responses of 819 tokens",
+        "35% of the matmul rate",
+        "padding: 1.5 times",
+        "weight sync in seconds",
+    ):
+        assert f"assumed: {assumed}" in text
 
 
 def test_placement_packs_whole_actors_onto_nodes() -> None:
@@ -132,12 +138,6 @@ def test_placement_packs_whole_actors_onto_nodes() -> None:
     # engines of 3 GPUs: 4 ranks leave room for one on the first node, then two a node
     words = ["recipe=care_grpo_3b", "rollout.gpus_per_actor=3"]
     assert [node.gpus for node in plan(load(words)).nodes] == [8, 6]
-
-
-def test_what_does_not_fit_is_said() -> None:
-    assert not any("NOT fit" in note for note in plan(load(["recipe=care_grpo_7b"])).notes)
-    small = plan(load(["recipe=care_grpo_7b", "cluster.gpu_memory_gib=24"]))
-    assert any("learner does NOT fit" in note for note in small.notes)
 
 
 def test_the_reference_is_planned_also_without_a_penalty() -> None:

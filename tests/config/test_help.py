@@ -1,0 +1,171 @@
+"""``--help SECTION`` against the dataclasses, their source and what the checks refuse."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, get_type_hints
+
+import pytest
+
+from carerl import run
+from carerl.config.errors import ConfigError
+from carerl.config.help import every_setting, field_comments, help_text, topic_text, usage, wants_help
+from carerl.config.limits import AT_LEAST, NAMES, bounds, values
+from carerl.config.load import load
+from carerl.config.schema import RolloutConfig, RunConfig
+from carerl.config.tables import CHOICES
+
+
+def leaf_paths(cls: type, prefix: str = "") -> list[str]:
+    found = []
+    for name, hint in get_type_hints(cls).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            found += leaf_paths(hint, f"{prefix}{name}.")
+        elif prefix or name not in CHOICES:
+            found.append(prefix + name)
+    return found
+
+
+@pytest.mark.parametrize("path", leaf_paths(RunConfig))
+def test_every_setting_stands_in_the_help_of_its_section(path: str) -> None:
+    section = path.rpartition(".")[0] or "run"
+    (line,) = [line for line in topic_text(section).splitlines() if line.split()[:1] == [path]]
+    default: Any = RunConfig()
+    for part in path.split("."):
+        default = getattr(default, part)
+    shown = str(default).lower() if isinstance(default, bool) else str(default) or "''"
+    assert shown in line
+
+
+@pytest.mark.parametrize(("section", "name"), [(s, n) for s, table in CHOICES.items() for n in table])
+def test_every_choice_lists_its_settings_inherited_ones_too(section: str, name: str) -> None:
+    text = help_text(["--help", f"{section}={name}"])
+    own = [f.name for f in fields(CHOICES[section][name].config) if f.name != "name"]
+    assert [line.split()[0] for line in text.splitlines() if line.startswith(f"  {section}.")] == [
+        f"{section}.{field}" for field in own
+    ]
+    assert CHOICES[section][name].line in text
+    assert text in help_text(["--help", section]), "without a name all choices are listed"
+
+
+def test_comments_are_those_of_the_source() -> None:
+    text = topic_text("rollout")
+    assert field_comments(RolloutConfig)["max_model_len"] == "prompt + response, tokens"
+    (line,) = [line for line in text.splitlines() if "rollout.max_model_len" in line]
+    assert line.split(None, 3)[1:] == ["int", "64", "prompt + response, tokens; at least 2"]
+    assert "optimizer steps per batch of rollouts" in topic_text("algorithm=dapo"), "from the class it inherits from"
+    assert "share of the policy in the mixture" in topic_text("regularizer=srkl"), "from its docstring"
+
+
+@dataclass
+class Awkward:
+    """Fields as people write them."""
+
+    # above it,
+    # on two lines
+    a: int = 1
+    b: str = "# not a comment"
+    c: dict[str, int] | None = (
+        None  # on a line of its own
+    )  # fmt: skip
+    d: float = 0.5  # beside # it
+
+
+@dataclass
+class Heir(Awkward):
+    a: int = 2
+    d: float = 0.25  # of its own
+
+
+def test_comments_are_found_wherever_they_stand() -> None:
+    assert field_comments(Awkward) == {"a": "above it, on two lines", "c": "on a line of its own", "d": "beside # it"}
+    assert field_comments(Heir) == {"a": "above it, on two lines", "c": "on a line of its own", "d": "of its own"}
+
+
+@pytest.mark.parametrize("path", [s.path for s in every_setting() if s.path.split(".")[0] not in CHOICES])
+def test_bounds_are_what_the_checks_refuse(path: str) -> None:
+    """A value just beyond the stated bound is refused, and one at it is not; without a bound nothing is."""
+    config = load(["recipe=care_grpo_tiny"])
+    owner: Any = config
+    *parents, name = path.split(".")
+    for part in parents:
+        owner = getattr(owner, part)
+    limit, kind = bounds(path), type(getattr(owner, name))
+
+    def refused(value: Any) -> bool:
+        setattr(owner, name, value)
+        return any(error.field == path for error in values(config))
+
+    if limit.startswith("one of"):
+        assert refused("nothing of the kind") and not refused(NAMES[path][-1])
+    elif limit.startswith("at least") and "or -1" in limit:
+        assert refused(0) and not refused(-1) and not refused(1)
+    elif limit.startswith("at least"):
+        assert refused(kind(AT_LEAST[path] - 1)) and not refused(kind(AT_LEAST[path]))
+    elif limit.startswith("above 0"):
+        assert refused(kind(0)) and not refused(kind(1)) and (refused(1.5) if "at most 1" in limit else True)
+    elif limit == "0 to 1":
+        assert refused(-0.1) and refused(1.1) and not refused(1.0)
+    elif kind in (int, float) and path != "rollout.kv_cache_gib":
+        assert not refused(kind(-1e6)), "a bound that the help does not tell"
+    assert kind is not float or refused(math.nan)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--help", "learner.optimizer"], "learner.optimizer.lr"),
+        (["rollout", "--help"], "rollout.engine"),
+        (["help=rollout"], "rollout.engine"),
+        (["--help=rollout"], "rollout.engine"),
+        (["help", "algorithm=dapo"], "algorithm.max_draws"),
+        (["--help", "algorithm.name=dapo"], "algorithm.max_draws"),
+        (["--help", "lr"], "learner.optimizer.lr"),
+        (["--help", "rollout.threads"], "rollout.threads"),
+        (["--help", "rollout", "sync"], "sync.bucket_mib"),
+        (["recipe=care_grpo_tiny", "--help"], "recipes (from"),
+        (["--help"], "recipes (from"),
+    ],
+)
+def test_forms_of_asking(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert wants_help(words) and run.main(words) == 0
+    assert expected in capsys.readouterr().out
+
+
+def test_the_usage_says_how_and_names_every_section() -> None:
+    text = " ".join(usage().split())
+    assert "--help rollout" in text and "all settings of a section" in text
+    for section in ("learner.optimizer", "model.shape", "cluster", *CHOICES):
+        assert f"{section}," in text or f" {section} " in text
+    assert "further sections: learner.optimizer, learner.schedule" in topic_text("learner")
+
+
+@pytest.mark.parametrize(
+    ("topic", "guess"),
+    [("rolout", "rollout"), ("learner.optimiser", "learner.optimizer"), ("algorithm=grop", "algorithm=grpo"),
+     ("max_new_token", "max_new_tokens")],
+)  # fmt: skip
+def test_an_unknown_topic_gets_the_nearest_one(topic: str, guess: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--help", topic]) == 2
+    assert f"did you mean --help {guess}?" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="the sections are run, "):
+        topic_text("xyzzy")
+
+
+def test_a_plugins_choices_are_explained(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_rewards.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from carerl.rewards import REWARDS, RewardEntry\n"
+        "@dataclass\n"
+        "class Mine:\n"
+        "    name: str = 'mine'\n"
+        "    weight: float = 2.0  # of brevity\n"
+        "REWARDS['mine'] = RewardEntry(Mine, None, 'my own')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        text = help_text(["--help", "plugins=[my_rewards]", "reward=mine"])
+        assert "reward.weight" in text and "of brevity" in text
+    finally:
+        CHOICES["reward"].pop("mine", None)  # type: ignore[attr-defined]
