@@ -208,6 +208,7 @@ class LearnerWorker(Worker):
         device = _device(config.learner.gpus_per_rank)
         self._learner = LEARNERS[config.learner.backend](model, config.learner, objective, device)
         self._bucket_mib = config.sync.bucket_mib
+        self._end_ids = tuple(config.rollout.end_ids)
         self._refs: list[Any] = []
 
     def set_reference_head(self, head_VD: Tensor) -> None:
@@ -248,7 +249,7 @@ class LearnerWorker(Worker):
 
         weights: Bucket = [(name, t.to(DTYPES[dtype])) for name, t in self._learner.tensors() if first]
         if first:
-            save_model(Path(directory), self._learner.hf_config, dict(weights), tokenizer)
+            save_model(Path(directory), self._learner.hf_config, dict(weights), tokenizer, self._end_ids)
 
 
 def with_shares(batch: TokenBatch, shares: tuple[dict[str, Tensor], ...]) -> TokenBatch:

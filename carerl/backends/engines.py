@@ -36,8 +36,9 @@ class Engine(Protocol):
     """``submit`` and ``advance`` are apart so that requests can join a batch which is being decoded. What an engine
     does follows from the order of the calls alone, never from time.
 
-    A response ends with a token of ``sampling.stop_ids``, or with one that the model's own files end with
-    (:func:`~carerl.backends.model_files.end_ids`), whichever engine it is."""
+    A response ends with a token of ``sampling.stop_ids`` and with no other: those that the model's files name are among
+    them (:mod:`carerl.controller.preparation`). Nothing else in these files changes what is sampled, either:
+    generation_config.json may hold a temperature or a repetition penalty, and only ``sampling`` counts."""
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
         """Queues ``sampling.n`` completions of each request.

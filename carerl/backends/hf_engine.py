@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from carerl.backends.engines import Query, Request, check_new_weights, check_queries, request_seed
-from carerl.backends.model_files import end_ids, load_model
+from carerl.backends.model_files import load_model
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling
 
@@ -25,7 +25,6 @@ class HFEngine:
     def __init__(self, config: RunConfig, model_dir: str):
         self._device = torch.device("cuda" if config.rollout.gpus_per_actor > 0 else "cpu")
         self._model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code).to(self._device).eval()
-        self._end_ids = end_ids(model_dir, config.model.trust_remote_code)
         self._max_rows = config.rollout.max_batch_rows
         self._queue: list[tuple[Request, Sampling]] = []
 
@@ -79,7 +78,7 @@ class HFEngine:
     @torch.inference_mode()
     def _decode(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Completion]:
         ids_BS, attention_BS = self._padded(rows)
-        ends = {*sampling.stop_ids, *self._end_ids}
+        ends = set(sampling.stop_ids)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         tokens: list[list[int]] = [[] for _ in rows]
         logprobs: list[list[float]] = [[] for _ in rows]

@@ -5,8 +5,9 @@ Weights are safetensors only, and ``trust_remote_code`` is off unless a recipe t
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,11 +101,20 @@ def end_ids(path: str, trust_remote_code: bool = False) -> tuple[int, ...]:
     return tuple(stated) if isinstance(stated, list) else () if stated is None else (int(stated),)
 
 
-def save_model(directory: Path, config: Any, weights: Mapping[str, Tensor], tokenizer: Any) -> None:
-    """Writes config, safetensors and tokenizer so that transformers and vLLM load them like any other model."""
+def save_model(
+    directory: Path, config: Any, weights: Mapping[str, Tensor], tokenizer: Any, ends: Sequence[int] = ()
+) -> None:
+    """Writes config, safetensors and tokenizer so that transformers and vLLM load them like any other model.
+
+    ``ends``: tokens that ended its responses; both configs name them beside the one that ``config`` has, as servers
+    stop at what these files say."""
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
+    config = copy.deepcopy(config)
+    stated = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    every = list(dict.fromkeys(token for token in (*stated, *ends) if token is not None))
+    config.eos_token_id = every if len(every) > 1 else every[0] if every else None
     config.save_pretrained(directory)
     save_file(
         {name: tensor.contiguous() for name, tensor in weights.items()},

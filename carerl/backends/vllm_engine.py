@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from carerl.backends.engines import Query, Request, check_new_weights, check_queries, request_seed
-from carerl.backends.model_files import end_ids
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling
 
@@ -70,12 +69,12 @@ class VLLMEngine:
             # importance weight needs when the temperature is not 1.
             logprobs_mode="processed_logprobs",
             trust_remote_code=config.model.trust_remote_code,
+            generation_config="vllm",  # no default of vLLM's comes from the model's files
             disable_log_stats=True,
             seed=0,
             **device,
         )
         torch.set_num_threads(threads)  # vLLM's CPU worker changes it
-        self._end_ids = end_ids(model_dir, config.model.trust_remote_code)
         self._open: set[int] = set()
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
@@ -90,8 +89,8 @@ class VLLMEngine:
                 top_k=sampling.top_k,
                 max_tokens=sampling.max_new_tokens,
                 seed=request_seed(sampling.seed, request.number),
-                stop_token_ids=sorted({*sampling.stop_ids, *self._end_ids}),
-                ignore_eos=True,  # vLLM's own list holds the tokenizer's too; what ends a response stands above
+                stop_token_ids=sorted(sampling.stop_ids),
+                ignore_eos=True,  # vLLM has a list of its own; what ends a response stands above
                 logprobs=0,
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from carerl.config.actors import ActorGroup, actor_groups
 from carerl.config.errors import ConfigError, raise_all
+from carerl.config.lengths import new_tokens, suite_lengths
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import read_model_json, shape_from_directory
 from carerl.config.task_values import vocabulary
 from carerl.tasks.base import VALIDATION, SupervisedTask, Task
+from carerl.tasks.text import TextTask
 
 if TYPE_CHECKING:
     from carerl.types import Example
@@ -32,7 +34,7 @@ def check_model_dir(path: str, config: RunConfig) -> None:
     if not Path(path).expanduser().is_dir():
         raise ConfigError("model.path", path, "there is no such model directory", "give a Hugging Face model directory")
     shape = shape_from_directory(path)
-    tokenizer = _tokenizer(path, config.model.trust_remote_code)
+    tokenizer = local_tokenizer(path, config.model.trust_remote_code)
     errors = []
     if len(tokenizer) > shape.vocab_size:
         errors.append(
@@ -49,7 +51,8 @@ def check_model_dir(path: str, config: RunConfig) -> None:
     raise_all(errors)
 
 
-def _tokenizer(path: str, trust_remote_code: bool) -> Any:
+def local_tokenizer(path: str, trust_remote_code: bool) -> Any:
+    """Loads the tokenizer of a directory, or of a hub's model that is on this machine. Raises ConfigError."""
     from transformers import AutoTokenizer  # slow to import, and only needed here
 
     try:
@@ -113,7 +116,9 @@ def check_task(task: Task, config: RunConfig) -> None:
     """Refuses a task whose vocabulary the model does not have, whose prompts do not fit the context with the answers
     they need, or that has no corpus where a supervised run asks for one.
 
-    Looks at every evaluation prompt and at the training prompts of :func:`training_examples`. Raises ConfigError."""
+    Of text, prompts that do not fit are left out and counted, and only a set of which none is left is refused. Of
+    another task every evaluation prompt must fit, and every training prompt of :func:`training_examples`. Raises
+    ConfigError."""
     errors = [] if task.needs_tokenizer else list(vocabulary(config, task.vocab_size))
     if config.checkpoint.best and VALIDATION not in {suite.name for suite in task.suites()}:
         reason = f"task {config.task.name} has no suite {VALIDATION} to choose by"
@@ -121,28 +126,59 @@ def check_task(task: Task, config: RunConfig) -> None:
     if config.kind == "sft" and not isinstance(task, SupervisedTask):
         reason = "it has no corpus for supervised training"
         errors.append(ConfigError("task.name", config.task.name, reason, "write task.name=tiny, or kind=rl"))
-    limit = config.rollout.max_model_len
-    new = config.rollout.max_new_tokens
+    elif isinstance(task, TextTask):
+        errors += _some_prompts_fit(task, config)
+    else:
+        errors += _all_prompts_fit(task, config)
+    raise_all(errors)
+
+
+def _some_prompts_fit(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:
+    limit, new = config.rollout.max_model_len, config.rollout.max_new_tokens
+    if config.kind == "rl" and (found := task.training_lengths()).none_fits:
+        needed = found.shortest[1] + new
+        remedy = f"write task.max_prompt_tokens={found.shortest[1]} or more"
+        yield ConfigError(
+            "task.max_prompt_tokens",
+            found.room,
+            f"nothing is left to train on: of {found.questions:,} prompts the shortest, {found.shortest[0]}, has "
+            f"{found.shortest[1]:,} tokens, and the longest, {found.longest[0]}, {found.longest[1]:,}",
+            remedy + (f", with rollout.max_model_len={needed} or fewer new tokens" if needed > limit else ""),
+        )
+    for suite in task.suites() if config.evaluates else ():
+        found = suite_lengths(config, suite)
+        if found.none_fits:
+            name, tokens = found.shortest
+            room = new_tokens(config, suite)
+            yield ConfigError(
+                "rollout.max_model_len",
+                limit,
+                f"no question of evaluation {suite.name} fits: the shortest prompt, {name}, has {tokens:,} tokens; "
+                f"{room} new make {tokens + room}",
+                f"write rollout.max_model_len={tokens + room} or more, lower rollout.max_new_tokens, or leave "
+                f"{suite.name} out",
+            )
+
+
+def _all_prompts_fit(task: Task, config: RunConfig) -> Iterable[ConfigError]:
+    limit, new = config.rollout.max_model_len, config.rollout.max_new_tokens
     sets: list[tuple[str, Iterable[Example], int]] = []
     if config.kind == "rl":
         sets.append(("training", training_examples(task, config.prompts_per_step), new))
     for suite in task.suites():
-        sets.append((f"evaluation {suite.name}", suite.examples, max(new, suite.max_new_tokens or 0)))
+        sets.append((f"evaluation {suite.name}", suite.examples, new_tokens(config, suite)))
     for name, examples, room in sets:
         tokens, example_id = max(
             ((len(e.prompt_ids), e.id) for e in examples), default=(0, ""), key=lambda pair: pair[0]
         )
         if tokens + room > limit:
-            errors.append(
-                ConfigError(
-                    "rollout.max_model_len",
-                    limit,
-                    f"the longest prompt of {name}, {example_id}, has {tokens} tokens; {room} new make {tokens + room}",
-                    f"write rollout.max_model_len={tokens + room} or more, lower rollout.max_new_tokens, or leave "
-                    "longer prompts out of the data",
-                )
+            yield ConfigError(
+                "rollout.max_model_len",
+                limit,
+                f"the longest prompt of {name}, {example_id}, has {tokens} tokens; {room} new make {tokens + room}",
+                f"write rollout.max_model_len={tokens + room} or more, lower rollout.max_new_tokens, or leave "
+                "longer prompts out of the data",
             )
-    raise_all(errors)
 
 
 def training_examples(task: Task, prompts_per_step: int) -> Iterator[Example]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from carerl.config import compose
 from carerl.config.errors import ConfigError
-from carerl.config.load import parse, read, resolve
+from carerl.config.load import parse, read, refuse_record, resolve
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
 from carerl.config.sweeps import differences
@@ -82,6 +82,8 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     if own is not None:
         stored = plain(own)
         tree: dict[str, Any] = {key: stored[key] for key in KEPT}
+        tree["rollout"].pop("end_ids")  # found again, in the export's own files
+        tree["task"].pop("max_prompt_tokens", None)  # of training prompts
     else:
         tree = compose.fragment(DEFAULTS)
     fixed = {
@@ -94,6 +96,7 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
         compose.import_plugins(plugins)
     config = build(resolve(tree))
     config.recipe = model.name
+    refuse_record(config)
     if own is None:
         _fit(config, asked)
     return _gone_on_with(config)
@@ -151,5 +154,6 @@ def _gone_on_with(config: RunConfig) -> RunConfig:
             reason = f"the evaluation in {config.run_dir} was begun with {key} = {then}"
             raise ConfigError(key, now, reason, "give another out=, or the same settings")
         config.resume = config.run_dir
+        config.rollout.end_ids = before.rollout.end_ids
     validate(config)
     return config

@@ -39,6 +39,7 @@ AT_LEAST: dict[str, float] = {
     "rollout.actors": 1,
     "rollout.tensor_parallel": 1,
     "rollout.max_new_tokens": 1,
+    "task.max_prompt_tokens": 0,
     "rollout.max_model_len": 2,
     "rollout.max_batch_rows": 1,
     "rollout.threads": 0,

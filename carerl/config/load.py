@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from carerl.config import compose
 from carerl.config.compose import Tree
 from carerl.config.errors import SURE, ConfigError, closest, nearest
+from carerl.config.lengths import settle_prompt_room
 from carerl.config.schema import RunConfig
 from carerl.config.tables import source_text
 from carerl.config.typed import build, plain
@@ -36,7 +37,7 @@ FIXED_ON_RESUME = (
     "kind", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
     "model.path", "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype",
     "learner.optimizer", "learner.schedule", "learner.compute_dtype",
-    "rollout.temperature", "rollout.max_new_tokens",
+    "rollout.temperature", "rollout.max_new_tokens", "rollout.end_ids",
 )  # fmt: skip
 
 
@@ -65,6 +66,8 @@ def load(argv: Sequence[str]) -> RunConfig:
     config.recipe = name
     if config.kind == "evaluate":
         raise ConfigError("kind", config.kind, "it trains nothing", "write python -m carerl.evaluate model=…")
+    refuse_record(config)
+    settle_prompt_room(config)
     validate(config)
     if config.model.base_recipe:
         base_config(config)  # its settings are refused now, not when it is about to be trained
@@ -116,6 +119,13 @@ def _load_resumed(asked: Tree) -> RunConfig:
     config.run_dir = folder
     validate(config)
     return config
+
+
+def refuse_record(config: RunConfig) -> None:
+    """Refuses a setting that only a run itself writes. Raises ConfigError."""
+    if config.rollout.end_ids:
+        reason = "a run finds these tokens in the model's files and its chat template, and writes them down"
+        raise ConfigError("rollout.end_ids", config.rollout.end_ids, reason, "leave it out")
 
 
 def _get(tree: Mapping[str, Any], key: str) -> Any:
@@ -179,7 +189,9 @@ def read(path: str | Path) -> RunConfig:
     """The settings of a file that :func:`dump` wrote. Raises ConfigError for unknown keys or wrong types."""
     tree = compose.read_yaml(Path(path))
     compose.import_plugins(compose.as_plugins(tree.get("plugins")))
-    return build(resolve(tree))
+    config = build(resolve(tree))
+    settle_prompt_room(config)  # of a file from before the setting was
+    return config
 
 
 def base_config(config: RunConfig) -> RunConfig:

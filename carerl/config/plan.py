@@ -1,6 +1,7 @@
 """What a run would do, before it does it: actors and placement, batches, memory, seconds, GPU-hours.
 
-Needs no weights, no Ray and no GPU: everything follows from the settings and the model's shape.
+Needs no weights, no Ray and no GPU: everything follows from the settings and the model's shape, but for the prompts,
+which are counted where data and tokenizer are on this machine.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from carerl.config.memory import (
     loading_gib,
     overflows,
 )
+from carerl.config.prompts_at_hand import planned_prompts
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.seconds import assumptions, stage_seconds, work_of
 from carerl.config.shapes import Parameters, count_parameters, effective_shape
@@ -83,6 +85,7 @@ class Plan:
     disk_bytes: int  # of all checkpoints of a run, at most
     compute: ComputeEstimate | None  # None without GPUs
     notes: tuple[str, ...]
+    prompts: tuple[str, ...] = ()  # what is known of their lengths
 
     @property
     def fits(self) -> bool:
@@ -116,6 +119,7 @@ def plan(config: RunConfig) -> Plan:
         disk_bytes=disk_bytes(config, shape),
         compute=compute_estimate(config, shape, nodes),
         notes=tuple(_notes(config, shape, memory)),
+        prompts=planned_prompts(config),
     )
 
 

@@ -18,6 +18,7 @@ def render(plan: Plan) -> str:
         ("GPU", [plan.card] if plan.card else []),
         ("Actors", _actors(plan) if plan.actors else []),
         ("Batch", _batch(plan) if plan.actors else []),
+        ("Prompts", list(plan.prompts)),
         ("Memory of one actor, GiB (estimates)", _memory(plan) if plan.actors else []),
         ("Main memory of each node, GiB (estimates)", _host(plan)),
         ("Weights on the way and on disk", _weights(plan) if plan.actors else []),

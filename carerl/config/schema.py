@@ -58,6 +58,7 @@ class RolloutConfig:
     threads: int = 0  # torch threads per actor on CPU; 0: all cores
     cpus_per_actor: float = 0.2
     gpus_per_actor: float = 0.0
+    end_ids: list[int] = field(default_factory=list)  # tokens that end a response: found and written down by the run
 
 
 @dataclass
@@ -195,3 +196,9 @@ class RunConfig:
     run_dir: str = ""  # empty: a fresh one under runs_dir
     resume: str = ""  # a run directory to go on with; auto: what is in run_dir, or a new run there
     dry_run: bool = False
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether any evaluation is due: by itself, or at the start, in between or at the end of an RL run."""
+        e = self.evaluation
+        return self.kind == "evaluate" or (self.kind == "rl" and (e.at_start or e.at_end or 0 < e.every < self.steps))

@@ -124,7 +124,7 @@ def parse_selection(text: str) -> Selection:
 
 def selection_pairings(c: RunConfig) -> Iterator[ConfigError]:
     """An error for a rule that is none, and for one with nothing to choose by."""
-    chosen, e = c.checkpoint.best, c.evaluation
+    chosen = c.checkpoint.best
     if not chosen:
         return
     if c.kind != "rl":
@@ -141,7 +141,7 @@ def selection_pairings(c: RunConfig) -> Iterator[ConfigError]:
             "a model is chosen by questions held out of the training set, and there are none",
             "write task.validation_questions=200",
         )
-    if not (e.at_start or e.at_end or 0 < e.every < c.steps):
+    if not c.evaluates:
         yield ConfigError(FIELD, chosen, "the run is never evaluated", f"write evaluation.every={max(1, c.steps // 4)}")
 
 

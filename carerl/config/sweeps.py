@@ -19,6 +19,7 @@ from carerl.config.typed import plain
 NOT_COMPARED = (
     "description", "run_dir", "runs_dir", "resume", "dry_run", "tracking.display", "cluster.address",
     "rollout.threads", "reference.threads", "learner.threads",
+    "rollout.end_ids",  # found by the run, and asked for by nobody
 )  # fmt: skip
 NAMED = 3  # differing settings that a message names
 ABSENT = "(not set)"

@@ -116,7 +116,7 @@ def task_pairings(c: RunConfig) -> Errors:
         yield from vocabulary(c, tiny_words.VOCAB_SIZE)
     elif isinstance(c.task, TextConfig):
         if c.kind == "rl":
-            yield from _text_needs(c.task)
+            yield from _text_needs(c.task, c.evaluates)
         if not c.dry_run:  # a plan needs no data
             yield from _files(c.task)
 
@@ -174,13 +174,17 @@ def _probability(prompt_ids: tuple[int, ...], multiply: float) -> float:
     return math.prod(chances) / len(tiny_words.DIGITS)
 
 
-def _text_needs(task: TextConfig) -> Errors:
+def _text_needs(task: TextConfig, evaluates: bool) -> Errors:
     if not task.train:
         names = ", ".join(name for name, entry in BENCHMARKS.items() if entry.trainable)
         yield ConfigError("task.train", "", "there is no data to train on", f"give a .jsonl file, or one of {names}")
-    if not task.benchmarks and not task.validation_questions:
+    if evaluates and not task.benchmarks and not task.validation_questions:
         yield ConfigError(
-            "task.benchmarks", [], "there is nothing to evaluate on", "write task.benchmarks=[math500], for example"
+            "task.benchmarks",
+            [],
+            "there is nothing to evaluate on",
+            "write task.benchmarks=[math500], for example; or, to evaluate nothing, evaluation.every=0 "
+            "evaluation.at_start=false evaluation.at_end=false",
         )
 
 

@@ -247,12 +247,20 @@ def _engine(c: RunConfig) -> Errors:
             "lower it, or raise rollout.max_model_len",
         )
     longest = setting(c.task, "max_prompt_tokens", 0)
-    if longest and longest + r.max_new_tokens > r.max_model_len:
+    if c.kind == "rl" and longest and longest + r.max_new_tokens > r.max_model_len:
         yield ConfigError(
             "rollout.max_model_len",
             r.max_model_len,
-            f"prompts of up to {longest} tokens and {r.max_new_tokens} new ones make {longest + r.max_new_tokens}",
-            f"write rollout.max_model_len={longest + r.max_new_tokens} or more",
+            f"prompts of up to {longest} tokens (task.max_prompt_tokens) and {r.max_new_tokens} new ones make "
+            f"{longest + r.max_new_tokens}",
+            f"write rollout.max_model_len={longest + r.max_new_tokens} or more, or a lower task.max_prompt_tokens",
+        )
+    if c.kind == "evaluate" and longest:
+        yield ConfigError(
+            "task.max_prompt_tokens",
+            longest,
+            "an evaluation asks every question that fits rollout.max_model_len, and trains on none",
+            "leave it out",
         )
     on_cpu = r.gpus_per_actor == 0
     if on_cpu and r.tensor_parallel > 1:

@@ -25,8 +25,7 @@ from carerl.config.shapes import looks_local
 from carerl.controller import sft
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display
-from carerl.tasks import TASKS, SupervisedTask, Task
-from carerl.tasks.byte_tokenizer import make_byte_tokenizer
+from carerl.tasks import TASKS, SupervisedTask
 
 
 def cache_directory() -> Path:
@@ -104,13 +103,6 @@ def fetch_model(name: str) -> str:
     except Exception as error:  # of the network, of the hub, of the name
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError("model", name, f"the hub does not give it: {reason}", "give a directory instead") from error
-
-
-def own_tokenizer(config: RunConfig, task: Task) -> Any:
-    """The tokenizer of a base model that is not made yet; None if neither task nor base recipe has one."""
-    if config.model.base_recipe and base_config(config).kind == "untrained":
-        return make_byte_tokenizer(context=config.model.shape.context_length)
-    return task.make_tokenizer()
 
 
 def _build(base: RunConfig, learner: Learner, target: Path, display: Display, stop: StopFlag) -> None:

@@ -9,20 +9,23 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
 from carerl.backends.engines import request_seed
+from carerl.config.lengths import asked, new_tokens
 from carerl.config.schema import RunConfig
 from carerl.controller import best
 from carerl.controller.context import Context
 from carerl.controller.decisions import answer_probabilities
+from carerl.controller.preparation import stop_ids
 from carerl.controller.rounds import Rounds
 from carerl.report import SampleStore, write_evaluation
-from carerl.tasks import Suite, Task
+from carerl.tasks import Evaluation, Suite, Task
 from carerl.tasks.base import VALIDATION
+from carerl.tasks.text_evaluation import TOO_LONG
 from carerl.types import Group, Sampling
 
 ROUNDS = 16  # of a response of full length: after each, what ended is graded and shown
@@ -50,7 +53,7 @@ def evaluate_if_due(context: Context, step: int) -> None:
     store = None
     if config.evaluation.keep_samples:
         store = SampleStore(context.run.evaluations, step, context.tokenizer.decode, context.display.message)
-    suites = chosen(context.task, questions, whole=(VALIDATION,) if config.checkpoint.best else ())
+    suites = chosen(config, context.task, questions, whole=(VALIDATION,) if config.checkpoint.best else ())
     results: dict[str, list[Group]] = {}
     for suite in suites:
         results[suite.name] = sample(
@@ -59,7 +62,7 @@ def evaluate_if_due(context: Context, step: int) -> None:
         if context.stop:
             return
     primary = [group for suite in suites if suite.primary for group in results[suite.name]]
-    scored = context.task.score(results)
+    scored = score(context.task, suites, results)
     metrics = {**scored.metrics, **policy_statistics(context, primary)}
     write_evaluation(context.run.evaluations, step, replace(scored, metrics=metrics), asdict(config.evaluation))
     if store is not None:
@@ -70,12 +73,22 @@ def evaluate_if_due(context: Context, step: int) -> None:
         best.keep(context, step, metrics)
 
 
-def chosen(task: Task, questions: int, whole: Collection[str] = ()) -> list[Suite]:
-    """The task's suites, each with its first ``questions`` examples (0: all), those named in ``whole`` with all."""
-    return [
+def chosen(config: RunConfig, task: Task, questions: int, whole: Collection[str] = ()) -> list[Suite]:
+    """The task's suites, each with its first ``questions`` examples (0: all), those named in ``whole`` with all. Of
+    these, examples that are too long to be asked are taken out and counted: no other takes their place."""
+    suites = [
         suite if suite.name in whole or not questions else replace(suite, examples=suite.examples[:questions])
         for suite in task.suites()
     ]
+    return [asked(config, suite) for suite in suites]
+
+
+def score(task: Task, suites: Sequence[Suite], results: Mapping[str, Sequence[Group]]) -> Evaluation:
+    """Returns what the task makes of graded samples, and beside it how many questions of each suite were too long to be
+    asked, where any were."""
+    scored = task.score(results)
+    left_out = {f"eval/{suite.name}/{TOO_LONG}": float(suite.too_long) for suite in suites if suite.too_long}
+    return replace(scored, metrics={**scored.metrics, **left_out})
 
 
 def sample(
@@ -131,11 +144,11 @@ def _sampling(config: RunConfig, task: Task, suite: Suite) -> Sampling:
     return Sampling(
         n=settings.samples,
         temperature=settings.temperature,
-        max_new_tokens=max(config.rollout.max_new_tokens, suite.max_new_tokens or 0),
+        max_new_tokens=new_tokens(config, suite),
         seed=request_seed(settings.seed, zlib.crc32(suite.name.encode())),
         top_p=settings.top_p,
         top_k=settings.top_k,
-        stop_ids=task.stop_ids,
+        stop_ids=stop_ids(config, task),
     )
 
 
@@ -144,12 +157,14 @@ def policy_statistics(context: Context, groups: list[Group]) -> dict[str, float]
     reference, nats, mean over responses) on the primary suite's own responses.
 
     The divergence at each visited prefix is exact over the vocabulary, not estimated from the token drawn.
-    Both are those of the policy at temperature 1.
+    Both are those of the policy at temperature 1. Neither is there where no question was asked.
     """
     crew = context.crew
     assert crew.reference is not None
     few = context.config.evaluation.scored_samples
     pairs = [(g.example.prompt_ids, s.response_ids) for g in groups for s in g.samples[:few]]
+    if not pairs:
+        return {}
     batch = pack_rows([prompt for prompt, _ in pairs], [response for _, response in pairs])
     streams = crew.reference.score(crew.put(batch), batch.rows, True)
     scores = crew.learner.score(batch, streams)

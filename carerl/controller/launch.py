@@ -13,21 +13,21 @@ from carerl.actors import jobs
 from carerl.actors.crew import Crew, crew
 from carerl.actors.gauges import ray_gauges
 from carerl.actors.ray_cluster import cluster, joins_cluster
-from carerl.backends.model_files import load_tokenizer
-from carerl.config.checks import check_cluster, check_model_dir, check_task
+from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import AUTO, dump
+from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
-from carerl.config.shapes import looks_local
 from carerl.config.typed import plain
 from carerl.controller import base, best, checkpoints, rl, sft, starting_weights, weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, questions_due
 from carerl.controller.loop_state import LoopState
+from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
 from carerl.report.records import read_evaluations
-from carerl.tasks import TASKS, SupervisedTask, Task
+from carerl.tasks import SupervisedTask, Task
 
 
 @dataclass
@@ -52,7 +52,8 @@ def launch(config: RunConfig) -> Result:
     jobs.check_storage("run_dir" if config.run_dir else "runs_dir", config.run_dir or config.runs_dir)
     if (done := _complete(config)) is not None:
         return done
-    prepare(config, base.absolute(config.model.path))
+    place = base.absolute(config.model.path)
+    task, tokenizer = prepare(config, place)
     if config.resume == AUTO:  # there is no checkpoint to go on from
         if (aside := RunDirectory.set_aside(config.run_dir)) is not None:
             print(f"{config.run_dir} came to no checkpoint: it is kept as {aside}, and started again", flush=True)
@@ -61,10 +62,15 @@ def launch(config: RunConfig) -> Result:
         starting_weights.check_recipe(
             config, config.resume, "go on with the recipe and code of its start, or start a new run"
         )
-        if Path(place := base.starting_directory(config)).exists():  # else it is made again, and checked then
-            starting_weights.check_unchanged(config, config.resume, place)
+        if Path(start := base.starting_directory(config)).exists():  # else it is made again, and checked then
+            starting_weights.check_unchanged(config, config.resume, start)
+    prepared: tuple[Task, Any] | None = None
+    if place:  # else there is a base model to come, with files of its own
+        config, prepared = with_end_ids(config, task, place), (task, tokenizer)
     display = make_display(config.tracking.display, config.steps, f"{config.recipe} · seed {config.seed}")
     try:
+        if prepared is not None:
+            _say_first(config, *prepared, display)
         if warning := jobs.short_grace():
             display.message(warning)
         display.stage("start ray")
@@ -74,7 +80,7 @@ def launch(config: RunConfig) -> Result:
             display.stage("start actors")
             with crew(config, display.message, stop.check, stop.request) as actors:
                 model_dir = base.model_directory(config, actors.learner, display, stop)
-                return run(config, actors, model_dir, display, stop)
+                return run(config, actors, model_dir, display, stop, prepared)
     finally:
         display.close()
 
@@ -92,45 +98,33 @@ def _complete(config: RunConfig) -> Result | None:
     return Result("completed", config.steps, directory.path, summary.get("base") or {}, summary.get("final") or {}, 0)
 
 
-def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
-    """The task with its tokenizer attached, and the tokenizer; every check that needs no actor is made here.
-    ``model_dir`` may be empty for a task that has a tokenizer of its own."""
-    if model_dir and looks_local(model_dir):
-        check_model_dir(model_dir, config)
-    try:
-        task = TASKS[config.task.name].build(config.task, config.seed)
-        tokenizer: Any = None
-        if model_dir:
-            tokenizer = load_tokenizer(model_dir, config.model.trust_remote_code)
-        else:
-            tokenizer = base.own_tokenizer(config, task)
-        if tokenizer is None:
-            raise ConfigError(
-                "task.name",
-                config.task.name,
-                "a model made here has no tokenizer for this task",
-                "write model.path=, a Hugging Face directory or hub id",
-            )
-        task.attach(tokenizer)
-        check_task(task, config)
-    except ConfigError:
-        raise
-    except (ValueError, OSError) as error:  # what tasks and tokenizers raise for settings and files that do not fit
-        where = f"task {config.task.name}" + (f", model {model_dir}" if model_dir else "")
-        raise ConfigError("task", where, str(error), "correct the setting or the file that it names") from error
-    return task, tokenizer
+def _say_first(config: RunConfig, task: Task, tokenizer: Any, display: Display) -> None:
+    for line in first_lines(config, task, tokenizer):
+        display.message(line)
 
 
-def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop: StopFlag) -> Result:
+def run(
+    config: RunConfig,
+    actors: Crew,
+    model_dir: str,
+    display: Display,
+    stop: StopFlag,
+    prepared: tuple[Task, Any] | None = None,
+) -> Result:
     """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
-    directory says how it ended."""
-    task, tokenizer = prepare(config, model_dir)
+    directory says how it ended. ``prepared``: task and tokenizer of these settings and this model, where they are at
+    hand and were told of."""
+    task, tokenizer = prepared or prepare(config, model_dir)
+    config = with_end_ids(config, task, model_dir)
     directory, start, state = _open(config, display, model_dir)
+    if prepared is None:
+        _say_first(config, task, tokenizer, display)
     labels = {"recipe": config.recipe, "seed": config.seed, "run": directory.name}
     gauges = [ray_gauges(labels, display.message)] if joins_cluster(config.cluster.address) else []
     trackers = make_trackers(directory, plain(config), resume_step=start, warn=display.message, also=gauges)
     loop = LoopState.after(config, start or 0, state)
     context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop)
+    prompts = prompt_record(config, task)
     begin = time.monotonic()
     result = Result("failed", start or 0, directory.path, {}, {}, 1)
     try:
@@ -155,6 +149,7 @@ def run(config: RunConfig, actors: Crew, model_dir: str, display: Display, stop:
                 "seconds": seconds,
                 "run_dir": str(directory.path),
                 "best": best.read(directory),
+                "prompts": prompts,
             }
         )
         trackers.close(result.status)

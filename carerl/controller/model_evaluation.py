@@ -16,10 +16,12 @@ from carerl.actors.ray_cluster import cluster
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import dump
+from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
 from carerl.controller import base, starting_weights
-from carerl.controller.evaluation import chosen, sample
-from carerl.controller.launch import Result, prepare, report_written
+from carerl.controller.evaluation import chosen, sample, score
+from carerl.controller.launch import Result, report_written
+from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import RunDirectory, SampleStore, make_display, write_evaluation, write_evaluation_report
 from carerl.report.display import Display
@@ -40,17 +42,21 @@ def launch(config: RunConfig) -> Result:
     if directory is not None and (directory.read_summary() or {}).get("status") == "completed":
         return _show(directory)
     task, tokenizer = prepare(config, base.absolute(config.model.path))
-    suites = chosen(task, config.evaluation.questions)
+    config = with_end_ids(config, task, base.absolute(config.model.path))
+    suites = chosen(config, task, config.evaluation.questions)
     total = sum(len(suite.examples) for suite in suites)
     directory = RunDirectory.open(config.resume) if config.resume else _new_directory(config)
     display = make_display(config.tracking.display, total, f"{config.recipe} · {total} questions")
     store = SampleStore(directory.evaluations, 0, tokenizer.decode, display.message)
     _check_earlier(directory, store, suites)
+    prompts = prompt_record(config, task)
     begin = time.monotonic()
     metrics: dict[str, float] = {}
     status, exit_code, stop = "failed", 1, StopFlag()
     try:
         display.message(f"run directory: {directory.path}")
+        for line in first_lines(config, task, tokenizer):
+            display.message(line)
         display.stage("start ray")
         with cluster(config.cluster.address, base.object_store_mib(config)) as resources, stop:
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
@@ -71,7 +77,7 @@ def launch(config: RunConfig) -> Result:
         if stop:
             status, exit_code = "interrupted", stop.exit_code
         else:
-            scored = task.score(results)
+            scored = score(task, suites, results)
             metrics = scored.metrics
             write_evaluation(directory.evaluations, 0, scored, asdict(config.evaluation))
             store.close()
@@ -94,6 +100,7 @@ def launch(config: RunConfig) -> Result:
                 "final": metrics,
                 "seconds": time.monotonic() - begin,
                 "run_dir": str(directory.path),
+                "prompts": prompts,
             }
         )
         directory.release()

@@ -25,6 +25,7 @@ from carerl.algorithms.batching import informative, rows_with_weight
 from carerl.backends.engines import request_seed
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
+from carerl.controller.preparation import stop_ids
 from carerl.controller.rounds import DEPTH, Ended, Rounds
 from carerl.tasks import ASKS_CONFIDENCE
 from carerl.tasks.scoring import unstated_share
@@ -114,7 +115,7 @@ def roll_out(context: Context, algorithm: Algorithm, step: int, phase: Phase) ->
     """Samples and grades a step's groups, and moves the data position and the expected share of informative ones."""
     config, task, crew, loop = context.config, context.task, context.crew, context.loop
     assert crew.rollout is not None and crew.grading is not None
-    begin, sampling, engines = loop.position, _sampling(config, step, task.stop_ids), config.rollout
+    begin, sampling, engines = loop.position, _sampling(config, step, stop_ids(config, task)), config.rollout
     generation = crew.rollout.start(sampling)
     tokens = 0
     if algorithm.drop_uniform_groups and algorithm.max_draws > 1:
@@ -136,7 +137,7 @@ def roll_out(context: Context, algorithm: Algorithm, step: int, phase: Phase) ->
     return rollouts
 
 
-def _sampling(config: RunConfig, step: int, stop_ids: tuple[int, ...]) -> Sampling:
+def _sampling(config: RunConfig, step: int, ends: tuple[int, ...]) -> Sampling:
     return Sampling(
         n=config.algorithm.group_size,
         temperature=config.rollout.temperature,
@@ -144,7 +145,7 @@ def _sampling(config: RunConfig, step: int, stop_ids: tuple[int, ...]) -> Sampli
         seed=request_seed(config.seed, step),
         top_p=config.rollout.top_p,
         top_k=config.rollout.top_k,
-        stop_ids=stop_ids,
+        stop_ids=ends,
     )
 
 

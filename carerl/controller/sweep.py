@@ -238,6 +238,7 @@ def _start(cell: Cell) -> Iterator[str]:
 def _crew_key(config: RunConfig) -> str:
     """Runs of one key can use the same actors, one after the other."""
     sections = plain(config)
+    del sections["rollout"]["end_ids"]  # which a cell that goes on has, and one that starts does not
     return json.dumps([sections[k] for k in ("kind", "rollout", "reference", "grading", "learner", "cluster")])
 
 

@@ -12,6 +12,7 @@ import torch
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
 from carerl.config.schema import RunConfig
+from carerl.controller.preparation import stop_ids
 from carerl.tasks import Task
 from carerl.types import RunError, Sampling
 
@@ -45,7 +46,7 @@ def probe(crew: Crew, task: Task, config: RunConfig) -> dict[str, float]:
         temperature=config.rollout.temperature,
         max_new_tokens=config.rollout.max_new_tokens,
         seed=config.seed,
-        stop_ids=task.stop_ids,
+        stop_ids=stop_ids(config, task),
     )
     groups = crew.rollout.generate(task.train_examples(0, config.sync.probe_prompts), sampling)
     samples = [sample for group in groups for sample in group.samples]

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from carerl.calibration import Estimate
 from carerl.report.calibration_rows import MEASURES, SCALED, no_validation, rescale, scaled_label
-from carerl.report.metric_table import METRIC_LINES, format_number, metric_line, suite_label
+from carerl.report.metric_table import format_number, metric_line, suite_label
 from carerl.report.questions import intervals, primary_suite, reported
 from carerl.report.records import read_questions
 from carerl.report.run_directory import RunDirectory
@@ -26,6 +26,7 @@ _OF_SUITE = re.compile(r"(?:eval|calibration)/([^/]+)/([^/]+)")
 # of a benchmark's metrics, in this order; all of them are in the evaluation's file
 SHOWN = {
     "accuracy": "accuracy",
+    "too_long": "not asked: too long",
     "maj": "majority right",
     "f1": "F1 of the unanswerable",
     "precision": "precision",
@@ -131,7 +132,7 @@ def _estimate_text(estimate: Estimate) -> str:
 
 
 def cell_text(name: str, value: float | None, interval: Any) -> str:
-    digits = METRIC_LINES[name].digits if name in METRIC_LINES else 3
+    digits = metric_line(name).digits
     text = format_number(value, digits)
     if interval:
         text += f" [{format_number(interval[0], digits)}, {format_number(interval[1], digits)}]"

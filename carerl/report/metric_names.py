@@ -145,6 +145,10 @@ FAMILIES: dict[str, tuple[str, Metric]] = {
     "eval/{suite}/undecided": (r"\w+", Metric("share", "answers whose option has no probability of its own")),
     "eval/{suite}/unstated": (r"\w+", Metric("share", "answers without a stated confidence that was asked for")),
     "eval/{suite}/uncompared": (r"\w+", Metric("share", "samples whose answer could not be compared with others")),
+    "eval/{suite}/too_long": (
+        r"\w+",
+        Metric("questions", "questions not asked: no room for an answer"),
+    ),
     "eval/{suite}/sampled_entropy": (r"\w+", Metric("nats/token", "mean -log p of what was sampled")),
     **{
         f"eval/{{suite}}/{outcome}": (r"\w+", Metric("share", f"samples whose outcome is {outcome}"))

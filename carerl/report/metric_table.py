@@ -79,6 +79,7 @@ METRICS_OF_SUITES: dict[str, MetricLine] = {  # ``{}``: the suite's label
     "eval/hallucination": MetricLine("{} hallucination", "{} halluc.", -1, share=True),
     "calibration/ece": MetricLine("ECE {}", "ECE {}", -1, share=True),
     "eval/sampled_entropy": MetricLine("{} -log p (nats/token)", "{} -log p"),
+    "eval/too_long": MetricLine("{} questions not asked: too long", "{} too long", digits=0),
 }
 # The columns of the CARE-RFT paper's table; of several names the first that there is.
 PAPER_COLUMNS: tuple[tuple[str, ...], ...] = (

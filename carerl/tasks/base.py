@@ -27,13 +27,15 @@ class Suite:
     """An evaluation set in a fixed order; its first n examples are a fair subset.
 
     ``primary`` marks the suite of the headline metrics. ``max_new_tokens`` is what a full answer takes at
-    least (None: the run's own limit is meant for it): the limit used should not be lower.
+    least (None: the run's own limit is meant for it): the limit used should not be lower. ``too_long``: examples that
+    were taken out, as their prompts leave no room for an answer.
     """
 
     name: str
     examples: tuple[Example, ...]
     primary: bool = False
     max_new_tokens: int | None = None
+    too_long: int = 0
 
 
 @dataclass(frozen=True)

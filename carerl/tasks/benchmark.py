@@ -42,11 +42,16 @@ class Benchmark:
         """One row, in either schema. Raises ValueError naming ``where`` (file and row) and the field."""
         return parse_question(self.translate(as_row(row, where)), where, self.grader, self.template)
 
+    def at_hand(self, data_dir: str = "") -> bool:
+        """Returns whether the rows are in a file of this machine, so that the hub is not asked for them."""
+        path = Path(data_dir).expanduser() / self.file
+        return bool(Path(self.file).is_absolute() or data_dir) and path.is_file()
+
     def load(self, data_dir: str = "") -> list[Question]:
         """All rows: of the file if ``data_dir`` holds it, else of the hub. Raises ValueError for a bad row, for a data
         set without rows or with one id twice, and for one that is in neither place."""
         path = Path(data_dir).expanduser() / self.file
-        if Path(self.file).is_absolute() or (data_dir and path.is_file()):
+        if Path(self.file).is_absolute() or self.at_hand(data_dir):
             rows = read_jsonl(path)
         elif self.hub:
             rows = read_hub(self.hub, self.subset, self.split)
@@ -86,6 +91,7 @@ class TextConfig:
     ask_confidence: bool = False  # have every response state how sure it is, see CONFIDENCE
     decontaminate: str = "drop"  # drop | refuse | off: training rows that overlap an evaluation prompt
     validation_questions: int = 0  # training questions held out as the suite `validation`; the same for every seed
+    max_prompt_tokens: int = 0  # training prompts of more tokens are dropped; 0: what max_model_len leaves for a prompt
 
 
 CONFIDENCE_TAG = "<confidence>"

@@ -6,7 +6,9 @@ Training questions come from one data set, evaluation suites from others; a suit
 questions are shuffled once, by a fixed seed that is not the run's, so that the first n are a fair subset and the same
 in every run; validation questions are drawn from the training set by that seed too. Training questions that overlap an
 evaluation prompt are dropped, or refused (:mod:`~carerl.tasks.decontamination`); those that overlap a validation
-question are always dropped.
+question are always dropped. Of what is left, questions whose prompt has more than ``task.max_prompt_tokens`` tokens are
+dropped last, so that a model's vocabulary changes no validation set. Suites hold every question: which of them fit a
+model's context is decided by whoever asks them (:func:`carerl.config.lengths.asked`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from .benchmark import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
 from .benchmarks import find_benchmark, training_questions
 from .decision import Decision, find_decision, spellings
 from .decontamination import Overlap, overlaps
+from .end_of_turn import end_of_turn
 from .grading import GRADERS, Verdict
+from .prompts import Prompt, PromptEncoder, PromptLengths, prompt_encoder, prompt_lengths
 from .questions import Question
 from .votes import vote
 
@@ -60,6 +64,9 @@ class TextTask:
         self.overlapping: tuple[Overlap, ...] = ()  # training questions that were dropped, once data has been read
         self._names = tuple(names)
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._encoder: PromptEncoder | None = None
+        self._kept: list[Question] = []
+        self._lengths: PromptLengths | None = None
         self._evaluation: dict[str, list[Question]] = {}
         self._split: tuple[list[Question], list[Question]] | None = None
         self._suites: list[Suite] | None = None
@@ -75,28 +82,44 @@ class TextTask:
         return None
 
     def attach(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Takes the model's tokenizer. Raises ValueError if it has no end token or loses the text."""
+        """Takes the model's tokenizer, whose own end token and whose chat template's end of a turn end a response.
+        Raises ValueError if it has no end token or loses the text."""
         if tokenizer.eos_token_id is None:
             raise ValueError("the model's tokenizer has no end-of-sequence token")
         back = str(tokenizer.decode(tokenizer.encode(PROBE, add_special_tokens=False)))
         if "".join(back.split()) != "".join(PROBE.split()):
             raise ValueError(f"the model's tokenizer does not give back what it encodes: {PROBE!r} became {back!r}")
-        self._tokenizer = tokenizer
-        self.stop_ids = (int(tokenizer.eos_token_id),)
+        self._tokenizer, self._encoder = tokenizer, None
+        self._kept, self._lengths, self._suites = [], None, None  # of another tokenizer
+        ends = (int(tokenizer.eos_token_id), end_of_turn(tokenizer))
+        self.stop_ids = tuple(dict.fromkeys(token for token in ends if token is not None))
         self.vocab_size = len(tokenizer)
 
     def train_examples(self, start: int, n: int) -> list[Example]:
         """One epoch after the other, each in an order of its own. Raises ValueError if there is nothing to train on."""
-        questions, _ = self._training()
+        questions = self._trained_on()
         size = len(questions)
         orders: dict[int, np.ndarray] = {}
-        examples = []
+        chosen: list[Question] = []
+        prefixes: list[str] = []
         for position in range(start, start + n):
             epoch, place = divmod(position, size)
             if epoch not in orders:
                 orders[epoch] = np.random.default_rng([self.seed, _STREAM_ORDER, epoch]).permutation(size)
-            examples.append(self._example(questions[orders[epoch][place]], f"train/{epoch}/"))
-        return examples
+            chosen.append(questions[orders[epoch][place]])
+            prefixes.append(f"train/{epoch}/")
+        return self._examples(chosen, prefixes)
+
+    def training_lengths(self) -> PromptLengths:
+        """Returns how long the training prompts are, those that are left out included. The room is
+        ``task.max_prompt_tokens``, or the longest prompt's length where that is 0. Raises ValueError for data that
+        cannot be trained on."""
+        if self._lengths is None:
+            questions, _ = self._training()
+            found = self._examples(questions)
+            room = self.config.max_prompt_tokens or max(len(example.prompt_ids) for example in found)
+            self._lengths = prompt_lengths(found, room)
+        return self._lengths
 
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
         """By the data set's grader, in this process and without limits; the answer returned is what it votes for. Runs
@@ -112,7 +135,10 @@ class TextTask:
         """What a grader reads, but for a stated confidence (:func:`~carerl.calibration.without_statement`). With
         ``example.meta["grader"]`` and ``["gold"]`` it is all that grading needs, so that it may be done in another
         process."""
-        return str(self._attached().decode(list(response_ids), skip_special_tokens=True))
+        said = list(response_ids)
+        if said and said[-1] in self.stop_ids:  # an end of turn need not be a special token
+            said.pop()
+        return str(self._attached().decode(said, skip_special_tokens=True))
 
     def decision(self, example: Example, sample: Sample) -> Decision | None:
         """The token of a graded response that names the option which was graded, see :mod:`~carerl.tasks.decision`;
@@ -141,7 +167,7 @@ class TextTask:
             if self.config.validation_questions:
                 found[VALIDATION] = self._training()[1]
             self._suites = [
-                Suite(name, tuple(self._example(q) for q in shuffled(questions)), primary=name == self.primary)
+                Suite(name, tuple(self._examples(shuffled(questions))), primary=name == self.primary)
                 for name, questions in found.items()
             ]
         return list(self._suites)
@@ -156,8 +182,18 @@ class TextTask:
                 self._evaluation[name] = find_benchmark(given).load(self.config.data_dir)
         return self._evaluation
 
+    def _trained_on(self) -> list[Question]:
+        """Returns the training questions whose prompts are not too long. Raises ValueError if none is left."""
+        if not self._kept:
+            lengths, (questions, _) = self.training_lengths(), self._training()
+            dropped = {question_id for question_id, _ in lengths.too_long}
+            self._kept = [question for question in questions if question.id not in dropped]
+            if not self._kept:
+                raise ValueError(f"{self.config.train}: no prompt has {lengths.room} tokens or fewer")
+        return self._kept
+
     def _training(self) -> tuple[list[Question], list[Question]]:
-        """Questions to train on, and those to validate on."""
+        """Returns the questions to train on, too long ones included, and those to validate on."""
         if self._split is None:
             if not self.config.train:
                 raise ValueError("task.train is empty: there is nothing to train on")
@@ -199,29 +235,33 @@ class TextTask:
             raise RuntimeError("TextTask.attach(tokenizer) must be called first")
         return self._tokenizer
 
-    def _example(self, question: Question, prefix: str = "") -> Example:
-        """``prefix`` keeps the ids of two epochs apart."""
-        tokenizer = self._attached()
+    def _examples(self, questions: Sequence[Question], prefixes: Sequence[str] = ()) -> list[Example]:
+        """Returns an example of each question. ``prefixes``, one a question, keep the ids of two epochs apart."""
+        self._encoder = self._encoder or prompt_encoder(self._attached())
+        encoded = self._encoder([self._prompt(question) for question in questions])
+        marked = {ASKS_CONFIDENCE: True} if self.config.ask_confidence else {}
+        return [
+            Example(
+                prefix + question.id,
+                ids,
+                question.gold_text,
+                {"gold": question.gold, "grader": question.grader, **marked},
+            )
+            for question, ids, prefix in zip(questions, encoded, prefixes or [""] * len(questions), strict=True)
+        ]
+
+    def _prompt(self, question: Question) -> Prompt:
+        """Returns what system and user say. Raises ValueError for a row with a system prompt other than the run's."""
         template = self.config.prompt_template or question.template
         if self.config.ask_confidence and CONFIDENCE_TAG not in template:
             template += CONFIDENCE
-        prompt = template.replace("{question}", question.shown)
         system = question.system or self.config.system_prompt
         if self.config.system_prompt not in ("", system):
             raise ValueError(
                 f"{question.id}: the row has a system prompt of its own, {question.system!r}, and task.system_prompt "
                 "asks for another; leave task.system_prompt out, or take 'system' out of the row"
             )
-        if getattr(tokenizer, "chat_template", None):
-            messages = [{"role": "system", "content": system}] if system else []
-            messages.append({"role": "user", "content": prompt})
-            ids = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=False)
-        else:
-            ids = tokenizer.encode(f"{system}\n\n{prompt}\n" if system else f"{prompt}\n")
-        meta = {"gold": question.gold, "grader": question.grader}
-        if self.config.ask_confidence:
-            meta[ASKS_CONFIDENCE] = True
-        return Example(prefix + question.id, tuple(ids), question.gold_text, meta)
+        return system, template.replace("{question}", question.shown)
 
 
 def shuffled(questions: Sequence[Question]) -> list[Question]:

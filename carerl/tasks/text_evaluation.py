@@ -22,6 +22,9 @@ For each suite S, with N samples per question:
     Mean of -log p over response tokens, nats.
 ``eval/S/abstained``, ``wrong``, ``unparsed``, ``truncated``, ``invalid``
     Shares of the samples with that outcome. With ``correct`` they add up to 1.
+``eval/S/too_long``
+    Questions of S that were not asked, where there are any: prompt and answer together exceed the model's context
+    (``rollout.max_model_len``). Every other figure is over the questions that were asked.
 ``eval/S/uncompared``
     Share of the samples whose wrong answer was not compared with another wrong one, as that took too long or too much:
     they vote apart, though they may mean the same.
@@ -71,6 +74,7 @@ from .scoring import f1_score, mean_surprise, question_row, unstated_share
 from .truthfulqa import TRUTHFULQA
 from .votes import ABSTENTION
 
+TOO_LONG = "too_long"
 HEADLINES = ("accuracy", "maj", "sampled_entropy")
 HALLUCINATES = tuple(benchmark.name for benchmark in TRUTHFULQA)
 

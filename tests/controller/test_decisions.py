@@ -131,7 +131,7 @@ def test_an_evaluation_asks_keeps_and_reports_them(
     crew: Crew, config: RunConfig, model_dir: str, tmp_path: Path
 ) -> None:
     task = make_task(config)
-    (suite,) = chosen(task, 0)
+    (suite,) = chosen(config, task, 0)
     store = SampleStore(tmp_path, 0, str)
     groups = sample(crew, config, task, suite, store)
     store.close()
@@ -160,7 +160,7 @@ def test_an_evaluation_stopped_while_it_asks_goes_on_with_the_rest(
 ) -> None:
     monkeypatch.setattr(decisions, "AT_A_TIME", 2)
     task = make_task(config)
-    (suite,) = chosen(task, 0)
+    (suite,) = chosen(config, task, 0)
     whole = sample(crew, config, task, suite, SampleStore(tmp_path / "whole", 0, str))
     store = SampleStore(tmp_path / "stopped", 0, str)
     after = iter([True] * 1 + [False])  # one part is asked for, and then it stops

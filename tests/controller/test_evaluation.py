@@ -74,7 +74,7 @@ class Evaluation:
             seen += len(ended)
             return stop_after is None or seen < stop_after
 
-        for suite in self.suites or chosen(self.task, self.config.evaluation.questions):
+        for suite in self.suites or chosen(self.config, self.task, self.config.evaluation.questions):
             results[suite.name] = sample(self.crew, self.config, self.task, suite, store, progress)
             if stop_after is not None and seen >= stop_after:
                 store.write_part()
@@ -124,7 +124,7 @@ def test_samples_of_other_questions_are_not_taken(
 ) -> None:
     evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
     evaluation.run(tmp_path, stop_after=2)
-    for suite in chosen(evaluation.task, 4):
+    for suite in chosen(evaluation.config, evaluation.task, 4):
         changed = tuple(replace(example, **change) for example in suite.examples)
         evaluation.suites.append(replace(suite, examples=changed))
     with pytest.raises(ValueError, match="the data or the prompt has changed"):
@@ -136,7 +136,7 @@ def test_a_suite_gets_the_same_samples_whatever_else_is_asked(
 ) -> None:
     evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
     whole = evaluation.run(tmp_path / "whole")
-    evaluation.suites = [suite for suite in reversed(chosen(evaluation.task, 4)) if suite.name in ("facts", "q2")]
+    evaluation.suites = [suite for suite in reversed(chosen(evaluation.config, evaluation.task, 4)) if suite.name in ("facts", "q2")]
     assert evaluation.run(tmp_path / "two") == {name: whole[name] for name in ("facts", "q2")}
     evaluation.suites = [replace(evaluation.suites[0], name=name) for name in ("one", "two")]
     named = evaluation.run(tmp_path / "named")

@@ -15,6 +15,7 @@ from carerl.backends.model_files import load_model, load_tokenizer, make_base_by
 from carerl.config.checks import check_model_dir
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, base_key, load
+from carerl.config.prompts_at_hand import own_tokenizer
 from carerl.config.schema import ShapeConfig
 from carerl.controller import base, launch
 from carerl.tasks import TASKS, TextTask
@@ -110,5 +111,5 @@ def test_what_means_nothing_for_it_is_refused(words: list[str], field: str) -> N
 
 def test_tasks_that_own_a_tokenizer_keep_it() -> None:
     config = load(["recipe=care_grpo_tiny"])
-    tokenizer = base.own_tokenizer(config, TASKS["tiny"].build(config.task, 0))
+    tokenizer = own_tokenizer(config, TASKS["tiny"].build(config.task, 0))
     assert tokenizer is not None and len(tokenizer) == 64

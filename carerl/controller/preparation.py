@@ -1,0 +1,73 @@
+"""What a run has at hand before its first actor starts: task, tokenizer, and what ends a response."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from carerl.backends.model_files import end_ids, load_tokenizer
+from carerl.config.checks import check_model_dir, check_task
+from carerl.config.errors import ConfigError
+from carerl.config.prompts_at_hand import own_tokenizer, prompt_lines, refusals
+from carerl.config.schema import RunConfig
+from carerl.config.shapes import looks_local
+from carerl.tasks import TASKS, Task
+
+
+def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
+    """The task with its tokenizer attached, and the tokenizer; every check that needs no actor is made here.
+    ``model_dir`` may be empty for a task that has a tokenizer of its own."""
+    if model_dir and looks_local(model_dir):
+        check_model_dir(model_dir, config)
+    with refusals(config, model_dir):
+        task = TASKS[config.task.name].build(config.task, config.seed)
+        if model_dir:
+            tokenizer = load_tokenizer(model_dir, config.model.trust_remote_code)
+        else:
+            tokenizer = own_tokenizer(config, task)
+        if tokenizer is None:
+            raise ConfigError(
+                "task.name",
+                config.task.name,
+                "a model made here has no tokenizer for this task",
+                "write model.path=, a Hugging Face directory or hub id",
+            )
+        task.attach(tokenizer)
+        check_task(task, config)
+    return task, tokenizer
+
+
+def with_end_ids(config: RunConfig, task: Task, model_dir: str) -> RunConfig:
+    """Returns the settings with ``rollout.end_ids``: the tokens that the task's tokenizer and chat template end a
+    response with, and those of the model's own files. The settings of a run without an engine are returned as they are.
+
+    Raises ConfigError for a run that is resumed and would end its responses at other tokens than it did."""
+    if config.kind not in ("rl", "evaluate"):
+        return config
+    own = end_ids(model_dir, config.model.trust_remote_code) if model_dir else ()
+    found, recorded = sorted({*task.stop_ids, *own}), config.rollout.end_ids
+    if config.resume and recorded and found != sorted(recorded):
+        raise ConfigError(
+            "rollout.end_ids",
+            found,
+            f"by the model's files and its chat template these tokens end a response now; the run in {config.resume} "
+            f"was started with {recorded}",
+            "put the model's files back that were there, or start a new run without resume=",
+        )
+    return replace(config, rollout=replace(config.rollout, end_ids=found))
+
+
+def stop_ids(config: RunConfig, task: Task) -> tuple[int, ...]:
+    """Returns the tokens that end a response."""
+    return tuple(sorted({*task.stop_ids, *config.rollout.end_ids}))
+
+
+def first_lines(config: RunConfig, task: Task, tokenizer: Any) -> list[str]:
+    """Returns what a person should know before a run begins, a line each: its prompts, and what ends a response."""
+    ends = stop_ids(config, task)
+    shown = ", ".join(f"{token} ({number})" for token, number in zip(_texts(tokenizer, ends), ends, strict=True))
+    return [*prompt_lines(config, task), f"a response ends at {shown}"]
+
+
+def _texts(tokenizer: Any, ids: tuple[int, ...]) -> list[str]:
+    return [str(text) for text in tokenizer.convert_ids_to_tokens(list(ids))]

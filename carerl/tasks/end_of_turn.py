@@ -1,0 +1,34 @@
+"""The token with which a chat template ends an assistant's turn.
+
+A base model's tokenizer ends texts with another token than its chat template ends turns with: Qwen2.5 has
+``<|endoftext|>`` and ``<|im_end|>``. Under the template a response ends with the turn. The token is found by rendering
+a turn, not by a list of names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SAID = "It is seven."
+_CHAT = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": _SAID}]
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Returns the added token that the chat template puts right behind what an assistant says, blanks left aside.
+
+    None for a tokenizer without a template, for a template that puts no such token there, and for one that does not
+    render a question with its answer."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    try:
+        text = str(tokenizer.apply_chat_template(_CHAT, tokenize=False, add_generation_prompt=False))
+    except Exception:  # a template is a program, and raises what it likes
+        return None
+    _, said, behind = text.rpartition(_SAID)
+    added: dict[int, Any] = tokenizer.added_tokens_decoder
+    ends = {str(token): number for number, token in added.items() if str(token).strip()}
+    found = [token for token in ends if said and behind.lstrip().startswith(token)]
+    return ends[max(found, key=len)] if found else None
