@@ -25,7 +25,16 @@ from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from carerl.types import Completion, Sampling
 from tests.backends.completions import complete, requests
 
-ALSO_ENDS = 23  # by the model's generation_config.json alone: no task and no tokenizer names it
+ALSO_ENDS = 23  # by the model's generation_config.json alone: no sampling names it
+# what a publisher may have put into that file, each of it visible in a sample or its log-probs
+PUBLISHED = {
+    "temperature": 0.1,
+    "top_k": 1,
+    "top_p": 0.05,
+    "repetition_penalty": 5.0,
+    "min_p": 0.5,
+    "max_new_tokens": 2,
+}
 CONTEXT = 320  # vLLM on the CPU caches prefixes in blocks of 128 tokens
 PROMPTS = [tuple(10 + (7 * i + j) % 50 for j in range(3 + i % 4)) for i in range(12)]
 
@@ -67,7 +76,8 @@ def model_dir(first_model: Any, tmp_path_factory: pytest.TempPathFactory) -> str
     directory = tmp_path_factory.mktemp("model")
     save_model(directory, first_model.config, weights(first_model), make_tokenizer())
     settings = directory / "generation_config.json"
-    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"eos_token_id": [EOS, ALSO_ENDS]}))
+    stated = {"eos_token_id": [EOS, ALSO_ENDS], **PUBLISHED}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | stated))
     return str(directory)
 
 
@@ -222,19 +232,31 @@ def test_pitfall_14_weights_are_not_replaced_under_requests_that_have_not_ended(
 
 
 def test_pitfall_13_a_response_ends_with_a_stop_token_or_counts_as_truncated(engine: Engine) -> None:
-    """One of the task's, or one that the model's generation settings name: the same in every engine."""
+    """With one of those asked for, and with no other: the model's files name one more, which ends nothing here."""
     engine.update_weights(weights(fresh(9)).items())
-    completions = [c for group in complete(engine, PROMPTS, sampling(n=32)) for c in group]
-    ends = {EOS, ALSO_ENDS}
-    for completion in completions:
-        assert not ends & set(completion.token_ids[:-1])
-        assert completion.truncated == (completion.token_ids[-1] not in ends)
-        assert len(completion.token_ids) == 6 or not completion.truncated
-    assert {c.token_ids[-1] for c in completions if not c.truncated} == ends
-    assert {c.truncated for c in completions} == {True, False}
-    asked = Sampling(n=32, temperature=1.0, max_new_tokens=6, seed=3, stop_ids=(EOS, 30))
-    last = {c.token_ids[-1] for group in complete(engine, PROMPTS, asked) for c in group if not c.truncated}
-    assert last == ends | {30}
+    for ends in ((EOS,), (EOS, 30, ALSO_ENDS)):
+        asked = Sampling(n=32, temperature=1.0, max_new_tokens=6, seed=3, stop_ids=ends)
+        completions = [c for group in complete(engine, PROMPTS, asked) for c in group]
+        for completion in completions:
+            assert not set(ends) & set(completion.token_ids[:-1])
+            assert completion.truncated == (completion.token_ids[-1] not in ends)
+            assert len(completion.token_ids) == 6 or not completion.truncated
+        assert {c.token_ids[-1] for c in completions if not c.truncated} == set(ends)
+        assert {c.truncated for c in completions} == {True, False}
+        inside = {token for c in completions for token in c.token_ids[:-1]}
+        assert (ALSO_ENDS in inside) == (ALSO_ENDS not in ends)
+
+
+def test_the_models_generation_settings_change_no_sample(engine: Engine) -> None:
+    """The directory's file asks for the likeliest token, a sharp temperature and a penalty on repetition."""
+    model = fresh(11)
+    engine.update_weights(weights(model).items())
+    groups = complete(engine, PROMPTS, sampling(n=32))
+    assert largest_gap(model, PROMPTS, groups) < 1e-5, "the penalty and the temperature would change log-probs"
+    firsts = [{completion.token_ids[0] for completion in group} for group in groups]
+    # of 32 draws from 64 tokens of about equal probability some 25 differ; top_k 1 or top_p .05 would leave a few
+    assert min(len(tokens) for tokens in firsts) > 10
+    assert max(len(completion.token_ids) for group in groups for completion in group) == 6
 
 
 @pytest.mark.parametrize(("stated", "found"), [([5, 7], (5, 7)), (5, (5,)), (None, ())])

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from carerl.backends.model_files import ModelCard, describe_model, load_model, load_tokenizer, make_model, save_model
+from carerl.backends.model_files import (
+    ModelCard,
+    describe_model,
+    end_ids,
+    load_model,
+    load_tokenizer,
+    make_model,
+    save_model,
+)
 from carerl.config.load import load
 from carerl.config.schema import ShapeConfig
 from carerl.tasks.byte_tokenizer import CHAT_TEMPLATE, VOCAB_SIZE, make_byte_tokenizer
@@ -100,3 +108,23 @@ def test_sampling_is_that_of_the_evaluation(
     generation = json.loads((directory / "generation_config.json").read_text())
     assert (generation["do_sample"], generation.get("top_k")) == expected
     assert load_tokenizer(str(directory)).chat_template is None  # the model has never seen one
+
+
+def test_an_export_names_every_token_that_ended_a_response(tmp_path: Path) -> None:
+    """In both files, as vLLM and transformers look into one or the other; and a second export loses none."""
+    from transformers import AutoConfig, GenerationConfig
+
+    export(tmp_path / "one")
+    loaded = load_model(str(tmp_path / "one"), "float32")
+    weights = {name: parameter.detach() for name, parameter in loaded.named_parameters()}
+    assert loaded.config.eos_token_id == 1
+    save_model(tmp_path / "two", loaded.config, weights, make_byte_tokenizer(), ends=(1, 7))
+    assert loaded.config.eos_token_id == 1, "what it was given is as it was"
+    describe_model(tmp_path / "two", card())
+    again = load_model(str(tmp_path / "two"), "float32")
+    save_model(tmp_path / "three", again.config, weights, make_byte_tokenizer())
+    for directory in ("two", "three"):
+        assert GenerationConfig.from_pretrained(tmp_path / directory).eos_token_id == [1, 7]
+        assert AutoConfig.from_pretrained(tmp_path / directory).eos_token_id == [1, 7]
+        assert end_ids(str(tmp_path / directory)) == (1, 7)
+    assert json.loads((tmp_path / "one" / "generation_config.json").read_text())["eos_token_id"] == 1

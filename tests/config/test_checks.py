@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -151,10 +152,10 @@ def test_exactly_enough_room_is_enough() -> None:
         check_task(task, config)
 
 
-def math_task(folder: Path, lengths: list[int]) -> tuple[TextTask, RunConfig]:
+def math_task(folder: Path, lengths: list[int], evaluation: Sequence[int] = (1,)) -> tuple[TextTask, RunConfig]:
     """MATH with training problems of so many letters, and a tokenizer that makes a token of each."""
     folder.mkdir(exist_ok=True)
-    for name, letters in {"train": lengths, "eval": [1]}.items():
+    for name, letters in {"train": lengths, "eval": evaluation}.items():
         rows = [json.dumps({"problem": f"{i:05d}" + "x" * n, "answer": "1"}) for i, n in enumerate(letters)]
         (folder / f"{name}.jsonl").write_text("\n".join(rows))
     words = [f"task.train={folder / 'train.jsonl'}", f"task.benchmarks=[{folder / 'eval.jsonl'}]"]
@@ -164,23 +165,50 @@ def math_task(folder: Path, lengths: list[int]) -> tuple[TextTask, RunConfig]:
     return task, config
 
 
-def test_every_training_prompt_is_checked_not_only_the_first_steps(tmp_path: Path) -> None:
-    size = 1000
-    task, _ = math_task(tmp_path, [10] * size)
-    last = task.train_examples(0, size)[-1]  # of the first epoch
-    number = int(last.id.rpartition(":")[2]) - 1
-    task, config = math_task(tmp_path, [10 if i != number else 300 for i in range(size)])
-    assert last.id not in {e.id for e in task.train_examples(0, config.prompts_per_step)}
-    longest = len(last.prompt_ids) + 290
-    config.rollout.max_model_len = longest + config.rollout.max_new_tokens
+def test_a_long_training_prompt_of_text_is_no_reason_to_refuse_a_run(tmp_path: Path) -> None:
+    task, config = math_task(tmp_path, [10, 3000, 10])
     check_task(task, config)
-    config.rollout.max_model_len -= 1
+    assert [tokens > 3000 for _, tokens in task.training_lengths().too_long] == [True]
+
+
+def test_nothing_left_to_train_on_is_refused_with_the_shortest_and_the_longest(tmp_path: Path) -> None:
+    task, config = math_task(tmp_path, [1200, 1100, 1300])
+    found = task.training_lengths()
+    assert (found.shortest[0], found.longest[0]) == ("train.jsonl:2", "train.jsonl:3")
     with pytest.raises(ConfigError) as caught:
         check_task(task, config)
     error = caught.value
-    assert (error.field, error.value) == ("rollout.max_model_len", config.rollout.max_model_len)
-    assert f"{last.id}, has {longest} tokens" in error.reason
-    assert f"rollout.max_model_len={config.rollout.max_model_len + 1} or more" in error.remedy
+    assert (error.field, error.value) == ("task.max_prompt_tokens", 1024)
+    assert f"of 3 prompts the shortest, train.jsonl:2, has {found.shortest[1]:,} tokens" in error.reason
+    assert f"the longest, train.jsonl:3, {found.longest[1]:,}" in error.reason
+    # the remedy is taken as it stands
+    needed = found.shortest[1]
+    assert error.remedy.startswith(f"write task.max_prompt_tokens={needed} or more, with rollout.max_model_len=")
+    config.task.max_prompt_tokens, config.rollout.max_model_len = needed, needed + config.rollout.max_new_tokens
+    again = TextTask(config.task, config.seed)
+    again.attach(make_byte_tokenizer(chat=False))
+    check_task(again, config)
+    assert {example.id.rpartition("/")[2] for example in again.train_examples(0, 9)} == {"train.jsonl:2"}
+
+
+def test_a_suite_of_which_no_question_fits_is_refused_unless_it_is_never_asked(tmp_path: Path) -> None:
+    task, config = math_task(tmp_path, [10], evaluation=[1500, 1400])
+    with pytest.raises(ConfigError) as caught:
+        check_task(task, config)
+    assert (
+        caught.value.field == "rollout.max_model_len" and "no question of evaluation eval fits" in caught.value.reason
+    )
+    assert "the shortest prompt, eval.jsonl:2" in caught.value.reason
+    needed = int(caught.value.remedy.split("rollout.max_model_len=")[1].split()[0])
+    for room, fits in ((needed, True), (needed - 1, False)):
+        config.rollout.max_model_len = room
+        if fits:
+            check_task(task, config)
+        else:
+            with pytest.raises(ConfigError):
+                check_task(task, config)
+    config.evaluation.every, config.evaluation.at_start, config.evaluation.at_end = 0, False, False
+    check_task(task, config)
 
 
 def test_a_finite_set_is_walked_once_and_an_endless_one_is_sampled(tmp_path: Path) -> None:

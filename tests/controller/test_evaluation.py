@@ -16,14 +16,19 @@ import torch
 from carerl.actors.crew import Crew, Grading, Rollout
 from carerl.actors.grading import RewardWorker
 from carerl.actors.workers import RolloutWorker, StaleWeights
-from carerl.backends.model_files import make_model, save_model
+from carerl.backends.model_files import load_tokenizer, make_model, save_model
 from carerl.config.errors import ConfigError
 from carerl.config.evaluation import evaluation_config
 from carerl.config.load import base_config, dump, load
 from carerl.config.schema import RunConfig
-from carerl.controller.evaluation import chosen, sample
-from carerl.report import SampleStore
+from carerl.controller.base import bytes_model
+from carerl.controller.evaluation import chosen, sample, score
+from carerl.report import SampleStore, write_evaluation
+from carerl.report.evaluation_table import evaluation_rows
+from carerl.report.metric_names import undeclared
+from carerl.report.records import read_evaluations
 from carerl.report.samples import read_samples
+from carerl.report.summary import summary_rows
 from carerl.tasks import TASKS, Suite
 from carerl.tasks.tiny.initial import init_tiny
 from carerl.tasks.tiny.tokenizer import make_tokenizer
@@ -136,7 +141,9 @@ def test_a_suite_gets_the_same_samples_whatever_else_is_asked(
 ) -> None:
     evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
     whole = evaluation.run(tmp_path / "whole")
-    evaluation.suites = [suite for suite in reversed(chosen(evaluation.config, evaluation.task, 4)) if suite.name in ("facts", "q2")]
+    evaluation.suites = [
+        suite for suite in reversed(chosen(evaluation.config, evaluation.task, 4)) if suite.name in ("facts", "q2")
+    ]
     assert evaluation.run(tmp_path / "two") == {name: whole[name] for name in ("facts", "q2")}
     evaluation.suites = [replace(evaluation.suites[0], name=name) for name in ("one", "two")]
     named = evaluation.run(tmp_path / "named")
@@ -297,3 +304,35 @@ def test_bad_words_are_refused(words: list[str], field: str, reason: str, base_d
 def test_a_run_of_this_kind_is_not_for_the_trainer() -> None:
     with pytest.raises(ConfigError, match=r"carerl\.evaluate"):
         load(["recipe=care_grpo_tiny", "kind=evaluate"])
+
+
+def test_questions_that_are_too_long_are_not_asked_and_counted_beside_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte is a token; the template puts 3 around a question, and 40 - 6 are left for a prompt. Shares are of
+    the samples of the two that are asked."""
+    place = bytes_model()
+    lengths = {"short": 20, "fits": 31, "long": 32}
+    rows = [{"id": key, "question": "x" * n, "answer": "1", "grader": "math"} for key, n in lengths.items()]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = evaluation_config(
+        [f"model={place}", f"benchmarks=[{tmp_path / 'test.jsonl'}]", "engine=hf", "samples=2", "max_new_tokens=6",
+         "rollout.max_model_len=40", "task.prompt_template='{question}'"]
+    )  # fmt: skip
+    evaluation = Evaluation(config, monkeypatch)
+    evaluation.task.attach(load_tokenizer(place))
+    suites = chosen(config, evaluation.task, 0)
+    results = evaluation.run(tmp_path / "run")
+    assert {group.example.id for group in results["test"]} == {"short", "fits"} and len(evaluation.asked) == 2
+    scored = score(evaluation.task, suites, results)
+    assert scored.metrics["eval/test/too_long"] == 1 and undeclared(scored.metrics) == []
+    shares = [scored.metrics[f"eval/test/{name}"] for name in ("unparsed", "truncated", "wrong", "invalid")]
+    assert sum(shares) + scored.metrics["eval/test/accuracy"] == pytest.approx(1), "over the questions that were asked"
+    assert len(scored.rows) == 2
+    write_evaluation(tmp_path, 0, scored)
+    _, lines = evaluation_rows(read_evaluations(tmp_path)[0])
+    assert dict(lines)["not asked: too long"] == ["1"]
+    assert [row[0] for row in summary_rows({}, scored.metrics)].count("eval/test/too_long") == 1
+    first = chosen(config, evaluation.task, 1)  # of one question, which is asked or not: no other takes its place
+    assert len(first[0].examples) + first[0].too_long == 1
+    assert "eval/test/too_long" not in score(evaluation.task, [replace(suites[0], too_long=0)], results).metrics
