@@ -201,3 +201,33 @@ def test_latex_is_balanced_and_every_line_has_all_cells(tmp_path: Path) -> None:
         lines = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert len(lines) >= 2 and {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {len(columns) - 1}
     assert r"none\_50\%" in tex and r"care\_a\&b" in tex and r"$\pm$" in tex
+
+
+def test_questions_that_were_not_asked_stand_beside_accuracy_as_a_count(tmp_path: Path) -> None:
+    """A count of questions has no decimals; where every question was asked there is no such column."""
+    name = "eval/math500/too_long"
+    for seed in (1, 2):
+        made = make_run(tmp_path / "with", config("none", seed, "none"), {**TEXT, name: 3.0}, {**TEXT, name: 3.0})
+        make_evaluation(made, 200, {**TEXT, name: 3.0})
+    found = compare(tmp_path / "with")
+    assert name in found.columns and metric_line(name).label == "MATH-500 questions not asked: too long"
+    assert found.columns.index("eval/math500/accuracy") < found.columns.index(name)
+    assert {row.cells[name].mean for row in found.rows} == {3.0}
+    assert main(["out=" + str(tmp_path / "out"), str(tmp_path / "with")]) == 0
+    lines = (tmp_path / "out" / "compare.md").read_text().splitlines()
+    header = next(number for number, line in enumerate(lines) if metric_line(name).label in line)
+    assert lines[header + 2].endswith("| 3 ± 0 |")
+    text_run(tmp_path / "without", "none", 1, "none", 0.0)
+    assert name not in compare(tmp_path / "without").columns
+
+
+def test_a_run_that_evaluated_nothing_is_left_out_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "runs", config("silent", 1, "none"), {}, {})
+    assert main(["out=" + str(tmp_path / "out"), str(tmp_path / "runs")]) == 2
+    assert "no final evaluation" in capsys.readouterr().err
+    text_run(tmp_path / "runs", "none", 1, "none", 0.0)
+    assert main(["out=" + str(tmp_path / "out"), str(tmp_path / "runs")]) == 0
+    said = capsys.readouterr().out
+    assert "left out: silent" in said and "no final evaluation" in said
