@@ -221,9 +221,7 @@ def test_questions_that_were_not_asked_stand_beside_accuracy_as_a_count(tmp_path
     assert name not in compare(tmp_path / "without").columns
 
 
-def test_a_run_that_evaluated_nothing_is_left_out_by_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_evaluated_nothing_is_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path / "runs", config("silent", 1, "none"), {}, {})
     assert main(["out=" + str(tmp_path / "out"), str(tmp_path / "runs")]) == 2
     assert "no final evaluation" in capsys.readouterr().err
