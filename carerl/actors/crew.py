@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from carerl.algorithms.objective import Strengths
 from carerl.backends.engines import Query, Request
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
+from carerl.config.cores import Threads
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Example, Group, Outcome, RunError, Sample, Sampling, TokenBatch
 
@@ -250,6 +251,7 @@ class Crew:
     grading: Grading | None
     reference: Reference | None
     actors: list[Any]
+    names: list[str] = field(default_factory=list)
 
     @property
     def learner(self) -> Learner:
@@ -262,6 +264,10 @@ class Crew:
         ray.get([pending for role in roles if role is not None for pending in role.load(config, model_dir)])
         if self.reference is not None:
             self.learner.set_reference_head(self.reference.head())
+
+    def threads(self) -> dict[str, Threads]:
+        """What each actor computes with, by its role and number."""
+        return dict(zip(self.names, ray.get([actor.threads.remote() for actor in self.actors]), strict=True))
 
     def put(self, value: Any) -> Any:
         return ray.put(value)
@@ -284,15 +290,15 @@ def crew(
     """Starts the actors that the plan names once there is room for all of them, and ends them. See
     :func:`carerl.actors.placement.reserved` for ``say`` and ``check``; ``drained`` is told, on another thread, when a
     node of theirs is about to go."""
-    classes = {
-        "learner": ray.remote(workers.LearnerWorker),
-        "rollout": ray.remote(workers.RolloutWorker),
-        "grading": ray.remote(grading.RewardWorker),
-        "reference": ray.remote(workers.ReferenceWorker),
+    classes: dict[str, type] = {
+        "learner": workers.LearnerWorker,
+        "rollout": workers.RolloutWorker,
+        "grading": grading.RewardWorker,
+        "reference": workers.ReferenceWorker,
     }
     with reserved(actor_groups(config), config.cluster.wait_seconds, say, check) as room:
         started = {
-            role: [classes[role].options(**options).remote() for options in places]
+            role: [ray.remote(classes[role]).options(**options).remote() for options in places]
             for role, places in room.options.items()
         }
         everyone = [actor for actors in started.values() for actor in actors]
@@ -307,6 +313,7 @@ def crew(
                     grading=Grading(started["grading"]) if "grading" in started else None,
                     reference=Reference(started["reference"]) if "reference" in started else None,
                     actors=everyone,
+                    names=[f"{role} {k}" for role, actors in started.items() for k in range(len(actors))],
                 )
         finally:
             for actor in everyone:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+import torch
 
 from carerl.actors import access, jobs
 from carerl.config.errors import ConfigError
@@ -44,6 +45,7 @@ def connect(cluster_address: str = "", object_store_mib: int | None = None) -> R
     connected already. ``object_store_mib`` bounds the object store of a Ray started here (None: Ray's own choice).
     Raises ConfigError where no cluster answers."""
     place = joins_cluster(cluster_address)
+    torch.set_num_threads(1)  # the driver packs and counts; torch's own choice is a thread for each core of the host
     if not ray.is_initialized():
         # Actors print their own tracebacks through the driver's exception; their chatter stays in Ray's logs.
         settings: dict[str, Any] = {

@@ -7,9 +7,11 @@ imported libraries and compiled engines, and gives them the next cell's settings
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import socket
+from contextlib import suppress
 from datetime import timedelta
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +25,7 @@ from carerl.backends.engines import Query, Request
 from carerl.backends.learners import LEARNERS
 from carerl.backends.weight_sync import Bucket, buckets, checksum
 from carerl.config.compose import import_plugins
+from carerl.config.cores import Threads, thread_count, usable_cores
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling, TokenBatch, TokenVectors
 
@@ -35,16 +38,38 @@ def _device(gpus: float) -> torch.device:
     return torch.device("cuda" if gpus > 0 else "cpu")
 
 
+def _share() -> float:
+    """This actor's CPUs of Ray's; outside of Ray all that there are."""
+    if not ray.is_initialized():
+        return math.inf
+    return float(ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0))
+
+
 class Worker:
     """What all workers have."""
 
     def ready(self) -> int:
         return os.getpid()
 
-    def begin(self, config: RunConfig, threads: int = 1) -> None:
-        """What comes first in every ``load``: the user's own tables, and the threads of this process."""
+    _asked = 0
+
+    def begin(self, config: RunConfig, threads: int = 1, own: bool = False) -> None:
+        """What comes first in every ``load``: the user's own tables, and the threads of this process. ``own``: what
+        runs in it decides by itself where ``threads`` is 0."""
         import_plugins(config.plugins)
-        torch.set_num_threads(threads or os.cpu_count() or 1)
+        self._asked = threads
+        if own and not threads:
+            return
+        count = thread_count(threads, _share(), usable_cores())
+        if torch.get_num_threads() != count:  # an engine may let nobody change them, and complains
+            torch.set_num_threads(count)
+        if torch.get_num_interop_threads() != count:
+            with suppress(RuntimeError):  # torch takes it once, before it has used any
+                torch.set_num_interop_threads(count)
+
+    def threads(self) -> Threads:
+        """What this process computes with by now."""
+        return Threads(torch.get_num_threads(), self._asked, _share(), usable_cores())
 
     def rss_gib(self) -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -66,7 +91,7 @@ class RolloutWorker(Worker):
         """What ``load`` would spend most of its time on, for a process that would wait."""
         from carerl.backends.engines import ENGINES
 
-        self.begin(config, config.rollout.threads)
+        self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
         ENGINES[config.rollout.engine].prepare(config)
 
     def load(self, config: RunConfig, model_dir: str) -> None:
@@ -74,7 +99,7 @@ class RolloutWorker(Worker):
         as none until the first sync."""
         from carerl.backends.engines import ENGINES
 
-        self.begin(config, config.rollout.threads)
+        self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
         if self._engine is not None:
             self._engine.cancel()  # what a run that failed has left
         built_with = json.dumps([vars(config.rollout), _shape(model_dir), config.model.dtype], default=str)

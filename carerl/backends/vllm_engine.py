@@ -26,11 +26,22 @@ def prepare(config: RunConfig) -> None:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _tell_threads(config)
     if not config.rollout.gpus_per_actor:
         # The cores are shared with learner and reference, which take turns with the engine.
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(config.rollout.kv_cache_gib)))
     from vllm import LLM  # noqa: F401
+
+
+def _tell_threads(config: RunConfig) -> None:
+    """Says through OMP_NUM_THREADS what vLLM is to keep to. On a GPU it serves with one thread, as more would spin
+    beside its own, unless that variable is set, and Ray sets it for every actor: so it is taken away where nobody asked
+    for a number. On the CPU vLLM keeps what this process has and lets nobody change it afterwards."""
+    if config.rollout.gpus_per_actor and not config.rollout.threads:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
 
 
 class VLLMEngine:
@@ -42,7 +53,6 @@ class VLLMEngine:
         prepare(config)
         from vllm import LLM
 
-        threads = torch.get_num_threads()
         device: dict[str, Any] = (
             {
                 "gpu_memory_utilization": rollout.gpu_memory_utilization,
@@ -74,7 +84,6 @@ class VLLMEngine:
             seed=0,
             **device,
         )
-        torch.set_num_threads(threads)  # vLLM's CPU worker changes it
         self._open: set[int] = set()
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:

@@ -55,7 +55,7 @@ class RolloutConfig:
     kv_cache_gib: float = 0.25  # on CPU
     gpu_memory_utilization: float = 0.5
     enforce_eager: bool = True
-    threads: int = 0  # torch threads per actor on CPU; 0: all cores
+    threads: int = 0  # torch threads per actor; 0: its whole CPUs of Ray's, at least 1; on a GPU the engine's own
     cpus_per_actor: float = 0.2
     gpus_per_actor: float = 0.0
     end_ids: list[int] = field(default_factory=list)  # tokens that end a response: found and written down by the run
@@ -67,7 +67,7 @@ class ReferenceConfig:
     report_every: int = 10  # steps between reports of the reverse KL where no penalty needs it; 0: evaluations only
     micro_batch_rows: int = 256
     compute_dtype: str = "float32"
-    threads: int = 0
+    threads: int = 0  # per actor; 0: its whole CPUs of Ray's that its cgroup leaves it, at least 1
     cpus_per_actor: float = 0.2
     gpus_per_actor: float = 0.0
 
@@ -110,7 +110,7 @@ class LearnerConfig:
     gradient_checkpointing: bool = False
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    threads: int = 0
+    threads: int = 0  # per rank, as the reference's
     cpus_per_rank: float = 0.2
     gpus_per_rank: float = 0.0
 

@@ -130,6 +130,9 @@ def run(
     try:
         display.stage("load models")
         actors.load(config, model_dir)
+        threads = say_threads(actors, display)
+        if not start:
+            directory.add_versions({"threads": threads})
         if start:
             actors.learner.restore(checkpoints.latest(directory.checkpoints, display.message)[0] / "learner")
         _train(context, start or 0, result)
@@ -199,6 +202,16 @@ def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirec
     starting_weights.record(directory.path, model_dir)
     display.message(f"run directory: {directory.path}")
     return directory, None, {}
+
+
+def say_threads(actors: Crew, display: Display) -> dict[str, int]:
+    """Threads of each actor, which are shown as well, with what is wrong with them."""
+    found = actors.threads()
+    display.message("torch threads: " + ", ".join(f"{name} {threads.count}" for name, threads in found.items()))
+    for name, threads in found.items():
+        if threads.warning:
+            display.message(f"{name}: {threads.warning}")
+    return {name: threads.count for name, threads in found.items()}
 
 
 def _train(context: Context, start: int, result: Result) -> None:

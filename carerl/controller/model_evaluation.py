@@ -20,7 +20,7 @@ from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
 from carerl.controller import base, starting_weights
 from carerl.controller.evaluation import chosen, sample, score
-from carerl.controller.launch import Result, report_written
+from carerl.controller.launch import Result, report_written, say_threads
 from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import RunDirectory, SampleStore, make_display, write_evaluation, write_evaluation_report
@@ -65,6 +65,7 @@ def launch(config: RunConfig) -> Result:
                 assert actors.rollout is not None
                 display.stage("load model")
                 actors.load(config, config.model.path)
+                say_threads(actors, display)
                 actors.rollout.use_loaded()
                 progress = _Progress(display, store, total, stop)
                 results: dict[str, list[Group]] = {}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
-import os
 import re
 import shutil
 import signal
@@ -124,10 +123,9 @@ def _run(
                 queue.put((BASE, cell))
         for cell in todo:
             queue.put((CELL, cell))
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        fixed = [*overrides, *_threads(threads)]
         processes = [
-            context.Process(target=_worker, args=(queue, news, address(), fixed), daemon=True) for _ in range(workers)
+            context.Process(target=_worker, args=(queue, news, address(), list(overrides)), daemon=True)
+            for _ in range(workers)
         ]
         for process in processes:
             queue.put(None)
@@ -177,10 +175,6 @@ def _check_cell(cell: Cell, asked: RunConfig) -> None:
 
 def _can_go_on(cell: Cell) -> bool:
     return (cell.directory / "checkpoints" / "latest").exists()
-
-
-def _threads(threads: int) -> list[str]:
-    return [f"{role}.threads={threads}" for role in ("rollout", "reference", "learner")]
 
 
 def _base_key(config: RunConfig) -> str:

@@ -22,6 +22,8 @@ from typing import IO, Any
 
 import yaml
 
+from carerl.config.cores import usable_cores
+
 STATUSES = ("completed", "interrupted", "failed")
 PACKAGES = (
     "torch",
@@ -183,6 +185,10 @@ class RunDirectory:
         write_text(self.versions, json.dumps(found, indent=2) + "\n")
         return found
 
+    def add_versions(self, also: Mapping[str, Any]) -> None:
+        """Adds what else the run runs on, which is known later."""
+        write_text(self.versions, json.dumps({**self.read_versions(), **also}, indent=2) + "\n")
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """``recipe seed status steps base final seconds run_dir``; status is one of :data:`STATUSES`."""
         if summary.get("status") not in STATUSES:
@@ -242,7 +248,7 @@ def finite(value: Any) -> Any:
 def versions() -> dict[str, Any]:
     """Versions of Python, of the packages that matter, of the platform and of this code."""
     found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
-    found["cpus"] = os.cpu_count()
+    found["cpus"] = usable_cores()  # of this process, not of the host
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
