@@ -250,3 +250,54 @@ class TokenBatch:
                 value = value[:, :response_width]
             changes[f.name] = value
         return replace(self, **changes)
+
+
+# ---- what a profile records ---------------------------------------------------------------------------
+
+PHASE, CALL, WAIT, COPY = "phase", "call", "wait", "copy"  # kinds of spans
+Stack = tuple[int, ...]  # numbers of functions, outermost first
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something with a name, from ``begin`` to ``end``; for ``cpu`` of it this thread was on a core. Nanoseconds."""
+
+    name: str
+    kind: str
+    begin: int
+    end: int
+    cpu: int
+
+    @property
+    def wall(self) -> int:
+        return self.end - self.begin
+
+
+@dataclass(frozen=True)
+class Op:
+    """What torch did under one name: how often, and microseconds on the CPU without (``own``) and with what it called
+    (``total``), and of the GPU for it alone."""
+
+    name: str
+    calls: int
+    own: float
+    total: float
+    gpu: float = 0.0
+
+
+@dataclass
+class Recording:
+    """What a process recorded. ``worker`` is Ray's name of it. ``samples``: when, and the functions that were under way
+    then, as numbers in ``functions``. ``op_events``: name, begin, end."""
+
+    pid: int
+    begin: int = 0
+    end: int = 0
+    process: str = ""
+    host: str = ""
+    worker: str = ""
+    spans: list[Span] = field(default_factory=list)
+    functions: list[str] = field(default_factory=list)
+    samples: list[tuple[int, Stack]] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
+    op_events: list[tuple[str, int, int]] = field(default_factory=list)

@@ -17,7 +17,7 @@ import ray
 import torch
 from torch import Tensor
 
-from carerl.actors import grading, workers
+from carerl.actors import grading, profiling, workers
 from carerl.actors.draining import watched
 from carerl.actors.placement import NotPlaced, reserved
 from carerl.algorithms.objective import Strengths
@@ -26,7 +26,7 @@ from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.cores import Threads
 from carerl.config.schema import RunConfig
-from carerl.types import Completion, Example, Group, Outcome, RunError, Sample, Sampling, TokenBatch
+from carerl.types import Completion, Example, Group, Outcome, Recording, RunError, Sample, Sampling, TokenBatch
 
 
 class GradingError(RunError):
@@ -269,6 +269,17 @@ class Crew:
         """What each actor computes with, by its role and number."""
         return dict(zip(self.names, ray.get([actor.threads.remote() for actor in self.actors]), strict=True))
 
+    def record(self, ops: bool) -> None:
+        """Has every actor begin a recording."""
+        ray.get([actor.record.remote(ops) for actor in self.actors])
+
+    def recorded(self) -> list[Recording]:
+        """The actors' recordings, each under its role and number."""
+        found = ray.get([actor.recorded.remote() for actor in self.actors])
+        for name, recording in zip(self.names, found, strict=True):
+            recording.process = name
+        return list(found)
+
     def put(self, value: Any) -> Any:
         return ray.put(value)
 
@@ -296,6 +307,8 @@ def crew(
         "grading": grading.RewardWorker,
         "reference": workers.ReferenceWorker,
     }
+    if config.profile:
+        classes = {role: profiling.traced(worker) for role, worker in classes.items()}
     with reserved(actor_groups(config), config.cluster.wait_seconds, say, check) as room:
         started = {
             role: [ray.remote(classes[role]).options(**options).remote() for options in places]

@@ -196,6 +196,7 @@ class RunConfig:
     run_dir: str = ""  # empty: a fresh one under runs_dir
     resume: str = ""  # a run directory to go on with; auto: what is in run_dir, or a new run there
     dry_run: bool = False
+    profile: bool = False  # writes where the time of a few steps went: profile.txt, profile.json
 
     @property
     def evaluates(self) -> bool:

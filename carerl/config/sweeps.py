@@ -17,7 +17,7 @@ from carerl.config.typed import plain
 
 # what the sweep itself sets, and what only says where a run lies or is watched
 NOT_COMPARED = (
-    "description", "run_dir", "runs_dir", "resume", "dry_run", "tracking.display", "cluster.address",
+    "description", "run_dir", "runs_dir", "resume", "dry_run", "profile", "tracking.display", "cluster.address",
     "rollout.threads", "reference.threads", "learner.threads",
     "rollout.end_ids",  # found by the run, and asked for by nobody
 )  # fmt: skip
@@ -61,6 +61,10 @@ def refuse_own(words: Sequence[str]) -> None:
         key, _, value = word.partition("=")
         if key in ("run_dir", "resume"):
             raise ConfigError(key, value, "a sweep gives every cell a directory of its own", "write out= instead")
+        if key == "profile":
+            raise ConfigError(
+                key, value, "cells share their actors", "profile one by python -m carerl.run … profile=true"
+            )
         if key == "dry_run":
             raise ConfigError(key, value, "a sweep has no plan", "plan a cell by python -m carerl.run … dry_run=true")
 

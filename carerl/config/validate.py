@@ -72,6 +72,8 @@ def _supervised(c: RunConfig) -> Errors:
                 f"a run of kind {c.kind} starts no engine, so it cannot be evaluated",
                 f"write evaluation.{name}={0 if name == 'every' else 'false'}; an RL run evaluates its base first",
             )
+    if c.kind == "untrained" and c.profile:
+        yield ConfigError("profile", True, "a model that is not trained takes no steps", "leave profile out")
 
 
 def _paths(c: RunConfig) -> Errors:

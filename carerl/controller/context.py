@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from carerl.actors.crew import Crew
+from carerl.backends import recorder
 from carerl.config.schema import RunConfig
 from carerl.controller.loop_state import LoopState
+from carerl.controller.profiling import Profiler
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display, RunDirectory, Trackers
 from carerl.tasks import Task
@@ -31,6 +33,7 @@ class Context:
     stop: StopFlag
     model_dir: str
     loop: LoopState
+    profiler: Profiler
     step: int = 0
 
 
@@ -41,13 +44,15 @@ class Clock:
     display: Display
     seconds: dict[str, float] = field(default_factory=dict)
     start: float = field(default_factory=time.perf_counter)
+    ended: Callable[[], None] = field(default_factory=lambda: recorder.begin("step"))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         self.display.stage(name)
         begin = time.perf_counter()
         try:
-            yield
+            with recorder.span(name):
+                yield
         finally:
             key = f"time/{name}"
             self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - begin
@@ -55,4 +60,5 @@ class Clock:
     def metrics(self, tokens: int) -> dict[str, float]:
         """The phases, the whole step, and response tokens per second of the whole step."""
         step = time.perf_counter() - self.start
+        self.ended()
         return {**self.seconds, "time/step": step, "time/tokens_per_second": tokens / step}

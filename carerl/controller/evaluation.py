@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
 from carerl.backends.engines import request_seed
+from carerl.backends.recorder import span
 from carerl.config.lengths import asked, new_tokens
 from carerl.config.schema import RunConfig
 from carerl.controller import best
@@ -62,11 +63,14 @@ def evaluate_if_due(context: Context, step: int) -> None:
         if context.stop:
             return
     primary = [group for suite in suites if suite.primary for group in results[suite.name]]
-    scored = score(context.task, suites, results)
-    metrics = {**scored.metrics, **policy_statistics(context, primary)}
-    write_evaluation(context.run.evaluations, step, replace(scored, metrics=metrics), asdict(config.evaluation))
-    if store is not None:
-        store.close()
+    with span("score"):
+        scored = score(context.task, suites, results)
+    with span("statistics"):
+        metrics = {**scored.metrics, **policy_statistics(context, primary)}
+    with span("write"):
+        write_evaluation(context.run.evaluations, step, replace(scored, metrics=metrics), asdict(config.evaluation))
+        if store is not None:
+            store.close()
     context.trackers.log(step, {**metrics, "time/evaluate": time.perf_counter() - begin})
     context.display.evaluation(step, metrics)
     if config.checkpoint.best:
@@ -112,17 +116,21 @@ def sample(
     generation = crew.rollout.start(sampling)
     go_on = progress(list(ended.values()))
     if go_on:
-        generation.submit({k: example for k, example in enumerate(suite.examples) if k not in ended})
+        with span("submit"):
+            generation.submit({k: example for k, example in enumerate(suite.examples) if k not in ended})
     tokens = max(SHORTEST_ROUND, math.ceil(sampling.max_new_tokens / ROUNDS))
     rounds = Rounds(lambda: generation.advance(tokens))
     while go_on and generation.open:
         rounds.fill()
-        part = rounds.wait()
+        with span("generate"):
+            part = rounds.wait()
         if part:
-            graded = dict(zip(part, crew.grading.grade(list(part.values())), strict=True))
+            with span("reward"):
+                graded = dict(zip(part, crew.grading.grade(list(part.values())), strict=True))
             ended |= graded
             if store is not None:
-                store.add(suite.name, graded)
+                with span("store"):
+                    store.add(suite.name, graded)
             go_on = progress(list(graded.values()))
     rounds.drop()
     if not go_on:

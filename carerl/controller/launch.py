@@ -24,6 +24,7 @@ from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, questions_due
 from carerl.controller.loop_state import LoopState
 from carerl.controller.preparation import first_lines, prepare, with_end_ids
+from carerl.controller.profiling import Profiler
 from carerl.controller.stopping import StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
 from carerl.report.records import read_evaluations
@@ -123,7 +124,8 @@ def run(
     gauges = [ray_gauges(labels, display.message)] if joins_cluster(config.cluster.address) else []
     trackers = make_trackers(directory, plain(config), resume_step=start, warn=display.message, also=gauges)
     loop = LoopState.after(config, start or 0, state)
-    context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop)
+    profiler = Profiler(actors, config.profile, config.kind, start or 0)
+    context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop, profiler)
     prompts = prompt_record(config, task)
     begin = time.monotonic()
     result = Result("failed", start or 0, directory.path, {}, {}, 1)
@@ -223,11 +225,13 @@ def _train(context: Context, start: int, result: Result) -> None:
         if start == 0:
             context.trackers.log(0, first)
         if not _evaluated(context, start):  # or a stop cut it short
-            evaluate_if_due(context, start)
+            with context.profiler.window("evaluation"):
+                evaluate_if_due(context, start)
     result.base = _evaluated(context, 0)
     result.step = context.step = start
     if not context.stop:
         result.step = {"rl": rl.train, "sft": _sft}[config.kind](context, start)
+    context.profiler.finish(result.step, context.run.path, context.display.message)
     ends_evaluated = questions_due(config, config.steps) is not None
     result.final = _evaluated(context, config.steps) if ends_evaluated else {}
     if result.step < config.steps or (ends_evaluated and not result.final):
@@ -248,7 +252,9 @@ def _sft(context: Context, start: int) -> int:
         checkpoints.save(context, step)
 
     assert isinstance(context.task, SupervisedTask), "check_task has refused others"
-    step = sft.train(config, context.task, crew_.learner, start, context.stop, on_step, on_checkpoint)
+    step = sft.train(
+        config, context.task, crew_.learner, start, context.stop, on_step, on_checkpoint, context.profiler.reach
+    )
     target = base.base_directory(config)
     if step == config.steps and not target.exists():
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")

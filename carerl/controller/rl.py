@@ -29,6 +29,7 @@ def train(context: Context, start: int) -> int:
     algorithm = ALGORITHMS[config.algorithm.name].build(config.algorithm)
     with_hidden = needs_hidden(config.regularizer)
     for step in range(start + 1, config.steps + 1):
+        context.profiler.reach(step)
         clock = Clock(context.display)
         rollouts = roll_out(context, algorithm, step, clock.phase)
         with clock.phase("reference"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from carerl.actors.crew import Learner
 from carerl.algorithms.batching import Normalisers
 from carerl.backends.learners import Minibatch
+from carerl.backends.recorder import span
 from carerl.config.schema import RunConfig
 from carerl.controller.schedule import learning_rate
 from carerl.controller.stopping import StopFlag
@@ -24,6 +25,7 @@ def train(
     stop: StopFlag,
     on_step: Callable[[int, dict[str, float]], None],
     on_checkpoint: Callable[[int], None] = lambda step: None,
+    reach: Callable[[int], None] = lambda step: None,
 ) -> int:
     """Steps ``start + 1`` … ``steps``; returns the last step done. While the learner works on one call's
     steps the driver makes the batches of the next."""
@@ -31,11 +33,17 @@ def train(
     done = start
     ready = _prepare(config, task, done + 1)
     while ready:
-        wait = learner.update_many(ready)
-        following = _prepare(config, task, done + len(ready) + 1)
-        for metrics in wait():
-            done += 1
-            on_step(done, metrics)
+        reach(done + 1)
+        with span("step"):
+            wait = learner.update_many(ready)
+            with span("batches"):
+                following = _prepare(config, task, done + len(ready) + 1)
+            with span("train"):
+                found = wait()
+            with span("log"):
+                for metrics in found:
+                    done += 1
+                    on_step(done, metrics)
         every, stopping = config.checkpoint.every, bool(stop)
         if stopping or done == config.steps or (every and done % every < len(ready)):
             on_checkpoint(done)

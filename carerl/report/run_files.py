@@ -22,6 +22,7 @@ IGNORED = (
     "run_dir",
     "resume",
     "dry_run",
+    "profile",
     "plugins",
     "tracking",
     "checkpoint",

@@ -103,6 +103,7 @@ CASES = [
         "every weight is 1",
         "mismatch_cap=2",
     ),
+    ("recipe=base_bytes profile=true", "profile", "takes no steps", "leave profile out"),
     (f"{TINY} algorithm.entropy_bonus=-.1", "algorithm.entropy_bonus", "at least 0", "=0"),
     (f"{TINY} algorithm.name=dr_grpo", "algorithm.constant_length", "constant number of tokens", "constant_length=8"),
     (f"{TINY} algorithm.mismatch_cap=.5", "algorithm.mismatch_cap", "every weight is 1", "mismatch_cap=2"),

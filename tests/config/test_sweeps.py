@@ -61,7 +61,7 @@ def test_a_name_by_itself(word: str, remedy: str, capsys: pytest.CaptureFixture[
     assert f"remedy: {remedy}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["run_dir=x", "resume=x", "dry_run=true"])
+@pytest.mark.parametrize("word", ["run_dir=x", "resume=x", "dry_run=true", "profile=true"])
 def test_what_the_sweep_decides_is_not_for_a_cell(word: str) -> None:
     with pytest.raises(ConfigError) as caught:
         refuse_own([TINY, word])

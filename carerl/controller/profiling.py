@@ -1,0 +1,90 @@
+"""``profile=true``: which steps are recorded, in driver and actors, and what becomes of it. It changes no result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from carerl.actors import profiling
+from carerl.actors.crew import Crew
+from carerl.backends import recorder
+from carerl.report.profile import Window, text, write_profile
+
+
+@dataclass(frozen=True)
+class Part:
+    """Steps to record, counted from where the run starts or goes on. ``ops``: torch's operations, instead of stacks."""
+
+    first: int
+    last: int
+    ops: bool
+
+
+# Not the first ones, in which things are imported, compiled and allocated. Supervised steps go 20 to a call.
+PARTS = {"rl": (Part(3, 7, False), Part(8, 8, True)), "sft": (Part(21, 60, False), Part(61, 80, True))}
+STEP = "step"  # the span that a loop puts around each, or around those of one call
+
+
+class Profiler:
+    """Records parts of a run. ``on`` false: does nothing."""
+
+    def __init__(self, crew: Crew, on: bool, kind: str = "rl", start: int = 0) -> None:
+        self._crew, self._on = crew, on
+        self._parts = [Part(start + p.first, start + p.last, p.ops) for p in PARTS[kind]] if on else []
+        self._windows: list[Window] = []
+        self._open: Part | None = None
+
+    def reach(self, step: int) -> None:
+        """Before a step: begins and ends what begins and ends there."""
+        for part in self._parts:
+            if step == part.last + 1:
+                self._end_part(part.last)
+            if step == part.first:
+                self._begin(part.ops)
+                self._open = part
+
+    @contextmanager
+    def window(self, name: str) -> Iterator[None]:
+        """Records what is done inside, as one unit."""
+        if not self._on:
+            yield
+            return
+        self._begin(ops=False)
+        with recorder.span(name):
+            yield
+        self._end(name, 1, name)
+
+    def finish(self, step: int, directory: Path, say: Callable[[str], None]) -> None:
+        """Writes and shows what was recorded; ``step`` is the last one done."""
+        if not self._on:
+            return
+        self._end_part(step)
+        page = write_profile(directory, self._windows)
+        say("\n" + text(self._windows))
+        if step < self._parts[-1].last:
+            say(f"profile: more is recorded of a run with {self._parts[-1].last} steps")
+        say(f"profile: {page}, and profile.json beside it for ui.perfetto.dev or chrome://tracing")
+
+    def _begin(self, ops: bool) -> None:
+        self._crew.record(ops)
+        profiling.record()
+
+    def _end_part(self, last: int) -> None:
+        """Ends the part that is open, of which ``last`` is the last step done."""
+        part, self._open = self._open, None
+        if part is None:
+            return
+        name = f"steps {part.first} to {last}" if last > part.first else f"step {part.first}"
+        self._end(f"{name}: torch's operations" if part.ops else name, max(1, last - part.first + 1), STEP)
+
+    def _end(self, name: str, units: int, whole: str) -> None:
+        own = profiling.recorded()
+        own.process = "driver"
+        window = Window(name, units, whole, [own, *self._crew.recorded()])
+        if missing := profiling.add_copies(window.recordings):
+            window.notes.append(missing)
+        if len({recording.host for recording in window.recordings}) > 1:
+            window.notes.append("processes of several machines, whose clocks are compared as they are")
+        self._windows.append(window)
