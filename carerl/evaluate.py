@@ -4,12 +4,12 @@
     python -m carerl.evaluate model=Qwen/Qwen2.5-7B-Instruct benchmarks=[math500,gsm8k,selfaware,truthfulqa] samples=16
     python -m carerl.evaluate model=DIR benchmarks=[gsm8k,my.jsonl] data=FOLDER questions=200 out=evaluations/mine
 
-``model=``: a run, a checkpoint, a Hugging Face directory, a hub id, or ``base_bytes``, an untrained model that reads
-bytes, to try the plumbing with. ``benchmarks=``: names, or .jsonl files of your
-own; their data are taken from ``data=FOLDER`` where it has them, else from the hub. ``samples=`` to a question (16),
-``questions=`` of each benchmark (0: all), ``temperature=``, ``max_new_tokens=``, ``engine=vllm|hf``, ``out=`` the
-directory it is written to. Any other setting by its name, as ``rollout.gpus_per_actor=1 rollout.actors=8``
-(``python -m carerl.run --help rollout`` lists a section's).
+``model=``: a run, a checkpoint, a Hugging Face directory, a hub id, ``smollm2``, a small model from the package index,
+or ``base_bytes``, an untrained model that reads bytes, to try the plumbing with. ``benchmarks=``: names, or .jsonl
+files of your own; their data are taken from ``data=FOLDER`` where it has them, else from the hub. ``samples=`` to a
+question (16), ``questions=`` of each benchmark (0: all), ``temperature=``, ``max_new_tokens=``, ``engine=vllm|hf``,
+``out=`` the directory it is written to. Any other setting by its name, as ``rollout.gpus_per_actor=1
+rollout.actors=8`` (``python -m carerl.run --help rollout`` lists a section's).
 The same command with the same out= goes on with what was stopped.
 
 Exit codes: 0 done; 2 the settings are refused (nothing was started); 128 + signal when stopped and saved;

@@ -31,6 +31,7 @@ FLOORS: dict[str, int] = {
     "controller": 6,
     "run": 7,
     "evaluate": 7,
+    "fetch": 7,
     "grade": 7,
     "compare": 7,
     "rollouts": 7,

@@ -15,6 +15,7 @@ from typing import Any
 from carerl.config import compose
 from carerl.config.errors import ConfigError
 from carerl.config.load import parse, read, refuse_record, resolve
+from carerl.config.named_models import NAMED
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
 from carerl.config.sweeps import differences
@@ -22,7 +23,6 @@ from carerl.config.typed import build, plain
 from carerl.config.validate import validate
 
 DEFAULTS = "evaluation/benchmarks"
-BYTES = "base_bytes"  # a model that is made on demand, untrained
 SHORT = {
     "model": "model.path",
     "dtype": "model.dtype",
@@ -48,8 +48,8 @@ INSTEAD = {
 }
 # how the work is spread, which changes no answer: in these an evaluation that is gone on with may differ
 SPREAD = (
-    "rollout.actors", "rollout.cpus_per_actor", "rollout.gpu_memory_utilization", "rollout.kv_cache_gib",
-    "grading.actors", "grading.processes", "grading.cpus_per_actor", "cluster.", "tracking.",
+    "rollout.actors", "rollout.threads", "rollout.cpus_per_actor", "rollout.gpu_memory_utilization",
+    "rollout.kv_cache_gib", "grading.actors", "grading.processes", "grading.cpus_per_actor", "cluster.", "tracking.",
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ class Model:
 
 def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda name: "") -> RunConfig:
     """Settings from the words of a command line. ``fetch``: the directory of a model that is none here yet, of
-    ``base_bytes`` or of a hub id; '' if there is no telling.
+    one that has a name (``named_models.py``) or of a hub id; '' if there is no telling.
 
     With ``out=`` the directory of an evaluation that has not ended, it is gone on with (``resume`` is set).
     Raises ConfigError."""
@@ -110,7 +110,7 @@ def _long(word: str) -> str:
 def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
     """A run's newest checkpoint, a checkpoint's ``model``, a base model from the cache, or any other model.
     Raises ConfigError for a run without a checkpoint and for a directory that is not there."""
-    if wanted == BYTES or not looks_local(wanted):
+    if wanted in NAMED or not looks_local(wanted):
         return Model(fetch(wanted), wanted.rpartition("/")[2])
     place = Path(wanted).expanduser().absolute()
     if not place.is_dir():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from carerl.config.errors import ConfigError
+from carerl.config.named_models import PACKAGED
 from carerl.config.schema import RunConfig, ShapeConfig
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -120,9 +121,11 @@ def shape_from_directory(directory: str) -> ShapeConfig:
 
 
 def effective_shape(config: RunConfig) -> tuple[ShapeConfig, str]:
-    """The shape that holds for a run, and where it is from: the model directory's own ``config.json`` when
-    it is at hand, else the recipe's ``model.shape``."""
+    """The shape that holds for a run, and where it is from: a packaged model's own, the model directory's
+    ``config.json`` when it is at hand, else the recipe's ``model.shape``."""
     path = config.model.path
+    if path in PACKAGED:
+        return PACKAGED[path].shape, f"the packaged model {path}"
     if path and (Path(path).expanduser() / "config.json").is_file():
         return shape_from_directory(path), f"{path}/config.json"
     return config.model.shape, "the recipe's model.shape"

@@ -17,6 +17,7 @@ from carerl.config.errors import ConfigError, raise_all, suggestion
 from carerl.config.limits import values
 from carerl.config.loss_pairings import algorithm_pairings, regularizer_pairings, setting
 from carerl.config.memory import fit_pairings
+from carerl.config.named_models import BYTES, PACKAGED
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.selection import selection_pairings
 from carerl.config.shapes import effective_shape, looks_local
@@ -90,13 +91,15 @@ def _paths(c: RunConfig) -> Errors:
                 f"give another one, leave run_dir= out, or go on with that run by resume={c.run_dir}",
             )
     path = c.model.path
+    if path == BYTES:
+        yield ConfigError("model.path", path, "a recipe makes this model", f"write model.base_recipe={BYTES} instead")
     # a plan needs no weights, so that the path of another machine is no error in it
-    if path and not c.dry_run and looks_local(path) and not Path(path).expanduser().is_dir():
+    elif path and not c.dry_run and path not in PACKAGED and looks_local(path) and not Path(path).expanduser().is_dir():
         yield ConfigError(
             "model.path",
             path,
             "there is no such model directory",
-            "give a Hugging Face model directory that exists here, or a hub id owner/name",
+            f"give a Hugging Face model directory that exists here, a hub id owner/name, or {', '.join(PACKAGED)}",
         )
 
 

