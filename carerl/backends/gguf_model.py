@@ -5,9 +5,9 @@
 It runs in a process of its own because it needs the package ``gguf``, which carerl does not install: its wheel on
 ``PYTHONPATH`` is enough.
 
-Dequantised values are exact in float32, and are rounded once where bfloat16 is asked for. Tensors and tokenizer are read
-here and not by transformers' own reader: its weights are the same, but it leaves the split into single digits out of
-the tokenizer (``tokenizer.ggml.pre = smollm``), needs a further package and refuses to save what it loaded.
+Dequantised values are exact in float32, and are rounded once where bfloat16 is asked for. Tensors and tokenizer are
+read here and not by transformers' own reader: its weights are the same, but it leaves the split into single digits out
+of the tokenizer (``tokenizer.ggml.pre = smollm``), needs a further package and refuses to save what it loaded.
 """
 
 from __future__ import annotations
