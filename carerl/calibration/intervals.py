@@ -235,8 +235,9 @@ def studentised_interval(
     for weights_RQ in resamples(count, repeats, seed):
         shift, spread = shift_and_error(weights_RQ @ x_QP, (weights_RQ @ products).reshape(-1, width, width))
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = shift / spread
-        # A resample of equal values has no spread: its mean is infinitely many of its own errors away.
+            # A resample of equal values has no spread: its mean is infinitely many of its own errors away. What is left
+            # of a spread then is the root of a rounding, about 1e-8 of the error.
+            t = shift / np.where(spread <= 1e-6 * error, 0.0, spread)
         found.append(np.where(np.isnan(t), 0.0, t))
     t = np.concatenate(found)
     low, high = np.quantile(t, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")

@@ -178,6 +178,15 @@ def test_without_data_or_with_one_question_there_is_no_interval():
     assert constant.low == constant.high == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("x", [[0, 0, 0.25, 0, 0], [0, 0, 0, 1, 0], [0.1, 0.1, 0.3, 0.1, 0.1]])
+def test_a_resample_of_equal_values_gives_no_finite_bound_of_rounding(x):
+    """Of five values with one that differs, a resample in three (.8^5) holds the other four only: no spread, and the
+    bound on that side is none. A spread that is a rounding gave millions for a score that is 1 at most."""
+    found = mean_interval(np.array(x))
+    assert found.high == np.inf
+    assert -1 < found.low < found.value
+
+
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="questions"):
         share_interval([0, 1], ["q"])
