@@ -106,7 +106,8 @@ def sample(
     """The graded groups of a suite in order, which ``store`` gets too.
 
     What the store has already is not sampled again. ``progress`` is told the groups that ended, those of the store
-    first, and says whether to go on: if not, engines forget the rest, and fewer groups are returned.
+    first, then those of each round, be it none. It says whether to go on: if not, engines forget the rest, and fewer
+    groups are returned.
 
     Everything is queued at once, so that only the last responses leave engines waiting. They work in rounds of a few
     tokens a sequence, and what ended in one is graded while the next is decoded."""
@@ -124,6 +125,7 @@ def sample(
         rounds.fill()
         with span("generate"):
             part = rounds.wait()
+        graded: dict[int, Group] = {}
         if part:
             with span("reward"):
                 graded = dict(zip(part, crew.grading.grade(list(part.values())), strict=True))
@@ -131,7 +133,7 @@ def sample(
             if store is not None:
                 with span("store"):
                     store.add(suite.name, graded)
-            go_on = progress(list(graded.values()))
+        go_on = progress(list(graded.values()))  # also where nothing ended: long responses take many rounds
     rounds.drop()
     if not go_on:
         generation.cancel()

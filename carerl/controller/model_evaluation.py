@@ -153,8 +153,6 @@ class _Progress:
         self.suite = ""
 
     def __call__(self, ended: list[Group]) -> bool:
-        if not ended:
-            return not self._stop
         samples = [sample for group in ended for sample in group.samples]
         self._done += len(ended)
         self._samples += len(samples)
@@ -162,7 +160,8 @@ class _Progress:
         self._tokens += sum(len(sample.response_ids) for sample in samples)
         seconds = max(1e-9, self._now() - self._begin)
         share = self._right / max(1, self._samples)
-        text = f"{self.suite} · {100 * share:.1f} % right · {self._tokens / seconds:,.0f} tokens/s"
+        found = f"{100 * share:.1f} % right · {self._tokens / seconds:,.0f} tokens/s" if self._samples else "decoding"
+        text = f"{self.suite} · {found}"
         self._display.progress(self._done, self._total, text)
         if self._now() - self._written > PART_SECONDS:
             self._store.write_part()

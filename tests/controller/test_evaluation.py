@@ -32,7 +32,7 @@ from carerl.report.summary import summary_rows
 from carerl.tasks import TASKS, Suite
 from carerl.tasks.tiny.initial import init_tiny
 from carerl.tasks.tiny.tokenizer import make_tokenizer
-from carerl.types import Group
+from carerl.types import Completion, Group
 from tests.actors.local import Local, without_ray
 
 WORDS = ["engine=hf", "samples=3", "questions=4", "rollout.max_batch_rows=6"]  # two questions at a time
@@ -54,13 +54,14 @@ def base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Evaluation:
     """All suites through one set of workers; notes the requests that reach the engine."""
 
-    def __init__(self, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, config: RunConfig, monkeypatch: pytest.MonkeyPatch, worker: RolloutWorker | None = None) -> None:
         without_ray(monkeypatch)
         self.config = config
         self.task = TASKS[config.task.name].build(config.task, config.seed)
         self.asked: list[int] = []
+        self.told: list[int] = []  # groups of each call of progress
         self.suites: list[Suite] = []  # empty: the task's
-        rollout = Rollout([Local(RolloutWorker(), self._note)])
+        rollout = Rollout([Local(worker or RolloutWorker(), self._note)])
         self.crew = Crew(None, rollout, Grading([Local(RewardWorker())]), None, [])
         self.crew.load(config, config.model.path)
         rollout.use_loaded()
@@ -69,7 +70,8 @@ class Evaluation:
         if method == "submit":
             self.asked += [request.number for request in arguments[0]]
 
-    def run(self, directory: Path, stop_after: int | None = None) -> dict[str, list[Group]]:
+    def run(self, directory: Path, stop_after: int | None = None, stop_at: int | None = None) -> dict[str, list[Group]]:
+        """``stop_after``: groups; ``stop_at``: calls of progress."""
         store = SampleStore(directory, 0, lambda ids: " ".join(map(str, ids)))
         seen = 0
         results: dict[str, list[Group]] = {}
@@ -77,11 +79,12 @@ class Evaluation:
         def progress(ended: list[Group]) -> bool:
             nonlocal seen
             seen += len(ended)
-            return stop_after is None or seen < stop_after
+            self.told.append(len(ended))
+            return (stop_after is None or seen < stop_after) and len(self.told) != stop_at
 
         for suite in self.suites or chosen(self.config, self.task, self.config.evaluation.questions):
             results[suite.name] = sample(self.crew, self.config, self.task, suite, store, progress)
-            if stop_after is not None and seen >= stop_after:
+            if (stop_after is not None and seen >= stop_after) or len(self.told) == stop_at:
                 store.write_part()
                 return results
         store.close()
@@ -106,6 +109,25 @@ def test_an_evaluation_stopped_anywhere_and_gone_on_with_is_the_one_never_stoppe
         assert read_samples(place, 0) == read_samples(tmp_path / "whole", 0)
         assert len(evaluation.asked) < total + 6, "what had ended was not asked again"
         assert evaluation.task.score(again) == evaluation.task.score(whole)
+
+
+class Slow(RolloutWorker):
+    """The plain engine ends its responses in one round; this one takes four for the first of them."""
+
+    rounds = 0
+
+    def advance(self, steps: int) -> list[tuple[int, list[Completion]]]:
+        self.rounds += 1
+        return super().advance(steps) if self.rounds > 3 else []
+
+
+def test_a_stop_is_seen_after_a_round_in_which_nothing_ended(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long response takes many rounds. Whoever asks for a stop in the first is not made to wait for the last."""
+    evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch, Slow())
+    assert evaluation.run(tmp_path, stop_at=2) == {"q3": []}
+    assert evaluation.told == [0, 0] and len(evaluation.asked) == 4, "the first is what the store held"
 
 
 def test_the_samples_table_gives_back_every_token_and_log_prob(
