@@ -4,6 +4,10 @@ counted. Skipped where rows or vocabulary cannot be had."""
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +103,7 @@ def test_the_plan_counts_what_is_at_hand_and_says_what_is_not(model_dir: str, tm
     assert "7 of 7,387 have more than 1,024 tokens (task.max_prompt_tokens) and are dropped" in here
     assert "math-train-02616" in here and "  max_prompt_tokens: 1024" in here
     words = ["recipe=care_dapo_7b", "dry_run=true"]
+    assert plan(load(["recipe=care_grpo_tiny", "dry_run=true"])).prompts == ()
     for other, missing in (
         ([], "math_train"),
         ([f"task.data_dir={tmp_path}"], "math_train"),
@@ -107,3 +112,21 @@ def test_the_plan_counts_what_is_at_hand_and_says_what_is_not(model_dir: str, tm
     ):
         lines = plan(load([*words, *other])).prompts
         assert len(lines) == 1 and "not counted" in lines[0] and missing in lines[0]
+
+
+def test_a_plan_takes_a_model_of_the_hub_from_its_cache_on_this_machine(model_dir: str, tmp_path: Path) -> None:
+    place = tmp_path / "hub" / "models--Qwen--Qwen2.5-7B"
+    shutil.copytree(model_dir, place / "snapshots" / "abc")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("abc")
+    words = ["recipe=care_dapo_7b", "dry_run=true", f"task.data_dir={data_dir('math_train.jsonl', 'math500.jsonl')}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "carerl.run", *words],
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "7 of 7,387 have more than 1,024 tokens" in done.stdout

@@ -83,9 +83,10 @@ def test_it_is_the_token_behind_what_the_assistant_said(template: str, token: st
         "{{ raise_exception('never') }}",
         "{% for m in messages %}{{ m['no_such'].x }}{% endfor %}",
         "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}<|im_end|>{% endif %}{% endfor %}",
+        "<|im_start|>{{ messages[0]['content'] }}<|im_end|>",
         EACH + "{{ m['content'] }}. <|im_end|>{% endfor %}",
     ],
-    ids=["no template", "nothing there", "raises", "fails", "answer left out", "text between"],
+    ids=["no template", "nothing there", "raises", "fails", "answer left out", "question only", "text between"],
 )
 def test_there_need_not_be_one(template: str | None) -> None:
     assert end_of_turn(make(template)) is None
