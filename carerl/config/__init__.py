@@ -9,6 +9,8 @@
 ``task_values`` the same for the settings of the shipped tasks
 ``sweeps``      sweep specs, and whether a cell was run with the settings that are asked for
 ``checks``      what needs the model's directory, the built task or the cluster at hand
+``lengths``     how much of the context is the prompt's, and which evaluation questions fit;
+                ``prompts_at_hand``: what a plan and a run say of it
 ``plan``        actors, placement, batches, memory, GPU-hours; ``render`` makes text of it
 ``errors``      ``ConfigError``: field, value, reason, remedy
 =============== =================================================================================
