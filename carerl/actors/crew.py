@@ -25,6 +25,7 @@ from carerl.backends.engines import Query, Request
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.cores import Threads
+from carerl.config.load import base_config
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Example, Group, Outcome, Recording, RunError, Sample, Sampling, TokenBatch
 
@@ -317,8 +318,7 @@ def crew(
         everyone = [actor for actors in started.values() for actor in actors]
         try:
             _wait_until_started(started, check)
-            for actor in started.get("rollout", []):
-                actor.prepare.remote(config)  # nobody waits for it: what fails here fails in load, and is told there
+            _prepare(started, config)
             with watched(room.nodes, drained):
                 yield Crew(
                     Learner(started["learner"], config.learner.gpus_per_rank) if "learner" in started else None,
@@ -331,6 +331,16 @@ def crew(
         finally:
             for actor in everyone:
                 ray.kill(actor)
+
+
+def _prepare(started: dict[str, list[Any]], config: RunConfig) -> None:
+    """Has actors do what they can while a base model is made or the learner loads. Nobody waits for it: what fails here
+    fails in load, and is told there."""
+    base = base_config(config) if config.model.base_recipe else None
+    for actor in started.get("rollout", []):
+        actor.prepare.remote(config, base)
+    for actor in started.get("reference", []):
+        actor.prepare.remote(config)
 
 
 def _wait_until_started(started: dict[str, list[Any]], check: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import timedelta
 from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -27,6 +28,7 @@ from carerl.backends.weight_sync import Bucket, buckets, checksum
 from carerl.config.compose import import_plugins
 from carerl.config.cores import Threads, thread_count, usable_cores
 from carerl.config.schema import RunConfig
+from carerl.config.shapes import absolute_path
 from carerl.types import Completion, Sampling, TokenBatch, TokenVectors
 
 
@@ -85,40 +87,57 @@ class RolloutWorker(Worker):
         self._engine: Any = None
         self._built_with = ""
         self._version: int | None = None
-        self._untouched = False
+        self._model_dir = ""
+        self._weights_of = ""  # the directory whose weights the engine was built with; '' once others were sent
 
-    def prepare(self, config: RunConfig) -> None:
-        """What ``load`` would spend most of its time on, for a process that would wait."""
+    def prepare(self, config: RunConfig, base: RunConfig | None = None) -> None:
+        """Does what ``load`` would spend most of its time on, in a process that would wait: imports, and the engine
+        itself. While a ``base`` model is still to be trained, the engine is built with fresh weights of its shape."""
         from carerl.backends.engines import ENGINES
 
         self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
         ENGINES[config.rollout.engine].prepare(config)
+        place = absolute_path(config.model.path)
+        if place and Path(place).is_dir():  # what is to be fetched first is built from in load
+            self._build(config, place)
+        elif base is not None and base.kind == "sft":
+            from carerl.backends.model_files import save_model
+
+            with TemporaryDirectory() as folder:
+                model = fresh_model(base)
+                save_model(Path(folder), model.config, {n: p.detach() for n, p in model.named_parameters()}, None)
+                self._build(config, folder)
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Builds the engine unless one of the same settings and shape is there already; its weights count
         as none until the first sync."""
-        from carerl.backends.engines import ENGINES
-
         self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
         if self._engine is not None:
             self._engine.cancel()  # what a run that failed has left
-        built_with = json.dumps([vars(config.rollout), _shape(model_dir), config.model.dtype], default=str)
-        self._untouched = built_with != self._built_with
-        if self._untouched:
-            self._engine = None
-            self._engine = ENGINES[config.rollout.engine].build(config, model_dir)
-            self._built_with = built_with
+        self._build(config, model_dir)
+        self._model_dir = model_dir
         self._version = None
+
+    def _build(self, config: RunConfig, model_dir: str) -> None:
+        from carerl.backends.engines import ENGINES
+
+        settings = {**vars(config.rollout), "end_ids": []}  # which go along with every request
+        built_with = json.dumps([settings, _shape(model_dir), config.model.dtype], default=str)
+        if built_with == self._built_with:
+            return
+        self._engine, self._built_with = None, ""
+        self._engine = ENGINES[config.rollout.engine].build(config, model_dir)
+        self._built_with, self._weights_of = built_with, model_dir
 
     def use_loaded(self, version: int) -> None:
         """Lets the weights that the engine was just built with count as those of ``version``."""
-        if not self._untouched:
-            raise StaleWeights("the engine was built with the weights of an earlier run")
+        if self._weights_of != self._model_dir:
+            raise StaleWeights("the engine was built with the weights of another model, or of an earlier run")
         self._version = version
 
     def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
         """Takes all weights. Until it returns, the engine counts as holding none."""
-        self._version, self._untouched = None, False
+        self._version, self._weights_of = None, ""
         tensors = [pair for ref in bucket_refs for pair in ray.get(ref)]
         found = checksum(tensors)
         if found != expected_checksum:
@@ -153,6 +172,12 @@ def _shape(model_dir: str) -> str:
 
 class ReferenceWorker(Worker):
     """Holds the frozen reference."""
+
+    def prepare(self, config: RunConfig) -> None:
+        """Imports what ``load`` needs, in a process that would wait."""
+        from transformers import AutoModelForCausalLM  # noqa: F401
+
+        import carerl.backends.policy  # noqa: F401
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         from carerl.backends.model_files import DTYPES, load_model

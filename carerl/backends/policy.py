@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from carerl.algorithms.token_statistics import TokenStatistics, token_statistics
+from carerl.backends.cpu_ops import speed_up
 from carerl.types import TokenBatch
 
 
@@ -28,6 +29,7 @@ class Policy(nn.Module):
         super().__init__()
         if getattr(model.get_output_embeddings(), "bias", None) is not None:
             raise ValueError(f"{type(model).__name__} has a bias on its output head, which is not computed here")
+        speed_up(model)
         self.model = model
         self.chunk_tokens = chunk_tokens
         self.frozen_ref_head_VD: Tensor | None = None  # not a parameter: it is neither trained nor sharded

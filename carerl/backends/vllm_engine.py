@@ -33,6 +33,9 @@ def prepare(config: RunConfig) -> None:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(config.rollout.kv_cache_gib)))
     from vllm import LLM  # noqa: F401
 
+    if not config.rollout.gpus_per_actor:
+        import vllm.v1.worker.cpu_worker  # noqa: F401  # some five seconds, which vLLM leaves to the engine's start
+
 
 def _tell_threads(config: RunConfig) -> None:
     """Says through OMP_NUM_THREADS what vLLM is to keep to. On a GPU it serves with one thread, as more would spin
@@ -69,6 +72,7 @@ class VLLMEngine:
         )
         self._llm = LLM(
             model=model_dir,
+            skip_tokenizer_init=True,  # ids in, ids out: no text ever reaches the engine
             dtype=config.model.dtype,
             max_model_len=rollout.max_model_len,
             max_num_seqs=rollout.max_batch_rows,
@@ -101,6 +105,7 @@ class VLLMEngine:
                 stop_token_ids=sorted(sampling.stop_ids),
                 ignore_eos=True,  # vLLM has a list of its own; what ends a response stands above
                 logprobs=0,
+                flat_logprobs=True,  # lists instead of an object a token
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
@@ -151,8 +156,11 @@ class VLLMEngine:
 
     @staticmethod
     def _completion(output: Any) -> Completion:
-        ids = tuple(output.token_ids)
-        logprobs = tuple(float(entry[token].logprob) for entry, token in zip(output.logprobs, ids, strict=True))
+        ids, flat = tuple(output.token_ids), output.logprobs
+        drawn = [flat.token_ids[start] for start in flat.start_indices]  # of each position what was sampled comes first
+        if tuple(drawn) != ids:
+            raise RuntimeError(f"vLLM gave log-probs of other tokens ({drawn[:8]}…) than it sampled ({ids[:8]}…)")
+        logprobs = tuple(float(flat.logprobs[start]) for start in flat.start_indices)
         return Completion(ids, logprobs, truncated=output.finish_reason == "length")
 
     def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:

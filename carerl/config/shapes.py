@@ -60,6 +60,11 @@ def looks_local(path: str) -> bool:
     return Path(path).expanduser().exists() or not HUB_ID.fullmatch(path) or "/" not in path
 
 
+def absolute_path(path: str) -> str:
+    """A model's path as every process finds it; a hub id stays as it is."""
+    return str(Path(path).expanduser().absolute()) if path and looks_local(path) else path
+
+
 def read_model_json(directory: str, name: str, required: bool = True) -> dict[str, Any]:
     """A JSON file of a model directory; ``{}`` if it is absent and not required. Raises ConfigError."""
     path = Path(directory).expanduser() / name

