@@ -8,6 +8,7 @@ and NCCL; the regularizers' own mathematics (``tests/regularizers``).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from carerl.algorithms.batching import make_batch, normalisers
 from carerl.algorithms.grpo import GRPOConfig
 from carerl.algorithms.objective import Objective
 from carerl.algorithms.strata import STRATA
+from carerl.backends import fsdp2
 from carerl.backends.fsdp2 import FSDP2Learner
 from carerl.backends.learners import Minibatch
 from carerl.backends.model_files import make_model
@@ -113,6 +115,15 @@ def gradients(
     rows = batch(dtype)
     made.update(rows, parts(rows, cut), 1e-2)
     return made.gradients  # type: ignore[attr-defined,no-any-return]
+
+
+def layer_by_layer(function: Callable[..., Any], *arguments: Any) -> Any:
+    """With every layer gathered by itself, as those of large models are; these here are small enough to go together."""
+    usual, fsdp2.SMALLEST_UNIT = fsdp2.SMALLEST_UNIT, 0
+    try:
+        return function(*arguments)
+    finally:
+        fsdp2.SMALLEST_UNIT = usual
 
 
 def with_everything_on(checkpointing: bool) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
@@ -271,6 +282,8 @@ def all_that_two_ranks_are_asked(directory: str) -> dict[str, Any]:
         "empty rank": gradients(torch.float64, "full", 2, 7, EMPTY_RANK),
         "float32": gradients(torch.float32, "full", 1, 3),
         "score": gradients(torch.float64, "score", 2, 7),
+        "layer by layer": layer_by_layer(gradients, torch.float64, "full", 2, 7),
+        "empty rank, layer by layer": layer_by_layer(gradients, torch.float64, "full", 2, 7, EMPTY_RANK),
         "two epochs": trained(torch.float64, "score", 5, TWO_EPOCHS),
         "everything on": with_everything_on(checkpointing=False),
     }
@@ -284,8 +297,9 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
 
 @pytest.mark.parametrize(
     ("case", "estimator", "cut"),
-    [("uneven", "full", MINIBATCHES), ("empty rank", "full", EMPTY_RANK), ("score", "score", MINIBATCHES)],
-)
+    [("uneven", "full", MINIBATCHES), ("empty rank", "full", EMPTY_RANK), ("score", "score", MINIBATCHES),
+     ("layer by layer", "full", MINIBATCHES), ("empty rank, layer by layer", "full", EMPTY_RANK)],
+)  # fmt: skip
 def test_pitfall_02_gradient_is_the_same_on_two_ranks(two_ranks: Any, case: str, estimator: str, cut: Any) -> None:
     assert largest_relative_error(two_ranks[1][case], plain_gradients(torch.float64, estimator, cut)) < 1e-10
 
