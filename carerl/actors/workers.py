@@ -24,7 +24,7 @@ from torch import Tensor
 
 from carerl.backends.engines import Query, Request
 from carerl.backends.learners import LEARNERS
-from carerl.backends.weight_sync import Bucket, buckets, checksum
+from carerl.backends.weight_sync import Bucket, buckets, check_complete, checksum
 from carerl.config.compose import import_plugins
 from carerl.config.cores import Threads, thread_count, usable_cores
 from carerl.config.schema import RunConfig
@@ -87,8 +87,9 @@ class RolloutWorker(Worker):
         self._engine: Any = None
         self._built_with = ""
         self._version: int | None = None
-        self._model_dir = ""
+        self._model_dir, self._trusted = "", False
         self._weights_of = ""  # the directory whose weights the engine was built with; '' once others were sent
+        self._shapes: dict[str, tuple[int, ...]] | None = None  # of the tensors that a sync must bring
 
     def prepare(self, config: RunConfig, base: RunConfig | None = None) -> None:
         """Does what ``load`` would spend most of its time on, in a process that would wait: imports, and the engine
@@ -115,8 +116,8 @@ class RolloutWorker(Worker):
         if self._engine is not None:
             self._engine.cancel()  # what a run that failed has left
         self._build(config, model_dir)
-        self._model_dir = model_dir
         self._version = None
+        self._model_dir, self._trusted, self._shapes = model_dir, config.model.trust_remote_code, None
 
     def _build(self, config: RunConfig, model_dir: str) -> None:
         from carerl.backends.engines import ENGINES
@@ -136,12 +137,20 @@ class RolloutWorker(Worker):
         self._version = version
 
     def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
-        """Takes all weights. Until it returns, the engine counts as holding none."""
+        """Takes all weights. Until it returns, the engine counts as holding none.
+
+        Raises RuntimeError where they are not what was sent, IncompleteWeights where they are not all of the model's.
+        """
+        from carerl.backends.model_files import parameter_shapes
+
         self._version, self._weights_of = None, ""
         tensors = [pair for ref in bucket_refs for pair in ray.get(ref)]
         found = checksum(tensors)
         if found != expected_checksum:
             raise RuntimeError(f"weights of version {version} arrived damaged: {found:x}, not {expected_checksum:x}")
+        if self._shapes is None:
+            self._shapes = parameter_shapes(self._model_dir, self._trusted)
+        check_complete(tensors, self._shapes)
         self._engine.update_weights(tensors)
         self._version = version
 

@@ -82,6 +82,17 @@ def load_model(path: str, dtype: str, trust_remote_code: bool = False) -> Any:
     )
 
 
+def parameter_shapes(path: str, trust_remote_code: bool = False) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a model's parameters by its config.json alone; no weight is read or made. A head tied to the
+    embedding is no parameter of its own."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer
 

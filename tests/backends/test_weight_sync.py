@@ -1,4 +1,8 @@
-"""Buckets and their checksum. That engines use what arrives is in ``test_engines.py`` and ``tests/e2e``."""
+"""Buckets, their checksum, and that they are all there.
+
+That engines use what arrives is in ``test_engines.py`` and ``tests/e2e``; a sender that leaves something out in
+``test_parity_limits.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from carerl.backends.weight_sync import buckets, checksum
+from carerl.backends.weight_sync import IncompleteWeights, buckets, check_complete, checksum
 
 PAIRS = [("a", torch.arange(6.0).reshape(2, 3)), ("b", torch.ones(4)), ("c", torch.tensor([1, 2], dtype=torch.int32))]
 
@@ -46,3 +50,28 @@ def test_pitfall_14_buckets_hold_every_tensor_once_and_in_order() -> None:
     cut = list(buckets(tensors, limit_mib=2))
     assert [[name for name, _ in bucket] for bucket in cut] == [["t0", "t1"], ["t2"], ["t3", "t4"]]
     assert checksum(pair for bucket in cut for pair in bucket) == checksum(tensors)
+
+
+SHAPES = {"a": (2, 3), "b": (4,), "c": (2,)}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (PAIRS[1:], r"3 tensors 1 missing \(a\)"),
+        ([PAIRS[0]], r"2 missing \(b\)"),
+        ([], r"3 missing \(a\)"),
+        ([*PAIRS, PAIRS[1]], r"1 sent more than once \(b\)"),
+        ([*PAIRS, ("d", torch.zeros(1))], r"1 not of the model \(d\)"),
+        ([("a", torch.zeros(3, 2)), *PAIRS[1:]], r"1 of another shape than the model's \(a\)"),
+        ([("A", PAIRS[0][1]), *PAIRS[1:]], r"1 missing \(a\), 1 not of the model \(A\)"),
+    ],
+    ids=["missing", "most missing", "nothing", "twice", "too many", "shape", "renamed"],
+)
+def test_pitfall_14_what_is_not_whole_is_told(pairs: list[tuple[str, Tensor]], message: str) -> None:
+    with pytest.raises(IncompleteWeights, match=message):
+        check_complete(pairs, SHAPES)
+
+
+def test_whole_weights_are_whole_in_any_order() -> None:
+    check_complete(PAIRS[::-1], SHAPES)
