@@ -1,0 +1,117 @@
+"""How far an engine's log-probs are from the learner's at the same weights, and whether that is rounding or a fault.
+
+A gap is |engine − learner| of one sampled token's log-prob, in nats. Three statistics of many gaps: their mean, the
+gap that 99.9 % of the tokens do not exceed, and the largest. The first two have limits. The largest is reported only:
+it grows with the number of tokens, and in bfloat16 some token in a million is far off without any fault.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BINS_PER_OCTAVE = 32  # a bin's middle is at most 2^(1/64) − 1 = 1.1 % from what lies in it
+LOWEST, HIGHEST = -40, 10  # powers of two, in nats: what is smaller counts as 0, what is larger as the largest
+BINS = (HIGHEST - LOWEST) * BINS_PER_OCTAVE
+
+
+@dataclass(frozen=True)
+class GapStatistics:
+    """Nats a token; NaN where a gap is NaN or where there is none."""
+
+    mean: float
+    q999: float  # see :meth:`Gaps.statistics`
+    largest: float
+
+
+@dataclass(frozen=True)
+class GapLimits:
+    """The largest mean and 99.9 % quantile, in nats, that are taken for rounding. ``dtype``: whose rounding."""
+
+    dtype: str
+    mean: float
+    q999: float
+
+
+LIMITS = {"float32": GapLimits("float32", 5e-5, 5e-4), "bfloat16": GapLimits("bfloat16", 0.1, 1.0)}
+#: What bfloat16 rounds by at the least: a limit below would end runs in which nothing is wrong.
+LEAST_OF_BFLOAT16 = GapLimits("bfloat16", 0.01, 0.05)
+
+
+def limits_for(dtypes: Collection[str], mean: float = 0.0, q999: float = 0.0) -> GapLimits:
+    """The limits of what engine and learner compute in, or ``mean`` and ``q999`` where these are not 0."""
+    default = LIMITS["bfloat16" if "bfloat16" in dtypes else "float32"]
+    return GapLimits(default.dtype, mean or default.mean, q999 or default.q999)
+
+
+def fault(found: GapStatistics, limits: GapLimits, setting: str) -> str:
+    """What is wrong with gaps, as the part of a sentence; empty where they are rounding. NaN is above every limit.
+
+    ``setting``: the beginning of the limits' names, ``sync.probe`` or ``sync.mismatch``.
+    """
+    if found.mean <= limits.mean and found.q999 <= limits.q999:
+        return ""
+    return (
+        f"|engine − learner| of a token's log-prob is {found.mean:.2g} nats in the mean "
+        f"({setting}_mean_abort: {limits.mean:g}), {found.q999:.2g} at 99.9 % of the tokens "
+        f"({setting}_q999_abort: {limits.q999:g}) and at most {found.largest:.2g}, in {limits.dtype}"
+    )
+
+
+class Gaps:
+    """A summary of any number of gaps that adds up over micro-batches and ranks.
+
+    It holds counts in bins of equal ratio, so that its size does not depend on the number of tokens. Mean and largest
+    are exact, the quantile is so to 1.1 %.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self._total = 0.0
+        self._largest = 0.0
+        self._counts_K = torch.zeros(BINS + 2, dtype=torch.long)  # below the bins, the bins, above them
+
+    def add(self, difference_N: Tensor) -> None:
+        """Adds the gaps of tokens: differences of log-probs (N,), of either sign."""
+        gap_N = difference_N.detach().cpu().double().abs()
+        if gap_N.numel() == 0:
+            return
+        self.tokens += gap_N.numel()
+        self._total += float(gap_N.sum())  # NaN if any gap is, whatever is added later
+        self._largest = max(self._largest, float(gap_N.max()))
+        octave_N = gap_N.log2().nan_to_num(nan=HIGHEST, posinf=HIGHEST, neginf=LOWEST - 1)
+        bin_N = ((octave_N - LOWEST) * BINS_PER_OCTAVE).floor().clamp(-1, BINS).long() + 1
+        self._counts_K += torch.bincount(bin_N, minlength=BINS + 2)
+
+    def merge(self, other: Gaps) -> None:
+        """Adds what another summary holds."""
+        self.tokens += other.tokens
+        self._total += other._total
+        self._largest = max(self._largest, other._largest)
+        self._counts_K += other._counts_K
+
+    def statistics(self) -> GapStatistics:
+        """Mean, 99.9 % quantile and largest.
+
+        The quantile is the gap that one token in a thousand exceeds (of n tokens n // 1000, which is numpy's
+        ``inverted_cdf``). Of fewer than 2,000 tokens one may exceed it all the same: of 100 it is the second largest,
+        so that a single token never decides. A lone token that is far enough off still moves the mean of so few.
+        """
+        if self.tokens == 0 or math.isnan(self._total):
+            return GapStatistics(math.nan, math.nan, math.nan)
+        return GapStatistics(self._total / self.tokens, self._quantile(), self._largest)
+
+    def _quantile(self) -> float:
+        beyond = max(self.tokens // 1000, 1)
+        rank = max(self.tokens - beyond, 1)
+        bin_ = int(torch.searchsorted(self._counts_K.cumsum(0), rank))
+        if bin_ == 0:
+            return 0.0
+        if bin_ == BINS + 1:
+            return self._largest
+        middle: float = 2.0 ** (LOWEST + (bin_ - 0.5) / BINS_PER_OCTAVE)
+        return min(middle, self._largest)
