@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from carerl.algorithms.objective import Objective, Strengths, flatten
+from carerl.algorithms.parity import Gaps
 from carerl.algorithms.token_statistics import TokenStatistics
 from carerl.backends.learners import Minibatch
 from carerl.backends.model_files import DTYPES
@@ -237,13 +238,13 @@ class FSDP2Learner:
 
 
 class Totals:
-    """Sums and maxima that add over micro-batches and ranks, so that a mean is a mean over tokens."""
+    """Sums that add over micro-batches and ranks, so that a mean is a mean over tokens."""
 
     def __init__(self) -> None:
         self._sums: dict[str, list[float]] = {}
         self._shares: dict[str, float] = {}
-        self._weights = [0.0, 0.0, 0.0]  # sum of w, of w squared, count
-        self._maximum = 0.0
+        self._weights = [0.0, 0.0]  # sum of w, of w squared
+        self._gaps = Gaps()
 
     def add(self, sums: dict[str, tuple[float, float]]) -> None:
         for name, (total, count) in sums.items():
@@ -262,33 +263,36 @@ class Totals:
             return
         gap_N = (logprobs_N.detach().cpu().float() - part.rollout_logprobs_BT[part.mask_BT]).double()
         weight_N = gap_N.exp()
-        self.add({"rollout/mismatch_mean": (float(gap_N.abs().sum()), float(gap_N.numel()))})
+        self._gaps.add(gap_N)
         self._weights[0] += float(weight_N.sum())
         self._weights[1] += float(weight_N.square().sum())
-        self._weights[2] += gap_N.numel()
-        self._maximum = max(self._maximum, float(gap_N.abs().max()) if gap_N.numel() else 0.0)
 
     def reduced(self) -> dict[str, float]:
         """Means over all ranks. A rank that had no rows may lack names, so names are exchanged first."""
-        own = (self._sums, self._shares, self._weights, self._maximum)
+        own = (self._sums, self._shares, self._weights, self._gaps)
         gathered: list[Any] = [own]
         if dist.get_world_size() > 1:
             gathered = [None] * dist.get_world_size()
             dist.all_gather_object(gathered, own)
         sums: dict[str, list[float]] = {}
         metrics: dict[str, float] = {}
-        for rank_sums, rank_shares, _, _ in gathered:
+        gaps = Gaps()
+        for rank_sums, rank_shares, _, rank_gaps in gathered:
             for name, (total, count) in rank_sums.items():
                 entry = sums.setdefault(name, [0.0, 0.0])
                 entry[0] += total
                 entry[1] += count
             for name, share in rank_shares.items():
                 metrics[name] = metrics.get(name, 0.0) + share
+            gaps.merge(rank_gaps)
         metrics |= {name: total / count for name, (total, count) in sums.items() if count}
-        w, w2, n = (sum(weights[k] for _, _, weights, _ in gathered) for k in range(3))
-        if n:
-            metrics["rollout/mismatch_max"] = max(maximum for *_, maximum in gathered)
-            metrics["rollout/effective_sample_size"] = w * w / (n * w2)
+        if gaps.tokens:
+            found = gaps.statistics()
+            metrics["rollout/mismatch_mean"] = found.mean
+            metrics["rollout/mismatch_q999"] = found.q999
+            metrics["rollout/mismatch_max"] = found.largest
+            w, w2 = (sum(weights[k] for _, _, weights, _ in gathered) for k in range(2))
+            metrics["rollout/effective_sample_size"] = w * w / (gaps.tokens * w2) if w2 else 0.0
         return metrics
 
 

@@ -67,6 +67,10 @@ AT_LEAST: dict[str, float] = {
     "sync.bucket_mib": 1,
     "sync.probe_every": 0,
     "sync.probe_prompts": 1,
+    "sync.probe_mean_abort": 0,
+    "sync.probe_q999_abort": 0,
+    "sync.mismatch_mean_abort": 0,
+    "sync.mismatch_q999_abort": 0,
     "evaluation.every": 0,
     "evaluation.temperature": 0,
     "evaluation.samples": 1,
@@ -106,7 +110,7 @@ AT_LEAST: dict[str, float] = {
 ABOVE_ZERO = (
     "algorithm.entropy_step",
     "rollout.temperature", "rollout.kv_cache_gib", "learner.optimizer.eps",
-    "grading.seconds", "sync.probe_abort", "sync.mismatch_abort",
+    "grading.seconds",
 )  # fmt: skip
 ZERO_TO_ONE = ("regularizer.alpha", "learner.schedule.final_fraction")
 

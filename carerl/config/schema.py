@@ -120,8 +120,11 @@ class SyncConfig:
     bucket_mib: int = 512
     probe_every: int = 10  # syncs between two parity probes; 0: only at the first
     probe_prompts: int = 16
-    probe_abort: float = 1e-3  # largest |engine − learner| log-prob of the probe, nats
-    mismatch_abort: float = 0.5  # mean |rollout − learner| log-prob of a step's rollouts, nats
+    # A run stops where |engine − learner| log-probs exceed these, nats; 0: what the dtypes allow (algorithms/parity.py)
+    probe_mean_abort: float = 0.0  # mean over the probe's tokens
+    probe_q999_abort: float = 0.0  # what 99.9 % of them do not exceed
+    mismatch_mean_abort: float = 0.0  # the same of a step's rollouts
+    mismatch_q999_abort: float = 0.0
 
 
 @dataclass

@@ -21,6 +21,16 @@ from carerl.config.tables import CHOICES, choice_config
 
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
+#: Settings of earlier versions: why each is gone. What they meant is not guessed from the new ones.
+RETIRED = {
+    "sync.probe_abort": "it bounded the largest gap of a probe, which grows with the tokens without any fault",
+    "sync.mismatch_abort": "it bounded the mean alone, whatever the dtype",
+}
+RETIRED_REMEDY = (
+    "leave it out (the limits are then those of the dtype), or write {check}_mean_abort and {check}_q999_abort, nats; "
+    "from the config.yaml of an older run, delete the line"
+)
+
 SIGNED_FRACTION = re.compile(r"[-+]\.[0-9]+([eE][-+]?[0-9]+)?")  # -.5, which YAML 1.1 takes for text
 
 
@@ -82,6 +92,9 @@ def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str, paths: Seq
     values: dict[str, Any] = {}
     for key, value in tree.items():
         path = prefix + key
+        if path in RETIRED:
+            remedy = RETIRED_REMEDY.format(check=path.removesuffix("_abort"))
+            raise ConfigError(path, value, RETIRED[path], remedy)
         if key not in names:
             raise unknown_key(path, value, owner, names, paths)
         hint = hints[key]

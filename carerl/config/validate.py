@@ -21,6 +21,7 @@ from carerl.config.named_models import BYTES, PACKAGED
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.selection import selection_pairings
 from carerl.config.shapes import effective_shape, looks_local
+from carerl.config.sync_pairings import sync_pairings
 from carerl.config.tables import CHOICES
 from carerl.config.task_values import task_pairings
 from carerl.rewards import REWARDS
@@ -365,13 +366,6 @@ def _reward(c: RunConfig) -> Errors:
 
 
 def _learner(c: RunConfig) -> Errors:
-    if c.kind == "rl" and "bfloat16" in (c.model.dtype, c.learner.compute_dtype) and c.sync.probe_abort < 0.05:
-        yield ConfigError(
-            "sync.probe_abort",
-            c.sync.probe_abort,
-            "bfloat16 keeps 8 bits, so that engine and learner differ by more than this without any fault",
-            "write sync.probe_abort=0.5, or float32 for model.dtype and learner.compute_dtype",
-        )
     per_node = c.cluster.gpus_per_node
     for key, gpus in (
         ("rollout.gpus_per_actor", c.rollout.gpus_per_actor),
@@ -391,5 +385,5 @@ def _learner(c: RunConfig) -> Errors:
 
 PAIRINGS = (
     _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _evaluation,
-    selection_pairings, _reward, _engine, _learner, card_pairings, fit_pairings,
+    selection_pairings, _reward, _engine, sync_pairings, _learner, card_pairings, fit_pairings,
 )  # fmt: skip

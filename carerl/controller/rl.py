@@ -15,11 +15,7 @@ from carerl.controller.evaluation import evaluate_if_due
 from carerl.controller.rollouts import roll_out, rollout_metrics, rollout_rows, token_scores
 from carerl.controller.schedule import learning_rate
 from carerl.report import write_rollouts
-from carerl.types import RunError, TokenBatch
-
-
-class MismatchError(RunError):
-    """The engines sample from a distribution too far from the one that is trained."""
+from carerl.types import TokenBatch
 
 
 def train(context: Context, start: int) -> int:
@@ -54,10 +50,10 @@ def train(context: Context, start: int) -> int:
             if weights.probe_due(step, config):
                 metrics |= weights.probe(crew, task, config)
         metrics |= rollout_metrics(rollouts, batch) | _memory(crew, step) | clock.metrics(rollouts.tokens)
-        _check_mismatch(metrics, config, step)
         context.step = step
         context.trackers.log(step, metrics)
         context.display.step(step, metrics)
+        weights.check_rollouts(step, metrics, config)  # once what it complains of is on record
         if tabled:
             rows = rollout_rows(context.tokenizer.decode, step, rollouts, batch, scores)
             write_rollouts(context.run.rollout_file(step), rows)
@@ -100,12 +96,3 @@ def _minibatches(batch: TokenBatch, config: RunConfig, algorithm: Algorithm, ste
 
 def _memory(crew: Crew, step: int) -> dict[str, float]:
     return {"system/rss_gib": crew.learner.rss_gib()} if step % 10 == 0 else {}
-
-
-def _check_mismatch(metrics: dict[str, float], config: RunConfig, step: int) -> None:
-    gap, limit = metrics.get("rollout/mismatch_mean", 0.0), config.sync.mismatch_abort
-    if not gap <= limit:
-        raise MismatchError(
-            f"step {step}: rollouts differ from the learner by {gap:.3g} nats a token in the mean "
-            f"(sync.mismatch_abort={limit:g}): engine and learner do not run the same model"
-        )

@@ -1,16 +1,22 @@
-"""Weight sync from learner to engines, and the parity probe that proves it.
+"""Weight sync from learner to engines, and the two comparisons that prove it.
 
 The version of the weights is the number of loop steps that they have been through. The probe samples a
 few responses right after a sync and compares the engine's log-probs with the learner's: it notices a
-layer that was left out, a tied head, or cached prefixes of older weights.
+layer that the engine does not use, a tied head, or cached prefixes of older weights. The other comparison costs
+nothing: the learner scores every step's rollouts anyway. What counts as a fault is in
+:mod:`carerl.algorithms.parity`; that every tensor was sent is not left to log-probs, see
+:mod:`carerl.backends.weight_sync`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 
 from carerl.actors.crew import Crew
 from carerl.algorithms.batching import pack_rows
+from carerl.algorithms.parity import GapLimits, Gaps, GapStatistics, fault, limits_for
 from carerl.config.schema import RunConfig
 from carerl.controller.preparation import stop_ids
 from carerl.tasks import Task
@@ -18,7 +24,11 @@ from carerl.types import RunError, Sampling
 
 
 class ParityError(RunError):
-    """Engine and learner disagree about the same weights."""
+    """Right after a sync engine and learner disagree about the same weights."""
+
+
+class MismatchError(RunError):
+    """A step's rollouts come from a distribution too far from the one that is trained."""
 
 
 def synchronise(crew: Crew, version: int) -> None:
@@ -35,10 +45,10 @@ def probe_due(version: int, config: RunConfig) -> bool:
 
 
 def probe(crew: Crew, task: Task, config: RunConfig) -> dict[str, float]:
-    """``sync/probe_max``: the largest difference of log-probs, in nats.
+    """``sync/probe_…``: mean, 99.9 % quantile and largest difference of log-probs, in nats.
 
     Always the same prompts: an engine that kept cached prefixes of older weights would show it here.
-    Raises ParityError above ``sync.probe_abort``.
+    Raises ParityError above ``sync.probe_mean_abort`` or ``sync.probe_q999_abort``.
     """
     assert crew.rollout is not None
     sampling = Sampling(
@@ -57,11 +67,35 @@ def probe(crew: Crew, task: Task, config: RunConfig) -> dict[str, float]:
     )
     logprobs_BT = crew.learner.score(batch)["logprobs"]
     engine_N = torch.tensor([logprob for sample in samples for logprob in sample.rollout_logprobs])
-    worst = float((logprobs_BT[batch.mask_BT] - engine_N).abs().max())  # NaN if any is
-    if not worst <= config.sync.probe_abort:
+    gaps = Gaps()
+    gaps.add(logprobs_BT[batch.mask_BT] - engine_N)
+    found = gaps.statistics()
+    limits = _limits(config, config.sync.probe_mean_abort, config.sync.probe_q999_abort)
+    if wrong := fault(found, limits, "sync.probe"):
         raise ParityError(
-            f"after the sync to version {crew.rollout.version} the engine's log-probs differ from the learner's by "
-            f"{worst:.2e} nats (sync.probe_abort={config.sync.probe_abort:g}): the engine does not run the weights "
-            "that were sent. In bfloat16 a larger limit can be right; in float32 it is a fault of the sync."
+            f"after the sync to version {crew.rollout.version} {wrong}, over {gaps.tokens} tokens. That is more than "
+            "rounding: the engine does not run the weights that were sent, or not the learner's model (its rope base, "
+            "its head). Raise the limits only for an engine known to round this much."
         )
-    return {"sync/probe_max": worst}
+    return {"sync/probe_mean": found.mean, "sync/probe_q999": found.q999, "sync/probe_max": found.largest}
+
+
+def check_rollouts(step: int, metrics: Mapping[str, float], config: RunConfig) -> None:
+    """Raises MismatchError where the learner's metrics say that a step's rollouts and the learner at the weights that
+    sampled them differ by more than ``sync.mismatch_mean_abort`` or ``sync.mismatch_q999_abort``. A step in which no
+    row was trained has no such metrics."""
+    if "rollout/mismatch_mean" not in metrics:
+        return
+    found = GapStatistics(
+        metrics["rollout/mismatch_mean"], metrics["rollout/mismatch_q999"], metrics["rollout/mismatch_max"]
+    )
+    limits = _limits(config, config.sync.mismatch_mean_abort, config.sync.mismatch_q999_abort)
+    if wrong := fault(found, limits, "sync.mismatch"):
+        raise MismatchError(
+            f"step {step}: {wrong}, over the step's rollouts. Engine and learner do not run the same model, or not at "
+            "the same temperature. Raise the limits only for an engine known to round this much."
+        )
+
+
+def _limits(config: RunConfig, mean: float, q999: float) -> GapLimits:
+    return limits_for((config.model.dtype, config.learner.compute_dtype), mean, q999)

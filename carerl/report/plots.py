@@ -121,7 +121,10 @@ PANELS: tuple[Panel, ...] = (
         "Engine against learner",
         (
             ("rollout/mismatch_mean", "rollouts, mean"),
+            ("rollout/mismatch_q999", "rollouts, 99.9 %"),
             ("rollout/mismatch_max", "rollouts, max"),
+            ("sync/probe_mean", "probe after sync, mean"),
+            ("sync/probe_q999", "probe after sync, 99.9 %"),
             ("sync/probe_max", "probe after sync, max"),
         ),
         "Absolute difference of log-probs, nats; logarithmic.",

@@ -316,6 +316,19 @@ def test_sequence_ratios_masks_entropy_and_strata_are_the_same_on_two_ranks(
     assert alone == pytest.approx(metrics, rel=1e-9)
 
 
+def test_every_token_counts_once_in_what_engine_and_learner_differ_by(two_ranks: Any) -> None:
+    """On two ranks, where a row of the second minibatch may be scored by one and trained by the other."""
+    rows = batch(torch.float64)
+    rollouts = [-math.log(23) + 4 * (row % 3 == 0) for row in range(rows.rows)]
+    old = old_logprobs(model(1, torch.float64), rows)
+    gaps = sorted(abs(float(logp) - given) for own, given in zip(old, rollouts, strict=True) for logp in own)
+    metrics = two_ranks[1]["everything on"][1]
+    assert len(gaps) < 1000
+    assert metrics["rollout/mismatch_mean"] == pytest.approx(sum(gaps) / len(gaps), rel=1e-5)
+    assert metrics["rollout/mismatch_q999"] == pytest.approx(gaps[-2], rel=0.011)
+    assert metrics["rollout/mismatch_max"] == pytest.approx(gaps[-1], rel=1e-5)
+
+
 def test_gradient_in_single_precision_is_the_same_on_two_ranks(two_ranks: Any) -> None:
     one = on_ranks(1, gradients, torch.float32, "full", 100, 1000)
     assert largest_relative_error(two_ranks[1]["float32"], one) < 1e-5

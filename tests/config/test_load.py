@@ -73,7 +73,7 @@ OTHER = ["seed=101", "task.entities=151", "model.shape.num_layers=2", "model.dty
 
 
 def _key(*words: str) -> str:
-    return base_key(base_config(load(["recipe=care_grpo_tiny", "sync.probe_abort=0.5", *words])))
+    return base_key(base_config(load(["recipe=care_grpo_tiny", "sync.probe_mean_abort=0.5", *words])))
 
 
 @pytest.mark.parametrize("word", SAME)
@@ -132,6 +132,15 @@ def test_one_command_starts_a_run_and_goes_on_with_it(tmp_path) -> None:
     with pytest.raises(ConfigError, match="another run") as caught:
         load([*words, "seed=8"])
     assert caught.value.field == "seed"
+
+
+def test_a_run_of_before_a_setting_was_retired_is_told_what_to_do(tmp_path) -> None:
+    stored = dump(load(["recipe=care_grpo_tiny"])).replace("probe_mean_abort: 0.0", "probe_abort: 0.001")
+    assert "probe_abort" in stored
+    (tmp_path / "config.yaml").write_text(stored)
+    with pytest.raises(ConfigError) as caught:
+        load([f"resume={tmp_path}"])
+    assert caught.value.field == "sync.probe_abort" and "delete the line" in caught.value.remedy
 
 
 def test_resume_auto_touches_nothing_that_is_no_run(tmp_path) -> None:

@@ -133,10 +133,10 @@ def test_two_learner_ranks_two_engines_and_the_plain_engine(tmp_path: Path) -> N
 @pytest.mark.e2e
 @pytest.mark.timeout(900)
 def test_a_sweep_keeps_going_past_a_failed_cell_and_can_be_repeated(tmp_path: Path) -> None:
-    words = ["recipe=care_grpo_tiny", "sync.probe_abort=0.001,1e-12", *SMALL[:-1], "seed=100", f"out={tmp_path / 's'}"]
+    words = ["recipe=care_grpo_tiny", "sync.probe_q999_abort=0,1e-12", *SMALL[:-1], "seed=100", f"out={tmp_path / 's'}"]
     done = command("sweep", *words, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    assert "1 of 2 cells complete" in done.stdout and "sync.probe_abort" in done.stdout
+    assert "1 of 2 cells complete" in done.stdout and "sync.probe_q999_abort" in done.stdout
     begin = time.monotonic()
     again = command("sweep", *words, cwd=tmp_path)
     assert "2 cells, 1 complete already" in again.stdout and time.monotonic() - begin < 400

@@ -39,7 +39,8 @@ pytestmark = pytest.mark.timeout(600)  # the first test waits for the base model
 
 SMALL = [
     "seed=100", "steps=4", "prompts_per_step=8", "algorithm.group_size=4", "model.base_overrides=[steps=60]",
-    "sync.probe_every=2", "sync.probe_abort=1e-5", "checkpoint.every=2", "tracking.rollouts_every=2",
+    "sync.probe_every=2", "sync.probe_mean_abort=1e-5", "sync.probe_q999_abort=1e-5", "checkpoint.every=2",
+    "tracking.rollouts_every=2",
     "evaluation.every=2", "evaluation.questions=12", "evaluation.questions_between=6", "evaluation.samples=4",
     "tracking.display=quiet", "learner.micro_batch_rows=10", "learner.head_chunk_tokens=50",
     "task.validation_questions=10", "checkpoint.best=accuracy subject to ece <= 0.9",
@@ -84,10 +85,12 @@ def test_a_run_leaves_behind_what_it_promises(whole: Result) -> None:
     assert {"config.yaml", "versions.json", "metrics.jsonl", "summary.json", "report.html"} <= found
     probes = {row["step"]: row["sync/probe_max"] for row in rows(whole.run_dir) if "sync/probe_max" in row}
     assert list(probes) == [0, 2, 4] and max(probes.values()) < 1e-5
+    first = rows(whole.run_dir)[0]
+    assert 0 < first["sync/probe_mean"] < first["sync/probe_q999"] <= first["sync/probe_max"]
     train = [row for row in rows(whole.run_dir) if "train/loss" in row]
     assert [row["step"] for row in train] == [1, 2, 3, 4]
     for row in train:
-        assert row["rollout/mismatch_max"] < 1e-5
+        assert 0 < row["rollout/mismatch_mean"] < row["rollout/mismatch_q999"] <= row["rollout/mismatch_max"] < 1e-5
         assert row["rollout/effective_sample_size"] == pytest.approx(1.0, abs=1e-6)
         assert row["sync/version"] == row["step"]
         assert row["rollout/accuracy"] == row["rollout/reward"]
@@ -307,5 +310,8 @@ def test_pitfall_14_an_engine_refuses_to_generate_with_other_weights(actors: tup
     refs, _ = found.learner.publish()
     with pytest.raises(Exception, match="damaged"):
         found.rollout.sync(refs, 8, 12345)
+    part = [pair for ref in refs for pair in ray.get(ref) if pair[0] != "model.layers.1.mlp.up_proj.weight"]
+    with pytest.raises(Exception, match=r"1 missing \(model.layers.1.mlp.up_proj.weight\)"):
+        found.rollout.sync([ray.put(part)], 8, checksum(part))
     with pytest.raises(Exception, match="version None"):
         found.rollout.generate([example], sampling)

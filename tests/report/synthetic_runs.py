@@ -135,6 +135,7 @@ def fill_run(run: Path, steps: int = 200, seed: int = 0) -> None:
                 "regularizer/reverse_kl": 1.2 * (level - 0.32) + 0.02 * rng.random(),
                 "regularizer/value": 0.5 * (level - 0.32),
                 "rollout/mismatch_mean": 1e-7 * (1 + rng.random()),
+                "rollout/mismatch_q999": 2e-6 * (1 + rng.random()),
                 "rollout/mismatch_max": 4e-6 * (1 + rng.random()),
                 "rollout/truncated_fraction": 0.02 * rng.random(),
                 "rollout/unparsed_fraction": 0.01 * rng.random(),
@@ -143,7 +144,9 @@ def fill_run(run: Path, steps: int = 200, seed: int = 0) -> None:
                 "time/step": sum(parts.values()) + 0.04,
                 **{f"time/{name}": seconds for name, seconds in parts.items()},
                 "time/tokens_per_second": 18000.0,
-                **({"sync/probe_max": 2e-6} if step % 10 == 0 else {}),
+                **(
+                    {"sync/probe_mean": 1e-7, "sync/probe_q999": 1e-6, "sync/probe_max": 2e-6} if step % 10 == 0 else {}
+                ),
             },
         )
         if step in evaluations:
