@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,33 @@ def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> Any:
     """``function(*arguments)`` on ``world`` gloo ranks, each a process with one thread; rank 0's result.
 
     One rank runs in this process: a new one costs ten seconds of imports."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
     if world == 1:
-        return _alone(port, function, *arguments)
+        with alone():
+            return function(*arguments)
+    port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "result.pt")
         mp.spawn(_rank, args=(world, port, path, function, arguments), nprocs=world)
         return torch.load(path, weights_only=False)  # written by our own child a moment ago
 
 
-def _alone(port: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=0, world_size=1)
+@contextmanager
+def alone() -> Iterator[None]:
+    """This process is the only rank. A group that is there already, such as an engine's in this process, will do."""
+    if dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{_free_port()}", rank=0, world_size=1)
     try:
-        return function(*arguments)
+        yield
     finally:
         dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _rank(rank: int, world: int, port: int, path: str, function: Callable[..., Any], arguments: Any) -> None:

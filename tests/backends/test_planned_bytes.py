@@ -19,7 +19,7 @@ from tests.backends.ranks import on_ranks
 
 
 def settings(*words: str) -> RunConfig:
-    small = ["recipe=care_grpo_tiny", "sync.probe_abort=0.5", "learner.threads=1", "sync.bucket_mib=1"]
+    small = ["recipe=care_grpo_tiny", "learner.threads=1", "sync.bucket_mib=1"]
     return load([*small, *words])
 
 
