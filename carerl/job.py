@@ -26,11 +26,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from carerl.actors import jobs
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
+from carerl.config.rehearsal import PREFIX, check_rehearsal
 from carerl.types import RunError
 
 
@@ -110,8 +111,11 @@ def _checked(words: Sequence[str]) -> dict[str, str]:
     asked = dict(word.partition("=")[::2] for word in words)
     if asked.get("resume") not in (None, "", "auto"):
         return {"resume": asked["resume"]}
-    here = [word for word in words if word.partition("=")[0] not in ("resume", "run_dir", "dry_run")]
+    here = [word for word in words if word.partition("=")[0] not in ("resume", "run_dir", "dry_run", "rehearse")]
     config = load([*here, "dry_run=true"])
+    if asked.get("rehearse") == "true":
+        check_rehearsal(replace(config, dry_run="dry_run" in asked))
+        return {"recipe": PREFIX + config.recipe, "seed": str(config.seed)}
     return {"recipe": config.recipe, "seed": str(config.seed), "run_dir": asked.get("run_dir", "")}
 
 

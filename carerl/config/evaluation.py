@@ -45,6 +45,7 @@ INSTEAD = {
     "recipe": "write model=, what is evaluated",
     "resume": "write out=, the same directory again",
     "dry_run": "leave it out: an evaluation has no plan",
+    "rehearse": "leave it out, or rehearse the recipe: python -m carerl.run recipe=NAME rehearse=true",
 }
 # how the work is spread, which changes no answer: in these an evaluation that is gone on with may differ
 SPREAD = (

@@ -23,6 +23,7 @@ from carerl.config import compose
 from carerl.config.compose import Tree
 from carerl.config.errors import SURE, ConfigError, closest, nearest
 from carerl.config.lengths import settle_prompt_room
+from carerl.config.rehearsal import FIELD, check_rehearsal, leave_real_run
 from carerl.config.schema import RunConfig
 from carerl.config.tables import source_text
 from carerl.config.typed import build, plain
@@ -34,7 +35,7 @@ BASE_FORMAT = 1  # raise it when the same settings give another base model
 AUTO = "auto"  # of resume: go on with what run_dir holds, or start it there
 # what makes a run the run it is; going on with it under other values would be another run
 FIXED_ON_RESUME = (
-    "kind", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
+    "kind", "rehearse", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
     "model.path", "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype",
     "learner.optimizer", "learner.schedule", "learner.compute_dtype",
     "rollout.temperature", "rollout.max_new_tokens", "rollout.end_ids",
@@ -50,6 +51,8 @@ def load(argv: Sequence[str]) -> RunConfig:
     Raises ConfigError, whose ``str()`` is all that a person needs to see.
     """
     asked = parse(argv)
+    if asked.get(FIELD) is True:
+        leave_real_run(asked)
     if asked.get("resume") == AUTO:
         _take_what_is_there(asked)
     if asked.get("resume") not in (None, "", AUTO):
@@ -69,6 +72,8 @@ def load(argv: Sequence[str]) -> RunConfig:
     refuse_record(config)
     settle_prompt_room(config)
     validate(config)
+    if config.rehearse:
+        check_rehearsal(config)
     if config.model.base_recipe:
         base_config(config)  # its settings are refused now, not when it is about to be trained
     return config

@@ -45,9 +45,9 @@ def planned_prompts(config: RunConfig) -> tuple[str, ...]:
     if config.kind != "rl" or not isinstance(config.task, TextConfig):
         return ()
     limit = f"training prompts of more than {config.task.max_prompt_tokens:,} tokens are dropped"
-    missing = _data_missing(config.task)
+    missing = data_missing(config.task)
     if missing:
-        return (f"{limit}; not counted: {missing} is not on this machine",)
+        return (f"{limit}; not counted: {missing[0]} is not on this machine",)
     with refusals(config, config.model.path):
         task = TASKS[config.task.name].build(config.task, config.seed)
         tokenizer = _tokenizer_at_hand(config, task)
@@ -58,10 +58,10 @@ def planned_prompts(config: RunConfig) -> tuple[str, ...]:
         return tuple(prompt_lines(config, task))
 
 
-def _data_missing(task: TextConfig) -> str:
-    """Returns the first data set that is not in a file here; '' if all are."""
-    names = [task.train, *task.benchmarks]
-    return next((name for name in names if not find_benchmark(name).at_hand(task.data_dir)), "")
+def data_missing(task: TextConfig) -> list[str]:
+    """Returns the names of the data sets that are not in a file here, so that the hub is asked for them."""
+    names = [name for name in (task.train, *task.benchmarks) if name]
+    return [name for name in names if not find_benchmark(name).at_hand(task.data_dir)]
 
 
 def _tokenizer_at_hand(config: RunConfig, task: Task) -> Any:

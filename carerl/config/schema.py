@@ -200,6 +200,7 @@ class RunConfig:
     resume: str = ""  # a run directory to go on with; auto: what is in run_dir, or a new run there
     dry_run: bool = False
     profile: bool = False  # writes where the time of a few steps went: profile.txt, profile.json
+    rehearse: bool = False  # all of it on this machine's CPU: a small model of drawn weights, outcomes by coin flips
 
     @property
     def evaluates(self) -> bool:

@@ -67,6 +67,9 @@ def refuse_own(words: Sequence[str]) -> None:
             )
         if key == "dry_run":
             raise ConfigError(key, value, "a sweep has no plan", "plan a cell by python -m carerl.run … dry_run=true")
+        if key == "rehearse":
+            remedy = "rehearse a cell by python -m carerl.run … rehearse=true, all recipes by python -m carerl.rehearse"
+            raise ConfigError(key, value, "a sweep's cells are runs, and a rehearsal is none", remedy)
 
 
 def refuse_twice(cells: Sequence[tuple[str, RunConfig]]) -> None:

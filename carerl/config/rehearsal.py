@@ -1,0 +1,191 @@
+"""A recipe made small enough for a laptop, with everything in it that is not size.
+
+``rehearse=true`` keeps data, tokenizer, chat template, vocabulary, prompts and their limit, graders, reward, algorithm,
+regularizer, estimator, dtypes and engine. What is cut is the model's shape, lengths, batch, steps and the number of
+actors; no GPU is asked for. :func:`changes` names every setting that is another one in the rehearsal.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from carerl.config.compose import Tree, leaves
+from carerl.config.errors import ConfigError
+from carerl.config.loss_pairings import setting
+from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.config.shapes import effective_shape
+from carerl.config.typed import plain
+from carerl.config.validate import validate
+
+FIELD = "rehearse"
+PREFIX = "rehearse_"  # of the recipe's name in what a rehearsal writes, so that nothing takes it for a run of it
+STEPS = 3
+STOP_AFTER = 1  # the step after which a rehearsal is stopped, to be gone on with
+EVERY = 2  # steps between evaluations, checkpoints, rollout tables and reports, where the recipe has any
+NEW_TOKENS = 16
+PROMPTS = 4  # a step
+GROUP = 8
+QUESTIONS = 4  # a suite
+SAMPLES = 4  # a question
+SCORED = 2
+VALIDATION_QUESTIONS = 8
+MICRO_BATCH = 16  # rows
+HEAD_TOKENS = 128  # whose logits over the whole vocabulary exist at one time: 78 MB each table at 152 thousand
+BATCH_ROWS = 64
+BASE_STEPS = 20  # of a base model that is trained first
+RATE = 2e-3  # an update moves a weight below 1 half the way to its neighbour in bfloat16, .004 away
+CPUS = 0.2  # of an actor: four ask for less than one CPU together, so that they start beside anything
+LAYERS, HEADS, HEAD_DIM, MLP = 2, 2, 32, 128
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that is another one in the rehearsal."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {_shown(self.old)} -> {_shown(self.new)}"
+
+
+def _shown(value: Any) -> str:
+    return "(empty)" if value in ("", None) else str(value)
+
+
+def leave_real_run(asked: Tree) -> None:
+    """Of a rehearsal's command line, takes out what names the real run: ``run_dir`` and ``resume=auto``, so that one
+    command serves both. The rehearsal then lies beside that run, on the same storage. Raises ConfigError for the
+    directory of a run to go on with."""
+    if asked.pop("resume", "") not in ("", None, "auto"):
+        raise ConfigError(
+            FIELD, True, "a rehearsal goes on with no run: it stops and resumes one of its own", "leave resume= out"
+        )
+    real = asked.pop("run_dir", "")
+    if isinstance(real, str) and real and "runs_dir" not in asked:
+        asked["runs_dir"] = str(Path(real).expanduser().absolute().parent)
+
+
+def check_rehearsal(config: RunConfig) -> None:
+    """Refuses what cannot be rehearsed. Raises ConfigError."""
+    if config.resume:
+        reason = "it is part of a rehearsal, whose outcomes are coin flips"
+        raise ConfigError("resume", config.resume, reason, "rehearse the recipe again: recipe=NAME rehearse=true")
+    if config.dry_run:
+        reason = "dry_run=true starts nothing, and a rehearsal starts everything"
+        raise ConfigError(FIELD, True, reason, "leave one of them out")
+    if config.kind != "rl":
+        reason = f"a recipe of kind {config.kind} has no engine, no rollouts and no graders to rehearse"
+        raise ConfigError(FIELD, True, reason, "rehearse a recipe that starts from its model, e.g. care_grpo_tiny")
+
+
+def rehearsed(config: RunConfig, cpu_vllm: bool = True) -> RunConfig:
+    """The settings of the rehearsal of a validated run; ``config`` is left as it is. ``cpu_vllm``: whether vLLM runs on
+    this machine's CPU; else transformers is the engine. Raises ConfigError."""
+    check_rehearsal(config)
+    c = copy.deepcopy(config)
+    c.recipe = PREFIX + config.recipe
+    _schedule(c)
+    _lengths(c, config)
+    _batch(c)
+    _actors(c)
+    if not cpu_vllm:
+        c.rollout.engine = "hf"
+    c.model.shape = shrunk(effective_shape(config)[0])
+    if c.model.base_recipe:
+        c.model.base_overrides = [*c.model.base_overrides, f"steps={BASE_STEPS}"]
+    if 0 < c.learner.optimizer.lr < RATE:  # a rate of 0 trains nothing, and shall be found out
+        c.learner.optimizer.lr = RATE
+    if c.tracking.wandb == "online":
+        c.tracking.wandb = "offline"
+    validate(c)
+    return c
+
+
+def shrunk(shape: ShapeConfig) -> ShapeConfig:
+    """A shape of the same architecture, vocabulary and context: two layers of two heads. Heads that shared keys and
+    values still do; a head that is tied to the embedding stays tied."""
+    heads = min(shape.num_heads, HEADS)
+    head_dim = min(shape.head_dim, HEAD_DIM)
+    return replace(
+        shape,
+        hidden_size=heads * head_dim,
+        intermediate_size=min(shape.intermediate_size, MLP),
+        num_layers=min(shape.num_layers, LAYERS),
+        num_heads=heads,
+        num_kv_heads=heads if shape.num_kv_heads == shape.num_heads else 1,
+        head_dim=head_dim,
+    )
+
+
+def changes(before: RunConfig, after: RunConfig) -> list[Change]:
+    """Every setting whose value is another one, in the order of the settings."""
+    old, new = dict(leaves(plain(before))), dict(leaves(plain(after)))
+    return [Change(key, old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def _schedule(c: RunConfig) -> None:
+    """Few steps, in which everything that happens now and then happens once."""
+    c.steps = STEPS
+    c.learner.schedule.warmup_steps = min(c.learner.schedule.warmup_steps, 1)
+    c.evaluation.every = min(c.evaluation.every, EVERY)
+    c.checkpoint.every = min(c.checkpoint.every, EVERY)
+    c.tracking.rollouts_every = min(c.tracking.rollouts_every, EVERY)
+    c.reference.report_every = min(c.reference.report_every, EVERY)
+    c.sync.probe_every = min(c.sync.probe_every, 1)
+    e = c.evaluation
+    e.samples, e.scored_samples = min(e.samples, SAMPLES), min(e.scored_samples, SCORED)
+    e.questions, e.questions_between = (min(n or QUESTIONS, QUESTIONS) for n in (e.questions, e.questions_between))
+    c.sync.probe_prompts = min(c.sync.probe_prompts, PROMPTS)
+
+
+def _lengths(c: RunConfig, real: RunConfig) -> None:
+    """Short responses. Prompts have the room that the real run gives them, so that those which it drops or does not ask
+    are dropped or not asked here too; lengths that rewards and losses are made of shrink with the responses."""
+    r = c.rollout
+    r.max_new_tokens = min(r.max_new_tokens, NEW_TOKENS)
+    r.max_model_len -= real.rollout.max_new_tokens - r.max_new_tokens
+    if getattr(c.task, "validation_questions", 0):
+        c.task.validation_questions = min(c.task.validation_questions, VALIDATION_QUESTIONS)
+    share = r.max_new_tokens / real.rollout.max_new_tokens
+    if share == 1:
+        return
+    for section, name in (
+        (c.algorithm, "overlong_length"), (c.algorithm, "overlong_buffer"), (c.algorithm, "constant_length"),
+        (c.reward, "free_tokens"), (c.reward, "long_tokens"),
+    ):  # fmt: skip
+        if value := setting(section, name, 0):
+            setattr(section, name, max(1, round(value * share)))
+    buffer, length = setting(c.algorithm, "overlong_buffer", 0), setting(c.algorithm, "overlong_length", 0)
+    if buffer:
+        c.algorithm.overlong_length = max(buffer, min(length, r.max_new_tokens + buffer - 1))
+    if setting(c.reward, "long_tokens", 0):
+        c.reward.long_tokens = max(c.reward.long_tokens, c.reward.free_tokens + 1)
+
+
+def _batch(c: RunConfig) -> None:
+    """Few prompts, in the recipe's minibatches of whole groups."""
+    minibatches = c.algorithm.minibatches
+    c.prompts_per_step = min(c.prompts_per_step, minibatches * -(-PROMPTS // minibatches))
+    c.algorithm.group_size = min(c.algorithm.group_size, GROUP)
+    c.learner.micro_batch_rows = min(c.learner.micro_batch_rows, MICRO_BATCH)
+    c.reference.micro_batch_rows = min(c.reference.micro_batch_rows, MICRO_BATCH)
+    c.learner.head_chunk_tokens = min(c.learner.head_chunk_tokens, HEAD_TOKENS)
+    c.rollout.max_batch_rows = min(c.rollout.max_batch_rows, BATCH_ROWS)
+
+
+def _actors(c: RunConfig) -> None:
+    """One actor of each role, on the CPU, with a small share of it."""
+    c.rollout.actors = c.reference.actors = c.grading.actors = c.grading.processes = c.learner.ranks = 1
+    c.rollout.tensor_parallel, c.rollout.enforce_eager = 1, True
+    c.rollout.kv_cache_gib = min(c.rollout.kv_cache_gib, type(c.rollout).kv_cache_gib)
+    c.rollout.gpus_per_actor = c.reference.gpus_per_actor = c.learner.gpus_per_rank = 0.0
+    c.rollout.cpus_per_actor = min(c.rollout.cpus_per_actor, CPUS)
+    c.reference.cpus_per_actor = min(c.reference.cpus_per_actor, CPUS)
+    c.learner.cpus_per_rank = min(c.learner.cpus_per_rank, CPUS)
+    c.grading.cpus_per_actor = min(c.grading.cpus_per_actor, CPUS / 2)
+    c.cluster.gpus_per_node, c.cluster.gpu_memory_gib = 0, 0.0
