@@ -42,6 +42,10 @@ def _run(config: RunConfig) -> int:
     from carerl.types import RunError
 
     try:
+        if config.rehearse:
+            from carerl.controller.rehearsal import rehearse
+
+            return rehearse(config).exit_code
         return launch(config).exit_code
     except (RunError, RunDirectoryError) as error:
         print(error, file=sys.stderr)

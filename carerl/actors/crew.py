@@ -281,6 +281,10 @@ class Crew:
             recording.process = name
         return list(found)
 
+    def rss_gib(self) -> float:
+        """Peak resident memory of all actors together, without the processes that they start."""
+        return float(sum(ray.get([actor.rss_gib.remote() for actor in self.actors])))
+
     def put(self, value: Any) -> Any:
         return ray.put(value)
 

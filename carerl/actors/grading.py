@@ -12,6 +12,7 @@ from carerl.calibration import answer_shares, verbalized_confidence, without_sta
 from carerl.config.schema import RunConfig
 from carerl.rewards import REWARDS, Reward
 from carerl.tasks import TASKS, Task, TextTask
+from carerl.tasks.coin_flips import toss
 from carerl.tasks.votes import contested, merge
 from carerl.types import Group, Outcome, Sample
 
@@ -25,11 +26,13 @@ class RewardWorker(Worker):
         self._reward: Reward | None = None
         self._pool: GraderPool | None = None
         self._raised = ""
+        self._coin_seed: int | None = None  # of a rehearsal
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         from carerl.backends.model_files import load_tokenizer
 
         self.begin(config)
+        self._coin_seed = config.seed if config.rehearse else None
         self._task = TASKS[config.task.name].build(config.task, config.seed)
         if self._task.needs_tokenizer:  # a task of its own words is spared seven seconds of imports
             self._task.attach(load_tokenizer(model_dir, config.model.trust_remote_code))
@@ -52,6 +55,8 @@ class RewardWorker(Worker):
             self._grade_texts(groups, texts, self._pool)
         else:
             self._grade_ids(groups)
+        if self._coin_seed is not None:
+            toss(groups, self._coin_seed)
         for group in groups:
             shares = answer_shares([sample.answer for sample in group.samples])
             for sample, share in zip(group.samples, shares, strict=True):

@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from filelock import FileLock
 
@@ -28,6 +30,8 @@ from carerl.controller.packaged_models import packaged_model
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display
 from carerl.tasks import TASKS, SupervisedTask
+
+BESIDE_WEIGHTS = ("*.json", "*.model", "*.jinja", "*.txt")  # of a hub's model
 
 
 def base_directory(base: RunConfig) -> Path:
@@ -93,13 +97,48 @@ def fetch_model(name: str) -> str:
         return bytes_model()
     if name in PACKAGED:
         return packaged_model(name, lambda line: print(line, file=sys.stderr, flush=True))
+    return _snapshot(name, [*BESIDE_WEIGHTS, "*.safetensors"], "model", _remedy(name))
+
+
+def fetch_tokenizer(name: str, remedy: str) -> str:
+    """The directory of a hub's model without its weights: ``config.json``, tokenizer, ``generation_config.json``.
+    Raises ConfigError with ``remedy``."""
+    return _snapshot(name, list(BESIDE_WEIGHTS), "model.path", remedy)
+
+
+HUB_PATIENCE_S = 5.0
+
+
+def hub_answers() -> bool:
+    """Whether the hub answers within :data:`HUB_PATIENCE_S`. Where it does not, this process takes what it can from the
+    hub's cache from now on: the hub's clients try again for half a minute, and for longer behind a firewall."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urlopen(constants.ENDPOINT, timeout=HUB_PATIENCE_S).close()
+    except HTTPError:  # it answers, if only to refuse this page
+        return True
+    except OSError:  # no name, no route, no answer
+        constants.HF_HUB_OFFLINE = True
+        os.environ["HF_HUB_OFFLINE"] = "1"  # for libraries that are not imported yet
+        return False
+    return True
+
+
+def _snapshot(name: str, patterns: list[str], field: str, remedy: str) -> str:
     from huggingface_hub import snapshot_download
 
     try:
-        return str(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]))
+        return str(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # of the network, of the hub, of the name
+        from huggingface_hub import constants
+
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError("model", name, f"the hub does not give it: {reason}", _remedy(name)) from error
+        if constants.HF_HUB_OFFLINE:
+            reason = "it is not in the hub's cache here, and the hub does not answer or is turned off (HF_HUB_OFFLINE)"
+        raise ConfigError(field, name, f"the hub does not give it: {reason}", remedy) from error
 
 
 def _remedy(name: str) -> str:

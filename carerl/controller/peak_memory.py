@@ -1,0 +1,63 @@
+"""How much memory a process and all that it has started take together, at most."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+INTERVAL_S = 1.0
+
+
+def memory_bytes(root: int) -> int:
+    """What a process and its descendants take now. A page that several of them share, as those of libraries and of an
+    object store, counts once: each has its part of it (PSS)."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        # The command's name stands in brackets and may hold blanks; the parent is the second word behind it.
+        with suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    family, found = {root}, True
+    while found:
+        children = {pid for pid, parent in parents.items() if parent in family} - family
+        family |= children
+        found = bool(children)
+    return sum(_own_bytes(pid) for pid in family)
+
+
+def _own_bytes(pid: int) -> int:
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+    return 0
+
+
+class PeakMemory:
+    """Looks every second, in a thread of its own, for as long as its block lasts."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def gib(self) -> float:
+        return self.bytes / 2**30
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self.bytes = max(self.bytes, memory_bytes(os.getpid()))
+            if self._ended.wait(INTERVAL_S):
+                return
