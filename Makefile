@@ -3,7 +3,7 @@ PY := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run job test test-slow test-peers test-all check-cluster check format clean
+.PHONY: help setup run job rehearse test test-slow test-peers test-all check-cluster check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ run: setup ## set up, then train the tiny CARE-GRPO recipe on this machine
 
 job: setup ## set up, then start a Ray head on this machine and run the tiny recipe as a job on it
 	@cluster/local_job.sh $(ARGS)
+
+rehearse: setup ## set up, then rehearse all shipped recipes that train, about a minute each; ARGS='model.path=DIR task.data_dir=DIR'
+	@$(PY) -m carerl.rehearse $(ARGS)
 
 check: setup
 	@echo "== lint: ruff check" && $(PY) -m ruff check .

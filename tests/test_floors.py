@@ -30,6 +30,7 @@ FLOORS: dict[str, int] = {
     "actors": 5,
     "controller": 6,
     "run": 7,
+    "rehearse": 7,
     "evaluate": 7,
     "fetch": 7,
     "grade": 7,

@@ -1,0 +1,121 @@
+"""``python -m carerl.rehearse [recipe=A,B] key=value …``: one rehearsal after the other, and a table of them.
+
+Without ``recipe=`` every recipe is rehearsed that trains a model by reinforcement; the words behind are passed on:
+
+    python -m carerl.rehearse model.path=DIR task.data_dir=FOLDER
+
+is ``python -m carerl.run recipe=NAME rehearse=true …`` for each, in a process of its own. One that fails does not keep
+the others from their turn. A word that a recipe's task does not have (``task.data_dir`` of the tiny world) counts for
+the others only.
+
+Exit codes: 0 all passed; 1 some did not; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from carerl.config.compose import read_file, recipe_names
+from carerl.config.errors import ConfigError
+from carerl.config.load import load
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. ``seconds``, ``gib``, ``dropped``: None where it did not come to them."""
+
+    recipe: str
+    verdict: str
+    seconds: float | None = None
+    gib: float | None = None
+    dropped: int | None = None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return (
+            self.recipe,
+            self.verdict,
+            "" if self.seconds is None else f"{self.seconds / 60:.1f}",
+            "" if self.gib is None else f"{self.gib:.1f}",
+            "" if self.dropped is None else str(self.dropped),
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
+    named = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
+    recipes = named[-1].split(",") if named else trained_recipes()
+    passed_on = [word for word in words if not word.startswith("recipe=")]
+    try:
+        rows = [rehearsal(recipe, passed_on) for recipe in recipes]
+    except KeyboardInterrupt:
+        return 130
+    print("\n".join(table(rows)), flush=True)
+    return 0 if all(row.verdict == "passed" for row in rows) else 1
+
+
+def trained_recipes() -> list[str]:
+    """The recipes that an RL run is made of, sorted; a broken one is among them, and fails."""
+    return [name for name in recipe_names() if _kind(name) == "rl"]
+
+
+def _kind(name: str) -> str:
+    try:
+        return str(read_file(name).get("kind", "rl"))
+    except ConfigError:
+        return "rl"
+
+
+def rehearsal(recipe: str, words: Sequence[str], run: Callable[[list[str]], Row] | None = None) -> Row:
+    """Rehearses a recipe in a process of its own, and says how it went whatever becomes of that process."""
+    asked = [f"recipe={recipe}", "rehearse=true", *words]
+    # spawned: a process that is forked from this one would share what Ray and torch have started here
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(run or _rehearse, asked).result()
+        except BrokenProcessPool:
+            return Row(recipe, "FAILED (its process was killed)")
+
+
+def _rehearse(asked: list[str]) -> Row:
+    recipe = asked[0].partition("=")[2]
+    try:
+        from carerl.controller.rehearsal import rehearse
+
+        found = rehearse(load(_known(asked)))
+        return Row(recipe, found.word, found.seconds, found.gib, found.dropped)
+    except ConfigError as error:
+        print(error, file=sys.stderr, flush=True)
+        return Row(recipe, f"refused ({error.field})")
+
+
+def _known(asked: list[str]) -> list[str]:
+    """Without the words that set what the recipe's task does not have, and without another model for one that makes
+    its own: they are meant for the other recipes."""
+    config = load(asked[:2])
+    foreign = {
+        word
+        for word in asked[2:]
+        if (word.startswith("task.") and not hasattr(config.task, word.partition("=")[0].removeprefix("task.")))
+        or (word.startswith("model.path=") and config.model.base_recipe)
+    }
+    return [word for word in asked if word not in foreign]
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The rows under their titles, in columns."""
+    lines = [("recipe", "verdict", "minutes", "GiB", "prompts dropped"), *(row.cells for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(5)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
