@@ -18,7 +18,7 @@ run: setup ## set up, then train the tiny CARE-GRPO recipe on this machine
 job: setup ## set up, then start a Ray head on this machine and run the tiny recipe as a job on it
 	@cluster/local_job.sh $(ARGS)
 
-rehearse: setup ## set up, then rehearse all shipped recipes that train, about a minute each; ARGS='model.path=DIR task.data_dir=DIR'
+rehearse: setup ## set up, then rehearse every recipe that trains; without a hub ARGS='model.path=DIR task.data_dir=DIR'
 	@$(PY) -m carerl.rehearse $(ARGS)
 
 check: setup
