@@ -32,6 +32,7 @@ def crew_in_process(
             crew.Grading([actors[2]]),
             crew.Reference([actors[3]]),
             actors,
+            ["learner 0", "rollout 0", "grading 0", "reference 0"],
         )
     finally:
         dist.destroy_process_group()

@@ -32,7 +32,7 @@ WORDS = [
     "recipe=care_grpo_tiny", "rehearse=true", "rollout.engine=hf", "tracking.wandb=off", "tracking.display=quiet",
     "learner.threads=1", "reference.threads=1", "rollout.threads=1",
 ]  # fmt: skip
-NO_PROBE = ["sync.probe_abort=1000", "sync.mismatch_abort=1000"]
+NO_PROBE = [f"sync.{name}_abort=1000" for name in ("probe_mean", "probe_q999", "mismatch_mean", "mismatch_q999")]
 
 
 class DeafEngine(RolloutWorker):
