@@ -33,9 +33,6 @@ def prepare(config: RunConfig) -> None:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(config.rollout.kv_cache_gib)))
     from vllm import LLM  # noqa: F401
 
-    if not config.rollout.gpus_per_actor:
-        import vllm.v1.worker.cpu_worker  # noqa: F401  # some five seconds, which vLLM leaves to the engine's start
-
 
 def _tell_threads(config: RunConfig) -> None:
     """Says through OMP_NUM_THREADS what vLLM is to keep to. On a GPU it serves with one thread, as more would spin

@@ -16,7 +16,8 @@ import torch
 from carerl.actors.crew import Crew, Grading, Rollout
 from carerl.actors.grading import RewardWorker
 from carerl.actors.workers import RolloutWorker, StaleWeights
-from carerl.backends.model_files import load_tokenizer, make_model, save_model
+from carerl.backends.model_files import load_model, load_tokenizer, make_model, save_model
+from carerl.backends.weight_sync import checksum
 from carerl.config.errors import ConfigError
 from carerl.config.evaluation import evaluation_config
 from carerl.config.load import base_config, dump, load
@@ -190,10 +191,29 @@ def test_a_damaged_part_is_set_aside_and_its_questions_asked_again(
 def test_an_engine_that_served_another_run_is_not_taken_for_a_loaded_one(
     base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It is kept, with whatever it holds: other weights that were sent, or those of another directory."""
     evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
-    evaluation.crew.load(evaluation.config, evaluation.config.model.path)  # the engine is kept, with whatever it holds
-    assert evaluation.crew.rollout is not None
+    rollout, config = evaluation.crew.rollout, evaluation.config
+    assert rollout is not None
+    rollout.use_loaded()
+    evaluation.crew.load(config, config.model.path)
+    rollout.use_loaded()  # nothing was sent to it, and it was built from there
+    weights = dict(load_model(str(base_dir), "float32").named_parameters())
+    sent = [(name, weight.detach() + 1) for name, weight in weights.items()]
+    rollout.sync([sent], 0, checksum(sent))
+    evaluation.crew.load(config, config.model.path)
     with pytest.raises(StaleWeights, match="of an earlier run"):
+        rollout.use_loaded()
+
+
+def test_an_engine_that_another_model_was_loaded_into_is_not_taken_for_one_of_this_model(
+    base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
+    other = shutil.copytree(base_dir, tmp_path / "other")
+    evaluation.crew.load(evaluation.config, str(other))  # of the same shape, so that the engine is kept
+    assert evaluation.crew.rollout is not None
+    with pytest.raises(StaleWeights, match="of another model"):
         evaluation.crew.rollout.use_loaded()
 
 
