@@ -9,8 +9,9 @@ finds a fault (``tests/e2e/test_pipeline.py``).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,6 +70,7 @@ class Case:
     dtype: str
     directory: Path
     pair: Pair
+    kept: list[Any] = field(default_factory=list)  # a vLLM that ends takes the process group of the others with it
 
     def fault(self, groups: list[Group]) -> str:
         gaps = Gaps()
@@ -132,6 +134,7 @@ def test_a_wrong_rope_base_fails(case: Case, tmp_path: Path, base: float) -> Non
         pytest.skip("one engine more is enough")
     wrong = with_rope_base(case.directory, tmp_path / "model", base)
     engine = ENGINES[case.kind].build(case.pair.config, str(wrong))
+    case.kept.append(engine)
     assert case.fault(Pair(engine, case.pair.learner, case.pair.config).groups(PROMPTS, ASKED))
 
 
