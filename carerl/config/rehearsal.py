@@ -36,7 +36,7 @@ MICRO_BATCH = 16  # rows
 HEAD_TOKENS = 128  # whose logits over the whole vocabulary exist at one time: 78 MB each table at 152 thousand
 BATCH_ROWS = 64
 BASE_STEPS = 20  # of a base model that is trained first
-RATE = 2e-3  # an update moves a weight below 1 half the way to its neighbour in bfloat16, .004 away
+RATE = 1e-4  # few updates move a weight of .1 to its neighbour in bfloat16, .0005 away, and no policy to one token
 CPUS = 0.2  # of an actor: four ask for less than one CPU together, so that they start beside anything
 LAYERS, HEADS, HEAD_DIM, MLP = 2, 2, 32, 128
 

@@ -264,14 +264,15 @@ def both_runs(
         lambda: rehearsal_checks.engine_logprobs(actors, task),
     )
     quiet = replace(small, tracking=replace(small.tracking, display="quiet"))  # the end table would show tossed coins
-    whole = run(replace(quiet, run_dir=str(place / WHOLE)), actors, model_dir, display, stop, prepared)
+    run(replace(quiet, run_dir=str(place / WHOLE)), actors, model_dir, display, stop, prepared)
     stop.check()
+    _keep_weights(actors, place / WHOLE)
     after, learner = rehearsal_checks.engine_logprobs(actors, task), rehearsal_checks.learner_logprobs(actors, task)
     before = display.seen
     assert before is not None, "a run evaluates or generates first"
     evidence.moved, evidence.apart = before.gap(after), after.gap(learner)
     first = Path(model_dir) / "model.safetensors"
-    verdict.faults += rehearsal_checks.weight_faults(first, rehearsal_checks.weights_of(whole.run_dir))
+    verdict.faults += rehearsal_checks.weight_faults(first, rehearsal_checks.weights_of(place / WHOLE))
     verdict.faults += rehearsal_checks.engine_faults(before, after, learner)
     _say(f"rehearsal 2 of 3: stopped after step {STOP_AFTER}")
     own = RehearsedStop(stop)
@@ -281,8 +282,13 @@ def both_runs(
     _say(f"rehearsal 3 of 3: gone on with to step {STEPS}")
     run(load([f"resume={place / RESUMED}"]), actors, model_dir, QuietDisplay(), stop, prepared)
     stop.check()
+    _keep_weights(actors, place / RESUMED)
     evidence.compared = rehearsal_checks.compare(place / WHOLE, place / RESUMED)
     verdict.faults += evidence.compared.faults
+
+
+def _keep_weights(actors: Crew, run_dir: Path) -> None:
+    actors.learner.export(run_dir / rehearsal_checks.LEARNERS_WEIGHTS, None, "float32")
 
 
 def _say(text: str) -> None:
@@ -294,6 +300,7 @@ def _remove_weights(place: Path) -> None:
     shutil.rmtree(place / MODEL, ignore_errors=True)
     for name in (WHOLE, RESUMED):
         shutil.rmtree(RunDirectory(place / name).checkpoints, ignore_errors=True)
+        shutil.rmtree(place / name / rehearsal_checks.LEARNERS_WEIGHTS, ignore_errors=True)
 
 
 def last_lines(config: RunConfig, small: RunConfig, verdict: Verdict, evidence: Evidence) -> list[str]:
@@ -301,7 +308,7 @@ def last_lines(config: RunConfig, small: RunConfig, verdict: Verdict, evidence: 
     found, shape = evidence.compared, small.model.shape
     rate = f"{config.learner.optimizer.lr:g}"
     if small.learner.optimizer.lr != config.learner.optimizer.lr:
-        rate += f" raised to {small.learner.optimizer.lr:g}, so that {small.model.dtype} weights move in few steps"
+        rate += f" raised to {small.learner.optimizer.lr:g}, so that {small.model.dtype} weights move in {STEPS} steps"
     lines = [
         "",
         f"rehearsal of {verdict.recipe}: {verdict.word}, {verdict.seconds:.0f} s, {verdict.gib:.1f} GiB at the peak",

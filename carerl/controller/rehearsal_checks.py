@@ -67,14 +67,17 @@ def engine_faults(before: Logprobs, after: Logprobs, learner: Logprobs) -> list[
     return []
 
 
+LEARNERS_WEIGHTS = "float32"  # a folder of a rehearsed run: what the learner ends with, which no rounding has hidden
+
+
 def weights_of(run: Path) -> Path:
-    return run / "checkpoints" / "latest" / "model" / "model.safetensors"
+    return run / LEARNERS_WEIGHTS / "model.safetensors"
 
 
 def unmoved(before: Path, after: Path) -> tuple[list[str], int]:
     """Names of the tensors of two safetensors files in which no number differs, and how many tensors there are."""
     first, last = _tensors(before), _tensors(after)
-    return [name for name, tensor in last.items() if name in first and tensor.equal(first[name])], len(last)
+    return [name for name, tensor in last.items() if name in first and tensor.equal(first[name].float())], len(last)
 
 
 def weight_faults(before: Path, after: Path) -> list[str]:
@@ -98,7 +101,7 @@ class Compared:
 
 def compare(whole: Path, resumed: Path) -> Compared:
     """A run that was stopped and gone on with, against one that never stopped: metrics but for the clock's, samples
-    and their tokens, evaluations, and the weights that it ends with."""
+    and their tokens, evaluations, and the learner's weights at the end."""
     faults = []
     rows = [_rows(run) for run in (whole, resumed)]
     faults += _differing("metrics.jsonl", rows[0], rows[1])
