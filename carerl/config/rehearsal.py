@@ -33,10 +33,11 @@ SAMPLES = 4  # a question
 SCORED = 2
 VALIDATION_QUESTIONS = 8
 MICRO_BATCH = 16  # rows
-HEAD_TOKENS = 128  # whose logits over the whole vocabulary exist at one time: 78 MB each table at 152 thousand
-BATCH_ROWS = 64
+HEAD_TOKENS = 64  # whose logits over the whole vocabulary exist at one time: 39 MB a table at 152 thousand
+BATCH_ROWS = 32
+CACHE_GIB = 0.125  # keys and values of 131 thousand tokens of two layers in float32, and of more in bfloat16
 BASE_STEPS = 20  # of a base model that is trained first
-RATE = 1e-4  # few updates move a weight of .1 to its neighbour in bfloat16, .0005 away, and no policy to one token
+RATE = 3e-4  # an update moves weights of .1 to their neighbours in bfloat16, .0005 away, and no policy to one token
 CPUS = 0.2  # of an actor: four ask for less than one CPU together, so that they start beside anything
 LAYERS, HEADS, HEAD_DIM, MLP = 2, 2, 32, 128
 
@@ -182,7 +183,7 @@ def _actors(c: RunConfig) -> None:
     """One actor of each role, on the CPU, with a small share of it."""
     c.rollout.actors = c.reference.actors = c.grading.actors = c.grading.processes = c.learner.ranks = 1
     c.rollout.tensor_parallel, c.rollout.enforce_eager = 1, True
-    c.rollout.kv_cache_gib = min(c.rollout.kv_cache_gib, type(c.rollout).kv_cache_gib)
+    c.rollout.kv_cache_gib = min(c.rollout.kv_cache_gib, CACHE_GIB)
     c.rollout.gpus_per_actor = c.reference.gpus_per_actor = c.learner.gpus_per_rank = 0.0
     c.rollout.cpus_per_actor = min(c.rollout.cpus_per_actor, CPUS)
     c.reference.cpus_per_actor = min(c.reference.cpus_per_actor, CPUS)

@@ -99,7 +99,7 @@ def test_every_difference_is_listed(words: str) -> None:
 
 
 def test_a_rate_above_0_is_raised_and_one_of_0_is_not() -> None:
-    assert rehearsed(asked("recipe=care_grpo_7b")).learner.optimizer.lr == 1e-4
+    assert rehearsed(asked("recipe=care_grpo_7b")).learner.optimizer.lr == 3e-4
     assert rehearsed(asked("recipe=care_grpo_7b learner.optimizer.lr=.1")).learner.optimizer.lr == 0.1
     assert rehearsed(asked("recipe=care_grpo_7b learner.optimizer.lr=0")).learner.optimizer.lr == 0
 
