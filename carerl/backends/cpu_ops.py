@@ -11,6 +11,7 @@ alone.
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -23,14 +24,16 @@ from torch import Tensor, nn
 
 def speed_up(model: nn.Module) -> None:
     """Replaces, in place, how a Hugging Face decoder computes norms, rotary embeddings and linear layers; names,
-    parameters and state stay. Does nothing to a model that is not float32 on the CPU."""
+    parameters and state stay. Does nothing to a model that is not float32 on the CPU, and leaves alone what computes
+    something else under the same name."""
     first = next(model.parameters())
     if first.device.type != "cpu" or first.dtype != torch.float32:
         return
     keep_freed_memory()
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-            module.forward = partial(_norm, module)
+            if _same_norm(module):
+                module.forward = partial(_norm, module)
         elif type(module) is nn.Linear and onednn_is_faster():
             module.forward = partial(_linear, module)  # type: ignore[method-assign]
         elif type(module).__name__.endswith("Attention"):
@@ -84,6 +87,18 @@ def _norm(module: Any, x: Tensor) -> Tensor:
     return out
 
 
+@torch.no_grad()
+def _same_norm(module: Any) -> bool:
+    """Whether a module named like this norm computes it: others add 1 to their weight, or subtract a mean."""
+    x = _sample(3, module.weight.shape[-1])
+    return torch.allclose(type(module).forward(module, x), _norm(module, x), rtol=1e-4, atol=1e-5)
+
+
+def _sample(*shape: int) -> Tensor:
+    """Numbers of both signs and any size up to 2, without drawing from a generator that a run depends on."""
+    return torch.linspace(0.3, 50.0, math.prod(shape)).sin().mul(2.0).reshape(shape)
+
+
 class _Rotary(torch.autograd.Function):
     """Each pair (x_i, x_{i + d/2}) turned by its angle; backwards by the negative angle. cos and sin hold each angle
     twice, (…, d)."""
@@ -110,7 +125,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: float) -> Tensor:
 def _replace_rotary(source: Any) -> None:
     """Puts :class:`_Rotary` into a model's source file, behind the file's own for what it does not serve."""
     own: Callable[..., tuple[Tensor, Tensor]] | None = getattr(source, "apply_rotary_pos_emb", None)
-    if own is None or hasattr(own, "behind"):
+    if own is None or hasattr(own, "behind") or not _same_rotary(own):
         return
 
     def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
@@ -121,6 +136,18 @@ def _replace_rotary(source: Any) -> None:
 
     rotate.behind = own  # type: ignore[attr-defined]
     source.apply_rotary_pos_emb = rotate
+
+
+@torch.no_grad()
+def _same_rotary(own: Callable[..., tuple[Tensor, Tensor]]) -> bool:
+    """Whether a model turns the pairs (x_i, x_{i + d/2}): others turn neighbours, (x_2i, x_{2i + 1})."""
+    q, k, angles = _sample(1, 2, 3, 8), _sample(1, 1, 3, 8), _sample(1, 3, 4).repeat(1, 1, 2)
+    try:
+        turned = own(q, k, angles.cos(), angles.sin())
+    except (TypeError, RuntimeError, ValueError):  # it is called otherwise
+        return False
+    cos, sin = angles.cos().unsqueeze(1), angles.sin().unsqueeze(1)
+    return all(torch.allclose(a, _turned(b, cos, sin, 1.0), atol=1e-5) for a, b in zip(turned, (q, k), strict=True))
 
 
 class _Linear(torch.autograd.Function):
