@@ -31,6 +31,7 @@ from dataclasses import dataclass, field, replace
 from carerl.actors import jobs
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
+from carerl.config.load import parse as parse_settings
 from carerl.config.rehearsal import PREFIX, check_rehearsal
 from carerl.types import RunError
 
@@ -113,7 +114,7 @@ def _checked(words: Sequence[str]) -> dict[str, str]:
         return {"resume": asked["resume"]}
     here = [word for word in words if word.partition("=")[0] not in ("resume", "run_dir", "dry_run", "rehearse")]
     config = load([*here, "dry_run=true"])
-    if asked.get("rehearse") == "true":
+    if parse_settings(words).get("rehearse") is True:
         check_rehearsal(replace(config, dry_run="dry_run" in asked))
         return {"recipe": PREFIX + config.recipe, "seed": str(config.seed)}
     return {"recipe": config.recipe, "seed": str(config.seed), "run_dir": asked.get("run_dir", "")}

@@ -8,7 +8,7 @@ is ``python -m carerl.run recipe=NAME rehearse=true …`` for each, in a process
 the others from their turn. A word that a recipe's task does not have (``task.data_dir`` of the tiny world) counts for
 the others only.
 
-Exit codes: 0 all passed; 1 some did not; 130 Ctrl-C.
+Exit codes: 0 all passed; 1 some did not; 2 the settings are refused; 130 Ctrl-C, with the table so far.
 """
 
 from __future__ import annotations
@@ -54,12 +54,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
     recipes = named[-1].split(",") if named else trained_recipes()
     passed_on = [word for word in words if not word.startswith("recipe=")]
+    rows: list[Row] = []
     try:
-        rows = [rehearsal(recipe, passed_on) for recipe in recipes]
+        refuse_unknown(recipes, passed_on)
+        for recipe in recipes:
+            rows.append(rehearsal(recipe, passed_on))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
+        print("\n".join(table(rows)), flush=True)
         return 130
     print("\n".join(table(rows)), flush=True)
     return 0 if all(row.verdict == "passed" for row in rows) else 1
+
+
+def refuse_unknown(recipes: Sequence[str], words: Sequence[str]) -> None:
+    """Raises ConfigError for a word that no recipe takes: it is not one for other tasks, it is misspelt."""
+    taken: set[str] = set()
+    for recipe in recipes:
+        try:
+            taken |= set(_known([f"recipe={recipe}", "rehearse=true", *words]))
+        except ConfigError:  # of the recipe's own: it is told in the recipe's turn
+            return
+    for word in words:
+        if word not in taken:
+            key, _, value = word.partition("=")
+            raise ConfigError(key, value, "none of these recipes has such a setting", "see python -m carerl.run --help")
 
 
 def trained_recipes() -> list[str]:
@@ -83,6 +104,9 @@ def rehearsal(recipe: str, words: Sequence[str], run: Callable[[list[str]], Row]
             return pool.submit(run or _rehearse, asked).result()
         except BrokenProcessPool:
             return Row(recipe, "FAILED (its process was killed)")
+        except Exception as error:  # of the disk, of Ray: the others have their turn all the same
+            print(f"{recipe}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            return Row(recipe, f"FAILED ({type(error).__name__})")
 
 
 def _rehearse(asked: list[str]) -> Row:

@@ -29,6 +29,7 @@ def test_one_that_fails_keeps_no_other_from_its_turn(
         return Row(recipe, "FAILED" if recipe == "b" else "passed", 90.0, 3.25, 7)
 
     monkeypatch.setattr(rehearse, "rehearsal", stand_in)
+    monkeypatch.setattr(rehearse, "refuse_unknown", lambda recipes, words: None)
     assert rehearse.main(["recipe=a,b,c", "model.path=DIR"]) == 1
     assert asked == [("a", ["model.path=DIR"]), ("b", ["model.path=DIR"]), ("c", ["model.path=DIR"])]
     lines = capsys.readouterr().out.splitlines()
@@ -46,6 +47,21 @@ def test_a_process_that_is_killed_is_a_failure() -> None:
     row = rehearsal("care_grpo_tiny", [], _killed)
     assert row.recipe == "care_grpo_tiny" and row.verdict.startswith("FAILED")
     assert "care_grpo_tiny" in table([row])[1]
+
+
+def _full(asked: list[str]) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+def test_an_error_of_the_disk_is_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
+    assert rehearsal("care_grpo_tiny", [], _full).verdict == "FAILED (OSError)"
+    assert "No space left" in capfd.readouterr().err
+
+
+def test_a_word_that_no_recipe_takes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rehearse.main(["recipe=care_grpo_tiny,care_grpo_3b", "task.dat_dir=D"]) == 2
+    assert "task.dat_dir" in capsys.readouterr().err
+    rehearse.refuse_unknown(["care_grpo_tiny", "care_grpo_3b"], ["task.data_dir=D"])
 
 
 def test_what_is_refused_says_which_setting(capfd: pytest.CaptureFixture[str]) -> None:

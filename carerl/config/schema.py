@@ -120,11 +120,10 @@ class SyncConfig:
     bucket_mib: int = 512
     probe_every: int = 10  # syncs between two parity probes; 0: only at the first
     probe_prompts: int = 16
-    # A run stops where |engine − learner| log-probs exceed these, nats; 0: what the dtypes allow (algorithms/parity.py)
-    probe_mean_abort: float = 0.0  # mean over the probe's tokens
-    probe_q999_abort: float = 0.0  # what 99.9 % of them do not exceed
-    mismatch_mean_abort: float = 0.0  # the same of a step's rollouts
-    mismatch_q999_abort: float = 0.0
+    probe_mean_abort: float = 0.0  # nats, mean |engine − learner| of the probe's tokens; 0: what the dtypes allow
+    probe_q999_abort: float = 0.0  # nats, what 99.9 % of the probe's tokens do not exceed; 0: what the dtypes allow
+    mismatch_mean_abort: float = 0.0  # nats, as probe_mean_abort, of a step's rollouts
+    mismatch_q999_abort: float = 0.0  # nats, as probe_q999_abort, of a step's rollouts
 
 
 @dataclass

@@ -219,7 +219,15 @@ def _record_faults(small: RunConfig, source: Path | None, place: Path, verdict: 
             verdict.faults.append(str(error))
     except Exception as error:
         traceback.print_exc()
-        verdict.faults.append(f"{type(error).__name__}: {error}".splitlines()[0])
+        verdict.faults.append(cause_of(error))
+
+
+def cause_of(error: Exception) -> str:
+    """Names what went wrong in one line: Ray's own errors begin with a traceback and end with the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1:
+        return lines[-1]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def has_cpu_vllm() -> bool:
@@ -358,7 +366,7 @@ def _parts(config: RunConfig, small: RunConfig, verdict: Verdict) -> list[str]:
     return [
         f"{config.task.name}: tokenizer, prompts ({verdict.dropped} dropped as too long) and graders",
         f"{config.algorithm.name} with {penalty}",
-        f"{small.rollout.engine} and the learner in {small.model.dtype}",
+        f"{small.rollout.engine} in {small.model.dtype}, the learner's passes in {small.learner.compute_dtype}",
         *(name for on, name in switched if on),
         "checkpoints, stop and resume, report",
     ]

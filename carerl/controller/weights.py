@@ -98,4 +98,5 @@ def check_rollouts(step: int, metrics: Mapping[str, float], config: RunConfig) -
 
 
 def _limits(config: RunConfig, mean: float, q999: float) -> GapLimits:
-    return limits_for((config.model.dtype, config.learner.compute_dtype), mean, q999)
+    on_gpu = bool(config.rollout.gpus_per_actor or config.learner.gpus_per_rank)
+    return limits_for((config.model.dtype, config.learner.compute_dtype), mean, q999, on_gpu)
