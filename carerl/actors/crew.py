@@ -339,7 +339,7 @@ def crew(
 
 def _prepare(started: dict[str, list[Any]], config: RunConfig) -> None:
     """Has actors do what they can while a base model is made or the learner loads. Nobody waits for it: what fails here
-    fails in load, and is told there."""
+    is told by ``load``."""
     base = base_config(config) if config.model.base_recipe else None
     for actor in started.get("rollout", []):
         actor.prepare.remote(config, base)

@@ -88,12 +88,20 @@ class RolloutWorker(Worker):
         self._built_with = ""
         self._version: int | None = None
         self._model_dir, self._trusted = "", False
+        self._failure: Exception | None = None  # of what was done in advance: told by load
         self._weights_of = ""  # the directory whose weights the engine was built with; '' once others were sent
         self._shapes: dict[str, tuple[int, ...]] | None = None  # of the tensors that a sync must bring
 
     def prepare(self, config: RunConfig, base: RunConfig | None = None) -> None:
         """Does what ``load`` would spend most of its time on, in a process that would wait: imports, and the engine
         itself. While a ``base`` model is still to be trained, the engine is built with fresh weights of its shape."""
+        self._failure = None
+        try:
+            self._prepare(config, base)
+        except Exception as error:
+            self._failure = error  # a second try would meet what the first has left, memory of a GPU for instance
+
+    def _prepare(self, config: RunConfig, base: RunConfig | None) -> None:
         from carerl.backends.engines import ENGINES
 
         self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
@@ -111,7 +119,10 @@ class RolloutWorker(Worker):
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Builds the engine unless one of the same settings and shape is there already; its weights count
-        as none until the first sync."""
+        as none until the first sync. Raises what ``prepare`` failed with."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
         self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
         if self._engine is not None:
             self._engine.cancel()  # what a run that failed has left

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from carerl.config.lengths import settle_prompt_room
 from carerl.config.rehearsal import FIELD, check_rehearsal, leave_real_run
 from carerl.config.schema import RunConfig
 from carerl.config.tables import source_text
-from carerl.config.typed import build, plain
+from carerl.config.typed import RETIRED, build, plain
 from carerl.config.validate import validate
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -190,9 +191,19 @@ def dump(config: RunConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
 
 
+def _without_retired(tree: Tree, path: str | Path) -> Tree:
+    """A stored run's settings without those that a later version has no more, which is said: a run that was started
+    before goes on, under today's defaults in their place."""
+    for key, reason in RETIRED.items():
+        section, _, name = key.partition(".")
+        if isinstance(found := tree.get(section), dict) and name in found:
+            print(f"{path}: {key} = {found.pop(name)} is left out: {reason}", file=sys.stderr, flush=True)
+    return tree
+
+
 def read(path: str | Path) -> RunConfig:
     """The settings of a file that :func:`dump` wrote. Raises ConfigError for unknown keys or wrong types."""
-    tree = compose.read_yaml(Path(path))
+    tree = _without_retired(compose.read_yaml(Path(path)), path)
     compose.import_plugins(compose.as_plugins(tree.get("plugins")))
     config = build(resolve(tree))
     settle_prompt_room(config)  # of a file from before the setting was

@@ -27,8 +27,7 @@ RETIRED = {
     "sync.mismatch_abort": "it bounded the mean alone, whatever the dtype",
 }
 RETIRED_REMEDY = (
-    "leave it out (the limits are then those of the dtype), or write {check}_mean_abort and {check}_q999_abort, nats; "
-    "from the config.yaml of an older run, delete the line"
+    "leave it out (the limits are then those of the dtype), or write {check}_mean_abort and {check}_q999_abort, nats"
 )
 
 SIGNED_FRACTION = re.compile(r"[-+]\.[0-9]+([eE][-+]?[0-9]+)?")  # -.5, which YAML 1.1 takes for text

@@ -134,13 +134,15 @@ def test_one_command_starts_a_run_and_goes_on_with_it(tmp_path) -> None:
     assert caught.value.field == "seed"
 
 
-def test_a_run_of_before_a_setting_was_retired_is_told_what_to_do(tmp_path) -> None:
+def test_a_run_of_before_a_setting_was_retired_goes_on_without_it_and_says_so(tmp_path, capsys) -> None:
     stored = dump(load(["recipe=care_grpo_tiny"])).replace("probe_mean_abort: 0.0", "probe_abort: 0.001")
     assert "probe_abort" in stored
     (tmp_path / "config.yaml").write_text(stored)
+    assert load([f"resume={tmp_path}"]).sync.probe_mean_abort == 0.0
+    assert "sync.probe_abort = 0.001 is left out" in capsys.readouterr().err
     with pytest.raises(ConfigError) as caught:
-        load([f"resume={tmp_path}"])
-    assert caught.value.field == "sync.probe_abort" and "delete the line" in caught.value.remedy
+        load([f"resume={tmp_path}", "sync.probe_abort=.001"])
+    assert caught.value.field == "sync.probe_abort"
 
 
 def test_resume_auto_touches_nothing_that_is_no_run(tmp_path) -> None:
