@@ -13,7 +13,7 @@ INTERVAL_S = 1.0
 
 def memory_bytes(root: int) -> int:
     """Returns what a process and its descendants take now. A page that several of them share, as those of libraries and
-    of an object store, counts once: each has its part of it (PSS). The kernel walks every page for it, .1 s a GiB."""
+    of an object store, counts once: each has its part of it (PSS). The kernel walks every page for it."""
     return sum(_shared_out(pid) for pid in _family(root))
 
 
