@@ -319,7 +319,8 @@ def last_lines(config: RunConfig, small: RunConfig, verdict: Verdict, evidence: 
         rate += f" raised to {small.learner.optimizer.lr:g}, so that {small.model.dtype} weights move in {STEPS} steps"
     lines = [
         "",
-        f"rehearsal of {verdict.recipe}: {verdict.word}, {verdict.seconds:.0f} s, {verdict.gib:.1f} GiB at the peak",
+        f"rehearsal of {verdict.recipe}: {verdict.word}, {verdict.seconds:.0f} s, {verdict.gib:.1f} GiB at the peak"
+        + (", with what actors share counted in each" if evidence.actors_gib else ""),
         *(f"  FAULT: {fault}" for fault in verdict.faults),
     ]
     if found.rows:
