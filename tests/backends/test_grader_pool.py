@@ -180,8 +180,11 @@ def test_a_right_answer_is_not_blamed_for_a_machine_that_stands_still(pool_of_on
 
 
 def test_an_answer_that_takes_too_much_memory_is_invalid_alone() -> None:
-    """A response of many paragraphs makes lists; with a limit as it is in use there is nothing to it."""
-    hungry, fine = Job("selfaware", "ab\n\n" * 25_000, FIVE), Job("selfaware", "5", FIVE)
+    """Many paragraphs of wide characters take 4 MiB; with a limit as it is in use there is nothing to it.
+
+    The limit is on new address space. A worker begins with up to 2 MiB of free heap, more in one environment than in
+    another, so that an answer which takes that much may or may not reach the limit."""
+    hungry, fine = Job("choice", "\U0001f600\n\n" * 33_333, FIVE), Job("selfaware", "5", FIVE)
     with GraderPool(workers=1, seconds=20.0, memory_mib=1) as pool:
         verdicts = pool.grade([fine, hungry, fine])
         assert [v.outcome for v in verdicts] == [Outcome.CORRECT, Outcome.INVALID, Outcome.CORRECT]
