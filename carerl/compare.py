@@ -26,6 +26,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from carerl.config.printable import printable
 from carerl.report.calibration_rows import add_calibration
 from carerl.report.compare_page import FIGURES, terminal_table, terminal_tables, write_comparison
 from carerl.report.compare_tables import difference_notes, main_tables, notes
@@ -58,35 +59,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ComparisonError(f"out={out}: is a file; give a directory")
         written = write_comparison(comparison, evaluated, out, beside, differences)
     except (ValueError, OSError) as error:
-        print(f"compare: {error}", file=sys.stderr)
+        print(f"compare: {printable(error)}", file=sys.stderr)
         return 2
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 400
-    console = Console(width=width, highlight=False)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)  # names of runs are text
     tables, first = terminal_tables(comparison, width), len(main_tables(comparison))
     main, paired = tables[:first], tables[first:]
     for tables, lines in ((main, notes(comparison)), (paired, difference_notes(comparison))):
         for shown in tables:
             console.print(shown)
         for line in lines:
-            console.print(line, style="bright_black", markup=False)
+            console.print(printable(line), style="bright_black")
         if paired:
             console.print()
     for view in beside:
         if not view.tables:
-            console.print(view.title, style="bold")
+            console.print(printable(view.title), style="bold")
         for table in view.tables:
             console.print(terminal_table(table))
         for line in view.notes:
-            console.print(line, style="bright_black", markup=False)
+            console.print(printable(line), style="bright_black")
         console.print()
     for words, reason in comparison.absent:
-        console.print(f"absent: {words} ({reason})", style="yellow", markup=False)
+        console.print(printable(f"absent: {words} ({reason})"), style="yellow")
     for name, reason in comparison.left_out:
-        console.print(f"left out: {name} ({reason})", style="yellow", markup=False)
+        console.print(printable(f"left out: {name} ({reason})"), style="yellow")
     texts = [path for path in written if path.parent == out]
     figures = len(written) - len(texts)
-    console.print(f"written: {', '.join(map(str, texts))}; {figures} pictures in {out / FIGURES}", markup=False)
+    console.print(printable(f"written: {', '.join(map(str, texts))}; {figures} pictures in {out / FIGURES}"))
     return 0
 
 

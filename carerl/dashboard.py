@@ -21,6 +21,7 @@ from pathlib import Path
 
 from carerl.config.errors import ConfigError
 from carerl.config.load import parse
+from carerl.config.printable import printable
 from carerl.config.schema import RunConfig
 from carerl.config.typed import fill, plain
 from carerl.report.dashboards import BY, as_json, declared_names, logged_names, make_report, make_workspace, sections
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = settings(words)
         names, pictures, source = _names(config)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
     entity = config.entity
     if not config.dry_run:

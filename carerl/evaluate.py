@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 from carerl.config.errors import ConfigError
 from carerl.config.evaluation import evaluation_config
+from carerl.config.printable import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return launch(evaluation_config(words, fetch_model)).exit_code
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
     except (RunError, RunDirectoryError) as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print("ended at once; the same command with out= goes on with it", file=sys.stderr)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from carerl.config.errors import ConfigError, suggestion
 from carerl.config.named_models import NAMED, PACKAGED
+from carerl.config.printable import printable
 from carerl.config.shapes import looks_local
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(fetch(words))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ended; the cache is as it was", file=sys.stderr)

@@ -41,6 +41,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from carerl.backends.grader_pool import GraderPool, Job
 from carerl.calibration import without_statement
 from carerl.config.errors import ConfigError, suggestion
+from carerl.config.printable import printable
 from carerl.tasks.data import parse_line
 from carerl.tasks.grading import GRADERS, Gold, Verdict
 from carerl.types import Outcome, RunError
@@ -90,13 +91,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse_options(words)
         rows = read_rows(options.source, options.task)
     except (ConfigError, RefusedError) as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return _interrupted()
     bad = [row for row in rows if row.job is None]
     for row in bad[:SHOWN]:
-        print(f"{_place(options.source, row.line)}: {row.reason}: its outcome is invalid", file=sys.stderr)
+        print(f"{_place(options.source, row.line)}: {printable(row.reason)}: its outcome is invalid", file=sys.stderr)
     if len(bad) > SHOWN:
         print(f"... and {len(bad) - SHOWN} rows more of outcome invalid", file=sys.stderr)
     try:
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except (RunError, OSError) as error:
-        print(f"grade: {error}", file=sys.stderr)
+        print(f"grade: {printable(error)}", file=sys.stderr)
         return 1
     print(_summary(verdicts, options.out), file=sys.stderr if options.out == STANDARD else sys.stdout)
     nameless = sum(row.identifier is None for row in rows)

@@ -32,6 +32,7 @@ from carerl.actors import jobs
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
 from carerl.config.load import parse as parse_settings
+from carerl.config.printable import printable, printable_log
 from carerl.config.rehearsal import PREFIX, check_rehearsal
 from carerl.types import RunError
 
@@ -72,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"job {job} at {options.address}; stop and save it: ray job stop {job}", flush=True)
         if not options.wait:
             return 0
-        ended = jobs.follow(client, job, lambda text: print(text, end="", flush=True))
+        ended = jobs.follow(client, job, lambda text: print(printable_log(text), end="", flush=True))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
     except RunError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nthe job goes on; see `ray job list`", file=sys.stderr)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from carerl.config.compose import read_file, recipe_names
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
+from carerl.config.printable import printable
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for recipe in recipes:
             rows.append(rehearsal(recipe, passed_on))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\n".join(table(rows)), flush=True)
@@ -105,7 +106,7 @@ def rehearsal(recipe: str, words: Sequence[str], run: Callable[[list[str]], Row]
         except BrokenProcessPool:
             return Row(recipe, "FAILED (its process was killed)")
         except Exception as error:  # of the disk, of Ray: the others have their turn all the same
-            print(f"{recipe}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            print(f"{recipe}: {type(error).__name__}: {printable(error)}", file=sys.stderr, flush=True)
             return Row(recipe, f"FAILED ({type(error).__name__})")
 
 
@@ -117,7 +118,7 @@ def _rehearse(asked: list[str]) -> Row:
         found = rehearse(load(_known(asked)))
         return Row(recipe, found.word, found.seconds, found.gib, found.dropped)
     except ConfigError as error:
-        print(error, file=sys.stderr, flush=True)
+        print(printable(error), file=sys.stderr, flush=True)
         return Row(recipe, f"refused ({error.field})")
 
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
+from carerl.config.printable import printable
 from carerl.report.rollout_pages import RolloutsError, Row, open_run, page, read_step, select
 
 OPTIONS = ("step", "outcome", "question")
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _, rows = read_step(open_run(path), None if step is None else int(step))
         rows_shown = select(rows, options.get("outcome", ""), options.get("question", ""))
     except RolloutsError as error:
-        print(f"rollouts: {error}", file=sys.stderr)
+        print(f"rollouts: {printable(error)}", file=sys.stderr)
         return 2
     if not rows_shown:
         print("rollouts: the table is empty", file=sys.stderr)

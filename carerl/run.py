@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from carerl.config.errors import ConfigError
 from carerl.config.help import help_text, wants_help
 from carerl.config.load import load
+from carerl.config.printable import printable
 from carerl.config.schema import RunConfig
 
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0 if planned.fits else 2
         return _run(config)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
 
 
@@ -48,7 +49,7 @@ def _run(config: RunConfig) -> int:
             return rehearse(config).exit_code
         return launch(config).exit_code
     except (RunError, RunDirectoryError) as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print("ended at once", file=sys.stderr)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carerl.config.errors import ConfigError
+from carerl.config.printable import printable
 from carerl.config.sweeps import bare_word, sweep_rows
 
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         overrides = ["tracking.display=quiet"]
         ended = sweep(plan, int(options.get("workers", 1)), overrides, lambda text: print(text, flush=True))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ended at once; the same command goes on with it", file=sys.stderr)

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from carerl.config.printable import printable
+
 SURE = 0.75  # likeness from which a word of another place is worth naming
 
 
@@ -35,7 +37,7 @@ class ConfigError(ValueError):
     def __str__(self) -> str:
         setting = self.field if self.value is None else f"{self.field} = {shown(self.value)}"
         own = f"{setting} is refused\n  reason: {self.reason}\n  remedy: {self.remedy}"
-        return "\n\n".join([own, *map(str, self.others)])
+        return "\n\n".join([printable(own), *map(str, self.others)])
 
 
 def shown(value: Any) -> str:

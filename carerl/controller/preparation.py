@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from carerl.backends.model_files import end_ids, load_tokenizer
 from carerl.config.checks import check_model_dir, check_task
 from carerl.config.errors import ConfigError
+from carerl.config.printable import printable
 from carerl.config.prompts_at_hand import own_tokenizer, prompt_lines, refusals
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
@@ -19,7 +24,7 @@ def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
     ``model_dir`` may be empty for a task that has a tokenizer of its own."""
     if model_dir and looks_local(model_dir):
         check_model_dir(model_dir, config)
-    with refusals(config, model_dir):
+    with refusals(config, model_dir), _warnings_in_words():
         task = TASKS[config.task.name].build(config.task, config.seed)
         if model_dir:
             tokenizer = load_tokenizer(model_dir, config.model.trust_remote_code)
@@ -35,6 +40,17 @@ def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
         task.attach(tokenizer)
         check_task(task, config)
     return task, tokenizer
+
+
+@contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """Tells what is warned of inside in a line, as ids of data rows may be in it: anybody's text, on a terminal."""
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            yield
+        finally:
+            for found in caught:
+                print(printable(f"warning: {found.message}"), file=sys.stderr, flush=True)
 
 
 def with_end_ids(config: RunConfig, task: Task, model_dir: str) -> RunConfig:

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from carerl.config.printable import printable
 from carerl.report.calibration_rows import SCALED
 from carerl.report.compare_files import (
     DIFFERENCES_FILE,
@@ -110,12 +111,13 @@ def _width(table: TextTable) -> int:
 
 def _rich(table: TextTable, plain: set[str]) -> Table:
     """``plain``: labels that are not bold."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=table.title or None)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(printable(table.title)) if table.title else None)
     made.title_style, made.title_justify = "bold", "left"
     for number, title in enumerate(table.head):
-        made.add_column(Text(title), justify="right" if number else "left", overflow="fold")
+        made.add_column(Text(printable(title)), justify="right" if number else "left", overflow="fold")
     for label, *cells in table.lines:
-        made.add_row(Text(label, style="" if label in plain else "bold"), *map(Text, cells))
+        shown = [Text(printable(cell)) for cell in cells]
+        made.add_row(Text(printable(label), style="" if label in plain else "bold"), *shown)
     return made
 
 

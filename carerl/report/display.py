@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Protocol
 
+from carerl.config.printable import printable
 from carerl.report.metric_table import HEADLINE_METRICS, clock, compact_number, format_number, metric_line
 
 # what a step's line shows, in this order, as far as the step has it; an SFT step has the last three only
@@ -39,6 +40,10 @@ class Display(Protocol):
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def message(self, text: str) -> None: ...
+
+    def warning(self, text: str) -> None:
+        """What must be seen: that something is lost, or will be. A quiet display says it too."""
+        ...
 
     def close(self) -> None: ...
 
@@ -91,7 +96,7 @@ class Pace:
 
 
 class QuietDisplay:
-    """Shows nothing."""
+    """Shows nothing but warnings."""
 
     def stage(self, name: str) -> None: ...
 
@@ -102,6 +107,10 @@ class QuietDisplay:
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def message(self, text: str) -> None: ...
+
+    def warning(self, text: str) -> None:
+        self.message(text)
+        print(printable(f"warning: {text}"), file=sys.stderr, flush=True)
 
     def close(self) -> None: ...
 
@@ -163,11 +172,14 @@ class PlainDisplay:
     def message(self, text: str) -> None:
         self._write(text)
 
+    def warning(self, text: str) -> None:
+        self._write(f"warning: {text}")
+
     def close(self) -> None:
         self._file.flush()
 
     def _write(self, text: str) -> None:
-        print(f"[{clock(self._pace.elapsed())}] {text}", file=self._file, flush=True)
+        print(f"[{clock(self._pace.elapsed())}] {printable(text)}", file=self._file, flush=True)
 
 
 def evaluation_text(metrics: Mapping[str, float]) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from carerl.calibration import Estimate
+from carerl.config.printable import printable
 from carerl.report.calibration_rows import MEASURES, SCALED, no_validation, rescale, scaled_label
 from carerl.report.metric_table import format_number, metric_line, suite_label
 from carerl.report.questions import intervals, primary_suite, reported
@@ -161,11 +162,11 @@ def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: I
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("", no_wrap=True)
         for suite in suites[part]:
-            table.add_column(suite, justify="right", no_wrap=True)
+            table.add_column(Text(printable(suite)), justify="right", no_wrap=True)
         for label, cells in lines:
-            table.add_row(label, *cells[part])
+            table.add_row(*(Text(printable(cell)) for cell in (label, *cells[part])))
         console.print(table)
     if record.get("intervals"):
         console.print(Text(interval_words(record), style="bright_black"))
-    console.print(Text(words, style="bright_black"))
+    console.print(Text(printable(words), style="bright_black"))
     console.print(Text(f"run directory: {directory.path}", style="bright_black"), soft_wrap=True)

@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from carerl.config.printable import printable
 from carerl.report.display import STEP_METRICS, Pace
 from carerl.report.metric_table import (
     HEADLINE_METRICS,
@@ -129,7 +130,10 @@ class LiveDisplay:
     def message(self, text: str) -> None:
         """Printed above the panel, so that it stays readable after it has scrolled by."""
         if self._open:
-            self._console.print(text, markup=False, highlight=False)
+            self._console.print(printable(text), markup=False, highlight=False, emoji=False)
+
+    def warning(self, text: str) -> None:
+        self.message(f"warning: {text}")
 
     def close(self) -> None:
         if self._open:
@@ -147,7 +151,7 @@ class LiveDisplay:
                 blocks += [Text(), *self._evaluation_lines(*self._evaluation)]
         return Panel(
             Group(*blocks),
-            title=Text(self.title, style="bold"),
+            title=Text(printable(self.title), style="bold"),
             title_align="left",
             box=box.ROUNDED,
             border_style="bright_black",
@@ -164,7 +168,7 @@ class LiveDisplay:
         grid.add_column(justify="right", no_wrap=True)
         grid.add_column(justify="right", no_wrap=True)
         grid.add_row(
-            Text.assemble(("● ", "green"), (self._stage, "bold"), (waited, "bright_black")),
+            Text.assemble(("● ", "green"), (printable(self._stage), "bold"), (waited, "bright_black")),
             ProgressBar(total=max(1, self.total_steps), completed=self._step, complete_style="green"),
             Text(f"{self._step}/{self.total_steps}"),
             Text(
@@ -183,7 +187,7 @@ class LiveDisplay:
         grid.add_column(justify="right", no_wrap=True)
         grid.add_column(justify="right", no_wrap=True)
         grid.add_row(
-            Text(f"  {job.text}"),
+            Text(f"  {printable(job.text)}"),
             ProgressBar(total=max(1, job.total), completed=job.done, complete_style="cyan"),
             Text(f"{job.done}/{job.total}"),
             Text(left, style="bright_black"),

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
+from carerl.config.printable import printable
 from carerl.report.metric_table import format_number
 from carerl.report.records import read_rollouts
 from carerl.report.run_directory import RunDirectory
@@ -32,8 +33,6 @@ HEAT: tuple[tuple[float, str], ...] = (
     (2.0, "white on #8e1b1b"),
 )
 OUTCOME_STYLES = {"correct": "bold green", "wrong": "bold red"}
-# What a model writes must not steer the terminal: control characters are shown as their pictures, one for one.
-CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421, 0x9B: 0x241B}
 HOTTEST = 5  # tokens named below a response: colours are lost in a pipe
 
 
@@ -180,7 +179,7 @@ def _field(name: str, value: Text) -> Text:
 
 
 def _shown(value: Any) -> str:
-    return "–" if value is None else str(value).translate(CONTROLS)
+    return "–" if value is None else printable(value)
 
 
 def _greatest(values: Sequence[float | None]) -> float | None:

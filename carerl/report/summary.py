@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from carerl.config.printable import printable
 from carerl.report.live import change_text
 from carerl.report.metric_table import METRIC_LINES, clock, format_number, headline_columns, metric_line
 
@@ -32,14 +33,15 @@ def summary_table(
     run_dir: str = "",
 ) -> RenderableType:
     """A rich renderable. The caller sees to it that both come from the same questions."""
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_style="bold", title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
+    table.title = Text(printable(title)) if title else None
     table.add_column("")
     for column in ("base", "after", "change"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, before, after in summary_rows(base, final):
         line = metric_line(name)
         table.add_row(
-            line.label,
+            Text(printable(line.label)),
             format_number(before, line.digits),
             Text(format_number(after, line.digits), style="bold"),
             change_text(name, before, after),
@@ -82,7 +84,7 @@ def summary_text(
         lines.append(f"finished in {clock(seconds)}")
     if run_dir:
         lines.append(f"run directory: {run_dir}")
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines)) + "\n"
 
 
 def print_summary(
