@@ -19,7 +19,7 @@ from carerl.report.compare_tables import (
 )
 from carerl.report.comparison import Cell, Comparison, Row, gap_metric
 from carerl.report.frontier import families
-from carerl.report.provenance import sources
+from carerl.report.provenance import csv_cell, sources
 from carerl.report.question_differences import Difference
 from carerl.report.views import View
 
@@ -53,13 +53,19 @@ def markdown(comparison: Comparison, views: Sequence[View] = ()) -> str:
             parts += [f"**{table.title}**", _markdown_table(table, keys)]
         parts += [_markdown_notes(view.notes)] if view.tables else [f"**{view.title}**", _markdown_notes(view.notes)]
     if comparison.absent:
-        parts += ["Absent cells:", "\n".join(f"- `{words}`: {reason}" for words, reason in comparison.absent)]
+        parts += [
+            "Absent cells:",
+            _markdown_reasons(comparison.absent),
+        ]
     if comparison.left_out:
-        parts += ["Left out:", "\n".join(f"- `{name}`: {reason}" for name, reason in comparison.left_out)]
+        parts += [
+            "Left out:",
+            _markdown_reasons(comparison.left_out),
+        ]
     parts.append(f"Provenance (directories and commits of all runs: {PROVENANCE_FILE}):")
     for source in sources(comparison):
-        runs = ", ".join(f"`{run.name}`" for run in source.row.runs)
-        parts.append(f"- [{source.key}] {source.row.label}: {source.text}: {runs}")
+        runs = ", ".join(_markdown_code(run.name) for run in source.row.runs)
+        parts.append(f"- [{source.key}] {_markdown_text(source.row.label)}: {_markdown_text(source.text)}: {runs}")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -67,7 +73,7 @@ def _markdown_table(table: TextTable, keys: dict[str, str]) -> str:
     marked = [
         [_marked(line[0], labels, keys), *line[1:]] for line, labels in zip(table.lines, table.sources, strict=True)
     ]
-    head, *body = ("| " + " | ".join(cells).replace("*", "\\*") + " |" for cells in [table.head, *marked])
+    head, *body = ("| " + " | ".join(map(_markdown_text, cells)) + " |" for cells in [table.head, *marked])
     return "\n".join([head, "|---|" + "--:|" * (len(table.head) - 1), *body])
 
 
@@ -77,7 +83,20 @@ def _marked(name: str, labels: Sequence[str], keys: dict[str, str]) -> str:
 
 def _markdown_notes(lines: Sequence[str]) -> str:
     """Two blanks at the end of a line break it."""
-    return "  \n".join(line.replace("*", "\\*") for line in lines)
+    return "  \n".join(map(_markdown_text, lines))
+
+
+def _markdown_text(text: str) -> str:
+    """A name is text: it neither opens a tag nor ends a cell."""
+    return text.replace("<", "&lt;").replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+
+
+def _markdown_reasons(found: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"- {_markdown_code(what)}: {_markdown_text(reason)}" for what, reason in found)
+
+
+def _markdown_code(text: str) -> str:
+    return "`" + text.replace("`", "'").replace("\n", " ") + "`"
 
 
 def csv_text(comparison: Comparison) -> str:
@@ -96,15 +115,18 @@ def csv_text(comparison: Comparison) -> str:
         behind = [run for run in row.runs if run.seed in cell.values]
         over = "seeds" if cell.half is not None else "questions" if cell.questions else ""
         writer.writerow(
-            (
-                *(label, name, len(cell.values), mean, half),
-                *(row.baseline, cell.pairs, *paired, int(cell.starred)),
-                *(" ".join(map(str, cell.values)), " ".join(map(repr, cell.values.values()))),
-                " ".join(run.name for run in behind),
-                *("" if v is None else v for v in (numbered.get(row.label), *_position(row))),
-                *(map(repr, cell.bounds) if cell.bounds else ("", "")),
-                *(over, *_distinct([run.recipe for run in behind], [run.code for run in behind])),
-                *_distinct([str(run.versions.get("commit") or "") for run in behind]),
+            map(
+                csv_cell,
+                (
+                    *(label, name, len(cell.values), mean, half),
+                    *(row.baseline, cell.pairs, *paired, int(cell.starred)),
+                    *(" ".join(map(str, cell.values)), " ".join(map(repr, cell.values.values()))),
+                    " ".join(run.name for run in behind),
+                    *("" if v is None else v for v in (numbered.get(row.label), *_position(row))),
+                    *(map(repr, cell.bounds) if cell.bounds else ("", "")),
+                    *(over, *_distinct([run.recipe for run in behind], [run.code for run in behind])),
+                    *_distinct([str(run.versions.get("commit") or "") for run in behind]),
+                ),
             )
         )
     return stream.getvalue()
@@ -131,11 +153,14 @@ def differences_csv(differences: Sequence[Difference]) -> str:
             p_holm = one.p_holm.get(name)
             numbers = (found.value, found.low, found.high, found.p, p_holm)
             writer.writerow(
-                (
-                    *(one.row.label, one.baseline.label, one.suite, name),
-                    *(len(one.matched.ids), one.matched.alone, one.matched.other_alone, one.matched.changed),
-                    *("" if number is None or not math.isfinite(number) else repr(number) for number in numbers),
-                    *(int(one.starred(name)), one.row.runs[0].name, one.baseline.runs[0].name),
+                map(
+                    csv_cell,
+                    (
+                        *(one.row.label, one.baseline.label, one.suite, name),
+                        *(len(one.matched.ids), one.matched.alone, one.matched.other_alone, one.matched.changed),
+                        *("" if number is None or not math.isfinite(number) else repr(number) for number in numbers),
+                        *(int(one.starred(name)), one.row.runs[0].name, one.baseline.runs[0].name),
+                    ),
                 )
             )
     return stream.getvalue()

@@ -17,6 +17,7 @@ from carerl.report.svg import CARD, INK, MUTED, SERIES, Picture, colour, style
 
 WIDTH = 11.4  # inches, of the page's column
 WRITTEN = 0.045  # the least share that has room for its number
+LABEL_CHARACTERS = 40  # of a benchmark's label in a picture
 OUTCOMES: dict[str, str] = {  # in the order of the bars, with their colours
     "correct": colour(2),
     "wrong": colour(1),
@@ -30,7 +31,8 @@ OUTCOMES: dict[str, str] = {  # in the order of the bars, with their colours
 def outcome_bars(shares: Mapping[str, Mapping[str, float]]) -> Picture:
     """``shares``: label of a suite -> outcome -> its share of the samples. A bar each, from right to invalid."""
     height = 0.85 + 0.46 * len(shares)
-    longest = max(map(len, shares))
+    labels = [_cut(label) for label in shares]
+    longest = max(map(len, labels))
     with style():
         figure = Figure(figsize=(WIDTH, height))
         axes = figure.subplots()
@@ -45,7 +47,7 @@ def outcome_bars(shares: Mapping[str, Mapping[str, float]]) -> Picture:
                     middle = left + share / 2
                     axes.text(middle, place, f"{100 * share:.0f} %", ha="center", va="center", color=INK, fontsize=9)
                 left += share
-        axes.set_yticks(range(len(shares)), list(shares))
+        axes.set_yticks(range(len(shares)), labels)
         axes.set_ylim(len(shares) - 0.5, -0.5)
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
@@ -72,6 +74,11 @@ def outcome_bars(shares: Mapping[str, Mapping[str, float]]) -> Picture:
         return Picture("outcomes", "Outcomes of all samples, a bar for each benchmark", figure)
 
 
+def _cut(label: str) -> str:
+    """A benchmark's label as long as a picture has room for; a file's name can be longer."""
+    return label if len(label) <= LABEL_CHARACTERS else f"{label[: LABEL_CHARACTERS - 1]}…"
+
+
 def coverage_lines(found: Mapping[str, Asked]) -> Picture:
     """``found``: label of a suite -> its questions."""
     height = 4.2
@@ -95,7 +102,7 @@ def coverage_lines(found: Mapping[str, Asked]) -> Picture:
         figure.subplots_adjust(left=0.055, right=0.99, top=1 - 0.42 / height, bottom=0.5 / height)
         figure.legend(
             handles,
-            list(found),
+            [_cut(label) for label in found],
             loc="upper left",
             bbox_to_anchor=(0.047, 1.0),
             ncols=min(len(found), 6),

@@ -72,7 +72,8 @@ def render(template: str, **values: Any) -> str:
         loader=PackageLoader("carerl.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     css = (Path(__file__).parent / "templates" / "style.css").read_text()
-    return environment.get_template(template).render(css=css, **values) + "\n"
+    text = environment.get_template(template).render(css=css, **values) + "\n"
+    return text.encode("utf-8", "replace").decode()  # JSON can hold halves of a character, which no file can
 
 
 def verdict(base: Mapping[str, float], final: Mapping[str, float]) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from carerl.algorithms.coefficient_bins import COEFFICIENT_BINS, EDGES
 from carerl.report.jsonl import series
 from carerl.report.metric_table import TIME_PARTS
-from carerl.report.svg import CARD, INK, LINE, MUTED, colour, style, to_svg
+from carerl.report.svg import CARD, INK, LINE, MUTED, PowersOfTen, colour, style, to_svg
 
 SMOOTH_FROM = 60  # rows from which on a curve is drawn smoothed over its raw course
 SIZE = (5.6, 2.75)  # inches
@@ -169,7 +169,7 @@ def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = (
             metric, label = panel.reference
             _line(axes, label, *series(rows, metric), {"color": MUTED, "linestyle": DASHED, "linewidth": 1.2}, apart)
         if panel.log:
-            axes.set_yscale("log")
+            _logarithmic(axes)
         elif panel.unit:
             axes.set_ylim(-0.03, 1.03)
         else:
@@ -195,7 +195,7 @@ def coefficient_histogram(rows: list[dict[str, float]]) -> str | None:
         for index, (label, shares) in enumerate(states.items()):
             lefts = places + (index - len(states) / 2) * width
             axes.bar(lefts, np.mean(shares, axis=0), width, align="edge", color=colour(index), label=label)
-        axes.set_yscale("log")  # what a penalty is about are its rare tokens
+        _logarithmic(axes)  # what a penalty is about are its rare tokens
         axes.set_ylim(5e-5, 1.5)
         _finish(axes)
         axes.set_xlabel("coefficient")
@@ -301,6 +301,12 @@ def _figure() -> tuple[Figure, Any]:
     axes = figure.subplots()
     figure.subplots_adjust(left=0.115, right=0.985, top=0.88, bottom=0.155)
     return figure, axes
+
+
+def _logarithmic(axes: Any) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(PowersOfTen())
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _finish(axes: Any) -> None:

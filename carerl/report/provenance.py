@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import dataclass
 from string import ascii_lowercase
+from typing import Any
 
 from carerl.report.comparison import Comparison, Row
 from carerl.report.run_files import Run
@@ -65,8 +66,28 @@ def provenance_csv(comparison: Comparison) -> str:
     writer.writerow(FIELDS)
     for source in sources(comparison):
         for run in source.row.runs:
-            writer.writerow((source.key, source.row.label, run.recipe, run.seed, run.name, *_code(run), *_places(run)))
+            cells = (source.key, source.row.label, run.recipe, run.seed, run.name, *_code(run), *_places(run))
+            writer.writerow(map(csv_cell, cells))
     return stream.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell of a CSV file, with a ``'`` before text that a spreadsheet would take for a formula. Numbers stay.
+
+    >>> csv_cell("=HYPERLINK(1)"), csv_cell("-0.25 -0.5"), csv_cell(-1)
+    ("'=HYPERLINK(1)", '-0.25 -0.5', -1)
+    """
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    return value if all(map(_is_number, value.split())) else f"'{value}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _code(run: Run) -> tuple[str, str, str]:

@@ -6,8 +6,10 @@ suits light and dark. Text stays text, in the page's font. A file of its own has
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,14 +23,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 SERIES = 10
 INK, MUTED, LINE, CARD = "#000001", "#000002", "#000003", "#000004"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", CARD: "var(--card)"}
 _VARIABLES |= {f"#0000{16 + i:02x}": f"var(--c{i + 1})" for i in range(SERIES)}
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 FILE_FONT = "DejaVu Sans, Liberation Sans, Arial, sans-serif"
 DPI = 200  # of a PNG
+ID_CHARACTERS = 80
 
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "carerl",
@@ -46,6 +52,7 @@ STYLE: dict[str, Any] = {
     "grid.color": LINE,
     "grid.linewidth": 0.7,
     "text.color": INK,
+    "text.parse_math": False,  # names are text: a $ in one is no formula
     "xtick.color": LINE,
     "ytick.color": LINE,
     "xtick.labelcolor": MUTED,
@@ -65,6 +72,16 @@ def style() -> Any:
     return rc_context(STYLE)
 
 
+class PowersOfTen(LogFormatter):
+    """Labels of a logarithmic axis, 10⁻³, as text that needs no formula."""
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        exponent = math.log10(value) if value > 0 else math.nan
+        if not math.isclose(exponent, round(exponent), abs_tol=1e-9):
+            return ""
+        return f"10{str(round(exponent)).translate(_RAISED)}"
+
+
 def colour(index: int) -> str:
     """The stand-in of the page's series colour ``--c1`` … ``--c10``, repeating after ten."""
     return f"#0000{16 + index % SERIES:02x}"
@@ -73,9 +90,10 @@ def colour(index: int) -> str:
 def to_svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an ``<svg>`` element of full width.
 
-    ``name`` prefixes every id, since several figures share one page; ``description`` is what a screen
-    reader says.
+    ``name`` prefixes every id, since several figures share one page; ``description`` is what a screen reader says. Both
+    may be any text: see :func:`page_id`.
     """
+    prefix = page_id(name)
     stream = io.StringIO()
     with style():
         FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
@@ -87,14 +105,34 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
         f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{html.escape(description, quote=True)}">'
     )
-    text = re.sub(r"<svg[^>]*>", opening, text, count=1)
-    text = text.replace("xlink:href", "href")
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    text = re.sub(r'font-family: [^;"]+', "font-family: var(--sans)", text)
-    text = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", text)
-    return re.sub("|".join(_VARIABLES), lambda match: _VARIABLES[match.group()], text).strip()
+    text = text[text.index(">") + 1 :]  # not a template: a backslash in the description is one
+    text = re.sub(r"<[^>]*>", lambda tag: _for_page(tag.group(), prefix), text)
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "\ufffd", (opening + text).strip())  # no XML has these
+
+
+def _for_page(tag: str, prefix: str) -> str:
+    """A tag of matplotlib's with the page's ids, font and colours. Text between tags stays as it is."""
+    tag = tag.replace("xlink:href", "href")
+    tag = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', tag)
+    tag = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', tag)
+    tag = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", tag)
+    tag = re.sub(r'font-family: [^;"]+', "font-family: var(--sans)", tag)
+    tag = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", tag)
+    return re.sub("|".join(_VARIABLES), lambda match: _VARIABLES[match.group()], tag)
+
+
+def page_id(name: str) -> str:
+    """The name as an id of a page and as a file's name: ASCII letters, digits, ``-``, ``_`` and ``.`` only, and no dot
+    at its beginning. A name that is none already is cut to such characters, with eight hex digits of its hash, so that
+    two names are two ids. Every id that is made from a name is made here.
+
+    >>> page_id("reliability-math"), page_id('a"><img src=x>')
+    ('reliability-math', 'a-img-src-x-ca5b5b92')
+    """
+    if len(name) <= ID_CHARACTERS and re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+        return name
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[: ID_CHARACTERS - 9]
+    return f"{readable}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}".lstrip("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +142,9 @@ class Picture:
     name: str
     description: str
     figure: Figure
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", page_id(self.name))
 
     def inline(self) -> str:
         """For a page, whose colours it takes."""
