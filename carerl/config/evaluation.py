@@ -18,6 +18,7 @@ from carerl.config.load import parse, read, refuse_record, resolve
 from carerl.config.named_models import NAMED
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
+from carerl.config.stored import newest_checkpoint
 from carerl.config.sweeps import differences
 from carerl.config.typed import build, plain
 from carerl.config.validate import validate
@@ -35,8 +36,9 @@ SHORT = {
     "engine": "rollout.engine",
     "out": "run_dir",
 }
-# of a run that a model comes from: what its evaluation in the loop depends on
-KEPT = ("seed", "task", "rollout", "grading", "evaluation", "plugins", "cluster")
+# of a run that a model comes from: what its evaluation in the loop depends on, and nothing that would import a module
+# or join a cluster, as the directory may be a stranger's
+KEPT = ("seed", "task", "rollout", "grading", "evaluation")
 READ = (
     "model", "task", "rollout", "grading", "cluster", "seed", "plugins", "runs_dir", "run_dir", "tracking.display",
     *(f"evaluation.{key}" for key in ("samples", "temperature", "top_p", "top_k", "seed", "questions")),
@@ -77,6 +79,7 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     wanted = asked.setdefault("model", {}).pop("path", None)
     if not isinstance(wanted, str) or not wanted:
         raise ConfigError("model", wanted, "there is no model to evaluate", "write model=DIR, a run or a hub id")
+    compose.import_plugins(compose.as_plugins(asked.get("plugins")))  # before what they name is read
     model = find_model(wanted, fetch)
     task = asked.get("task")
     own = model.trained_with if not isinstance(task, dict) or not {"benchmarks", "name"} & set(task) else None
@@ -120,8 +123,8 @@ def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
         made_by = read(place / "carerl_base.yaml")
         return Model(str(place), made_by.recipe, made_by)
     if (place / "config.yaml").is_file():
-        newest = place / "checkpoints" / "latest"
-        if not (newest / "model" / "config.json").is_file():
+        newest = newest_checkpoint(place)  # `latest` may be one behind, where a run was killed
+        if newest is None or not (newest / "model" / "config.json").is_file():
             raise ConfigError("model", wanted, "the run has no checkpoint", "let it come to its first, or give another")
         trained_with = read(place / "config.yaml")
         return Model(str(newest.resolve() / "model"), trained_with.recipe, trained_with)

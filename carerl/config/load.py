@@ -24,8 +24,10 @@ from carerl.config import compose
 from carerl.config.compose import Tree
 from carerl.config.errors import SURE, ConfigError, closest, nearest
 from carerl.config.lengths import settle_prompt_room
+from carerl.config.printable import printable
 from carerl.config.rehearsal import FIELD, check_rehearsal, leave_real_run
 from carerl.config.schema import RunConfig
+from carerl.config.stored import check_named, has_checkpoint
 from carerl.config.tables import source_text
 from carerl.config.typed import RETIRED, build, plain
 from carerl.config.validate import validate
@@ -88,7 +90,7 @@ def _take_what_is_there(asked: Tree) -> None:
         reason = "resume=auto goes on with what is in run_dir, and there is no run_dir"
         raise ConfigError("resume", AUTO, reason, "write run_dir=/shared/runs/NAME too, the same every time")
     place = Path(folder).expanduser()
-    if (place / "checkpoints" / "latest").exists():
+    if has_checkpoint(place):
         asked["resume"] = str(place)
         asked.pop("run_dir")
     elif not (place / "config.yaml").is_file() and (
@@ -103,6 +105,8 @@ def _load_resumed(asked: Tree) -> RunConfig:
     if not stored_file.is_file():
         reason = "the directory has no config.yaml" if Path(folder).is_dir() else "there is no such directory"
         raise ConfigError("resume", folder, reason, "give the directory of an earlier run")
+    trusted_plugins = _refuse_unnamed(compose.read_yaml(stored_file), asked, folder)
+    compose.import_plugins(trusted_plugins)
     stored = plain(read(stored_file))
     name = asked.pop("recipe", stored["recipe"])
     if name != stored["recipe"]:
@@ -125,6 +129,24 @@ def _load_resumed(asked: Tree) -> RunConfig:
     config.run_dir = folder
     validate(config)
     return config
+
+
+def _refuse_unnamed(stored: Tree, asked: Tree, folder: str) -> list[str]:
+    """The plugins of a stored run, all named by the command or its recipe. Raises ConfigError where the file alone asks
+    for them, or for something else of :data:`carerl.config.stored.NAMED_AGAIN`."""
+
+    def named() -> Tree:
+        recipe = asked.get("recipe")
+        return compose.merge(compose.compose(recipe), asked) if isinstance(recipe, str) and recipe else asked
+
+    tree = resolve(compose.merge(stored, asked))
+    plugins = compose.as_plugins(tree.get("plugins"))
+    check_named({**tree, "plugins": plugins}, lambda: _listed(named()), folder)
+    return plugins
+
+
+def _listed(tree: Tree) -> Tree:
+    return {**tree, "plugins": compose.as_plugins(tree.get("plugins"))}
 
 
 def refuse_record(config: RunConfig) -> None:
@@ -197,15 +219,23 @@ def _without_retired(tree: Tree, path: str | Path) -> Tree:
     for key, reason in RETIRED.items():
         section, _, name = key.partition(".")
         if isinstance(found := tree.get(section), dict) and name in found:
-            print(f"{path}: {key} = {found.pop(name)} is left out: {reason}", file=sys.stderr, flush=True)
+            left_out = printable(f"{path}: {key} = {found.pop(name)} is left out: {reason}")
+            print(left_out, file=sys.stderr, flush=True)
     return tree
 
 
 def read(path: str | Path) -> RunConfig:
-    """The settings of a file that :func:`dump` wrote. Raises ConfigError for unknown keys or wrong types."""
+    """The settings of a file that :func:`dump` wrote. Raises ConfigError for unknown keys or wrong types.
+
+    Nothing is imported, whatever ``plugins`` says: a name that only a plugin knows is refused, unless whoever called
+    has imported it."""
     tree = _without_retired(compose.read_yaml(Path(path)), path)
-    compose.import_plugins(compose.as_plugins(tree.get("plugins")))
-    config = build(resolve(tree))
+    try:
+        config = build(resolve(tree))
+    except ConfigError as error:
+        if plugins := compose.as_plugins(tree.get("plugins")):
+            error.remedy += f"; or, if the plugins that {path} lists are yours, plugins=[{','.join(plugins)}]"
+        raise
     settle_prompt_room(config)  # of a file from before the setting was
     return config
 
@@ -234,7 +264,12 @@ def base_config(config: RunConfig) -> RunConfig:
             "it makes no base model: its kind is not sft or untrained",
             "use base_tiny",
         )
-    base = build(resolve(compose.merge(compose.merge(tree, own), parse(config.model.base_overrides))))
+    overrides = parse(config.model.base_overrides)
+    for key in ("plugins", "cluster"):
+        if key in overrides:
+            remedy = "leave it out of model.base_overrides, and write it as a setting of the run"
+            raise ConfigError("model.base_overrides", key, "a base model is made with the run's own", remedy)
+    base = build(resolve(compose.merge(compose.merge(tree, own), overrides)))
     base.recipe = name
     validate(base)
     return base

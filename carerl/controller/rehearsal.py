@@ -33,6 +33,7 @@ from carerl.config.prompts_at_hand import data_missing
 from carerl.config.rehearsal import BASE_STEPS, STEPS, STOP_AFTER, changes, rehearsed
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
+from carerl.config.stored import words_to_name
 from carerl.config.typed import plain
 from carerl.controller import base, rehearsal_checks
 from carerl.controller.cache import cache_directory
@@ -110,6 +111,9 @@ class FirstLook:
 
     def message(self, text: str) -> None:
         self._shown.message(text)
+
+    def warning(self, text: str) -> None:
+        self._shown.warning(text)
 
     def close(self) -> None:
         self._shown.close()
@@ -288,7 +292,8 @@ def both_runs(
     run(resumed, actors, model_dir, StopAfter(STOP_AFTER, own), own, prepared)
     stop.check()
     _say(f"rehearsal 3 of 3: gone on with to step {STEPS}")
-    run(load([f"resume={place / RESUMED}"]), actors, model_dir, QuietDisplay(), stop, prepared)
+    again = load([f"resume={place / RESUMED}", *words_to_name(plain(small))])
+    run(again, actors, model_dir, QuietDisplay(), stop, prepared)
     stop.check()
     _keep_weights(actors, place / RESUMED)
     evidence.compared = rehearsal_checks.compare(place / WHOLE, place / RESUMED)

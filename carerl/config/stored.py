@@ -1,0 +1,104 @@
+"""What is taken over from a directory's ``config.yaml``, which a stranger may have written.
+
+Going on with a run takes what is trained from it, and how. What would import code, join a cluster, trust a model's own
+code or send something away is taken only where whoever types the command names it again, in its words or in its
+recipe. Reading such a file imports nothing. The list is one of what is taken: a new setting is on neither side until
+somebody decides (tests/config/test_stored.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from carerl.config.errors import ConfigError, raise_all
+
+TAKEN_OVER = (
+    "recipe", "description", "kind", "seed", "steps", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
+    "model", "rollout", "reference", "grading", "learner", "sync", "evaluation", "checkpoint", "tracking", "cluster",
+    "profile", "rehearse",
+)  # fmt: skip
+OWN_PLACE = ("runs_dir", "run_dir", "resume", "dry_run")  # of the command that goes on, and harmless: no path is made
+HERE = ("", "auto", "local")  # addresses of Ray that no file could point elsewhere
+
+
+def _leaves(config: Mapping[str, Any]) -> bool:
+    """Whether the run's metrics leave the machine."""
+    return bool(_value(config, "tracking.wandb") == "online")
+
+
+# settings that a file may not decide by itself: whether the value is one that must be named, and what it would do
+NAMED_AGAIN: dict[str, tuple[Callable[[Any, Mapping[str, Any]], bool], str]] = {
+    "plugins": (lambda value, config: bool(value), "would import these modules"),
+    "cluster.address": (lambda value, config: value not in HERE, "would join that Ray cluster and trust its answers"),
+    "model.trust_remote_code": (lambda value, config: bool(value), "would run the code of the model's own directory"),
+    "tracking.wandb": (lambda value, config: _leaves(config), "would send the run to W&B"),
+    "tracking.wandb_entity": (lambda value, config: bool(value) and _leaves(config), "would send the run there"),
+}
+
+
+def check_named(config: Mapping[str, Any], named: Callable[[], Mapping[str, Any]], folder: str) -> None:
+    """Refuses settings that only the file of ``folder`` asks for. ``config``: the settings to go on with, nested.
+    ``named``: gives those of the command and its recipe. Raises ConfigError, with all of them."""
+    asking = [key for key, (matters, _) in NAMED_AGAIN.items() if matters(_value(config, key), config)]
+    if not asking:
+        return
+    typed, refused = named(), []
+    for key in asking:
+        value = _value(config, key)
+        if _value(typed, key) == value:
+            continue
+        refused.append(
+            ConfigError(
+                key,
+                value,
+                f"only {Path(folder) / 'config.yaml'} asks for it, which {NAMED_AGAIN[key][1]}; a file that is gone on "
+                "with decides no such thing by itself",
+                f"if you mean it, write it in the command too: {_word(key, value)}",
+            )
+        )
+    raise_all(refused)
+
+
+def words_to_name(config: Mapping[str, Any]) -> list[str]:
+    """The words that a command needs, beside ``resume=``, to go on with a run of these settings."""
+    needed = [key for key, (matters, _) in NAMED_AGAIN.items() if matters(_value(config, key), config)]
+    return [_word(key, _value(config, key)) for key in needed]
+
+
+def has_checkpoint(run_dir: str | Path) -> bool:
+    """Whether a run has committed a checkpoint. Its directory says so, and not the pointer ``latest`` alone: a process
+    may have been killed between the two."""
+    folder = Path(run_dir).expanduser() / "checkpoints"
+    return (folder / "latest").exists() or newest_checkpoint(run_dir) is not None
+
+
+def newest_checkpoint(run_dir: str | Path) -> Path | None:
+    """The checkpoint of the largest step that a run has committed; None where there is none."""
+    found = committed_checkpoints(run_dir)
+    return found[-1] if found else None
+
+
+def committed_checkpoints(run_dir: str | Path) -> list[Path]:
+    """The checkpoints that a run has committed and kept, damaged since or not, in order of steps."""
+    folder = Path(run_dir).expanduser() / "checkpoints"
+    found = [(int(match[1]), path) for path in folder.glob("step_*") if (match := STEP.fullmatch(path.name))]
+    return [path for _, path in sorted(found) if path.is_dir()]
+
+
+STEP = re.compile(r"step_(\d+)")
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _word(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"{key}={str(value).lower()}"
+    return f"{key}=[{','.join(map(str, value))}]" if isinstance(value, list) else f"{key}={value}"
