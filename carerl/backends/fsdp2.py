@@ -174,18 +174,24 @@ class FSDP2Learner:
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint.state_dict import get_state_dict
 
+        from carerl.backends.learner_files import plain_errors
+
         model, optimizer = get_state_dict(self.policy, self.optimizer)
-        dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=str(directory))
+        with plain_errors():
+            dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=str(directory))
 
     def load(self, directory: Path) -> None:
-        """What ``save`` wrote, also on another number of ranks. Check the manifest first: the format's
-        metadata is unpickled."""
+        """What ``save`` wrote, also on another number of ranks, read as data
+        (:mod:`carerl.backends.learner_files`)."""
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
+        from carerl.backends.learner_files import Planner, Reader, plain_errors
+
         model, optimizer = get_state_dict(self.policy, self.optimizer)
         state = {"model": model, "optimizer": optimizer}
-        dcp.load(state, checkpoint_id=str(directory))
+        with plain_errors():
+            dcp.load(state, storage_reader=Reader(str(directory)), planner=Planner())
         set_state_dict(self.policy, self.optimizer, model_state_dict=model, optim_state_dict=optimizer)
 
     # ---- the parts ------------------------------------------------------------------------------

@@ -1,0 +1,93 @@
+"""Reading a learner's checkpoint without running what is in it.
+
+torch's distributed format is pickles: of the metadata, and of every value that is no tensor. torch's own reader hands
+both to ``pickle``, which calls whatever a file names. Here the metadata may name the classes that it is made of and
+nothing else, values are read by torch's ``weights_only``, and a tensor's file lies in the checkpoint's directory. So a
+checkpoint from a stranger can hold wrong numbers and no code, whoever wrote its manifest.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch.distributed.checkpoint import CheckpointException, DefaultLoadPlanner, FileSystemReader
+from torch.distributed.checkpoint._nested_dict import set_element
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.planner import ReadItem
+
+_METADATA = "torch.distributed.checkpoint.metadata"
+KNOWN = frozenset(
+    {(_METADATA, name) for name in (
+        "Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata", "BytesStorageMetadata", "TensorProperties",
+        "ChunkStorageMetadata", "_MEM_FORMAT_ENCODING",
+    )}
+    | {("torch.distributed.checkpoint.filesystem", "_StorageInfo"), ("torch", "Size"),
+       ("torch.serialization", "_get_layout"), ("collections", "OrderedDict"),
+       ("pathlib", "PosixPath"), ("pathlib", "PurePosixPath"), ("pathlib._local", "PosixPath")}
+)  # fmt: skip
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raises what a rank met inside, an error of the file system as itself, in place of torch's
+    ``CheckpointException``, which is no ``Exception``: what answers errors would not see it."""
+    try:
+        yield
+    except CheckpointException as error:
+        rank, (cause, _) = next(iter(error.failures.items()))
+        if isinstance(cause, OSError | ValueError):
+            raise cause from None
+        raise RuntimeError(f"rank {rank}: {type(cause).__name__}: {cause}") from None
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        known = (module, name) in KNOWN or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype))
+        if not known:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which the metadata of a checkpoint has no use for")
+        return super().find_class(module, name)
+
+
+def read_metadata(stream: IO[bytes]) -> Metadata:
+    """The metadata of torch's distributed format. Raises ``pickle.UnpicklingError`` where it is anything else."""
+    found = _Unpickler(stream).load()
+    if not isinstance(found, Metadata):
+        raise pickle.UnpicklingError(f"it holds a {type(found).__name__}")
+    return found
+
+
+class Reader(FileSystemReader):
+    """torch's reader of files, with :func:`read_metadata`. Raises ValueError for a directory that it refuses."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        path = Path(self.path) / ".metadata"
+        try:
+            with open(path, "rb") as stream:
+                metadata = read_metadata(stream)
+        except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError) as error:
+            raise ValueError(f"{path} is refused: {error}") from None
+        for item in (metadata.storage_data or {}).values():
+            name = str(getattr(item, "relative_path", ""))
+            if not name or Path(name).name != name or (Path(self.path) / name).is_symlink():
+                raise ValueError(f"{path} is refused: it leads to {name!r}, which is no file of this directory")
+        if metadata.storage_meta is None:
+            metadata.storage_meta = StorageMeta()
+        metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class Planner(DefaultLoadPlanner):
+    """torch's planner, which reads values that are no tensors as data: numbers, text, lists."""
+
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        loaded, name = torch.load(value, weights_only=True), read_item.dest_index.fqn
+        if self.flatten_state_dict:
+            set_element(self.original_state_dict, self.mappings[name], loaded)
+        else:
+            self.state_dict[name] = loaded
