@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
-
-from filelock import FileLock
 
 from carerl.actors.crew import Learner
 from carerl.backends.model_files import make_base_bytes
@@ -25,7 +25,7 @@ from carerl.config.named_models import BYTES, PACKAGED
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import absolute_path
 from carerl.controller import sft
-from carerl.controller.cache import building, cache_directory, put_in_place
+from carerl.controller.cache import building, cache_directory, put_in_place, turn
 from carerl.controller.packaged_models import packaged_model
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display
@@ -65,12 +65,27 @@ def model_directory(config: RunConfig, learner: Learner, display: Display, stop:
     if base.kind == "untrained":
         untrained_model(base)
     elif not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
+        with turn(target, stop.check, display.message):
             if not target.exists():
                 _build(base, learner, target, display, stop)
     check_model_dir(place, config)
     return place
+
+
+@contextmanager
+def claim(
+    config: RunConfig, say: Callable[[str], None], check: Callable[[], None] = lambda: None
+) -> Iterator[ExitStack]:
+    """Waits for the turn to build the base model that a run needs and the cache lacks, so that nothing else, GPUs for
+    instance, is held meanwhile. ``close()`` of what it gives lets others have their turn; so does leaving it."""
+    with ExitStack() as held:
+        if config.model.base_recipe:
+            base = base_config(config)
+            if base.kind == "sft" and not (target := base_directory(base)).exists():
+                held.enter_context(turn(target, check, say))
+                if target.exists():
+                    held.close()
+        yield held
 
 
 def untrained_model(base: RunConfig) -> str:

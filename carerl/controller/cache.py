@@ -4,17 +4,69 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+from carerl.types import RunError
 
 
 def cache_directory() -> Path:
     """Return ``$CARERL_CACHE/models``, else that of the user's cache directory."""
     return Path(os.environ.get("CARERL_CACHE") or platformdirs.user_cache_dir("carerl")) / "models"
+
+
+SLICE_S = 1.0  # of waiting for a lock, between two looks at a stop
+TELL_S = 30.0  # between two messages that it is waited for
+
+
+@contextmanager
+def turn(
+    target: Path,
+    check: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+) -> Iterator[None]:
+    """Holds the lock under which ``target`` is built. While another process has it, ``say`` is told which, and
+    ``check`` is called, which raises where waiting should end. May be entered again inside. Raises RunError where the
+    file system has no locks."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(f"{target}.lock", is_singleton=True), target.with_name(f"{target.name}.holder")
+    begin = time.monotonic()
+    told = -TELL_S
+    while True:
+        try:
+            lock.acquire(timeout=SLICE_S)
+            break
+        except Timeout:
+            check()
+            waited = time.monotonic() - begin
+            if waited - told >= TELL_S:
+                told = waited
+                say(f"waiting for {target.name}, which {_holder(holder)} is making; {waited:.0f} s so far")
+        except (OSError, NotImplementedError) as error:
+            place = f"{target.parent} cannot be locked ({error})"
+            raise RunError(f"{place}: put the cache elsewhere, by CARERL_CACHE=/…") from error
+    try:
+        with suppress(OSError):
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(note: Path) -> str:
+    try:
+        return note.read_text() or "another process"
+    except OSError:
+        return "another process"
 
 
 @contextmanager
@@ -24,7 +76,7 @@ def building(target: Path) -> Iterator[Path | None]:
     One process at a time builds one target; the others wait for it. What a killed process left behind is removed. The
     caller puts what it made in place by :func:`put_in_place`; what remains of the directory is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    with turn(target):
         if target.exists():
             yield None
             return
