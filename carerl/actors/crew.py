@@ -22,11 +22,14 @@ from carerl.actors.draining import watched
 from carerl.actors.placement import NotPlaced, reserved
 from carerl.algorithms.objective import Strengths
 from carerl.backends.engines import Query, Request
+from carerl.backends.grader_pool import Job
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
 from carerl.config.cores import Threads
 from carerl.config.load import base_config
+from carerl.config.printable import printable
 from carerl.config.schema import RunConfig
+from carerl.tasks.grading import Verdict
 from carerl.types import Completion, Example, Group, Outcome, Recording, RunError, Sample, Sampling, TokenBatch
 
 
@@ -151,12 +154,17 @@ class Grading:
             self._raised = raised or self._raised
         return graded
 
+    def verdicts(self, jobs: Sequence[Job]) -> list[Verdict]:
+        """Verdicts on texts, under the limits of the graders' processes."""
+        parts = [actor.verdicts.remote(list(jobs[part])) for actor, part in _shares(self._actors, len(jobs))]
+        return [verdict for part in ray.get(parts) for verdict in part]
+
     def check(self, groups: Sequence[Group]) -> None:
         """Raises GradingError if none of these graded responses could be graded: not a strange response, but a broken
         grader. For a step's or a suite's groups, as a few prompts alone prove nothing."""
         if all(sample.outcome is Outcome.INVALID for group in groups for sample in group.samples):
             raise GradingError(
-                f"no response of {len(groups)} prompts could be graded; the last failure: {self._raised}"
+                f"no response of {len(groups)} prompts could be graded; the last failure: {printable(self._raised)}"
             )
 
 
@@ -225,8 +233,12 @@ class Learner:
         pending = [actor.publish.remote(rank == 0) for rank, actor in enumerate(self._actors)]
         return ray.get(pending)[0]
 
-    def save(self, directory: Path) -> None:
-        self._all("save", str(directory))
+    def save(self, directory: Path) -> dict[str, int]:
+        """Returns name and size of every file that some rank sees there afterwards."""
+        seen: dict[str, int] = {}
+        for files in self._all("save", str(directory)):  # another rank's file may look shorter than it is by now
+            seen |= {name: max(size, seen.get(name, 0)) for name, size in files.items()}
+        return seen
 
     def restore(self, directory: Path) -> None:
         self._all("restore", str(directory))

@@ -13,6 +13,7 @@ from carerl.config.schema import RunConfig
 from carerl.rewards import REWARDS, Reward
 from carerl.tasks import TASKS, Task, TextTask
 from carerl.tasks.coin_flips import toss
+from carerl.tasks.grading import Verdict
 from carerl.tasks.votes import contested, merge
 from carerl.types import Group, Outcome, Sample
 
@@ -63,6 +64,11 @@ class RewardWorker(Worker):
                 sample.confidence = share
                 self._give_reward(sample, texts.get(id(sample), ""))
         return groups, self._raised
+
+    def verdicts(self, jobs: list[Job]) -> list[Verdict]:
+        """Verdicts alone, under the pool's limits: of variants of a response, which nobody trains on."""
+        assert self._pool is not None, "a task of text"
+        return self._pool.grade(jobs)
 
     def _texts(self, groups: list[Group]) -> dict[int, str]:
         """Of every sample of a task of text, by its ``id``. Stated confidences are read from them."""

@@ -307,8 +307,11 @@ class LearnerWorker(Worker):
                 self._refs.append(ray.put(bucket))
         return self._refs, total
 
-    def save(self, directory: str) -> None:
+    def save(self, directory: str) -> dict[str, int]:
+        """Returns the name and size in bytes of every file that this rank sees there afterwards: its own, and on
+        storage that all nodes share the others' too."""
         self._learner.save(Path(directory))
+        return {path.name: path.stat().st_size for path in Path(directory).iterdir()}
 
     def restore(self, directory: str) -> None:
         self._learner.load(Path(directory))

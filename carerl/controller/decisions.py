@@ -1,42 +1,81 @@
 """How likely the options were at the token that named one: the confidence ``answer_prob`` of an evaluation's samples.
 
 Asked of the engines when a suite's responses have ended, one forward pass over each response up to its decision (less
-what the engine's prefix cache has of it). Training rollouts are not asked.
+what the engine's prefix cache has of it). Training rollouts are not asked. Which token decides is found by grading
+variants of a response: like the response itself, under the limits of :mod:`carerl.backends.grader_pool`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 from carerl.actors.crew import Rollout
 from carerl.backends.engines import Query
+from carerl.backends.grader_pool import GraderPool, Job
 from carerl.calibration import option_probability
-from carerl.tasks import DecisionTask, Task
-from carerl.types import Group
+from carerl.tasks import DecisionTask, Task, TextTask
+from carerl.tasks.decision import Decision
+from carerl.tasks.grading import Verdict
+from carerl.types import Example, Group, Sample
 
 AT_A_TIME = 64  # questions: between two of these an evaluation can be stopped
 
 
-def answer_probabilities(rollout: Rollout, task: Task, groups: Mapping[int, Group]) -> Iterator[dict[int, Group]]:
+Grade = Callable[[list[Job]], list[Verdict]]
+
+
+def answer_probabilities(
+    rollout: Rollout, task: Task, groups: Mapping[int, Group], grade: Grade | None = None
+) -> Iterator[dict[int, Group]]:
     """Sets ``answer_prob`` of all samples that have a decision and not yet this; gives the groups that were changed, in
-    parts, as they are known. Nothing is being generated meanwhile."""
+    parts, as they are known. Nothing is being generated meanwhile. ``grade``: None for a pool of this call's own."""
     if not isinstance(task, DecisionTask):
         return
     numbers = sorted(groups)
-    for start in range(0, len(numbers), AT_A_TIME):
-        part = {number: groups[number] for number in numbers[start : start + AT_A_TIME]}
-        changed = _weigh(rollout, task, part)
-        if changed:
-            yield changed
+    with ExitStack() as closing:
+        if grade is None:
+            grade = closing.enter_context(GraderPool()).grade  # starts nothing before it is asked
+        for start in range(0, len(numbers), AT_A_TIME):
+            part = {number: groups[number] for number in numbers[start : start + AT_A_TIME]}
+            changed = _weigh(rollout, task, part, grade)
+            if changed:
+                yield changed
 
 
-def _weigh(rollout: Rollout, task: DecisionTask, groups: Mapping[int, Group]) -> dict[int, Group]:
-    found = [
-        (number, group.example, sample, decision)
+def find_decisions(task: DecisionTask, pairs: Sequence[tuple[Example, Sample]], grade: Grade) -> list[Decision | None]:
+    """The decision of each response, or None. What is to be graded for all of them is graded together, round by
+    round."""
+    if not isinstance(task, TextTask):
+        return [task.decision(example, sample) for example, sample in pairs]
+    found: list[Decision | None] = [None] * len(pairs)
+    searches = [task.decision_search(example, sample) for example, sample in pairs]
+    verdicts: dict[int, Any] = dict.fromkeys(range(len(pairs)))  # to go on with; None to begin
+    while verdicts:
+        asked: dict[int, str] = {}
+        for k, verdict in verdicts.items():
+            try:
+                asked[k] = searches[k].send(verdict)
+            except StopIteration as ended:
+                found[k] = ended.value
+        jobs = [
+            Job(pairs[k][0].meta["grader"], text, pairs[k][0].meta["gold"], pairs[k][1].truncated)
+            for k, text in asked.items()
+        ]
+        verdicts = dict(zip(asked, grade(jobs), strict=True)) if jobs else {}
+    return found
+
+
+def _weigh(rollout: Rollout, task: DecisionTask, groups: Mapping[int, Group], grade: Grade) -> dict[int, Group]:
+    asked = [
+        (number, group.example, sample)
         for number, group in groups.items()
         for sample in group.samples
-        if sample.answer_prob is None and (decision := task.decision(group.example, sample)) is not None
+        if sample.answer_prob is None
     ]
+    decisions = find_decisions(task, [(example, sample) for _, example, sample in asked], grade)
+    found = [(*one, decision) for one, decision in zip(asked, decisions, strict=True) if decision is not None]
     queries = [
         Query((*example.prompt_ids, *sample.response_ids[: decision.position]), tuple(decision.token_ids.values()))
         for _, example, sample, decision in found

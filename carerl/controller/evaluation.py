@@ -137,7 +137,7 @@ def sample(
     rounds.drop()
     if not go_on:
         generation.cancel()
-    for part in answer_probabilities(crew.rollout, task, ended) if go_on else ():
+    for part in answer_probabilities(crew.rollout, task, ended, crew.grading.verdicts) if go_on else ():
         if store is not None:
             store.add(suite.name, part)
         if not (go_on := progress([])):

@@ -20,7 +20,7 @@ label with what stands beside it (" B", "(B", "B)", "{B"); the options at that p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,24 @@ def find_decision(
 
     ``named(token)``: :func:`spellings`. ``text(ids)``: what they decode to. ``read(ids)``: the answer that the grader
     reads from a response. Of the tokens that could name the option the last :data:`LOOKED_AT` are tried."""
+    search = decision_search(response_ids, chosen, named, text)
+    try:
+        asked = next(search)
+        while True:
+            asked = search.send(read(asked))
+    except StopIteration as found:
+        decision: Decision | None = found.value
+        return decision
+
+
+def decision_search(
+    response_ids: Sequence[int],
+    chosen: str,
+    named: Callable[[int], Mapping[str, int]],
+    text: Callable[[Sequence[int]], str],
+) -> Generator[list[int], str | None, Decision | None]:
+    """As :func:`find_decision`, for a grader elsewhere: yields a response to be read, is sent the answer that was read
+    from it, and returns the decision."""
     ids = list(response_ids)
     found: Decision | None = None
     tried = 0
@@ -85,7 +103,7 @@ def find_decision(
         if not options or not _apart(ids, position, text):
             continue
         other = next(token for label, token in options.items() if label != chosen)
-        if read([*ids[:position], other, *ids[position + 1 :]]) != chosen:
+        if (yield [*ids[:position], other, *ids[position + 1 :]]) != chosen:
             found = Decision(position, chosen, options)
         elif found is not None:
             break  # what is before it is the trace

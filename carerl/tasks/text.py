@@ -14,7 +14,7 @@ model's context is decided by whoever asks them (:func:`carerl.config.lengths.as
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,7 @@ from . import text_evaluation
 from .base import ASKS_CONFIDENCE, VALIDATION, Evaluation, Suite
 from .benchmark import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
 from .benchmarks import find_benchmark, training_questions
-from .decision import Decision, find_decision, spellings
+from .decision import Decision, decision_search, spellings
 from .decontamination import Overlap, overlaps
 from .end_of_turn import end_of_turn
 from .grading import GRADERS, Verdict
@@ -142,18 +142,37 @@ class TextTask:
 
     def decision(self, example: Example, sample: Sample) -> Decision | None:
         """The token of a graded response that names the option which was graded, see :mod:`~carerl.tasks.decision`;
-        None for a question without options and for a response that names none by its label."""
+        None for a question without options and for a response that names none by its label. It grades in this process
+        and without limits, as :meth:`grade` does; runs use :meth:`decision_search`."""
+        search, grader = self.decision_search(example, sample), GRADERS[example.meta["grader"]]
+        try:
+            asked = next(search)
+            while True:
+                asked = search.send(grader.grade(asked, example.meta["gold"], sample.truncated))
+        except StopIteration as found:
+            decision: Decision | None = found.value
+            return decision
+
+    def decision_search(self, example: Example, sample: Sample) -> Generator[str, Verdict, Decision | None]:
+        """As :meth:`decision`, for a grader elsewhere: yields a text to grade and is sent the verdict on it. A text
+        that could not be graded ends the search: there is no telling whether its token decides."""
         labels = tuple(label for label, _ in example.meta["gold"].choices)
         chosen = sample.answer
         if chosen is None or chosen not in labels:
             return None
-        return find_decision(
-            sample.response_ids,
-            chosen,
-            lambda token: self._spelling(token, chosen, labels),
-            self.response_text,
-            lambda ids: self._verdict(example, ids, sample.truncated).extracted,
+        search = decision_search(
+            sample.response_ids, chosen, lambda token: self._spelling(token, chosen, labels), self.response_text
         )
+        try:
+            asked = next(search)
+            while True:
+                verdict = yield without_statement(self.response_text(asked))
+                if verdict.outcome is Outcome.INVALID:
+                    return None
+                asked = search.send(verdict.extracted)
+        except StopIteration as found:
+            decision: Decision | None = found.value
+            return decision
 
     def _spelling(self, token: int, chosen: str, labels: tuple[str, ...]) -> dict[str, int]:
         if (token, chosen, labels) not in self._spellings:

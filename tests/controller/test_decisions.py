@@ -28,7 +28,8 @@ from carerl.report import SampleStore
 from carerl.report.samples import read_samples
 from carerl.tasks import TASKS
 from carerl.tasks.byte_tokenizer import VOCAB_SIZE, make_byte_tokenizer
-from carerl.types import Group, Sample
+from carerl.tasks.grading import Verdict
+from carerl.types import Group, Outcome, Sample
 from tests.actors.local import Local, without_ray
 
 LETTERS = [chr(ord("A") + k) for k in range(26)]
@@ -205,3 +206,51 @@ def test_a_task_without_options_asks_nothing(config: RunConfig) -> None:
     assert list(answer_probabilities(engines, task, {0: Group(open_ended, [answered])})) == [] and asked == []
     tiny: Any = TASKS["tiny"].build(TASKS["tiny"].config(), 0)
     assert list(answer_probabilities(engines, tiny, {0: Group(example, [answered])})) == []
+
+
+class NotHere(dict[str, Any]):
+    """No grader in this process."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise AssertionError(f"{name} grades in the driver, which has no limits")
+
+
+def test_what_decides_is_found_by_graders_that_can_be_ended(
+    crew: Crew, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a response does to its grader it does in a process of the pool; by a pool of its own where none is
+    given."""
+    assert crew.rollout is not None and crew.grading is not None
+    task, tokenizer = make_task(config), make_byte_tokenizer()
+    example = task.suites()[0].examples[0]
+
+    def answered() -> dict[int, Group]:
+        ids = tuple(tokenizer.encode(r"The answer is \boxed{C}"))
+        return {0: Group(example, [Sample(example.id, ids, (-0.1,) * len(ids), False, 0, answer="C")])}
+
+    from carerl.tasks import text
+
+    monkeypatch.setattr(text, "GRADERS", NotHere())
+    found = []
+    for grade in (crew.grading.verdicts, None):
+        groups = answered()
+        assert len(list(answer_probabilities(crew.rollout, task, groups, grade))) == 1
+        found.append(groups[0].samples[0].answer_prob)
+    assert found[0] is not None and found[0] == found[1]
+
+
+def test_a_variant_that_cannot_be_graded_decides_nothing(crew: Crew, config: RunConfig) -> None:
+    task, tokenizer = make_task(config), make_byte_tokenizer()
+    example = task.suites()[0].examples[0]
+    ids = tuple(tokenizer.encode(r"\boxed{C}"))
+    pairs = [(example, Sample(example.id, ids, (-0.1,) * len(ids), False, 0, answer="C"))]
+    asked: list[Any] = []
+
+    def out_of_time(jobs: list[Any]) -> list[Verdict]:
+        asked.extend(jobs)
+        return [Verdict(Outcome.INVALID, None, "time")] * len(jobs)
+
+    assert decisions.find_decisions(task, pairs, out_of_time) == [None] and len(asked) == 1
+    assert crew.grading is not None
+    (found,) = decisions.find_decisions(task, pairs, crew.grading.verdicts)
+    assert found == task.decision(*pairs[0]) and found is not None
