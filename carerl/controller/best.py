@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from carerl.config.selection import Selection, parse_selection
-from carerl.controller.checkpoints import commit, export, numbered, point
+from carerl.controller.checkpoints import commit, export, numbered, point, whole_or_absent
 from carerl.controller.context import Context
 from carerl.report import RunDirectory
 from carerl.report.run_directory import finite, read_json
@@ -35,14 +35,14 @@ def keep(context: Context, step: int, metrics: Mapping[str, float]) -> None:
     if chosen == step:
         context.display.stage("best model")
         final = folder / f"{LINK}_{step:06d}"
-        partial = final.with_name(f".{final.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        export(context, partial / "model", step)
-        record = {"step": step, "rule": config.checkpoint.best, "recipe": config.recipe, "seed": config.seed}
-        record["metrics"] = finite(candidates[step])
-        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        commit(partial, final)
+        with whole_or_absent(context, f"the best model, of step {step},"):
+            partial = final.with_name(f".{final.name}.partial")
+            partial.mkdir(parents=True)
+            export(context, partial / "model", step)
+            record = {"step": step, "rule": config.checkpoint.best, "recipe": config.recipe, "seed": config.seed}
+            record["metrics"] = finite(candidates[step])
+            (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+            commit(partial, final)
         context.display.message(f"best so far by validation: step {step} ({_shown(selection, candidates[step])})")
     _point(folder, chosen)
     if not config.checkpoint.every:  # without checkpoints nothing will be gone back to

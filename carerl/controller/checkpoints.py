@@ -1,10 +1,15 @@
 """Checkpoints that are whole or absent.
 
 ``checkpoints/step_000100/`` holds ``model/`` (an ordinary Hugging Face directory), ``learner/`` (model and
-optimizer, sharded, torch's distributed format), ``state.json`` and ``manifest.json`` (SHA-256 of every
-file). Commit order: temporary directory → files fsynced → manifest → fsync → rename → parent fsynced →
-pointer ``latest``. A directory whose manifest does not hold is passed over for the one before; the run that goes on
-from that one renames it to ``step_000100.damaged``.
+optimizer, sharded, torch's distributed format), ``state.json`` and ``manifest.json`` (SHA-256 of every other
+file: one that it does not list is refused, like one that it lists wrongly, and so is a link). Commit order: temporary
+directory → files fsynced → manifest → fsync → rename → parent fsynced → pointer ``latest``, which is there for people:
+what a run goes on from is the newest directory whose manifest holds. One whose manifest does not is passed over for the
+one before; the run that goes on from that one renames it to ``step_000100.damaged``.
+
+A manifest tells damage, not intent: who can write a checkpoint's files can write its manifest too. What is read from
+one is therefore read as data (:mod:`carerl.backends.learner_files`); that its numbers are those of the run nobody can
+tell from the directory.
 
 Learning rate and all random streams are functions of (seed, step): there is no generator whose state would have to be
 kept. What else the loop knows, the data position among it, is :class:`carerl.controller.loop_state.LoopState`.
@@ -17,11 +22,16 @@ import json
 import os
 import re
 import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from carerl.backends.model_files import ModelCard, describe_model
+from carerl.controller import disk
 from carerl.controller.context import Context
 from carerl.report import RunDirectory
 from carerl.report.metric_table import metric_line
@@ -30,21 +40,91 @@ from carerl.report.summary import summary_rows
 from carerl.types import RunError
 
 FORMAT = 1
+SHARED_SECONDS = 30.0  # until a file that another node wrote has to be seen here: the caches of a network's storage
 
 
 class NoCheckpoint(RunError):
     """There is nothing to go on from."""
 
 
+class SaveFailed(RunError):
+    """A checkpoint could not be written; those before it are as they were."""
+
+
 def save(context: Context, step: int) -> Path:
-    """Writes the checkpoint of ``step`` and removes those beyond ``checkpoint.keep``."""
-    config = context.config
+    """Writes the checkpoint of ``step`` and removes those beyond ``checkpoint.keep``. Raises SaveFailed where it cannot
+    be written, before it is begun where there is no room for it; nothing of it stays, and nothing earlier is removed.
+    """
     final = context.run.checkpoint_dir(step)
+    with whole_or_absent(context, f"the checkpoint of step {step}"):
+        _check_room(context, step)
+        _write(context, step, final)
+    earlier = [path for number, path in _complete(final.parent) if number < step]
+    for old in earlier[: max(0, len(earlier) + 1 - context.config.checkpoint.keep)]:
+        removed = old.with_name(f".{old.name}.removed")  # what is half removed is no checkpoint
+        os.rename(old, removed)
+        shutil.rmtree(removed, ignore_errors=True)  # what is held open yet goes the next time
+    return final
+
+
+@contextmanager
+def whole_or_absent(context: Context, what: str) -> Iterator[None]:
+    """Removes what is left half written, from before and by what is done inside. Raises SaveFailed in place of what the
+    file system, or an actor that met it, says."""
+    remove_leftovers(context.run.checkpoints)
+    try:
+        yield
+    except _NoRoom as error:
+        raise SaveFailed(_not_saved(context, what, str(error))) from None
+    except RunError:
+        remove_leftovers(context.run.checkpoints)
+        raise
+    except Exception as error:
+        remove_leftovers(context.run.checkpoints)
+        raise SaveFailed(_not_saved(context, what, _reason(context, error))) from error
+
+
+def remove_leftovers(checkpoints: Path) -> None:
+    """Removes what a killed process left half written or half removed. The caller holds the run's lock."""
+    for pattern in (".step_*.partial", ".step_*.removed", ".best_*.partial"):
+        for path in checkpoints.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+class _NoRoom(Exception):
+    pass
+
+
+def _check_room(context: Context, step: int) -> None:
+    place = context.run.path
+    size, room = disk.needed(context.config, context.model_dir, place), disk.free(place)
+    if room < size:
+        raise _NoRoom(f"it takes about {disk.amount(size)}, and {disk.amount(room)} are free")
+
+
+def _reason(context: Context, error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    reason = f"{type(error).__name__}: {lines[-1].strip() if lines else 'without a message'}"
+    if disk.is_full(error):
+        reason = f"the disk is full, or a quota is used up ({reason})"
+    return f"{reason}; {disk.amount(disk.free(context.run.path))} are free"
+
+
+def _not_saved(context: Context, what: str, reason: str) -> str:
+    before = _complete(context.run.checkpoints)
+    kept = f"the one of step {before[-1][0]} is untouched" if before else "there is none before it"
+    return (
+        f"{what} could not be saved in {context.run.checkpoints}: {reason}. Of earlier ones "
+        f"{kept}. Make room, then go on with: python -m carerl.run resume={context.run.path}"
+    )
+
+
+def _write(context: Context, step: int, final: Path) -> None:
+    config = context.config
     partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    context.crew.learner.save(partial / "learner")
-    _check_written(partial / "learner" / ".metadata")
+    written = context.crew.learner.save(partial / "learner")
+    _check_seen(partial / "learner", {".metadata": 0, **written})
     export(context, partial / "model", step)
     state = {
         "format": FORMAT,
@@ -55,12 +135,8 @@ def save(context: Context, step: int) -> Path:
         "loop": asdict(context.loop),
     }
     (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n")
-    commit(partial, final)
+    commit(partial, final, [f"learner/{name}" for name in written])
     point(context.run.checkpoints / "latest", final)
-    earlier = [path for number, path in _complete(final.parent) if number < step]
-    for old in earlier[: max(0, len(earlier) + 1 - config.checkpoint.keep)]:
-        shutil.rmtree(old)
-    return final
 
 
 def export(context: Context, model: Path, step: int) -> None:
@@ -71,12 +147,24 @@ def export(context: Context, model: Path, step: int) -> None:
     describe_model(model, _card(context, step))
 
 
+def _check_seen(folder: Path, written: Mapping[str, int]) -> None:
+    """Raises RunError unless this process sees every file that some rank wrote, whole: a name may take a while to show
+    on storage of a network, but one on a node's own disk never does."""
+    deadline = time.monotonic() + SHARED_SECONDS
+    for name, size in written.items():
+        while not (folder / name).is_file() or (folder / name).stat().st_size < size:
+            if time.monotonic() > deadline:
+                there = "is there in part" if (folder / name).is_file() else "is not there"
+                raise RunError(
+                    f"{folder / name} {there}: a learner's rank wrote it where this process does not see it, so that "
+                    "the checkpoint is not whole and is not kept; earlier ones are as they were. The run directory is "
+                    "not shared: put it (run_dir=, runs_dir=) on storage that all nodes see"
+                )
+            time.sleep(0.2)
+
+
 def _check_written(file: Path) -> None:
-    if not file.is_file():
-        raise RunError(
-            f"{file} is not there: the actors wrote the checkpoint where this process does not see it. "
-            "Put the run directory (runs_dir=) on storage that all nodes share."
-        )
+    _check_seen(file.parent, {file.name: 0})
 
 
 def _card(context: Context, step: int) -> ModelCard:
@@ -88,9 +176,10 @@ def _card(context: Context, step: int) -> ModelCard:
     return ModelCard.of(context.config, step, labelled, context.run.read_versions())
 
 
-def commit(partial: Path, final: Path) -> None:
-    """Makes a written directory appear under its name, with a manifest, or not at all."""
-    files = sorted(path for path in partial.rglob("*") if path.is_file())
+def commit(partial: Path, final: Path, needed: Sequence[str] = ()) -> None:
+    """Makes a written directory appear under its name, with a manifest, or not at all. ``needed``: names of files that
+    have to be in it. Raises OSError where one is not."""
+    files = sorted({path for path in partial.rglob("*") if path.is_file()} | {partial / name for name in needed})
     manifest = {}
     for path in files:
         with open(path, "rb") as file:
@@ -109,11 +198,13 @@ def commit(partial: Path, final: Path) -> None:
 
 
 def verify(directory: Path) -> str | None:
-    """Why a checkpoint cannot be used, or None. Read before anything in it is unpickled."""
+    """Why a checkpoint cannot be used, or None. Read before anything in it is."""
     try:
         manifest = json.loads((directory / "manifest.json").read_text())
         if not isinstance(manifest, dict):
             return "manifest.json is not a mapping"
+        if problem := _unbound(directory, manifest):
+            return problem
         for name, digest in manifest.items():
             with open(directory / name, "rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
@@ -123,6 +214,25 @@ def verify(directory: Path) -> str | None:
         return str(error)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         return f"state.json is not of format {FORMAT}, which this version reads"
+    return None
+
+
+def _unbound(directory: Path, manifest: Mapping[str, Any]) -> str | None:
+    """What a manifest and a directory do not say alike: a file that only one of them has (one outside, by ``..`` or a
+    path from the root, is never in the directory), or what is no file of the directory's own."""
+    found: set[str] = set()
+    for root, folders, files in os.walk(directory):
+        for name in [*folders, *files]:
+            path = Path(root, name)
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):
+                found.add(path.relative_to(directory).as_posix())
+            elif not stat.S_ISDIR(mode):
+                return f"{path.relative_to(directory)} is a link, or no file at all"
+    if missing := sorted(set(manifest) - found):
+        return f"{missing[0]} is in the manifest and not there"
+    if unlisted := sorted(found - set(manifest) - {"manifest.json"}):
+        return f"{unlisted[0]} is not in the manifest; take it out if it came there later"
     return None
 
 
@@ -141,6 +251,7 @@ def go_back(run: RunDirectory, checkpoint: Path, step: int, warn: Any) -> None:
 
     Later checkpoints, which are damaged, are set aside. Evaluations, rollout tables and the summary of what came
     after are removed, as they are made again (the rows of metrics.jsonl are dropped by its tracker)."""
+    remove_leftovers(run.checkpoints)
     # First: a pointer to a directory that is not there looks like a run without a checkpoint.
     point(run.checkpoints / "latest", checkpoint)
     for number, path in _complete(run.checkpoints):

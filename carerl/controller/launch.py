@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,10 +17,12 @@ from carerl.actors.ray_cluster import cluster, joins_cluster
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import AUTO, dump
+from carerl.config.printable import printable
 from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
+from carerl.config.stored import has_checkpoint, words_to_name
 from carerl.config.typed import plain
-from carerl.controller import base, best, checkpoints, rl, sft, starting_weights, weights
+from carerl.controller import base, best, checkpoints, disk, rl, sft, starting_weights, weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, questions_due
 from carerl.controller.loop_state import LoopState
@@ -60,6 +63,7 @@ def launch(config: RunConfig) -> Result:
             print(f"{config.run_dir} came to no checkpoint: it is kept as {aside}, and started again", flush=True)
         config = replace(config, resume="")
     if config.resume:
+        RunDirectory.open(config.resume).release()  # in use by another process: said before anything starts
         starting_weights.check_recipe(
             config, config.resume, "go on with the recipe and code of its start, or start a new run"
         )
@@ -76,11 +80,16 @@ def launch(config: RunConfig) -> Result:
             display.message(warning)
         display.stage("start ray")
         # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
-        with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
+        with (
+            base.claim(config, display.message) as turn,
+            cluster(config.cluster.address, base.object_store_mib(config)) as resources,
+            StopFlag() as stop,
+        ):
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
             with crew(config, display.message, stop.check, stop.request) as actors:
                 model_dir = base.model_directory(config, actors.learner, display, stop)
+                turn.close()
                 return run(config, actors, model_dir, display, stop, prepared)
     finally:
         display.close()
@@ -136,34 +145,57 @@ def run(
         if not start:
             directory.add_versions({"threads": threads})
         if start:
-            actors.learner.restore(checkpoints.latest(directory.checkpoints, display.message)[0] / "learner")
+            actors.learner.restore(checkpoints.latest(directory.checkpoints, display.warning)[0] / "learner")
         _train(context, start or 0, result)
     except KeyboardInterrupt:
         result.status, result.exit_code = "interrupted", stop.exit_code or 130
+    except OSError as error:
+        if not disk.is_full(error):
+            raise
+        raise disk.told(error) from error
     finally:
         seconds = time.monotonic() - begin
         result.step = max(result.step, context.step)
-        directory.write_summary(
-            {
-                "recipe": config.recipe,
-                "seed": config.seed,
-                "status": result.status,
-                "steps": result.step,
-                "base": result.base,
-                "final": result.final,
-                "seconds": seconds,
-                "run_dir": str(directory.path),
-                "best": best.read(directory),
-                "prompts": prompts,
-            }
+        summary = {
+            "recipe": config.recipe,
+            "seed": config.seed,
+            "status": result.status,
+            "steps": result.step,
+            "base": result.base,
+            "final": result.final,
+            "seconds": seconds,
+            "run_dir": str(directory.path),
+            "prompts": prompts,
+        }
+        failed = all_done(
+            ("summary.json", lambda: directory.write_summary({**summary, "best": best.read(directory)})),
+            ("what is logged", lambda: trackers.close(result.status)),
+            ("report.html", lambda: _write_report(directory, display)),
+            ("the run's lock", directory.release),
+            ("the display", display.close),
         )
-        trackers.close(result.status)
-        display.stage("report")
-        report_written(write_report, directory, display.message)
-        directory.release()
-        display.close()
+    if failed and result.exit_code == 0:
+        result.exit_code = 1  # trained to its end, and whoever looks at summary.json does not see it
     _say_how_it_ended(config, result, seconds)
     return result
+
+
+def _write_report(directory: RunDirectory, display: Display) -> None:
+    display.stage("report")
+    report_written(write_report, directory, display.message)
+
+
+def all_done(*actions: tuple[str, Callable[[], object]]) -> list[str]:
+    """Does what is to be done at the end, each whatever became of the others; returns the names of those that failed,
+    which is said. It raises nothing: what ended the run is not to be hidden by what follows from it."""
+    failed = []
+    for name, action in actions:
+        try:
+            action()
+        except Exception as error:
+            failed.append(name)
+            print(printable(f"at the end, {name} failed: {type(error).__name__}: {error}"), file=sys.stderr, flush=True)
+    return failed
 
 
 def report_written(
@@ -184,7 +216,7 @@ def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirec
     if config.resume:
         directory = RunDirectory.open(config.resume)
         try:
-            newest, state = checkpoints.latest(directory.checkpoints, display.message)
+            newest, state = checkpoints.latest(directory.checkpoints, display.warning)
             done = int(state["step"])
             if config.steps < done:
                 raise ConfigError("steps", config.steps, f"the run is at step {done}", f"write steps={done} or more")
@@ -192,7 +224,7 @@ def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirec
         except BaseException:
             directory.release()
             raise
-        checkpoints.go_back(directory, newest, done, display.message)
+        checkpoints.go_back(directory, newest, done, display.warning)
         best.go_back(directory, done, config.checkpoint.best)
         starting_weights.record(directory.path, model_dir)
         directory.write_config(dump(config))  # what was changed for this leg is part of the record
@@ -290,6 +322,7 @@ def _say_how_it_ended(config: RunConfig, result: Result, seconds: float) -> None
 
 
 def _how_to_go_on(result: Result) -> str:
-    if (result.run_dir / "checkpoints" / "latest").exists():
-        return f"go on with: python -m carerl.run resume={result.run_dir}"
+    if has_checkpoint(result.run_dir):
+        also = words_to_name(RunDirectory(result.run_dir).read_config())
+        return f"go on with: {' '.join(['python -m carerl.run', f'resume={result.run_dir}', *also])}"
     return "nothing was saved yet, so start it again"

@@ -18,9 +18,9 @@ from carerl.config.errors import ConfigError
 from carerl.config.load import dump
 from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
-from carerl.controller import base, starting_weights
+from carerl.controller import base, disk, starting_weights
 from carerl.controller.evaluation import chosen, sample, score
-from carerl.controller.launch import Result, report_written, say_threads
+from carerl.controller.launch import Result, all_done, report_written, say_threads
 from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import RunDirectory, SampleStore, make_display, write_evaluation, write_evaluation_report
@@ -28,8 +28,9 @@ from carerl.report.display import Display
 from carerl.report.evaluation_table import print_evaluation
 from carerl.report.records import read_evaluations
 from carerl.tasks import Suite
-from carerl.types import Group
+from carerl.types import Group, RunError
 
+AGAIN = "the same command with the same out= goes on with it"
 PART_SECONDS = 20.0  # between two parts of the samples on disk: what a stop that gives no time would lose
 
 
@@ -85,26 +86,32 @@ def launch(config: RunConfig) -> Result:
             status, exit_code = "completed", 0
     except (KeyboardInterrupt, Interrupted):
         status, exit_code = "interrupted", stop.exit_code or 130
+    except OSError as error:
+        if not disk.is_full(error):
+            raise
+        raise disk.told(error) from error
     finally:
-        if status != "completed":
-            store.write_part()
-        display.close()
-        directory.write_summary(
-            {
-                "kind": config.kind,
-                "recipe": config.recipe,
-                "model": config.model.path,
-                "seed": config.seed,
-                "status": status,
-                "steps": 0,
-                "base": metrics,
-                "final": metrics,
-                "seconds": time.monotonic() - begin,
-                "run_dir": str(directory.path),
-                "prompts": prompts,
-            }
+        summary = {
+            "kind": config.kind,
+            "recipe": config.recipe,
+            "model": config.model.path,
+            "seed": config.seed,
+            "status": status,
+            "steps": 0,
+            "base": metrics,
+            "final": metrics,
+            "seconds": time.monotonic() - begin,
+            "run_dir": str(directory.path),
+            "prompts": prompts,
+        }
+        failed = all_done(
+            ("the samples' table", store.write_part),  # what is in it already is not written again
+            ("the display", display.close),
+            ("summary.json", lambda: directory.write_summary(summary)),
+            ("the directory's lock", directory.release),
         )
-        directory.release()
+    if failed:
+        raise RunError(f"not all of {directory.path} could be written ({', '.join(failed)}): {AGAIN}")
     if status == "completed":
         if page := report_written(write_evaluation_report, directory, print):
             print(f"report: {page}", flush=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from carerl.types import RunError
 
 
 class JsonlTracker:
@@ -25,6 +28,10 @@ class JsonlTracker:
         self.path = Path(path)
         self.non_finite: dict[str, int] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.is_symlink():  # rows would be added to what it leads to
+            raise RunError(
+                f"{self.path} is a link, in a place for a file of the run's own: remove it, or copy the file"
+            )
         if resume_step is not None:
             truncate_after(self.path, resume_step)
         elif self.path.exists() and self.path.stat().st_size:
@@ -40,14 +47,23 @@ class JsonlTracker:
             else:
                 row[name] = None
                 self.non_finite[name] = self.non_finite.get(name, 0) + 1
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: the metrics of step {step} could not be written ({error.strerror}). Make room, and "
+                "go on from the last checkpoint: what was trained since is lost"
+            ) from error
 
     def close(self, status: str = "completed") -> None:
         if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            try:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            finally:
+                with contextlib.suppress(OSError):  # of a full disk: told already
+                    self._file.close()
 
 
 def truncate_after(path: Path, step: int) -> int:

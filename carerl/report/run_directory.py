@@ -115,13 +115,24 @@ class RunDirectory:
         return target
 
     def _acquire(self) -> None:
-        lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held for the life of the run)
+        try:
+            lock = open(self.path / ".lock", "a+")  # noqa: SIM115 (held for the life of the run)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{self.path}: cannot be written to ({error.strerror}); give a directory of your own"
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
             raise RunDirectoryError(
                 f"{self.path}: another process is writing this run; wait for it or end it"
+            ) from None
+        except OSError as error:
+            lock.close()
+            raise RunDirectoryError(
+                f"{self.path}: its file system has no locks ({error.strerror}), so that two processes could write one "
+                "run; put the run directory elsewhere, or mount it with locks"
             ) from None
         self._lock = lock
 
@@ -199,7 +210,7 @@ class RunDirectory:
         """The resolved config as plain mappings; empty if there is none."""
         if not self.config.is_file():
             return {}
-        loaded = yaml.safe_load(self.config.read_text())
+        loaded = yaml.load(self.config.read_text(), _FewAliases)
         return loaded if isinstance(loaded, dict) else {}
 
     def read_summary(self) -> dict[str, Any] | None:
@@ -210,11 +221,30 @@ class RunDirectory:
         return read_json(self.versions) or {}
 
 
+class _FewAliases(yaml.SafeLoader):
+    """The safe loader, without a file of some lines that stands for one of millions: each alias may double it."""
+
+    MOST = 20
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._aliases += self.check_event(yaml.AliasEvent)
+        if self._aliases > self.MOST:
+            raise yaml.YAMLError(f"more than {self.MOST} aliases")
+        return super().compose_node(parent, index)
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None when the file is missing or does not hold one."""
+    """A JSON object, or None when the file is missing or does not hold one. Halves of a character, which JSON can hold
+    and no page, are shown as ``?``."""
     try:
         loaded = json.loads(path.read_text())
-    except (OSError, ValueError):
+        if "\\ud" in path.read_text().lower():
+            loaded = json.loads(json.dumps(loaded, ensure_ascii=False).encode("utf-8", "replace"))
+    except (OSError, ValueError, RecursionError):
         return None
     return loaded if isinstance(loaded, dict) else None
 
@@ -223,11 +253,16 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing: temporary file in the same directory, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.unlink(missing_ok=True)
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:  # made here, and no link to somewhere
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:  # of a full disk, say: half a file is of use to nobody
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def finite(value: Any) -> Any:

@@ -5,7 +5,9 @@ tests/e2e/test_pipeline.py goes on with real ones.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,52 @@ def test_files_that_are_not_what_they_should_be_are_damage(run: RunDirectory, na
         (newest / "manifest.json").write_text("{}")
     assert checkpoints.verify(newest)
     assert go_back(run)[0] == 150
+
+
+def plant(place: Path, kind: str) -> None:
+    """Something that the manifest does not bind."""
+    manifest = json.loads((place / "manifest.json").read_text())
+    outside = place.parents[2] / "outside"
+    outside.write_text("elsewhere")
+    digest = hashlib.sha256(b"elsewhere").hexdigest()
+    if kind == "unlisted":
+        (place / "learner" / ".metadata").write_bytes(b"pickled")
+    elif kind == "empty manifest":
+        manifest = {}
+    elif kind == "missing":
+        (place / "learner" / "shard").unlink()
+    elif kind == "a link":
+        (place / "learner" / "more").symlink_to(outside)
+        manifest["learner/more"] = digest
+    elif kind == "a linked folder":
+        (place / "more").symlink_to(outside.parent)
+    elif kind == "a pipe":
+        os.mkfifo(place / "learner" / "pipe")
+    elif kind == "traversal":
+        manifest[os.path.relpath(outside, place)] = digest
+    elif kind == "absolute":
+        manifest[str(outside)] = digest
+    elif kind == "not a digest":
+        manifest["learner/shard"] = {"sha256": 1}
+    (place / "manifest.json").write_text(json.dumps(manifest))
+
+
+PLANTED = (
+    "unlisted", "empty manifest", "missing", "a link", "a linked folder", "a pipe", "traversal", "absolute",
+    "not a digest",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_manifest_binds_every_file_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    run = RunDirectory(tmp_path / "run")
+    for step in (50, 100):
+        commit(run, step)
+    plant(run.checkpoint_dir(100), kind)
+    assert checkpoints.verify(run.checkpoint_dir(100))
+    said: list[str] = []
+    assert checkpoints.latest(run.checkpoints, said.append)[1]["step"] == 50 and len(said) == 1
+    assert checkpoints.verify(run.checkpoint_dir(50)) is None
 
 
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:
