@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import re
-import shutil
 import signal
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from queue import Empty
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -32,11 +28,14 @@ from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, load
 from carerl.config.schema import RunConfig
+from carerl.config.stored import NAMED_AGAIN, has_checkpoint, words_to_name
 from carerl.config.sweeps import check_stored, refuse_own, refuse_twice
 from carerl.config.typed import plain
 from carerl.controller import base, starting_weights
 from carerl.controller.launch import run
 from carerl.controller.stopping import Interrupted, StopFlag
+from carerl.controller.team import END, SAID, Line, run_jobs
+from carerl.report import RunDirectory, RunDirectoryError
 from carerl.report.display import QuietDisplay
 from carerl.report.sweep_file import ERROR_FILE, Cell, status, write_cells
 
@@ -112,52 +111,31 @@ def _run(
     begin = time.monotonic()
     with cluster(configs[0].cluster.address, base.object_store_mib(configs[0])) as resources, StopFlag() as stop:
         check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers, grows=resources.joined)
-        context = multiprocessing.get_context("spawn")
-        queue, news = context.Queue(), context.Queue()
         # Bases first: otherwise all workers would wait for the one that builds what their next cells share.
         first_of_base = {
             _base_key(config): cell for config, cell in zip(reversed(configs), reversed(todo), strict=True)
         }
-        for cell in todo:
-            if cell in first_of_base.values():
-                queue.put((BASE, cell))
-        for cell in todo:
-            queue.put((CELL, cell))
-        processes = [
-            context.Process(target=_worker, args=(queue, news, address(), list(overrides)), daemon=True)
-            for _ in range(workers)
-        ]
-        for process in processes:
-            queue.put(None)
-            process.start()
-        try:
-            _follow(processes, news, stop, len(todo), begin, say)
-        except KeyboardInterrupt:  # at once: workers would finish their steps, on a cluster that is ending
-            for process in processes:
-                process.kill()
-            raise
+        jobs = [(BASE, cell) for cell in todo if cell in first_of_base.values()] + [(CELL, cell) for cell in todo]
+        done = 0
 
+        def heard(kind: str, job: tuple[str, Cell], text: str) -> None:
+            nonlocal done
+            if kind == SAID:
+                say(text)
+                return
+            what, cell = job
+            if kind == END:
+                _write_error(cell, text)
+            if what == CELL:
+                done += 1
+                left = (time.monotonic() - begin) / done * (len(todo) - done)
+                say(f"[{done}/{len(todo)}, {left / 60:.0f} min left] {cell.name}: {text}")
+            else:
+                say(f"{cell.name}: {text}")
 
-def _follow(
-    processes: Sequence[Any], news: Any, stop: StopFlag, cells: int, begin: float, say: Callable[[str], None]
-) -> None:
-    """Tells what the workers tell, until all have ended. A stop is passed on to them."""
-    done, told = 0, False
-    while any(process.is_alive() for process in processes) or not news.empty():
-        if stop and not told:
-            told = True
-            for process in processes:
-                process.terminate()  # SIGTERM: each saves the cell that it is at, and ends
-        try:
-            kind, name, text = news.get(timeout=1.0)
-        except Empty:
-            continue
-        if kind == CELL:
-            done += 1
-            left = (time.monotonic() - begin) / done * (cells - done)
-            say(f"[{done}/{cells}, {left / 60:.0f} min left] {name}: {text}")
-        else:
-            say(f"{name}: {text}")
+        # SIGTERM has each worker save the cell that it is at, and end. A second Ctrl-C kills them at once: they would
+        # finish their steps on a cluster that is ending.
+        run_jobs(jobs, workers, _worker, (address(), list(overrides)), heard, lambda: bool(stop))
 
 
 def _check_cell(cell: Cell, asked: RunConfig) -> None:
@@ -165,23 +143,42 @@ def _check_cell(cell: Cell, asked: RunConfig) -> None:
     model. One that starts afresh takes the settings that are asked for. Raises ConfigError."""
     if status(cell.directory) == "completed":
         state = "complete"
-    elif _can_go_on(cell):
+    elif has_checkpoint(cell.directory):
         state = "half done"
     else:
+        _refuse_foreign(cell)
         return
     check_stored(cell.directory, asked, state)
     starting_weights.check_recipe(asked, cell.directory, f"give another out=, or delete the cell: {cell.directory}")
 
 
-def _can_go_on(cell: Cell) -> bool:
-    return (cell.directory / "checkpoints" / "latest").exists()
+def _refuse_foreign(cell: Cell) -> None:
+    """Refuses a cell's name at which something lies that is no run. Raises ConfigError."""
+    place = cell.directory
+    if place.is_dir() and not (place / "config.yaml").is_file():
+        foreign = sorted(path.name for path in place.iterdir() if path.name not in (".lock", ERROR_FILE))
+    else:
+        foreign = [] if place.is_dir() or not place.exists() else [place.name]
+    if foreign:
+        reason = f"the cell's directory is there already and is no run: it holds {foreign[0]}"
+        raise ConfigError("out", str(place), reason, "move it away, or give another out=")
 
 
 def _base_key(config: RunConfig) -> str:
     return str(base.base_directory(base_config(config))) if config.model.base_recipe else ""
 
 
-def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -> None:
+class _CellDisplay(QuietDisplay):
+    """Shows nothing, and hands warnings on to whoever follows the sweep."""
+
+    def __init__(self, line: Line, name: str) -> None:
+        self._line, self._name = line, name
+
+    def warning(self, text: str) -> None:
+        self._line.say(f"{self._name}: warning: {text}")
+
+
+def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
     """Takes jobs until there are no more, with one crew for as long as it serves. Ctrl-C reaches every process of a
     terminal; only the parent answers it, and ends its workers by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -189,22 +186,23 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
     with StopFlag(signals=(signal.SIGTERM,)) as stop, ExitStack() as closing:
         actors: Crew | None = None
         built_for = ""
-        for kind, cell in iter(queue.get, None):
-            begin = time.monotonic()
+        for kind, cell in line.jobs():
+            begin, display = time.monotonic(), _CellDisplay(line, cell.name)
             try:
-                config = load([*_start(cell), *overrides])
-                if _crew_key(config) != built_for:
-                    closing.close()
-                    actors = closing.enter_context(crew(config, lambda text: None, stop.check, stop.request))
-                    built_for = _crew_key(config)
-                assert actors is not None
-                model_dir = base.model_directory(config, actors.learner, QuietDisplay(), stop)
+                config = load([*_start(cell, display.warning), *overrides])
+                with base.claim(config, display.warning, stop.check):
+                    if _crew_key(config) != built_for:
+                        closing.close()
+                        actors = closing.enter_context(crew(config, lambda text: None, stop.check, stop.request))
+                        built_for = _crew_key(config)
+                    assert actors is not None
+                    model_dir = base.model_directory(config, actors.learner, display, stop)
                 if kind == BASE:
-                    news.put((kind, cell.name, f"base model ready in {time.monotonic() - begin:.0f} s"))
+                    line.done(f"base model ready in {time.monotonic() - begin:.0f} s")
                     if stop:
                         return
                     continue
-                result = run(config, actors, model_dir, QuietDisplay(), stop)
+                result = run(config, actors, model_dir, display, stop)
                 text = f"{result.status} in {time.monotonic() - begin:.0f} s{_headline(result.final)}"
             except Interrupted as early:
                 text = f"interrupted: {early}"
@@ -214,18 +212,23 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                 built_for = ""
                 _record_failure(cell, error)
                 text = f"failed: {_brief(error)}"
-            news.put((kind, cell.name, text))
+            line.done(text)
             if stop:
                 return
 
 
-def _start(cell: Cell) -> Iterator[str]:
-    """The words that start a cell afresh, or go on with it where it has a checkpoint."""
-    if _can_go_on(cell):
+def _start(cell: Cell, say: Callable[[str], None] = lambda text: None) -> Iterator[str]:
+    """The words that start a cell afresh, or go on with it where it has a checkpoint. What it left without one is set
+    aside and kept. Raises RunDirectoryError where another process is writing it."""
+    if has_checkpoint(cell.directory):
         (cell.directory / ERROR_FILE).unlink(missing_ok=True)  # of an earlier try
-        return iter([f"resume={cell.directory}"])
-    if cell.directory.exists():
-        shutil.rmtree(cell.directory)  # it had not come to its first checkpoint
+        again: list[str] = []
+        if words_to_name(RunDirectory(cell.directory).read_config()):  # the sweep's command has named them
+            again = [word for word in cell.words if word.partition("=")[0] in ("recipe", *NAMED_AGAIN)]
+        return iter([f"resume={cell.directory}", *again])
+    if (aside := RunDirectory.set_aside(cell.directory)) is not None:
+        say(f"{cell.name} came to no checkpoint: it is kept as {aside.name}, and started again")
+    (cell.directory / ERROR_FILE).unlink(missing_ok=True)
     return iter([*cell.words, f"run_dir={cell.directory}"])
 
 
@@ -237,8 +240,14 @@ def _crew_key(config: RunConfig) -> str:
 
 
 def _record_failure(cell: Cell, error: BaseException) -> None:
-    cell.directory.mkdir(parents=True, exist_ok=True)
-    (cell.directory / ERROR_FILE).write_text("\n".join([_brief(error), "", *traceback.format_exception(error)]))
+    if not isinstance(error, RunDirectoryError):  # the directory is another process's, or no run
+        _write_error(cell, "\n".join([_brief(error), "", *traceback.format_exception(error)]))
+
+
+def _write_error(cell: Cell, text: str) -> None:
+    with suppress(OSError):  # a full disk, say: the sweep goes on, and has said it
+        cell.directory.mkdir(parents=True, exist_ok=True)
+        (cell.directory / ERROR_FILE).write_text(f"{text.rstrip()}\n")
 
 
 def _brief(error: BaseException) -> str:

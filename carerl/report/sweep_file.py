@@ -56,6 +56,8 @@ def read_cells(directory: Path) -> list[Cell]:
         return []
     record = read_json(path) or {}
     try:
+        if any(name == ".." or Path(name).name != name for name in record["cells"]):
+            raise KeyError  # a cell lies beside the file, and nowhere else
         return [
             Cell(directory / name, str(cell["row"]), {key: str(value) for key, value in cell["settings"].items()})
             for name, cell in record["cells"].items()
