@@ -35,6 +35,7 @@ from carerl.report.metric_names import GROUPS, STEP
 from carerl.report.records import evaluation_metrics
 from carerl.report.redaction import redact_text
 from carerl.report.run_directory import RunDirectory, read_json, write_text
+from carerl.report.wandb_server import server_of_a_strangers_file
 
 MODES = ("offline", "online")
 QUEUE_ROWS = 10_000
@@ -165,6 +166,13 @@ class WandbTracker:
     def _start(self, library: Any) -> Any:
         if self.mode == "online":
             # a run that goes on is rewound, or else continued
+            if server := server_of_a_strangers_file():
+                self._tell(
+                    f"W&B: only the file wandb/settings of the working directory says to send your key to {server}: "
+                    f"logging offline under {self._directory.wandb}. If it is yours, set WANDB_BASE_URL={server}"
+                )
+                self.mode = "offline"
+                return self._init(library, "offline", {})
             reason = ""
             rewind = [{"resume_from": f"{self.run_id()}?_step={self._resume_step}"}] if self._resume_step else []
             for options in (*rewind, {"resume": "allow"}):

@@ -1,0 +1,27 @@
+"""Which server W&B would talk to by a file of the working directory.
+
+W&B reads ``./wandb/settings`` of the working directory, whoever put it there, and sends the user's key to the server
+that it names. The user's own file, ``wandb login`` and ``WANDB_BASE_URL`` are theirs to decide.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from pathlib import Path
+
+
+def server_of_a_strangers_file() -> str:
+    """The server that only ``./wandb/settings`` names, and that would be sent the key; '' where there is none.
+
+    A file that cannot be read counts: W&B might read it otherwise."""
+    path = Path(os.environ.get("WANDB_DIR") or ".") / "wandb" / "settings"
+    if os.environ.get("WANDB_BASE_URL") or not path.is_file():
+        return ""
+    found = configparser.ConfigParser(interpolation=None)
+    try:
+        found.read_string(path.read_text(), str(path))
+    except (OSError, ValueError, configparser.Error):
+        return f"{path} (which cannot be read)"
+    urls = [found[section]["base_url"] for section in found if "base_url" in found[section]]
+    return urls[0] if urls else ""
