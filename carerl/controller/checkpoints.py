@@ -26,13 +26,15 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from carerl.backends.model_files import ModelCard, describe_model
+from carerl.config.stored import STEP
 from carerl.controller import disk
 from carerl.controller.context import Context
+from carerl.controller.loop_state import LoopState
 from carerl.report import RunDirectory
 from carerl.report.metric_table import metric_line
 from carerl.report.records import evaluation_metrics
@@ -210,10 +212,22 @@ def verify(directory: Path) -> str | None:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     return f"{name} does not match its checksum"
         state = json.loads((directory / "state.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return str(error)
+    return _state_problem(state, directory)
+
+
+def _state_problem(state: Any, directory: Path) -> str | None:
+    """What is wrong with a checkpoint's ``state.json``, or None."""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         return f"state.json is not of format {FORMAT}, which this version reads"
+    step, named, loop = state.get("step"), STEP.fullmatch(directory.name), state.get("loop", {})
+    if type(step) is not int or (named and int(named[1]) != step):
+        return f"state.json is of step {step!r}, which is not the directory's"
+    known = {field.name for field in fields(LoopState)}
+    numbers = isinstance(loop, dict) and all(type(value) in (int, float) for value in loop.values())
+    if not numbers or not set(loop) <= known:
+        return "state.json holds a loop that this version does not know"
     return None
 
 

@@ -140,6 +140,25 @@ def plant(place: Path, kind: str) -> None:
     (place / "manifest.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"step": 900}, {"step": "100"}, {"step": True}, {"step": None}, {"format": 99}, {"loop": []},
+     {"loop": {"position": "1"}}, {"loop": {"position": 1, "also": 2.0}}],
+)  # fmt: skip
+def test_a_state_that_is_not_this_checkpoints_is_damage(tmp_path: Path, wrong: dict[str, object]) -> None:
+    run = RunDirectory(tmp_path)
+    for step in (50, 100):
+        commit(run, step)
+    place = run.checkpoint_dir(100)
+    text = json.dumps({"format": checkpoints.FORMAT, "step": 100, **wrong})
+    (place / "state.json").write_text(text)
+    manifest = json.loads((place / "manifest.json").read_text())
+    manifest["state.json"] = hashlib.sha256(text.encode()).hexdigest()
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    assert "state.json" in (checkpoints.verify(place) or "")
+    assert checkpoints.latest(run.checkpoints, lambda text: None)[1]["step"] == 50
+
+
 PLANTED = (
     "unlisted", "empty manifest", "missing", "a link", "a linked folder", "a pipe", "traversal", "absolute",
     "not a digest",
