@@ -48,7 +48,7 @@ def _run(config: RunConfig) -> int:
             return rehearse(config).exit_code
         return launch(config).exit_code
     except (RunError, RunDirectoryError) as error:
-        print(error, file=sys.stderr)
+        print(error, *getattr(error, "__notes__", []), sep="\n", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print("ended at once", file=sys.stderr)

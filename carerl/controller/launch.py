@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from carerl.actors import jobs
+from carerl.actors.asking import RAY_ERRORS
 from carerl.actors.crew import Crew, crew
+from carerl.actors.error_log import NAME as ERROR_LOG
 from carerl.actors.gauges import ray_gauges
 from carerl.actors.ray_cluster import cluster, joins_cluster
 from carerl.config.checks import check_cluster
@@ -25,10 +27,11 @@ from carerl.controller.evaluation import evaluate_if_due, questions_due
 from carerl.controller.loop_state import LoopState
 from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.profiling import Profiler
-from carerl.controller.stopping import StopFlag
+from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
 from carerl.report.records import read_evaluations
 from carerl.tasks import SupervisedTask, Task
+from carerl.types import RunError
 
 
 @dataclass
@@ -79,7 +82,7 @@ def launch(config: RunConfig) -> Result:
         with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
-            with crew(config, display.message, stop.check, stop.request) as actors:
+            with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
                 model_dir = base.model_directory(config, actors.learner, display, stop)
                 return run(config, actors, model_dir, display, stop, prepared)
     finally:
@@ -127,6 +130,7 @@ def run(
     profiler = Profiler(actors, config.profile, config.kind, start or 0)
     context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop, profiler)
     prompts = prompt_record(config, task)
+    actors.ask.log.move_to(directory.path / ERROR_LOG)
     begin = time.monotonic()
     result = Result("failed", start or 0, directory.path, {}, {}, 1)
     try:
@@ -138,8 +142,15 @@ def run(
         if start:
             actors.learner.restore(checkpoints.latest(directory.checkpoints, display.message)[0] / "learner")
         _train(context, start or 0, result)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         result.status, result.exit_code = "interrupted", stop.exit_code or 130
+    except RAY_ERRORS as error:
+        failure = actors.ask.translated(error)
+        failure.add_note(_how_to_go_on(result))
+        raise failure from error
+    except RunError as error:
+        error.add_note(_how_to_go_on(result))
+        raise
     finally:
         seconds = time.monotonic() - begin
         result.step = max(result.step, context.step)
@@ -290,6 +301,10 @@ def _say_how_it_ended(config: RunConfig, result: Result, seconds: float) -> None
 
 
 def _how_to_go_on(result: Result) -> str:
-    if (result.run_dir / "checkpoints" / "latest").exists():
+    newest = result.run_dir / "checkpoints" / "latest"
+    if result.status == "failed" and newest.exists():
+        saved = newest.resolve().name.removeprefix("step_").lstrip("0") or "0"
+        return f"saved is step {saved}; go on from it with: python -m carerl.run resume={result.run_dir}"
+    if newest.exists():
         return f"go on with: python -m carerl.run resume={result.run_dir}"
     return "nothing was saved yet, so start it again"

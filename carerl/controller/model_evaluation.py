@@ -12,6 +12,7 @@ from dataclasses import asdict
 
 from carerl.actors import jobs
 from carerl.actors.crew import crew
+from carerl.actors.error_log import NAME as ERROR_LOG
 from carerl.actors.ray_cluster import cluster
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
@@ -28,7 +29,7 @@ from carerl.report.display import Display
 from carerl.report.evaluation_table import print_evaluation
 from carerl.report.records import read_evaluations
 from carerl.tasks import Suite
-from carerl.types import Group
+from carerl.types import Group, RunError
 
 PART_SECONDS = 20.0  # between two parts of the samples on disk: what a stop that gives no time would lose
 
@@ -61,8 +62,9 @@ def launch(config: RunConfig) -> Result:
         with cluster(config.cluster.address, base.object_store_mib(config)) as resources, stop:
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
-            with crew(config, display.message, stop.check, stop.request) as actors:
+            with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
                 assert actors.rollout is not None
+                actors.ask.log.move_to(directory.path / ERROR_LOG)
                 display.stage("load model")
                 actors.load(config, config.model.path)
                 say_threads(actors, display)
@@ -72,7 +74,7 @@ def launch(config: RunConfig) -> Result:
                 for suite in suites:
                     display.stage(suite.name)
                     progress.suite = suite.name
-                    results[suite.name] = sample(actors, config, task, suite, store, progress)
+                    results[suite.name] = sample(actors, config, task, suite, store, progress, display.message)
                     if stop:
                         break
         if stop:
@@ -85,6 +87,9 @@ def launch(config: RunConfig) -> Result:
             status, exit_code = "completed", 0
     except (KeyboardInterrupt, Interrupted):
         status, exit_code = "interrupted", stop.exit_code or 130
+    except RunError as error:
+        error.add_note(f"the same command with out={directory.path} goes on with it")
+        raise
     finally:
         if status != "completed":
             store.write_part()

@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and a node that is drained end a run at the next step, saved. A second Ctrl-C ends it at once.
+"""Ctrl-C, SIGTERM, SIGHUP (the terminal is closed) and a node that is drained end a run at the next step, saved. A
+second Ctrl-C ends it at once. A call that is stuck does not keep a run from ending: see :mod:`carerl.actors.asking`.
 
 A second SIGTERM does not: a deleted job is told both by Ray and by its pod, and who sends SIGTERM has a deadline and
 SIGKILL of its own.
@@ -31,7 +32,7 @@ class StopFlag:
 
     def __init__(
         self,
-        signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM),
+        signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
     ) -> None:
         self.signal: signal.Signals | None = None
         self._signals = signals
@@ -45,6 +46,10 @@ class StopFlag:
         """128 + the signal's number, as shells report it; 0 if none came."""
         return 128 + self.signal.value if self.signal else 0
 
+    def code(self) -> int:
+        """``exit_code``, for those who ask again and again."""
+        return self.exit_code
+
     def request(self, reason: str) -> None:
         """A stop that no signal asks for, answered as SIGTERM is. From any thread."""
         if self.signal is None:
@@ -53,11 +58,13 @@ class StopFlag:
     def check(self) -> None:
         """To be called where a stop cannot be answered by saving. Raises Interrupted."""
         if self:
-            raise Interrupted("stopped while it waited for its actors: nothing was started", self.exit_code)
+            raise Interrupted("stopped before its first step: there is nothing to save", self.exit_code)
 
     def __enter__(self) -> StopFlag:
         if threading.current_thread() is threading.main_thread():
             for number in self._signals:
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup: it is to outlive its terminal
                 self._old[number] = signal.signal(number, self._handle)
         return self
 

@@ -186,7 +186,7 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
     terminal; only the parent answers it, and ends its workers by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connect(cluster_address)
-    with StopFlag(signals=(signal.SIGTERM,)) as stop, ExitStack() as closing:
+    with StopFlag(signals=(signal.SIGTERM, signal.SIGHUP)) as stop, ExitStack() as closing:
         actors: Crew | None = None
         built_for = ""
         for kind, cell in iter(queue.get, None):
@@ -195,7 +195,7 @@ def _worker(queue: Any, news: Any, cluster_address: str, overrides: list[str]) -
                 config = load([*_start(cell), *overrides])
                 if _crew_key(config) != built_for:
                     closing.close()
-                    actors = closing.enter_context(crew(config, lambda text: None, stop.check, stop.request))
+                    actors = closing.enter_context(crew(config, lambda text: None, stop.check, stop.request, stop.code))
                     built_for = _crew_key(config)
                 assert actors is not None
                 model_dir = base.model_directory(config, actors.learner, QuietDisplay(), stop)
