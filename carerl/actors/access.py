@@ -10,6 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+from carerl.actors.addresses import is_here
+from carerl.config.errors import ConfigError
+
 WHERE_THE_TOKEN_IS = (
     "a cluster started with Ray's defaults asks for the token that it wrote to ~/.ray/auth_token: copy it to "
     "the same place here (or set RAY_AUTH_TOKEN_PATH), and set RAY_AUTH_MODE=token"
@@ -29,3 +32,15 @@ def enable_token() -> None:
 
 def sends_token() -> bool:
     return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+
+
+def check_open(field: str, address: str, host: str) -> None:
+    """Refuses to send anything over a network without a token, unless that is asked for. Raises ConfigError."""
+    if sends_token() or "RAY_AUTH_MODE" in os.environ or is_here(host):
+        return
+    raise ConfigError(
+        field,
+        address,
+        "it is another machine, and there is no token to send: whoever reaches it could run commands there",
+        f"{WHERE_THE_TOKEN_IS}; RAY_AUTH_MODE=disabled goes without one",
+    )

@@ -280,7 +280,7 @@ def crew(
                         ask=ask,
                     )
             finally:
-                end(ask.members.values(), everyone, head.gone())
+                end(ask.members.values(), everyone, head.lost())
     except RayError as error:
         raise ask.translated(error) from error
 

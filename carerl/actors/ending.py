@@ -12,20 +12,27 @@ from typing import Any
 import ray
 
 from carerl.actors.asking import Member
+from carerl.actors.patience import in_time
+
+KILL_S = 10.0
 
 
-def end(members: Iterable[Member], actors: Iterable[Any], head_gone: str = "") -> None:
+def end(members: Iterable[Member], actors: Iterable[Any], head_gone: bool = False) -> None:
     """Ends the actors, and raises nothing: what ended the run must not be hidden by what comes after it. A process of
     this node that is stopped (SIGSTOP) cannot follow Ray's word, and without a head there is none: those are killed."""
     if not head_gone:
-        for actor in actors:
-            with contextlib.suppress(Exception):
-                ray.kill(actor)
+        in_time(lambda: _end_each(list(actors)), KILL_S)
     with contextlib.suppress(Exception):
         here = ray.util.get_node_ip_address()
         for member in members:
             if member.pid and member.node == here and is_actor(member.pid) and (head_gone or is_stopped(member.pid)):
                 os.kill(member.pid, signal.SIGKILL)
+
+
+def _end_each(actors: list[Any]) -> None:
+    for actor in actors:
+        with contextlib.suppress(Exception):  # the others are ended all the same
+            ray.kill(actor)
 
 
 def is_actor(pid: int, proc: Path = Path("/proc")) -> bool:

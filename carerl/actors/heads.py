@@ -36,6 +36,10 @@ class Head:
     def silent_s(self) -> float:
         return self._now() - self._heard if self._watching else 0.0
 
+    def lost(self) -> bool:
+        """Whether the run was told to end for it, so that no word of it can be waited for."""
+        return self.silent_s() > LOST_S
+
     def gone(self) -> str:
         """In words, that there is no use in waiting for it; '' while there is."""
         silent = self.silent_s()

@@ -24,6 +24,7 @@ from carerl.config.typed import plain
 from carerl.controller import base, best, checkpoints, rl, sft, starting_weights, weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, questions_due
+from carerl.controller.last_words import LastWords
 from carerl.controller.loop_state import LoopState
 from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.profiling import Profiler
@@ -79,12 +80,16 @@ def launch(config: RunConfig) -> Result:
             display.message(warning)
         display.stage("start ray")
         # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
-        with cluster(config.cluster.address, base.object_store_mib(config)) as resources, StopFlag() as stop:
+        with (
+            LastWords() as last,
+            cluster(config.cluster.address, base.object_store_mib(config)) as resources,
+            StopFlag() as stop,
+        ):
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
             with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
                 model_dir = base.model_directory(config, actors.learner, display, stop)
-                return run(config, actors, model_dir, display, stop, prepared)
+                return run(config, actors, model_dir, display, stop, prepared, last.of)
     finally:
         display.close()
 
@@ -114,10 +119,11 @@ def run(
     display: Display,
     stop: StopFlag,
     prepared: tuple[Task, Any] | None = None,
+    opened: Callable[[Path], None] = lambda directory: None,
 ) -> Result:
     """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
     directory says how it ended. ``prepared``: task and tokenizer of these settings and this model, where they are at
-    hand and were told of."""
+    hand and were told of; ``opened`` is told the run directory."""
     task, tokenizer = prepared or prepare(config, model_dir)
     config = with_end_ids(config, task, model_dir)
     directory, start, state = _open(config, display, model_dir)
@@ -130,6 +136,7 @@ def run(
     profiler = Profiler(actors, config.profile, config.kind, start or 0)
     context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop, profiler)
     prompts = prompt_record(config, task)
+    opened(directory.path)
     actors.ask.log.move_to(directory.path / ERROR_LOG)
     begin = time.monotonic()
     result = Result("failed", start or 0, directory.path, {}, {}, 1)

@@ -21,6 +21,7 @@ from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
 from carerl.controller import base, starting_weights
 from carerl.controller.evaluation import chosen, sample, score
+from carerl.controller.last_words import LastWords
 from carerl.controller.launch import Result, report_written, say_threads
 from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.stopping import Interrupted, StopFlag
@@ -59,7 +60,12 @@ def launch(config: RunConfig) -> Result:
         for line in first_lines(config, task, tokenizer):
             display.message(line)
         display.stage("start ray")
-        with cluster(config.cluster.address, base.object_store_mib(config)) as resources, stop:
+        with (
+            LastWords("the same command with out={}") as last,
+            cluster(config.cluster.address, base.object_store_mib(config)) as resources,
+            stop,
+        ):
+            last.of(directory.path)
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
             with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
