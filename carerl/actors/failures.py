@@ -5,7 +5,7 @@ Ray's own exceptions are turned into these here and nowhere else. What they say 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ray.exceptions import (
     ActorDiedError,
@@ -120,7 +120,7 @@ def failure_of(error: BaseException, where: Where, oom_kills: int = 0) -> ActorF
     of memory since the actors were started."""
     details = str(error)
     if isinstance(error, RayTaskError):
-        return _raised(error, replace(where, pid=error.pid or where.pid, node=error.ip or where.node))
+        return _raised(error, where)
     if isinstance(error, OutOfMemoryError):
         return ActorOutOfMemory(where, _MONITOR, _lower(where), details)
     if isinstance(error, ActorUnavailableError):

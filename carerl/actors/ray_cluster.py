@@ -50,11 +50,9 @@ def check_address(cluster_address: str = "") -> None:
     or one at which no head answers within half a minute. Raises ConfigError."""
     text = joins_cluster(cluster_address)
     field = "cluster.address" if cluster_address else "RAY_ADDRESS"
-    if text == AUTO:
-        text = _found_here(field)
-    elif not text:
+    if not text:
         return
-    place = cluster_place(field, text)
+    place = cluster_place(field, _found_here(field) if text == AUTO else text)
     access.check_open(field, text, place.host)
     if reason := unanswered(place) or _no_head(place):
         raise ConfigError(field, text, f"no Ray cluster could be joined there: {reason}", _REMEDY)
@@ -66,7 +64,7 @@ HEAD_S = 15.0
 def _no_head(place: Place) -> str:
     """Why what speaks gRPC there is no cluster's head, in words. What it says of tokens is left to Ray."""
     try:
-        from ray._raylet import GcsClient
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
     except ImportError:  # a private name of Ray's: its own patience decides then
         return ""
     asked = in_time(
