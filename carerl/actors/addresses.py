@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 import socket
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,11 +161,15 @@ def check_temporary(shared_memory: Path = SHARED_MEMORY) -> None:
 
 
 def _unwritable(place: Path) -> str:
-    """Why a file cannot be made in a directory that may still have to be made; '' where one can."""
+    """Why a file cannot be made in a directory that may still have to be made; '' where one can. It is not made here:
+    Ray gives it to all users of the machine."""
     for parent in (place, *place.parents):
-        if parent.is_dir():
-            writable = os.access(parent, os.W_OK | os.X_OK)
-            return "" if writable else f"this process may not write to {parent}"
-        if parent.exists() or parent.is_symlink():
-            return f"{parent} is no directory"
+        try:
+            if parent.is_dir():
+                tempfile.TemporaryFile(dir=parent).close()
+                return ""
+            if parent.exists() or parent.is_symlink():
+                return f"{parent} is no directory"
+        except OSError as error:
+            return f"nothing can be written to {parent} ({error.strerror})"
     return ""

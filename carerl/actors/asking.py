@@ -56,7 +56,6 @@ class _Watched:
     """What is known of one actor while a call to it is under way. Times are those of ``time.monotonic``."""
 
     member: Member
-    heard: float
     moved: float
     steps: int = -1
     stack: str = ""
@@ -182,11 +181,11 @@ class Asker:
             return
         for actor in {_actor_of(ref) for ref in pending} & set(self.members):
             if actor not in watched:
-                watched[actor] = _Watched(self.members[actor], begin, begin)
+                watched[actor] = _Watched(self.members[actor], begin)
             self._listen(watched[actor], now, answer)
         for one in watched.values():
-            if now - one.heard > answer:
-                raise self._told(_mute(one, phase, now - begin, now - one.heard, self.stopped()))
+            if one.pulse is not None and now - one.asked > answer:
+                raise self._told(_mute(one, phase, now - begin, now - one.asked, self.stopped()))
             if now - one.moved > progress:
                 raise self._told(_still(one, phase, now - begin, now - one.moved, self.stopped()))
 
@@ -204,7 +203,7 @@ class Asker:
             if not done:
                 return
             pulse: Pulse = ray.get(one.pulse)
-            one.pulse, one.heard = None, now
+            one.pulse = None
             if pulse.steps != one.steps:
                 one.steps, one.moved = pulse.steps, now
             one.stack = pulse.stack
