@@ -45,10 +45,10 @@ def client(address: str, patience: float = 0.0) -> Any:
     """A client of the cluster's job server, which may take ``patience`` seconds to answer. Raises ConfigError."""
     place = place_of(address)
     access.check_open("address", address, place.host)
-    if reason := unanswered(place, patience, grpc=False):
-        raise ConfigError("address", address, f"no job server answers: {reason}", "start one with: ray start --head")
     # Of an address that it is given Ray thinks less than of this variable, or of RAY_ADDRESS, which is a cluster's.
     os.environ["RAY_API_SERVER_ADDRESS"] = address
+    if reason := unanswered(place, patience, grpc=False):
+        raise ConfigError("address", address, f"no job server answers: {reason}", "start one with: ray start --head")
     from ray.job_submission import JobSubmissionClient
 
     deadline = time.monotonic() + patience

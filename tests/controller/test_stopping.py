@@ -48,6 +48,20 @@ def test_a_check_raises_once_a_stop_was_asked_for() -> None:
     assert caught.value.exit_code == 130
 
 
+def test_a_closed_terminal_ends_a_run_saved_but_not_under_nohup(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with StopFlag() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.exit_code == 128 + signal.SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup leaves to the process that it starts
+        with StopFlag() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with StopFlag():
