@@ -5,9 +5,6 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 export RAY_USAGE_STATS_ENABLED=0
 unset RAY_ADDRESS RAY_API_SERVER_ADDRESS # of another cluster
-# shellcheck source=cluster/token.sh
-source cluster/token.sh
-ray_token || exit
 
 bin=$PWD/.venv/bin
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -16,6 +13,8 @@ if answers 8265; then
   echo "  .venv/bin/python -m carerl.job recipe=care_grpo_tiny run_dir=/… $*" >&2
   exit 2
 fi
+export RAY_AUTH_MODE=token # Ray itself starts a head that anybody can use where there is no token
+"$bin/python" -c 'from carerl.actors.access import main; raise SystemExit(main())' || exit
 options=()
 answers 6379 && options=(--port=0) # often Redis; any other port will do for this head
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -124,6 +125,9 @@ def connect(cluster_address: str = "", object_store_mib: int | None = None) -> R
                 raise ConfigError("cluster.address", place, reason, remedy) from error
         else:
             check_temporary()
+            if os.environ.get("RAY_AUTH_MODE", "token") == "token":
+                with contextlib.suppress(OSError):  # Ray then makes its own, or says why it cannot
+                    access.make_token()
             # On a machine of its own a run need not stand back: Ray would start its workers at niceness 15.
             os.environ.setdefault("RAY_worker_niceness", "0")
             # "local", so that a cluster left over on this machine by somebody else is not joined by accident.
