@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
 
 from carerl.actors.error_log import ErrorLog
 from carerl.actors.failures import GO_ON, ActorFailed, ActorStuck, Where, failure_of, weight
@@ -143,7 +143,7 @@ class Asker:
                 continue
             except RayError as own:
                 found.append(failure_of(own, self._place(own, ref, phase, seconds), self.oom_kills()))
-        return max(found or [failure_of(error, Where("an actor", phase=phase, seconds=seconds))], key=weight)
+        return max(found or [failure_of(error, self._place(error, None, phase, seconds), self.oom_kills())], key=weight)
 
     def _place(self, error: RayError, ref: Any, phase: str, seconds: float) -> Where:
         """Of an actor's death Ray says whose it was, which need not be the one that was asked."""
@@ -179,11 +179,11 @@ class Asker:
         now = time.monotonic()
         if now - begin < min(5.0, answer / 4):
             return
-        for actor in {_actor_of(ref) for ref in pending} & set(self.members):
-            if actor not in watched:
-                watched[actor] = _Watched(self.members[actor], begin)
-            self._listen(watched[actor], now, answer)
-        for one in watched.values():
+        working = {_actor_of(ref) for ref in pending} & set(self.members)  # those that have ended need show nothing
+        for actor in working:
+            one = watched.setdefault(actor, _Watched(self.members[actor], begin))
+            self._listen(one, now, answer)
+        for one in (watched[actor] for actor in working):
             if one.pulse is not None and now - one.asked > answer:
                 raise self._told(_mute(one, phase, now - begin, now - one.asked, self.stopped()))
             if now - one.moved > progress:
@@ -202,13 +202,20 @@ class Asker:
             done, _ = ray.wait([one.pulse], timeout=0)
             if not done:
                 return
-            pulse: Pulse = ray.get(one.pulse)
+            try:
+                pulse: Pulse = ray.get(one.pulse)
+            except ActorUnavailableError:  # a connection that breaks may come back, within the same limit
+                one.pulse = self._pulse(one)
+                return
             one.pulse = None
             if pulse.steps != one.steps:
                 one.steps, one.moved = pulse.steps, now
             one.stack = pulse.stack
         if now - one.asked >= min(10.0, answer / 4):
-            one.pulse, one.asked = one.member.handle.pulse.options(concurrency_group=WATCH).remote(), now
+            one.pulse, one.asked = self._pulse(one), now
+
+    def _pulse(self, one: _Watched) -> Any:
+        return one.member.handle.pulse.options(concurrency_group=WATCH).remote()
 
 
 class HeadGone(ActorFailed):

@@ -161,6 +161,18 @@ def test_what_an_actor_raises_is_one_short_message(
 
 
 @pytest.mark.slow
+def test_an_actor_that_has_ended_its_part_need_show_nothing(remote: Any, busy: tuple[Asker, Any, int]) -> None:
+    """The first gives no sign of life after its end, which is asked for and not waited for."""
+    ask, actor, pid = busy
+    other = remote.remote()
+    ask.enlist("learner 0", other, *ask(other.ready.remote(), "start"))
+    pending = [actor.work.remote(0.8), other.work.remote(6)]
+    threading.Timer(0.9, os.kill, (pid, signal.SIGSTOP)).start()
+    assert ask(pending, "train") == ["done", "done"]
+    ray.kill(other)
+
+
+@pytest.mark.slow
 def test_of_two_failures_the_cause_is_told(remote: Any, busy: tuple[Asker, Any, int]) -> None:
     """A rank that has lost another raises at once; that the other has died is known a moment later."""
     ask, actor, pid = busy
