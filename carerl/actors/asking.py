@@ -74,6 +74,7 @@ class Asker:
     check: Callable[[], None] = lambda: None
     lost: Callable[[], str] = lambda: ""
     oom_kills: Callable[[], int] = lambda: 0
+    node: str = ""  # of this process, whose count of OOM kills it is
     log: ErrorLog = field(default_factory=ErrorLog)
     members: dict[str, Member] = field(default_factory=dict)  # by Ray's id of the actor
 
@@ -142,8 +143,12 @@ class Asker:
             except GetTimeoutError:
                 continue
             except RayError as own:
-                found.append(failure_of(own, self._place(own, ref, phase, seconds), self.oom_kills()))
-        return max(found or [failure_of(error, self._place(error, None, phase, seconds), self.oom_kills())], key=weight)
+                found.append(self._of(own, ref, phase, seconds))
+        return max(found or [self._of(error, None, phase, seconds)], key=weight)
+
+    def _of(self, error: RayError, ref: Any, phase: str, seconds: float) -> ActorFailed:
+        where = self._place(error, ref, phase, seconds)
+        return failure_of(error, where, self.oom_kills() if where.node in ("", self.node) else 0)
 
     def _place(self, error: RayError, ref: Any, phase: str, seconds: float) -> Where:
         """Of an actor's death Ray says whose it was, which need not be the one that was asked."""

@@ -251,7 +251,9 @@ def crew(
     remote = {role: ray.remote(concurrency_groups={WATCH: 1})(worker) for role, worker in classes.items()}
     before = oom_kills()
     head = Head(drained)
-    ask = Asker(config.cluster, stopped, check, head.gone, lambda: oom_kills() - before)
+    ask = Asker(
+        config.cluster, stopped, check, head.gone, lambda: oom_kills() - before, str(ray.util.get_node_ip_address())
+    )
     everyone: list[Any] = []
     try:
         with (

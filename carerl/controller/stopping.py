@@ -7,6 +7,7 @@ SIGKILL of its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -37,6 +38,7 @@ class StopFlag:
         self.signal: signal.Signals | None = None
         self._signals = signals
         self._old: dict[int, object] = {}
+        self._terminals: list[int] = []  # of stdout and stderr
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -61,6 +63,7 @@ class StopFlag:
             raise Interrupted("stopped before its first step: there is nothing to save", self.exit_code)
 
     def __enter__(self) -> StopFlag:
+        self._terminals = [file for file in (1, 2) if os.isatty(file)]  # which one that was closed cannot be told from
         if threading.current_thread() is threading.main_thread():
             for number in self._signals:
                 if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
@@ -75,12 +78,23 @@ class StopFlag:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._leave_terminal()
         if self.signal is None:
             self._stop(signal.Signals(number), signal.Signals(number).name)
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 
+    def _leave_terminal(self) -> None:
+        """What is shown goes nowhere from now on: to write to a terminal that was closed is an error, and would end the
+        run before it is saved."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for file in self._terminals:
+            os.dup2(nowhere, file)
+        os.close(nowhere)
+
     def _stop(self, number: signal.Signals, reason: str) -> None:
         self.signal = number
         # Written past Python's buffers: a handler that waits for a lock of the code it interrupted never returns.
-        os.write(2, f"\n{reason}: finishing this step and saving; Ctrl-C ends at once\n".encode())
+        with contextlib.suppress(OSError):  # of a pipe or a terminal that nobody reads any more
+            os.write(2, f"\n{reason}: finishing this step and saving; Ctrl-C ends at once\n".encode())
