@@ -58,6 +58,7 @@ def test_one_rank_opens_nothing_to_the_network(alone: LearnerWorker) -> None:
     assert alone.meet(1, LOOPBACK) == 0
     alone.join(0, 1, LOOPBACK, 0, 0.0)
     dist.all_reduce(torch.ones(2))
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "lo", "by a host's name gloo may find another"
     opened = listening()
     for address in before:
         opened.remove(address)
