@@ -3,10 +3,10 @@ PY := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run job rehearse test test-slow test-peers test-all check-cluster check format clean
+.PHONY: help setup run job rehearse test test-slow test-faults test-peers test-all check-cluster check format clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  ARGS=... is passed on: make run ARGS='steps=50', make test ARGS='-k grpo -x'; LOCK=gpu sets up for CUDA"
 
 setup: ## make or update .venv (nothing happens when it is up to date)
@@ -31,6 +31,9 @@ test: check ## set up, then lint, format check, types and the default tests
 
 test-slow: setup ## the tests behind the markers slow, engine and e2e
 	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -m "slow or engine or e2e" $(ARGS)
+
+test-faults: setup ## SIGKILL and SIGSTOP of every process of a real run, some ten minutes
+	@echo "== faults: pytest -m faults" && $(PY) -m pytest -n0 -m faults tests/e2e/test_faults.py $(ARGS)
 
 test-peers: setup ## losses against TRL, verl and OpenRLHF, calibration against netcal and torchmetrics (puts them into .peers)
 	@cluster/setup_peers.sh

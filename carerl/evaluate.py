@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(error), file=sys.stderr)
         return 2
     except (RunError, RunDirectoryError) as error:
-        print(printable(error), file=sys.stderr)
+        print(printable(error), *map(printable, getattr(error, "__notes__", [])), sep="\n", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print("ended at once; the same command with out= goes on with it", file=sys.stderr)
@@ -50,4 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    if "carerl.actors.ray_cluster" in sys.modules:
+        sys.modules["carerl.actors.ray_cluster"].leave(ended)
+    sys.exit(ended)

@@ -49,7 +49,7 @@ def _run(config: RunConfig) -> int:
             return rehearse(config).exit_code
         return launch(config).exit_code
     except (RunError, RunDirectoryError) as error:
-        print(printable(error), file=sys.stderr)
+        print(printable(error), *map(printable, getattr(error, "__notes__", [])), sep="\n", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print("ended at once", file=sys.stderr)
@@ -57,4 +57,7 @@ def _run(config: RunConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    if "carerl.actors.ray_cluster" in sys.modules:
+        sys.modules["carerl.actors.ray_cluster"].leave(ended)
+    sys.exit(ended)

@@ -83,4 +83,7 @@ def _values(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    if "carerl.actors.ray_cluster" in sys.modules:
+        sys.modules["carerl.actors.ray_cluster"].leave(ended)
+    sys.exit(ended)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Ray head on this machine with Ray's defaults, a job on it, and the head's end: what `make job` does.
+# A Ray head on this machine with Ray's defaults and a token, a job on it, and the head's end: what `make job` does.
 # Further words go to carerl.job; an interrupt stops the head, and with it the job.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
@@ -13,6 +13,8 @@ if answers 8265; then
   echo "  .venv/bin/python -m carerl.job recipe=care_grpo_tiny run_dir=/… $*" >&2
   exit 2
 fi
+export RAY_AUTH_MODE=token # Ray itself starts a head that anybody can use where there is no token
+"$bin/python" -c 'from carerl.actors.access import main; raise SystemExit(main())' || exit
 options=()
 answers 6379 && options=(--port=0) # often Redis; any other port will do for this head
 
@@ -34,6 +36,17 @@ stop_head() {
   rm -f "$log"
 }
 trap stop_head EXIT
+
+# What Ray warns of as it starts (an open cluster, a small /dev/shm, a full disk) is for people too.
+tell_warnings() {
+  for _ in $(seq 100); do
+    grep -qE 'Ray runtime started|--block' "$log" && break
+    kill -0 "$head" 2>/dev/null || break
+    sleep 0.2
+  done
+  grep -E 'WARNING|ERROR' "$log" >&2
+}
+tell_warnings &
 
 "$bin/python" -m carerl.job recipe=care_grpo_tiny runs_dir="$PWD/runs" python="$bin/python" \
     address=http://127.0.0.1:8265 patience=120 "$@"

@@ -7,7 +7,7 @@ go from its actor to the learner's without passing through the driver.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +15,19 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayError
 from torch import Tensor
 
 from carerl.actors import grading, profiling, workers
+from carerl.actors.asking import WATCH, Asker
 from carerl.actors.draining import watched
+from carerl.actors.ending import end
+from carerl.actors.error_log import raylets_words
+from carerl.actors.heads import Head
+from carerl.actors.oom import oom_kills
 from carerl.actors.placement import NotPlaced, reserved
+from carerl.actors.rollout import Rollout, shares
 from carerl.algorithms.objective import Strengths
-from carerl.backends.engines import Query, Request
 from carerl.backends.grader_pool import Job
 from carerl.backends.learners import Minibatch
 from carerl.config.actors import actor_groups
@@ -30,198 +36,123 @@ from carerl.config.load import base_config
 from carerl.config.printable import printable
 from carerl.config.schema import RunConfig
 from carerl.tasks.grading import Verdict
-from carerl.types import Completion, Example, Group, Outcome, Recording, RunError, Sample, Sampling, TokenBatch
+from carerl.types import Group, Outcome, Recording, RunError, TokenBatch
 
 
 class GradingError(RunError):
     """The grader or the reward fails on everything."""
 
 
-def _shares(actors: list[Any], items: int) -> list[tuple[Any, slice]]:
-    """Each actor with its contiguous share of the items, even to one; actors without any are left out."""
-    ends = [items * k // len(actors) for k in range(len(actors) + 1)]
-    return [(actor, slice(a, b)) for actor, a, b in zip(actors, ends, ends[1:], strict=False) if b > a]
-
-
-class Rollout:
-    """The engines."""
-
-    def __init__(self, actors: list[Any]):
-        self._actors = actors
-        self.version = 0
-
-    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
-        return [actor.load.remote(config, model_dir) for actor in self._actors]
-
-    def sync(self, bucket_refs: list[Any], version: int, checksum: int) -> None:
-        # The references travel inside a list, so that the actor fetches them itself, bucket by bucket.
-        ray.get([actor.sync.remote(bucket_refs, version, checksum) for actor in self._actors])
-        self.version = version
-
-    def use_loaded(self) -> None:
-        """Takes the weights that the engines were built with, where no learner sends any."""
-        ray.get([actor.use_loaded.remote(self.version) for actor in self._actors])
-
-    def generate(self, examples: Sequence[Example], sampling: Sampling) -> list[Group]:
-        """One group for each example, in order. Which engine serves a prompt does not change its samples."""
-        generation = self.start(sampling)
-        generation.submit(dict(enumerate(examples)))
-        return [group for _, group in generation.advance()()]
-
-    def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
-        """Of each query: log-probs of its tokens after its prefix, see the engines'. Nothing is being generated."""
-        pending = [
-            actor.next_logprobs.remote(queries[part], self.version)
-            for actor, part in _shares(self._actors, len(queries))
-        ]
-        return [found for part in ray.get(pending) for found in part]
-
-    def start(self, sampling: Sampling) -> Generation:
-        return Generation(self._actors, sampling, self.version)
-
-
-class Generation:
-    """Numbered prompts on their way through the engines, under one setting and one version of the weights."""
-
-    def __init__(self, actors: list[Any], sampling: Sampling, version: int):
-        self._actors, self._sampling, self._version = actors, sampling, version
-        self._examples: dict[int, Example] = {}
-        self._submitted: list[Any] = []
-        self._open = [0] * len(actors)
-
-    @property
-    def open(self) -> int:
-        """Prompts whose end is not known yet."""
-        return sum(self._open)
-
-    def submit(self, examples: Mapping[int, Example]) -> None:
-        """Queues prompts by their numbers, from which their seeds follow, each at the engine that is known to have the
-        fewest left."""
-        shares: list[list[Request]] = [[] for _ in self._actors]
-        for number, example in examples.items():
-            engine = self._open.index(min(self._open))
-            shares[engine].append(Request(number, example.prompt_ids))
-            self._open[engine] += 1
-            self._examples[number] = example
-        self._submitted += [
-            actor.submit.remote(share, self._sampling, self._version)
-            for actor, share in zip(self._actors, shares, strict=True)
-            if share
-        ]
-
-    def advance(self, steps: int = 0) -> Callable[[], list[tuple[int, Group]]]:
-        """Has every engine decode ``steps`` tokens of each sequence (0: all there are), behind what it was told before;
-        the returned function waits for that and gives the numbered groups that ended, in order."""
-        busy = [engine for engine, open_ in enumerate(self._open) if open_]
-        pending = [self._actors[engine].advance.remote(steps) for engine in busy]
-
-        def wait() -> list[tuple[int, Group]]:
-            ray.get(self._submitted)  # a refusal is told here
-            self._submitted.clear()
-            ended: list[tuple[int, Group]] = []
-            for engine, part in zip(busy, ray.get(pending), strict=True):
-                self._open[engine] -= len(part)
-                ended += [(number, self._group(number, completions)) for number, completions in part]
-            return sorted(ended, key=lambda pair: pair[0])
-
-        return wait
-
-    def cancel(self) -> None:
-        """Has the engines forget what has not ended."""
-        ray.get([actor.cancel.remote() for actor in self._actors])
-        self._open = [0] * len(self._actors)
-
-    def _group(self, number: int, completions: list[Completion]) -> Group:
-        example = self._examples[number]
-        samples = [Sample(example.id, c.token_ids, c.logprobs, c.truncated, self._version) for c in completions]
-        return Group(example, samples)
-
-
 class Grading:
-    def __init__(self, actors: list[Any]):
+    def __init__(self, actors: list[Any], ask: Asker | None = None):
         self._actors = actors
+        self._ask = ask or Asker()
         self._raised = ""
+        self._told = 0.0  # the largest share of responses without a grade that was told of
 
     def load(self, config: RunConfig, model_dir: str) -> list[Any]:
         return [actor.load.remote(config, model_dir) for actor in self._actors]
 
     def grade(self, groups: list[Group]) -> list[Group]:
         """The groups with outcomes, answers, confidences and rewards filled in."""
-        parts = [actor.grade.remote(groups[part]) for actor, part in _shares(self._actors, len(groups))]
+        parts = [actor.grade.remote(groups[part]) for actor, part in shares(self._actors, len(groups))]
         graded = []
-        for part, raised in ray.get(parts):
+        for part, raised in self._ask(parts, "reward"):
             graded += part
             self._raised = raised or self._raised
         return graded
 
     def verdicts(self, jobs: Sequence[Job]) -> list[Verdict]:
         """Verdicts on texts, under the limits of the graders' processes."""
-        parts = [actor.verdicts.remote(list(jobs[part])) for actor, part in _shares(self._actors, len(jobs))]
-        return [verdict for part in ray.get(parts) for verdict in part]
+        pending = [actor.verdicts.remote(list(jobs[part])) for actor, part in shares(self._actors, len(jobs))]
+        return [verdict for part in self._ask(pending, "grade") for verdict in part]
 
-    def check(self, groups: Sequence[Group]) -> None:
-        """Raises GradingError if none of these graded responses could be graded: not a strange response, but a broken
-        grader. For a step's or a suite's groups, as a few prompts alone prove nothing."""
-        if all(sample.outcome is Outcome.INVALID for group in groups for sample in group.samples):
+    def check(self, groups: Sequence[Group], most: float = 1.0) -> str:
+        """What to tell of graded responses that could not be graded, '' where it was told or there are none. They are
+        trained on as wrong ones, or left out of an evaluation's figures: raises GradingError where their share is above
+        ``most``, or all of them are. For a step's or a suite's groups, as a few prompts alone prove nothing."""
+        samples = [sample for group in groups for sample in group.samples]
+        invalid = sum(sample.outcome is Outcome.INVALID for sample in samples)
+        if not invalid:
+            return ""
+        share = invalid / len(samples)
+        failure = f"the last failure: {printable(self._raised)}"
+        if invalid == len(samples):
+            raise GradingError(f"no response of {len(groups)} prompts could be graded; {failure}")
+        text = f"{invalid} of {len(samples)} responses could not be graded; {failure}"
+        if share > most:
             raise GradingError(
-                f"no response of {len(groups)} prompts could be graded; the last failure: {printable(self._raised)}"
+                f"{text}\n  remedy: mend the grader or the reward; such responses count as wrong, and "
+                f"grading.max_invalid={most:g} is the share that may"
             )
+        if share < 2 * self._told:
+            return ""
+        self._told = share
+        return f"{text}; they count as wrong (a share of more than {most:g} ends the run: grading.max_invalid)"
 
 
 class Reference:
-    def __init__(self, actors: list[Any]):
+    def __init__(self, actors: list[Any], ask: Asker | None = None):
         self._actors = actors
+        self._ask = ask or Asker()
 
     def load(self, config: RunConfig, model_dir: str) -> list[Any]:
         return [actor.load.remote(config, model_dir) for actor in self._actors]
 
     def head(self) -> Any:
-        """A reference to the frozen head (V, D)."""
-        return self._actors[0].head.remote()
+        """A reference to the frozen head (V, D), once it is there."""
+        found = self._actors[0].head.remote()
+        self._ask.wait([found], "load")
+        return found
 
     def score(self, batch: Any, rows: int, with_hidden: bool) -> list[Any]:
         """References to the streams of contiguous shares of a batch (itself a reference, of ``rows`` rows), one an
-        actor, in order."""
-        shares = _shares(self._actors, rows)
-        return [actor.score.remote(batch, part.start, part.stop, with_hidden) for actor, part in shares]
+        actor, in order, once they are there: a learner that was given one which is still to come could not be asked
+        whether it is alive."""
+        parts = shares(self._actors, rows)
+        found = [actor.score.remote(batch, part.start, part.stop, with_hidden) for actor, part in parts]
+        self._ask.wait(found, "reference")
+        return found
 
 
 class Learner:
-    def __init__(self, actors: list[Any], gpus_per_rank: float):
+    def __init__(self, actors: list[Any], gpus_per_rank: float, ask: Asker | None = None):
         self._actors = actors
-        ip, port = ray.get([actors[0].node_ip.remote(), actors[0].free_port.remote()])
-        ray.get(
-            [actor.join.remote(rank, len(actors), f"{ip}:{port}", gpus_per_rank) for rank, actor in enumerate(actors)]
-        )
+        self._ask = ask or Asker()
+        nodes = self._ask([actor.node_ip.remote() for actor in actors], "start")
+        host = nodes[0] if len(set(nodes)) > 1 else workers.LOOPBACK
+        port = self._ask(actors[0].meet.remote(len(actors), host), "start")
+        joining = [actor.join.remote(rank, len(actors), host, port, gpus_per_rank) for rank, actor in enumerate(actors)]
+        self._ask(joining, "start")
 
-    def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return list(ray.get([getattr(actor, method).remote(*arguments) for actor in self._actors]))
+    def _all(self, phase: str, method: str, *arguments: Any) -> list[Any]:
+        return list(self._ask([getattr(actor, method).remote(*arguments) for actor in self._actors], phase))
 
     def begin(self, config: RunConfig, model_dir: str) -> None:
         """Loads, and waits for it."""
-        ray.get(self.load(config, model_dir))
+        self._ask(self.load(config, model_dir), "load")
 
     def load(self, config: RunConfig, model_dir: str) -> list[Any]:
         return [actor.load.remote(config, model_dir) for actor in self._actors]
 
     def set_reference_head(self, head: Any) -> None:
-        self._all("set_reference_head", head)
+        self._all("load", "set_reference_head", head)
 
     def update(
         self, batch: Any, streams: Sequence[Any], minibatches: Sequence[Minibatch], lr: float, strengths: Strengths
     ) -> dict[str, float]:
         """Metrics of the optimizer steps; every rank reports the same. ``streams``: see :meth:`Reference.score`."""
-        return self._all("update", list(minibatches), lr, strengths, batch, *streams)[0]
+        return self._all("train", "update", list(minibatches), lr, strengths, batch, *streams)[0]
 
     def update_many(self, steps: list[tuple[TokenBatch, list[Minibatch], float]]) -> Callable[[], Any]:
         """Starts several supervised steps; the returned function waits for their metrics."""
-        ref = ray.put(steps)
+        ref = self._ask.put(steps)
         pending = [actor.update_many.remote(ref) for actor in self._actors]
-        return lambda: ray.get(pending)[0]
+        return lambda: self._ask(pending, "train")[0]
 
     def score(self, batch: TokenBatch, streams: Sequence[Any] = ()) -> dict[str, Tensor]:
         """(B, T) streams of a batch: logprobs, entropy, rkl (see the learner)."""
-        parts = self._all("score", ray.put(batch), *streams)
+        parts = self._all("score", "score", self._ask.put(batch), *streams)
         whole = {name: torch.zeros(batch.rows, batch.width) for name in parts[0][1]}
         for rows, values in parts:
             for name, stream in values.items():
@@ -231,28 +162,27 @@ class Learner:
     def publish(self) -> tuple[list[Any], int]:
         """All weights as bucket references, with their checksum."""
         pending = [actor.publish.remote(rank == 0) for rank, actor in enumerate(self._actors)]
-        return ray.get(pending)[0]
+        found: tuple[list[Any], int] = self._ask(pending, "sync")[0]
+        return found
 
     def save(self, directory: Path) -> dict[str, int]:
         """Returns name and size of every file that some rank sees there afterwards."""
         seen: dict[str, int] = {}
-        for files in self._all("save", str(directory)):  # another rank's file may look shorter than it is by now
+        for files in self._all("save", "save", str(directory)):  # another rank may see a file shorter than it is
             seen |= {name: max(size, seen.get(name, 0)) for name, size in files.items()}
         return seen
 
     def restore(self, directory: Path) -> None:
-        self._all("restore", str(directory))
+        self._all("restore", "restore", str(directory))
 
     def export(self, directory: Path, tokenizer: Any, dtype: str) -> None:
-        ray.get(
-            [
-                actor.export.remote(str(directory), tokenizer, rank == 0, dtype)
-                for rank, actor in enumerate(self._actors)
-            ]
-        )
+        writing = [
+            actor.export.remote(str(directory), tokenizer, rank == 0, dtype) for rank, actor in enumerate(self._actors)
+        ]
+        self._ask(writing, "export")
 
     def rss_gib(self) -> float:
-        return float(sum(self._all("rss_gib")))
+        return float(sum(self._all("memory", "rss_gib")))
 
 
 @dataclass
@@ -265,6 +195,7 @@ class Crew:
     reference: Reference | None
     actors: list[Any]
     names: list[str] = field(default_factory=list)
+    ask: Asker = field(default_factory=Asker)
 
     @property
     def learner(self) -> Learner:
@@ -274,35 +205,36 @@ class Crew:
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Gives all actors their settings and weights. May be called again with another run's."""
         roles = (self._learner, self.rollout, self.grading, self.reference)
-        ray.get([pending for role in roles if role is not None for pending in role.load(config, model_dir)])
+        self.ask([pending for role in roles if role is not None for pending in role.load(config, model_dir)], "load")
         if self.reference is not None:
             self.learner.set_reference_head(self.reference.head())
 
     def threads(self) -> dict[str, Threads]:
         """What each actor computes with, by its role and number."""
-        return dict(zip(self.names, ray.get([actor.threads.remote() for actor in self.actors]), strict=True))
+        found = self.ask([actor.threads.remote() for actor in self.actors], "threads")
+        return dict(zip(self.names, found, strict=True))
 
     def record(self, ops: bool) -> None:
         """Has every actor begin a recording."""
-        ray.get([actor.record.remote(ops) for actor in self.actors])
+        self.ask([actor.record.remote(ops) for actor in self.actors], "profile")
 
     def recorded(self) -> list[Recording]:
         """The actors' recordings, each under its role and number."""
-        found = ray.get([actor.recorded.remote() for actor in self.actors])
+        found = self.ask([actor.recorded.remote() for actor in self.actors], "profile")
         for name, recording in zip(self.names, found, strict=True):
             recording.process = name
         return list(found)
 
     def rss_gib(self) -> float:
         """Peak resident memory of all actors together, without the processes that they start."""
-        return float(sum(ray.get([actor.rss_gib.remote() for actor in self.actors])))
+        return float(sum(self.ask([actor.rss_gib.remote() for actor in self.actors], "memory")))
 
     def put(self, value: Any) -> Any:
-        return ray.put(value)
+        return self.ask.put(value)
 
     def wait(self, references: list[Any]) -> None:
         """Until all values exist, without bringing them here."""
-        ray.wait(references, num_returns=len(references), fetch_local=False)
+        self.ask.wait(references, "reference")
 
 
 START_TIMEOUT_S = 300.0
@@ -314,10 +246,12 @@ def crew(
     say: Callable[[str], None] = print,
     check: Callable[[], None] = lambda: None,
     drained: Callable[[str], None] = lambda reason: None,
+    stopped: Callable[[], int] = lambda: 0,
 ) -> Iterator[Crew]:
     """Starts the actors that the plan names once there is room for all of them, and ends them. See
     :func:`carerl.actors.placement.reserved` for ``say`` and ``check``; ``drained`` is told, on another thread, when a
-    node of theirs is about to go."""
+    node of theirs is about to go or the cluster's head is gone; ``stopped`` gives the exit code of a stop that was
+    asked for, 0 without one. What Ray raises leaves it as ActorFailed."""
     classes: dict[str, type] = {
         "learner": workers.LearnerWorker,
         "rollout": workers.RolloutWorker,
@@ -326,27 +260,43 @@ def crew(
     }
     if config.profile:
         classes = {role: profiling.traced(worker) for role, worker in classes.items()}
-    with reserved(actor_groups(config), config.cluster.wait_seconds, say, check) as room:
-        started = {
-            role: [ray.remote(classes[role]).options(**options).remote() for options in places]
-            for role, places in room.options.items()
-        }
-        everyone = [actor for actors in started.values() for actor in actors]
-        try:
-            _wait_until_started(started, check)
-            _prepare(started, config)
-            with watched(room.nodes, drained):
-                yield Crew(
-                    Learner(started["learner"], config.learner.gpus_per_rank) if "learner" in started else None,
-                    rollout=Rollout(started["rollout"]) if "rollout" in started else None,
-                    grading=Grading(started["grading"]) if "grading" in started else None,
-                    reference=Reference(started["reference"]) if "reference" in started else None,
-                    actors=everyone,
-                    names=[f"{role} {k}" for role, actors in started.items() for k in range(len(actors))],
-                )
-        finally:
-            for actor in everyone:
-                ray.kill(actor)
+    remote = {role: ray.remote(concurrency_groups={WATCH: 1})(worker) for role, worker in classes.items()}
+    before = oom_kills()
+    head = Head(drained)
+    ask = Asker(
+        config.cluster, stopped, check, head.gone, lambda: oom_kills() - before, str(ray.util.get_node_ip_address())
+    )
+    everyone: list[Any] = []
+    try:
+        with (
+            raylets_words(ask.log),
+            head.watched(),
+            reserved(actor_groups(config), config.cluster.wait_seconds, say, check) as room,
+        ):
+            started = {
+                role: [remote[role].options(**options).remote() for options in places]
+                for role, places in room.options.items()
+            }
+            everyone += [actor for actors in started.values() for actor in actors]
+            try:
+                _wait_until_started(started, ask, check)
+                _prepare(started, config)
+                with watched(room.nodes, drained, say):
+                    yield Crew(
+                        Learner(started["learner"], config.learner.gpus_per_rank, ask)
+                        if "learner" in started
+                        else None,
+                        rollout=Rollout(started["rollout"], ask) if "rollout" in started else None,
+                        grading=Grading(started["grading"], ask) if "grading" in started else None,
+                        reference=Reference(started["reference"], ask) if "reference" in started else None,
+                        actors=everyone,
+                        names=[f"{role} {k}" for role, actors in started.items() for k in range(len(actors))],
+                        ask=ask,
+                    )
+            finally:
+                end(ask.members.values(), everyone, head.lost())
+    except RayError as error:
+        raise ask.translated(error) from error
 
 
 def _prepare(started: dict[str, list[Any]], config: RunConfig) -> None:
@@ -359,16 +309,24 @@ def _prepare(started: dict[str, list[Any]], config: RunConfig) -> None:
         actor.prepare.remote(config)
 
 
-def _wait_until_started(started: dict[str, list[Any]], check: Callable[[], None]) -> None:
-    waiting = {actor.ready.remote(): role for role, actors in started.items() for actor in actors}
+def _wait_until_started(started: dict[str, list[Any]], ask: Asker, check: Callable[[], None]) -> None:
+    """Enlists every actor once its process runs. Raises NotPlaced, or ActorFailed with what its constructor raised."""
+    waiting = {
+        actor.ready.remote(): (f"{role} {number}", actor)
+        for role, actors in started.items()
+        for number, actor in enumerate(actors)
+    }
+    for name, actor in waiting.values():
+        ask.enlist(name, actor)
     deadline = time.monotonic() + START_TIMEOUT_S
     pending = list(waiting)
     while pending and time.monotonic() < deadline:
-        done, pending = ray.wait(pending, num_returns=len(pending), timeout=1.0)
-        ray.get(done)  # what its constructor raised
+        done, pending = ask.some(pending, "start")
+        for ref, (pid, node) in done.items():
+            ask.enlist(*waiting[ref], pid, node)
         check()
     if pending:
-        roles = sorted({waiting[ref] for ref in pending})
+        roles = sorted({waiting[ref][0].split(" ")[0] for ref in pending})
         raise NotPlaced(
             f"after {START_TIMEOUT_S:.0f} s the processes of {', '.join(roles)} have not started, though their "
             "resources are reserved; Ray's logs of the node (raylet.out, /tmp/ray/session_latest/logs) say why"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import os
 import shlex
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from carerl.actors import access
+from carerl.actors.addresses import Place, unanswered
 from carerl.config.errors import ConfigError
 from carerl.types import RunError
 
@@ -43,9 +43,12 @@ class Ended:
 
 def client(address: str, patience: float = 0.0) -> Any:
     """A client of the cluster's job server, which may take ``patience`` seconds to answer. Raises ConfigError."""
-    _check_open(address)
+    place = place_of(address)
+    access.check_open("address", address, place.host)
     # Of an address that it is given Ray thinks less than of this variable, or of RAY_ADDRESS, which is a cluster's.
     os.environ["RAY_API_SERVER_ADDRESS"] = address
+    if reason := unanswered(place, patience, grpc=False):
+        raise ConfigError("address", address, f"no job server answers: {reason}", "start one with: ray start --head")
     from ray.job_submission import JobSubmissionClient
 
     deadline = time.monotonic() + patience
@@ -58,23 +61,17 @@ def client(address: str, patience: float = 0.0) -> Any:
             time.sleep(POLL_SECONDS)
 
 
-def _check_open(address: str) -> None:
-    """Refuses to send commands over a network without a token, unless that is asked for. Raises ConfigError."""
-    host = urlsplit(address).hostname or address
-    if not _is_loopback(host) and not access.sends_token() and "RAY_AUTH_MODE" not in os.environ:
-        raise ConfigError(
-            "address",
-            address,
-            "it is another machine, and there is no token to send: whoever reaches it could run commands there",
-            f"{access.WHERE_THE_TOKEN_IS}; RAY_AUTH_MODE=disabled goes without one",
-        )
-
-
-def _is_loopback(host: str) -> bool:
+def place_of(address: str) -> Place:
+    """The host and port of a job server. Raises ConfigError for what is none."""
+    remedy = "write address=http://HEAD:8265, the job server of the cluster's head"
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(mark in address for mark in " \t\n"):
+        raise ConfigError("address", address, "it is no job server's address", remedy)
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except ValueError:
+        raise ConfigError("address", address, "its port is none: those are 1 to 65535", remedy) from None
+    return Place(parts.hostname, port)
 
 
 def _is_refusal(error: Exception) -> bool:

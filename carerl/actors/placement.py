@@ -7,7 +7,6 @@ everything that a run needs at once.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +18,13 @@ import ray
 from ray.util import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from carerl.actors.patience import in_time
 from carerl.config.actors import ActorGroup
 from carerl.types import RunError
 
 FREE_TIMEOUT_S = 300.0  # that what others hold may take to become free
 POLL_S = 1.0
+REMOVE_S = 5.0
 TELL_EVERY_S = 30.0
 
 
@@ -60,8 +61,8 @@ def reserved(
         indices = by_node(bundles, [nodes[index] for index in range(len(bundles))])
         yield Room(_options(held, wanted, indices), frozenset(nodes.values()))
     finally:
-        with contextlib.suppress(Exception):  # of a head that is gone, and that must not hide what ended the run
-            remove_placement_group(held)
+        # Of a head that is gone, and that must neither hide what ended the run nor keep it from ending.
+        in_time(lambda: remove_placement_group(held), REMOVE_S)
 
 
 def _bundle(group: ActorGroup) -> dict[str, float]:

@@ -11,6 +11,9 @@ import math
 import os
 import resource
 import socket
+import sys
+import threading
+import traceback
 from contextlib import suppress
 from datetime import timedelta
 from itertools import accumulate
@@ -22,6 +25,7 @@ import ray
 import torch
 from torch import Tensor
 
+from carerl.backends import progress
 from carerl.backends.engines import Query, Request
 from carerl.backends.learners import LEARNERS
 from carerl.backends.weight_sync import Bucket, buckets, check_complete, checksum
@@ -34,6 +38,16 @@ from carerl.types import Completion, Sampling, TokenBatch, TokenVectors
 
 class StaleWeights(RuntimeError):
     """An engine was asked to generate with weights that it does not hold."""
+
+
+class DamagedWeights(RuntimeError):
+    """An engine received other bytes than the learner sent."""
+
+
+BUCKET_S = 1200.0  # that a bucket of weights (sync.bucket_mib) may take from its node: 512 MiB at half a MB a second
+LOOPBACK = "127.0.0.1"
+MEETING = timedelta(minutes=10)  # that a rank waits for the others, to begin and in every collective
+STACK_FRAMES = 40  # of a sign of life, the innermost
 
 
 def _device(gpus: float) -> torch.device:
@@ -50,10 +64,17 @@ def _share() -> float:
 class Worker:
     """What all workers have."""
 
-    def ready(self) -> int:
-        return os.getpid()
+    def ready(self) -> tuple[int, str]:
+        """This process and the address of its node, once it runs."""
+        self._thread = threading.get_ident()  # Ray calls everything but ``pulse`` on this one
+        return os.getpid(), self.node_ip()
 
-    _asked = 0
+    _asked, _thread = 0, 0
+
+    def pulse(self) -> progress.Pulse:
+        """A sign of life, given on a thread of its own while a call is under way."""
+        frame = sys._current_frames().get(self._thread)
+        return progress.Pulse(progress.steps(), "".join(traceback.format_stack(frame)[-STACK_FRAMES:]) if frame else "")
 
     def begin(self, config: RunConfig, threads: int = 1, own: bool = False) -> None:
         """What comes first in every ``load``: the user's own tables, and the threads of this process. ``own``: what
@@ -150,15 +171,15 @@ class RolloutWorker(Worker):
     def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
         """Takes all weights. Until it returns, the engine counts as holding none.
 
-        Raises RuntimeError where they are not what was sent, IncompleteWeights where they are not all of the model's.
+        Raises DamagedWeights where they are not what was sent, IncompleteWeights where they are not all of the model's.
         """
         from carerl.backends.model_files import parameter_shapes
 
         self._version, self._weights_of = None, ""
-        tensors = [pair for ref in bucket_refs for pair in ray.get(ref)]
+        tensors = [pair for ref in bucket_refs for pair in _fetched(ref)]
         found = checksum(tensors)
         if found != expected_checksum:
-            raise RuntimeError(f"weights of version {version} arrived damaged: {found:x}, not {expected_checksum:x}")
+            raise DamagedWeights(f"weights of version {version} arrived damaged: {found:x}, not {expected_checksum:x}")
         if self._shapes is None:
             self._shapes = parameter_shapes(self._model_dir, self._trusted)
         check_complete(tensors, self._shapes)
@@ -183,6 +204,13 @@ class RolloutWorker(Worker):
 
     def cancel(self) -> None:
         self._engine.cancel()
+
+
+def _fetched(ref: Any) -> Any:
+    """A bucket of weights. Raises GetTimeoutError: a node that is gone must not be waited for without end."""
+    bucket = ray.get(ref, timeout=BUCKET_S)
+    progress.step()
+    return bucket
 
 
 def _shape(model_dir: str) -> str:
@@ -223,35 +251,57 @@ class ReferenceWorker(Worker):
             hidden_ND = torch.empty(0)
             for part, begin in zip(parts, accumulate(tokens), strict=False):
                 own_ND = self._policy.hidden(part).cpu()
+                progress.step()
                 if begin == 0:  # whole from the start: a list of parts would be in memory twice at the end
                     hidden_ND = own_ND.new_empty(sum(tokens), own_ND.shape[1])
                 hidden_ND[begin : begin + len(own_ND)] = own_ND
             return {"ref_hidden_ND": hidden_ND}
         mask_BT = batch.mask_BT[start:stop]
-        logprobs_N = torch.cat([self._policy(part, None, False)["logprobs_N"].cpu() for part in parts])
+        logprobs_N = torch.cat([self._logprobs(part) for part in parts])
         logprobs_BT = torch.zeros(mask_BT.shape)
         logprobs_BT[mask_BT] = logprobs_N.float()
         return {"ref_logprobs_BT": logprobs_BT}
+
+    def _logprobs(self, part: TokenBatch) -> Tensor:
+        logprobs_N: Tensor = self._policy(part, None, False)["logprobs_N"].cpu()
+        progress.step()
+        return logprobs_N
 
 
 class LearnerWorker(Worker):
     """One rank of the learner. The penalty is computed here, from gathered policy and reference log-probs."""
 
-    def free_port(self) -> int:
-        with socket.socket() as listener:
-            listener.bind(("", 0))
-            return int(listener.getsockname()[1])
+    _store: Any = None
 
-    def join(self, rank: int, ranks: int, address: str, gpus: float) -> None:
+    def meet(self, ranks: int, host: str) -> int:
+        """Opens the place where the ranks meet, on ``host`` alone, and returns its port. One rank needs none (0)."""
+        if ranks == 1:
+            return 0
         import torch.distributed as dist
 
-        dist.init_process_group(
-            "nccl" if gpus > 0 else "gloo",
-            init_method=f"tcp://{address}",
-            rank=rank,
-            world_size=ranks,
-            timeout=timedelta(minutes=10),
-        )
+        # Bound here and handed on: a port that is looked for first and bound later may be another's by then, and a
+        # store that binds for itself listens on every address of the node.
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            listener.bind((host, 0))
+            listener.listen(ranks)
+            port = int(listener.getsockname()[1])
+            self._store = dist.TCPStore(
+                host, port, ranks, True, MEETING, wait_for_workers=False, master_listen_fd=listener.detach()
+            )
+        return port
+
+    def join(self, rank: int, ranks: int, host: str, port: int, gpus: float) -> None:
+        """Joins the group that meets at ``port`` of ``host``. On the loopback address the ranks' own connections are
+        kept to it as well; NCCL finds its own way."""
+        import torch.distributed as dist
+
+        if host == LOOPBACK:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        store: Any = self._store
+        if store is None:
+            store = dist.TCPStore(host, port, ranks, False, MEETING) if ranks > 1 else dist.HashStore()
+        backend = "nccl" if gpus > 0 else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=MEETING)
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         """``model_dir`` empty: a fresh model of the recipe's shape, initialised from the run's seed."""
@@ -305,6 +355,7 @@ class LearnerWorker(Worker):
             if first:
                 total = (total + checksum(bucket)) & 0xFFFFFFFFFFFFFFFF
                 self._refs.append(ray.put(bucket))
+            progress.step()
         return self._refs, total
 
     def save(self, directory: str) -> dict[str, int]:

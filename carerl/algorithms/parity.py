@@ -8,8 +8,9 @@ it grows with the number of tokens, and in bfloat16 some token in a million is f
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,6 +104,18 @@ class Gaps:
         self._total += other._total
         self._largest = max(self._largest, other._largest)
         self._counts_K += other._counts_K
+
+    def plain(self) -> list[Any]:
+        """What it holds, as JSON takes it; see :meth:`of`."""
+        return [self.tokens, self._total, self._largest, self._counts_K.tolist()]
+
+    @classmethod
+    def of(cls, plain: Sequence[Any]) -> Gaps:
+        """A summary that was made plain."""
+        found = cls()
+        found.tokens, found._total, found._largest = plain[0], plain[1], plain[2]
+        found._counts_K = torch.tensor(plain[3], dtype=torch.long)
+        return found
 
     def statistics(self) -> GapStatistics:
         """Mean, 99.9 % quantile and largest.

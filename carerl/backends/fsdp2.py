@@ -9,6 +9,7 @@ collective that one rank leaves out would hang the others.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,18 +22,19 @@ from torch import Tensor
 from carerl.algorithms.objective import Objective, Strengths, flatten
 from carerl.algorithms.parity import Gaps
 from carerl.algorithms.token_statistics import TokenStatistics
+from carerl.backends import progress
 from carerl.backends.learners import Minibatch
 from carerl.backends.model_files import DTYPES
 from carerl.backends.policy import Policy
 from carerl.config.schema import LearnerConfig
-from carerl.types import TokenBatch
+from carerl.types import RunError, TokenBatch
 
 # Parameters of a layer that is gathered by itself. Smaller ones are gathered with the rest: what a unit's hooks cost,
 # some 0.3 ms a pass, is a tenth of a tiny model's step.
 SMALLEST_UNIT = 2**20
 
 
-class NonFiniteGradient(RuntimeError):
+class NonFiniteGradient(RunError):
     """Several updates in a row had a NaN or infinite gradient."""
 
 
@@ -137,7 +139,7 @@ class FSDP2Learner:
             skipped += not finite
             if finite and self._rank == 0:  # the same on every rank
                 totals.add({"train/grad_norm": (norm, 1.0)})
-        return {**totals.reduced(), "train/lr": lr, "train/skipped_updates": float(skipped)}
+        return {**totals.reduced(self.device), "train/lr": lr, "train/skipped_updates": float(skipped)}
 
     @torch.no_grad()
     def score(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
@@ -198,7 +200,9 @@ class FSDP2Learner:
 
     def _statistics(self, part: TokenBatch) -> TokenStatistics:
         with_ref = part.ref_hidden is not None
-        return TokenStatistics(**self.policy(part, self._objective.exact, with_ref))
+        found = TokenStatistics(**self.policy(part, self._objective.exact, with_ref))
+        progress.step()
+        return found
 
     @torch.no_grad()
     def _fill_old(self, batch: TokenBatch, rows: list[int], old_BT: Tensor, totals: Totals) -> None:
@@ -230,6 +234,7 @@ class FSDP2Learner:
     def _step(self) -> float:
         """Clips, steps unless the gradient is not finite (on any rank: the norm is global); returns the norm."""
         limit = self._config.optimizer.grad_clip or math.inf
+        progress.step()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit, error_if_nonfinite=False)
         value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if math.isfinite(value):
@@ -238,7 +243,11 @@ class FSDP2Learner:
         else:
             self._bad_updates += 1
             if self._bad_updates >= self.max_bad_updates:
-                raise NonFiniteGradient(f"{self._bad_updates} updates in a row had a gradient norm of {value}")
+                raise NonFiniteGradient(
+                    f"{self._bad_updates} updates in a row had a gradient norm of {value}, and were skipped: no weight "
+                    "was changed by them. Lower learner.optimizer.lr, raise learner.schedule.warmup_steps, or take "
+                    "learner.compute_dtype=float32, and go on from a checkpoint before it (resume=DIR)"
+                )
         self.optimizer.zero_grad(set_to_none=True)
         return value
 
@@ -273,13 +282,10 @@ class Totals:
         self._weights[0] += float(weight_N.sum())
         self._weights[1] += float(weight_N.square().sum())
 
-    def reduced(self) -> dict[str, float]:
+    def reduced(self, device: torch.device) -> dict[str, float]:
         """Means over all ranks. A rank that had no rows may lack names, so names are exchanged first."""
-        own = (self._sums, self._shares, self._weights, self._gaps)
-        gathered: list[Any] = [own]
-        if dist.get_world_size() > 1:
-            gathered = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, own)
+        own = (self._sums, self._shares, self._weights, self._gaps.plain())
+        gathered: list[Any] = gather_json(own, device) if dist.get_world_size() > 1 else [own]
         sums: dict[str, list[float]] = {}
         metrics: dict[str, float] = {}
         gaps = Gaps()
@@ -290,7 +296,7 @@ class Totals:
                 entry[1] += count
             for name, share in rank_shares.items():
                 metrics[name] = metrics.get(name, 0.0) + share
-            gaps.merge(rank_gaps)
+            gaps.merge(Gaps.of(rank_gaps))
         metrics |= {name: total / count for name, (total, count) in sums.items() if count}
         if gaps.tokens:
             found = gaps.statistics()
@@ -300,6 +306,20 @@ class Totals:
             w, w2 = (sum(weights[k] for _, _, weights, _ in gathered) for k in range(2))
             metrics["rollout/effective_sample_size"] = w * w / (gaps.tokens * w2) if w2 else 0.0
         return metrics
+
+
+def gather_json(value: Any, device: torch.device) -> list[Any]:
+    """Every rank's value, in order. Collective. As text and not pickled, as ``all_gather_object`` sends it: whoever
+    gets at a rank's port could then run code in the others. Floats arrive as they were sent, NaN and infinity too."""
+    own_N = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
+    lengths = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(lengths, torch.tensor([len(own_N)], device=device))
+    longest = int(max(int(length) for length in lengths))
+    texts = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in lengths]
+    dist.all_gather(texts, torch.nn.functional.pad(own_N, (0, longest - len(own_N))))
+    return [
+        json.loads(bytes(text_N[: int(length)].cpu().tolist())) for text_N, length in zip(texts, lengths, strict=True)
+    ]
 
 
 def _weightless(batch: TokenBatch) -> TokenBatch:

@@ -50,6 +50,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from carerl.backends.progress import step as count_step
 from carerl.tasks.grading import Gold, Verdict, clip
 from carerl.types import Outcome, RunError
 
@@ -199,6 +200,8 @@ class GraderPool:
                 stalled = bool(worker.chunk) and time.monotonic() - worker.since > self.wall_seconds
                 if not alive or stalled:
                     self._lose(worker, call, stalled)
+            if len(call.replies) > before:
+                count_step()
             if progress is not None and len(call.replies) > before:
                 progress(len(call.replies) - before)
 

@@ -13,6 +13,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
+from carerl.backends import progress
 from carerl.backends.engines import Query, Request, check_new_weights, check_queries, request_seed
 from carerl.backends.model_files import load_model
 from carerl.config.schema import RunConfig
@@ -51,6 +52,7 @@ class HFEngine:
             logits_BV = self._model(
                 input_ids=ids_BS, attention_mask=attention_BS, position_ids=_positions(attention_BS), logits_to_keep=1
             ).logits[:, -1]
+            progress.step()
             logp_BV = logits_BV.float().cpu().log_softmax(-1)
             found += [tuple(logp_BV[b, list(query.token_ids)].tolist()) for b, query in enumerate(part)]
         return found
@@ -93,6 +95,7 @@ class HFEngine:
                 use_cache=True,
                 logits_to_keep=1,
             )
+            progress.step()
             cache = out.past_key_values
             logp_BV = _processed_logprobs(out.logits[:, -1].float().cpu(), sampling)
             noise_BV = torch.stack([torch.empty(logp_BV.shape[1]).exponential_(generator=g) for g in generators])

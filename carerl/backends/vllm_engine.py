@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from carerl.backends import progress
 from carerl.backends.engines import Query, Request, check_new_weights, check_queries, request_seed
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Sampling
@@ -117,6 +118,7 @@ class VLLMEngine:
             if not engine.has_unfinished_requests():
                 break
             ended += [output for output in engine.step() if output.finished]
+            progress.step()
         numbered = [(int(output.request_id), [self._completion(o) for o in output.outputs]) for output in ended]
         self._open.difference_update(number for number, _ in numbered)
         return numbered
@@ -142,6 +144,7 @@ class VLLMEngine:
         found: dict[int, Any] = {}
         while engine.has_unfinished_requests():
             found |= {int(output.request_id): output.outputs[0].logprobs[0] for output in engine.step()}
+            progress.step()
         return [
             tuple(float(found[number][token].logprob) for token in query.token_ids)
             for number, query in enumerate(queries)

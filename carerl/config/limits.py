@@ -89,6 +89,7 @@ AT_LEAST: dict[str, float] = {
     "tracking.rollouts_every": 0,
     "tracking.wandb_rollout_rows": 0,
     "cluster.wait_seconds": 0,
+    "cluster.answer_seconds": 1,
     "cluster.gpus_per_node": 0,
     "cluster.gpu_memory_gib": 0,
     "cluster.gpu_tflops": 0,
@@ -110,9 +111,9 @@ AT_LEAST: dict[str, float] = {
 ABOVE_ZERO = (
     "algorithm.entropy_step",
     "rollout.temperature", "rollout.kv_cache_gib", "learner.optimizer.eps",
-    "grading.seconds",
+    "grading.seconds", "cluster.progress_minutes",
 )  # fmt: skip
-ZERO_TO_ONE = ("regularizer.alpha", "learner.schedule.final_fraction")
+ZERO_TO_ONE = ("regularizer.alpha", "grading.max_invalid", "learner.schedule.final_fraction")
 
 
 def bounds(key: str) -> str:

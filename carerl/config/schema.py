@@ -81,6 +81,7 @@ class GradingConfig:
     processes: int = 1  # per actor
     seconds: float = 5.0  # of processor time, for one answer or for comparing two
     memory_mib: int = 1024  # for one answer, above what the process has
+    max_invalid: float = 0.2  # share of a step's or a suite's responses that may fail to be graded; above it a run ends
     cpus_per_actor: float = 0.1
 
 
@@ -119,7 +120,7 @@ class LearnerConfig:
 class SyncConfig:
     bucket_mib: int = 512
     probe_every: int = 10  # syncs between two parity probes; 0: only at the first
-    probe_prompts: int = 16
+    probe_prompts: int = 16  # one to an engine where there are more engines
     probe_mean_abort: float = 0.0  # nats, mean |engine − learner| of the probe's tokens; 0: what the dtypes allow
     probe_q999_abort: float = 0.0  # nats, what 99.9 % of the probe's tokens do not exceed; 0: what the dtypes allow
     mismatch_mean_abort: float = 0.0  # nats, as probe_mean_abort, of a step's rollouts
@@ -164,6 +165,8 @@ class TrackingConfig:
 class ClusterConfig:
     address: str = ""  # of a running Ray cluster; empty: the one of RAY_ADDRESS, else a local one
     wait_seconds: float = 0.0  # that nodes of a cluster with an autoscaler may take to come; 0: what is there decides
+    answer_seconds: float = 60.0  # that an actor at work may give no sign of life; after a stop a quarter of it
+    progress_minutes: float = 30.0  # that one may be alive without progress, four times that to load or save
     gpus_per_node: int = 0
     gpu: str = ""  # the card that a plan counts with, see carerl/config/cards.py; empty: h100 is assumed
     gpu_memory_gib: float = 0.0  # of one GPU, in place of the card's own; 0: the card's

@@ -58,7 +58,7 @@ def evaluate_if_due(context: Context, step: int) -> None:
     results: dict[str, list[Group]] = {}
     for suite in suites:
         results[suite.name] = sample(
-            context.crew, config, context.task, suite, store, progress=lambda ended: not context.stop
+            context.crew, config, context.task, suite, store, lambda ended: not context.stop, context.display.message
         )
         if context.stop:
             return
@@ -102,6 +102,7 @@ def sample(
     suite: Suite,
     store: SampleStore | None,
     progress: Callable[[list[Group]], bool] = lambda ended: True,
+    say: Callable[[str], None] = print,
 ) -> list[Group]:
     """The graded groups of a suite in order, which ``store`` gets too.
 
@@ -143,8 +144,8 @@ def sample(
         if not (go_on := progress([])):
             break
     groups = [ended[k] for k in sorted(ended)]
-    if go_on:
-        crew.grading.check(groups)
+    if go_on and (warning := crew.grading.check(groups, config.grading.max_invalid)):
+        say(f"{suite.name}: {warning}")
     return groups
 
 

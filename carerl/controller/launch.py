@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from carerl.actors import jobs
+from carerl.actors.asking import RAY_ERRORS
 from carerl.actors.crew import Crew, crew
+from carerl.actors.error_log import NAME as ERROR_LOG
 from carerl.actors.gauges import ray_gauges
 from carerl.actors.ray_cluster import cluster, joins_cluster
 from carerl.config.checks import check_cluster
@@ -25,13 +27,15 @@ from carerl.config.typed import plain
 from carerl.controller import base, best, checkpoints, disk, rl, sft, starting_weights, weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, questions_due
+from carerl.controller.last_words import LastWords
 from carerl.controller.loop_state import LoopState
 from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.profiling import Profiler
-from carerl.controller.stopping import StopFlag
+from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
 from carerl.report.records import read_evaluations
 from carerl.tasks import SupervisedTask, Task
+from carerl.types import RunError
 
 
 @dataclass
@@ -81,16 +85,17 @@ def launch(config: RunConfig) -> Result:
         display.stage("start ray")
         # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
         with (
+            LastWords() as last,
             base.claim(config, display.message) as turn,
             cluster(config.cluster.address, base.object_store_mib(config)) as resources,
             StopFlag() as stop,
         ):
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
-            with crew(config, display.message, stop.check, stop.request) as actors:
+            with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
                 model_dir = base.model_directory(config, actors.learner, display, stop)
                 turn.close()
-                return run(config, actors, model_dir, display, stop, prepared)
+                return run(config, actors, model_dir, display, stop, prepared, last.of)
     finally:
         display.close()
 
@@ -120,10 +125,11 @@ def run(
     display: Display,
     stop: StopFlag,
     prepared: tuple[Task, Any] | None = None,
+    opened: Callable[[Path], None] = lambda directory: None,
 ) -> Result:
     """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
     directory says how it ended. ``prepared``: task and tokenizer of these settings and this model, where they are at
-    hand and were told of."""
+    hand and were told of; ``opened`` is told the run directory."""
     task, tokenizer = prepared or prepare(config, model_dir)
     config = with_end_ids(config, task, model_dir)
     directory, start, state = _open(config, display, model_dir)
@@ -136,6 +142,8 @@ def run(
     profiler = Profiler(actors, config.profile, config.kind, start or 0)
     context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop, profiler)
     prompts = prompt_record(config, task)
+    opened(directory.path)
+    actors.ask.log.move_to(directory.path / ERROR_LOG)
     begin = time.monotonic()
     result = Result("failed", start or 0, directory.path, {}, {}, 1)
     try:
@@ -147,12 +155,19 @@ def run(
         if start:
             actors.learner.restore(checkpoints.latest(directory.checkpoints, display.warning)[0] / "learner")
         _train(context, start or 0, result)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         result.status, result.exit_code = "interrupted", stop.exit_code or 130
     except OSError as error:
         if not disk.is_full(error):
             raise
         raise disk.told(error) from error
+    except RAY_ERRORS as error:
+        failure = actors.ask.translated(error)
+        failure.add_note(_how_to_go_on(result))
+        raise failure from error
+    except RunError as error:
+        error.add_note(_how_to_go_on(result))
+        raise
     finally:
         seconds = time.monotonic() - begin
         result.step = max(result.step, context.step)
@@ -322,7 +337,12 @@ def _say_how_it_ended(config: RunConfig, result: Result, seconds: float) -> None
 
 
 def _how_to_go_on(result: Result) -> str:
-    if has_checkpoint(result.run_dir):
-        also = words_to_name(RunDirectory(result.run_dir).read_config())
-        return f"go on with: {' '.join(['python -m carerl.run', f'resume={result.run_dir}', *also])}"
-    return "nothing was saved yet, so start it again"
+    if not has_checkpoint(result.run_dir):
+        return "nothing was saved yet, so start it again"
+    also = words_to_name(RunDirectory(result.run_dir).read_config())
+    command = " ".join(["python -m carerl.run", f"resume={result.run_dir}", *also])
+    newest = result.run_dir / "checkpoints" / "latest"
+    if result.status == "failed" and newest.exists():
+        saved = newest.resolve().name.removeprefix("step_").lstrip("0") or "0"
+        return f"saved is step {saved}; go on from it with: {command}"
+    return f"go on with: {command}"

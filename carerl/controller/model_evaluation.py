@@ -12,6 +12,7 @@ from dataclasses import asdict
 
 from carerl.actors import jobs
 from carerl.actors.crew import crew
+from carerl.actors.error_log import NAME as ERROR_LOG
 from carerl.actors.ray_cluster import cluster
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
@@ -20,6 +21,7 @@ from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
 from carerl.controller import base, disk, starting_weights
 from carerl.controller.evaluation import chosen, sample, score
+from carerl.controller.last_words import LastWords
 from carerl.controller.launch import Result, all_done, report_written, say_threads
 from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.stopping import Interrupted, StopFlag
@@ -59,11 +61,17 @@ def launch(config: RunConfig) -> Result:
         for line in first_lines(config, task, tokenizer):
             display.message(line)
         display.stage("start ray")
-        with cluster(config.cluster.address, base.object_store_mib(config)) as resources, stop:
+        with (
+            LastWords("the same command with out={}") as last,
+            cluster(config.cluster.address, base.object_store_mib(config)) as resources,
+            stop,
+        ):
+            last.of(directory.path)
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
-            with crew(config, display.message, stop.check, stop.request) as actors:
+            with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
                 assert actors.rollout is not None
+                actors.ask.log.move_to(directory.path / ERROR_LOG)
                 display.stage("load model")
                 actors.load(config, config.model.path)
                 say_threads(actors, display)
@@ -73,7 +81,7 @@ def launch(config: RunConfig) -> Result:
                 for suite in suites:
                     display.stage(suite.name)
                     progress.suite = suite.name
-                    results[suite.name] = sample(actors, config, task, suite, store, progress)
+                    results[suite.name] = sample(actors, config, task, suite, store, progress, display.message)
                     if stop:
                         break
         if stop:
@@ -90,6 +98,9 @@ def launch(config: RunConfig) -> Result:
         if not disk.is_full(error):
             raise
         raise disk.told(error) from error
+    except RunError as error:
+        error.add_note(f"the same command with out={directory.path} goes on with it")
+        raise
     finally:
         summary = {
             "kind": config.kind,

@@ -211,7 +211,7 @@ def _record_faults(small: RunConfig, source: Path | None, place: Path, verdict: 
         with cluster(small.cluster.address, base.object_store_mib(small)) as resources, StopFlag() as stop:
             check_cluster(small, resources.cpus, resources.gpus, grows=resources.joined)
             try:
-                with crew(small, _say, stop.check, stop.request) as actors:
+                with crew(small, _say, stop.check, stop.request, stop.code) as actors:
                     both_runs(small, prepared, actors, stop, place, verdict, evidence)
                     evidence.actors_gib = actors.rss_gib() if resources.joined else 0.0
             finally:

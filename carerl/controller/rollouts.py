@@ -132,7 +132,8 @@ def roll_out(context: Context, algorithm: Algorithm, step: int, phase: Phase) ->
         select=algorithm.drop_uniform_groups,
         max_draws=algorithm.max_draws,
     )
-    crew.grading.check(rollouts.generated)
+    if warning := crew.grading.check(rollouts.generated, config.grading.max_invalid):
+        context.display.message(f"step {step}: {warning}")
     loop.position = begin + len(rollouts.generated)
     return rollouts
 

@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and a node that is drained end a run at the next step, saved. A second Ctrl-C ends it at once.
+"""Ctrl-C, SIGTERM, SIGHUP (the terminal is closed) and a node that is drained end a run at the next step, saved. A
+second Ctrl-C ends it at once. A call that is stuck does not keep a run from ending: see :mod:`carerl.actors.asking`.
 
 A second SIGTERM does not: a deleted job is told both by Ray and by its pod, and who sends SIGTERM has a deadline and
 SIGKILL of its own.
@@ -6,6 +7,7 @@ SIGKILL of its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -31,11 +33,12 @@ class StopFlag:
 
     def __init__(
         self,
-        signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM),
+        signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
     ) -> None:
         self.signal: signal.Signals | None = None
         self._signals = signals
         self._old: dict[int, object] = {}
+        self._terminals: list[int] = []  # of stdout and stderr
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -45,6 +48,10 @@ class StopFlag:
         """128 + the signal's number, as shells report it; 0 if none came."""
         return 128 + self.signal.value if self.signal else 0
 
+    def code(self) -> int:
+        """``exit_code``, for those who ask again and again."""
+        return self.exit_code
+
     def request(self, reason: str) -> None:
         """A stop that no signal asks for, answered as SIGTERM is. From any thread."""
         if self.signal is None:
@@ -53,11 +60,14 @@ class StopFlag:
     def check(self) -> None:
         """To be called where a stop cannot be answered by saving. Raises Interrupted."""
         if self:
-            raise Interrupted("stopped while it waited for its actors: nothing was started", self.exit_code)
+            raise Interrupted("stopped before its first step: there is nothing to save", self.exit_code)
 
     def __enter__(self) -> StopFlag:
+        self._terminals = [file for file in (1, 2) if os.isatty(file)]  # which one that was closed cannot be told from
         if threading.current_thread() is threading.main_thread():
             for number in self._signals:
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup: it is to outlive its terminal
                 self._old[number] = signal.signal(number, self._handle)
         return self
 
@@ -68,12 +78,23 @@ class StopFlag:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._leave_terminal()
         if self.signal is None:
             self._stop(signal.Signals(number), signal.Signals(number).name)
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 
+    def _leave_terminal(self) -> None:
+        """What is shown goes nowhere from now on: to write to a terminal that was closed is an error, and would end the
+        run before it is saved."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for file in self._terminals:
+            os.dup2(nowhere, file)
+        os.close(nowhere)
+
     def _stop(self, number: signal.Signals, reason: str) -> None:
         self.signal = number
         # Written past Python's buffers: a handler that waits for a lock of the code it interrupted never returns.
-        os.write(2, f"\n{reason}: finishing this step and saving; Ctrl-C ends at once\n".encode())
+        with contextlib.suppress(OSError):  # of a pipe or a terminal that nobody reads any more
+            os.write(2, f"\n{reason}: finishing this step and saving; Ctrl-C ends at once\n".encode())

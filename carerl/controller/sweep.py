@@ -183,7 +183,7 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
     terminal; only the parent answers it, and ends its workers by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connect(cluster_address)
-    with StopFlag(signals=(signal.SIGTERM,)) as stop, ExitStack() as closing:
+    with StopFlag(signals=(signal.SIGTERM, signal.SIGHUP)) as stop, ExitStack() as closing:
         actors: Crew | None = None
         built_for = ""
         for kind, cell in line.jobs():
@@ -193,7 +193,8 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
                 with base.claim(config, display.warning, stop.check):
                     if _crew_key(config) != built_for:
                         closing.close()
-                        actors = closing.enter_context(crew(config, lambda text: None, stop.check, stop.request))
+                        entered = crew(config, lambda text: None, stop.check, stop.request, stop.code)
+                        actors = closing.enter_context(entered)
                         built_for = _crew_key(config)
                     assert actors is not None
                     model_dir = base.model_directory(config, actors.learner, display, stop)

@@ -58,7 +58,8 @@ def probe(crew: Crew, task: Task, config: RunConfig) -> dict[str, float]:
         seed=config.seed,
         stop_ids=stop_ids(config, task),
     )
-    groups = crew.rollout.generate(task.train_examples(0, config.sync.probe_prompts), sampling)
+    prompts = max(config.sync.probe_prompts, config.rollout.actors)  # dealt out in turn: every engine has one
+    groups = crew.rollout.generate(task.train_examples(0, prompts), sampling)
     samples = [sample for group in groups for sample in group.samples]
     batch = pack_rows(
         [group.example.prompt_ids for group in groups],

@@ -23,7 +23,6 @@ def crew_in_process(
     """One worker a role; ``rollout`` and ``learner`` make others than the real ones."""
     without_ray(monkeypatch)
     monkeypatch.setattr(crew.ray, "put", lambda value: value)
-    monkeypatch.setattr(crew.ray, "wait", lambda references, **options: (references, []))
     actors = [Local(make()) for make in (learner, rollout, grading.RewardWorker, workers.ReferenceWorker)]
     try:
         yield Crew(

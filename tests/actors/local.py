@@ -1,4 +1,4 @@
-"""Worker classes in this process: their methods run where they are called, and ``ray.get`` gives back what it gets."""
+"""Worker classes in this process: their methods run where they are called, and waiting gives back what it gets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from carerl.actors import crew
+from carerl.actors.asking import Asker
 
 
 class Local:
@@ -26,4 +27,5 @@ class Local:
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew.ray, "get", lambda references: references)
+    monkeypatch.setattr(crew.ray, "get", lambda references, timeout=None: references)
+    monkeypatch.setattr(Asker, "_wait", lambda self, references, phase, seconds, fetch: references)

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from carerl.actors import jobs
+from carerl.actors import access, jobs
 from carerl.actors.access import enable_token
 from carerl.actors.ray_cluster import ACTOR_ENVIRONMENT
 from carerl.config.errors import ConfigError
@@ -232,7 +232,7 @@ def test_commands_go_to_another_machine_with_a_token_only(
             jobs.client(address)
         assert caught.value.value == address and "RAY_AUTH_MODE=disabled" in caught.value.remedy
     else:
-        jobs._check_open(address)
+        access.check_open("address", address, jobs.place_of(address).host)
 
 
 def test_the_words_of_a_job_and_those_of_its_run_are_told_apart() -> None:

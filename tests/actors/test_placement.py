@@ -101,7 +101,7 @@ def test_what_never_comes_is_given_up_and_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_stop_ends_the_wait() -> None:
     stop = StopFlag()
-    with pytest.raises(Interrupted, match="nothing was started") as caught:
+    with pytest.raises(Interrupted, match="nothing to save") as caught:
 
         def check() -> None:
             stop.signal = stop._signals[1]

@@ -64,6 +64,23 @@ def test_pitfall_15_a_grader_that_fails_on_everything_ends_the_run_and_one_bad_p
         grading.check([broken, broken])
 
 
+def test_responses_that_cannot_be_graded_are_told_of_and_end_a_run_above_a_share_of_them() -> None:
+    """They are trained on as wrong ones, right or not: a broken grader of one kind of question must not go unseen."""
+    grading = Grading([])
+
+    def groups(invalid: int) -> list[Group]:
+        return [Group(Example("e", (0,), ""), graded(*[3] * invalid, *[1] * (100 - invalid)))]
+
+    assert grading.check(groups(0), 0.2) == ""
+    assert grading.check(groups(1), 0.2).startswith("1 of 100 responses could not be graded")
+    assert grading.check(groups(1), 0.2) == "", "told once"
+    assert "grading.max_invalid" in grading.check(groups(20), 0.2), "twice as many are news"
+    with pytest.raises(GradingError, match=r"21 of 100 responses .*\n  remedy: .*grading.max_invalid=0.2"):
+        grading.check(groups(21), 0.2)
+    with pytest.raises(GradingError):
+        grading.check(groups(1), 0.0)
+
+
 ROWS = [
     {"id": "day", "question": "Which day?", "answer": r"\text{Monday}"},
     {"id": "roots", "question": "Roots?", "accepted": ["1, -1"]},

@@ -29,6 +29,7 @@ from carerl.regularizers import REGULARIZERS
 from carerl.tasks.tiny.initial import init_tiny
 from carerl.tasks.tiny.tokenizer import EOS, PAD, make_tokenizer
 from carerl.types import Completion, Example, Group, Sampling, TokenBatch
+from tests.actors.local import without_ray
 from tests.backends.completions import complete
 
 EXAMPLES = [Example(f"e{i}", tuple(10 + (7 * i + j) % 50 for j in range(3 + i)), "4") for i in range(4)]
@@ -76,7 +77,7 @@ def groups_of(completions: list[list[Completion]], monkeypatch: pytest.MonkeyPat
             def remote(steps: int) -> list[tuple[int, list[Completion]]]:
                 return list(enumerate(completions))[::-1]
 
-    monkeypatch.setattr(crew.ray, "get", lambda references: references)
+    without_ray(monkeypatch)
     return crew.Rollout([Actor]).generate(EXAMPLES, sampling())
 
 

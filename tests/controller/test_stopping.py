@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +50,43 @@ def test_a_check_raises_once_a_stop_was_asked_for() -> None:
         with pytest.raises(Interrupted) as caught:
             stop.check()
     assert caught.value.exit_code == 130
+
+
+def test_a_closed_terminal_ends_a_run_saved_but_not_under_nohup(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with StopFlag() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.exit_code == 128 + signal.SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup leaves to the process that it starts
+        with StopFlag() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_whose_terminal_is_closed_goes_on_to_its_save(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom carerl.controller.stopping import StopFlag\n"
+        "with StopFlag() as stop:\n"
+        "    print('ready', flush=True)\n"
+        "    while not stop:\n        time.sleep(0.01)\n"
+        "    print('a step', flush=True)\n"
+        f"    Path({str(tmp_path / 'saved')!r}).write_text(stop.signal.name)\n"
+    )
+    child, terminal = pty.fork()
+    if child == 0:  # pragma: no cover
+        os.execv(sys.executable, [sys.executable, "-c", script])
+    try:
+        shown = b""
+        while b"ready" not in shown:
+            shown += os.read(terminal, 1000)
+    finally:
+        os.close(terminal)
+    _, ended = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended) == 0
+    assert (tmp_path / "saved").read_text() == "SIGHUP"
 
 
 def test_handlers_are_put_back() -> None:

@@ -93,6 +93,24 @@ def test_a_probe_without_a_number_fails(found: Any, monkeypatch: pytest.MonkeyPa
         probe(found, "sync.probe_mean_abort=50", "sync.probe_q999_abort=50")
 
 
+def test_every_engine_is_probed(found: Any) -> None:
+    """Prompts are dealt out: with fewer of them than engines, some engine would never be compared."""
+    asked = []
+    start = found.rollout.start
+
+    def noted(sampling: Any) -> Any:
+        generation = start(sampling)
+        submit = generation.submit
+        generation.submit = lambda examples: (asked.append(len(examples)), submit(examples))[1]
+        return generation
+
+    weights.synchronise(found, version=1)
+    found.rollout.start = noted
+    probe(found, "sync.probe_prompts=2", "rollout.actors=3")
+    probe(found, "sync.probe_prompts=4", "rollout.actors=3")
+    assert asked == [3, 4]
+
+
 def rollouts(mean: float, q999: float, largest: float) -> dict[str, float]:
     return {"rollout/mismatch_mean": mean, "rollout/mismatch_q999": q999, "rollout/mismatch_max": largest}
 

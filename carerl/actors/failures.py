@@ -1,0 +1,197 @@
+"""What can go wrong with an actor, as errors that name it, its place, what it was asked for, the cause and the remedy.
+
+Ray's own exceptions are turned into these here and nowhere else. What they say at length goes to the error log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from carerl.types import RunError
+
+
+@dataclass(frozen=True)
+class Where:
+    """An actor as messages name it, and what it was asked for. ``seconds``: for how long it was waited for."""
+
+    actor: str  # role and number: "learner 1"
+    pid: int = 0
+    node: str = ""  # the node's address
+    phase: str = ""
+    seconds: float = 0.0
+
+    @property
+    def role(self) -> str:
+        return self.actor.split(" ")[0]
+
+    def __str__(self) -> str:
+        place = ", ".join([*([f"pid {self.pid}"] if self.pid else []), *([f"node {self.node}"] if self.node else [])])
+        doing = f' in "{self.phase}", after {self.seconds:.0f} s' if self.phase else ""
+        return f"{self.actor}{f' ({place})' if place else ''}{doing}"
+
+
+class ActorFailed(RunError):
+    """An actor did not do what it was asked for. ``str()`` is the whole message."""
+
+    what = "failed"
+
+    def __init__(self, where: Where, cause: str, remedy: str, details: str = "") -> None:
+        super().__init__(where, cause, remedy, details)
+        self.where, self.cause, self.remedy = where, cause, remedy
+        self.details = details  # for the error log
+        self.log = ""  # the file that has the details, once they are written
+
+    def __str__(self) -> str:
+        log = f"\n  log: {self.log}" if self.log else ""
+        return f"{self.where}: {self.what}\n  cause: {self.cause}\n  remedy: {self.remedy}{log}"
+
+
+class ActorDied(ActorFailed):
+    """Its process, or its node, is gone."""
+
+    what = "its process has died"
+
+
+class ActorOutOfMemory(ActorFailed):
+    """It needed more memory than there was, of the host or of its GPU."""
+
+    what = "out of memory"
+
+
+class ActorStuck(ActorFailed):
+    """It is there, and does nothing."""
+
+    what = "it is stuck"
+
+
+class ActorRaised(ActorFailed):
+    """It refused or could not do what it was asked for, and said so."""
+
+    what = "it raised an error"
+
+
+GO_ON = "go on from the newest checkpoint (resume=DIR)"
+LOWER = {
+    "learner": "lower learner.micro_batch_rows, then learner.head_chunk_tokens; learner.gradient_checkpointing=true "
+    "trades memory for time, and a larger learner.ranks shares weights and optimizer out",
+    "reference": "lower reference.micro_batch_rows, then learner.head_chunk_tokens, which the reference keeps to as "
+    "well",
+    "rollout": "lower rollout.max_batch_rows or rollout.max_model_len; on a GPU rollout.gpu_memory_utilization is the "
+    "engine's share (lower where others are on the same GPU), on the CPU rollout.kv_cache_gib",
+    "grading": "lower grading.processes or grading.memory_mib",
+}
+_MEMORY_NAMES = ("MemoryError", "OutOfMemoryError")
+_MEMORY_WORDS = (
+    "cuda out of memory",
+    "cuda error: out of memory",
+    "cublas_status_alloc_failed",
+    "no available memory for the cache blocks",  # vLLM
+    "cannot allocate memory",
+    "can't allocate memory",  # torch on the CPU
+    "free memory on device",  # vLLM as it starts
+)
+_MONITOR = "Ray's memory monitor ended it: its node was nearly full"
+_MONITOR_WORDS = ("node_out_of_memory", "running low on memory", "memory monitor", "memory usage threshold")
+_PEER_WORDS = ("connection closed by peer", "connection reset by peer", "timed out waiting", "socket timeout", "gloo")
+_NODE_WORDS = ("node has died", "node was terminated", "node is dead", "its node", "the node")
+_FULL_DISK = "no space left on device"
+# Of errors that carry no remedy of their own, by the name of their class.
+_REMEDIES = {
+    "StaleWeights": f"the engine lost its weights on the way: {GO_ON}",
+    "IncompleteWeights": "the model's files and the learner do not have the same tensors: check model.path",
+    "DamagedWeights": f"the network or the object store changed bytes: {GO_ON}, and suspect that node's memory",
+    "RequestsInFlight": f"the engine was left in the middle of something: {GO_ON}",
+}
+
+
+def failure_of(error: BaseException, where: Where, oom_kills: int = 0) -> ActorFailed:
+    """Of what Ray raised for a call. ``oom_kills``: processes of the driver's node that the kernel has ended for want
+    of memory since the actors were started."""
+    details = str(error)
+    if isinstance(error, RayTaskError):
+        return _raised(error, where)
+    if isinstance(error, OutOfMemoryError):
+        return ActorOutOfMemory(where, _MONITOR, _lower(where), details)
+    if isinstance(error, ActorUnavailableError):
+        cause = "its node cannot be reached: the connection to it broke"
+        return ActorDied(where, cause, f"look at the node and the network; {GO_ON}", details)
+    if isinstance(error, RayActorError | WorkerCrashedError):
+        return _died(error, where, oom_kills)
+    if isinstance(error, ObjectStoreFullError):
+        cause = "Ray's object store is full"
+        remedy = "give /dev/shm or the head's --object-store-memory more room, or lower sync.bucket_mib"
+        return ActorOutOfMemory(where, cause, remedy, details)
+    if isinstance(error, ObjectLostError):
+        cause = "what it had sent is gone, with the process or the node that held it"
+        return ActorDied(where, cause, f"look at the nodes; {GO_ON}", details)
+    return ActorFailed(where, f"Ray says: {_last_line(details) or type(error).__name__}", GO_ON, details)
+
+
+def _died(error: BaseException, where: Where, oom_kills: int) -> ActorFailed:
+    details, text = str(error), str(error).lower()
+    if isinstance(error, ActorDiedError) and error.actor_init_failed:
+        return ActorRaised(where, f"it could not start: {_last_line(details)}", "the log says where", details)
+    if any(words in text for words in _MONITOR_WORDS):
+        return ActorOutOfMemory(where, _MONITOR, _lower(where), details)
+    if oom_kills:
+        cause = "the kernel ended it: the node, or the limit of this container, had no memory left"
+        return ActorOutOfMemory(where, cause, _lower(where), details)
+    if getattr(error, "preempted", False):
+        return ActorDied(where, "its node was taken away", GO_ON, details)
+    if any(words in text for words in _NODE_WORDS):
+        return ActorDied(where, "its node has died or cannot be reached", f"look at the node; {GO_ON}", details)
+    if "connection error code" in text or "end of file" in text or "sigkill" in text:
+        cause = "something ended it from outside (SIGKILL), or it crashed"
+        remedy = f"{GO_ON}. If its node's `dmesg` tells of an OOM kill: {_lower(where)}"
+        return ActorDied(where, cause, remedy, details)
+    return ActorDied(where, _last_line(details), GO_ON, details)
+
+
+def _raised(error: RayTaskError, where: Where) -> ActorFailed:
+    cause = error.cause if isinstance(error.cause, BaseException) else error
+    details, text = str(error), str(cause)
+    name = type(cause).__name__
+    said = " ".join(text.split()) or name
+    if isinstance(cause, RayActorError):  # of another actor, whose result it was given
+        return _died(cause, where, 0)
+    if name in _MEMORY_NAMES or any(words in text.lower() for words in _MEMORY_WORDS):
+        return ActorOutOfMemory(where, f"{name}: {_cut(said)}", _lower(where), details)
+    if isinstance(cause, RunError):  # it says all that is to be said
+        return ActorRaised(where, said, GO_ON, details)
+    if _FULL_DISK in text.lower():
+        return ActorRaised(where, f"{name}: {_cut(said)}", f"make room on that disk; then {GO_ON}", details)
+    if where.role == "learner" and any(words in text.lower() for words in _PEER_WORDS):
+        cause_ = f"another rank is gone or stuck ({_cut(said)})"
+        return ActorRaised(where, cause_, f"look at the other ranks' nodes; {GO_ON}", details)
+    remedy = _REMEDIES.get(name, f"the log has its traceback; {GO_ON} once the cause is mended")
+    return ActorRaised(where, f"{name}: {_cut(said)}", remedy, details)
+
+
+def weight(failure: ActorFailed) -> int:
+    """Of several failures of one call the heaviest is the cause, and the others are what came of it."""
+    order = (ActorOutOfMemory, ActorDied, ActorStuck, ActorRaised)
+    return next((len(order) - k for k, kind in enumerate(order) if isinstance(failure, kind)), 0)
+
+
+def _lower(where: Where) -> str:
+    return LOWER.get(where.role, "run with fewer or smaller actors")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return _cut(lines[-1]) if lines else ""
+
+
+def _cut(text: str, limit: int = 300) -> str:
+    return text if len(text) <= limit else text[:limit] + " …"
