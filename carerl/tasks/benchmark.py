@@ -57,15 +57,19 @@ class Benchmark:
             rows = read_hub(self.hub, self.subset, self.split)
         else:
             raise ValueError(f"{self.name}: the hub has no copy of it; write task.data_dir=, where {self.file} lies")
-        questions = [self.parse(row, where) for where, row in rows]
+        questions: dict[str, Question] = {}
+        places: dict[str, str] = {}
+        for where, row in rows:
+            question = self.parse(row, where)
+            if question.id in questions:
+                raise ValueError(
+                    f"{self.name}: {places[question.id]} and {where} have the same id {question.id!r}; give each row "
+                    "its own, or leave the ids out"
+                )
+            questions[question.id], places[question.id] = question, where
         if not questions:
             raise ValueError(f"{self.name}: no rows")
-        seen: set[str] = set()
-        for question in questions:
-            if question.id in seen:
-                raise ValueError(f"{self.name}: two rows have the id {question.id!r}")
-            seen.add(question.id)
-        return questions
+        return list(questions.values())
 
 
 @dataclass
