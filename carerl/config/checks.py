@@ -11,6 +11,7 @@ from carerl.config.errors import ConfigError, raise_all
 from carerl.config.lengths import new_tokens, suite_lengths
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import read_model_json, shape_from_directory
+from carerl.config.stored_weights import check_kind
 from carerl.config.task_values import vocabulary
 from carerl.tasks.base import VALIDATION, SupervisedTask, Task
 from carerl.tasks.text import TextTask
@@ -22,10 +23,11 @@ LOOKED_AT = 20_000  # training prompts that are looked at, at most: about two se
 AT_A_TIME = 256
 
 
-def check_model_dir(path: str, config: RunConfig) -> None:
-    """Refuses a model directory whose parts do not go together.
+def check_model_dir(path: str, config: RunConfig) -> Any:
+    """Refuses a model directory whose parts do not go together. Returns its tokenizer. No weight is looked at.
 
-    Checked: ``config.json`` is readable and states a shape; a tokenizer loads; its ids fit the model's
+    Checked: it holds a language model with plain weights (:mod:`carerl.config.stored_weights`); ``config.json`` is
+    readable and states a shape; a tokenizer loads; its ids fit the model's
     vocabulary; its end-of-sequence token is one that the model and its generation settings name; a text
     made of its own tokens encodes to something and comes back (a directory of model type qwen2 loads with
     a tokenizer class that ignores a custom vocabulary and encodes every text to nothing).
@@ -33,6 +35,7 @@ def check_model_dir(path: str, config: RunConfig) -> None:
     Raises ConfigError."""
     if not Path(path).expanduser().is_dir():
         raise ConfigError("model.path", path, "there is no such model directory", "give a Hugging Face model directory")
+    check_kind(path)
     shape = shape_from_directory(path)
     tokenizer = local_tokenizer(path, config.model.trust_remote_code)
     errors = []
@@ -49,6 +52,7 @@ def check_model_dir(path: str, config: RunConfig) -> None:
     errors += _check_stops(path, tokenizer)
     errors += _check_round_trip(path, tokenizer)
     raise_all(errors)
+    return tokenizer
 
 
 def local_tokenizer(path: str, trust_remote_code: bool) -> Any:

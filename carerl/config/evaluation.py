@@ -77,7 +77,10 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     wanted = asked.setdefault("model", {}).pop("path", None)
     if not isinstance(wanted, str) or not wanted:
         raise ConfigError("model", wanted, "there is no model to evaluate", "write model=DIR, a run or a hub id")
-    model = find_model(wanted, fetch)
+    revision = asked["model"].pop("revision", "")
+    if revision and (wanted in NAMED or looks_local(wanted)):
+        raise ConfigError("model.revision", revision, "only a model of the hub has revisions", "leave it out")
+    model = find_model(wanted, fetch if not revision else lambda name: fetch(f"{name}@{revision}"))
     task = asked.get("task")
     own = model.trained_with if not isinstance(task, dict) or not {"benchmarks", "name"} & set(task) else None
     if own is not None:

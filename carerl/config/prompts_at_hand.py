@@ -71,8 +71,7 @@ def _tokenizer_at_hand(config: RunConfig, task: Task) -> Any:
     if looks_local(path):
         if not Path(path).expanduser().is_dir():
             return None
-        check_model_dir(path, config)
-        return local_tokenizer(path, config.model.trust_remote_code)
+        return check_model_dir(path, config)
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(path, "tokenizer_config.json")

@@ -24,6 +24,7 @@ from typing import Any
 from carerl.actors import jobs
 from carerl.actors.crew import Crew, crew
 from carerl.actors.ray_cluster import cluster
+from carerl.backends import hub
 from carerl.backends.drawn_model import make_drawn_model
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
@@ -182,7 +183,7 @@ def _source(config: RunConfig) -> Path | None:
     path = config.model.path
     local = bool(config.model.base_recipe) or path in PACKAGED or looks_local(path)
     if missing or not local:
-        base.hub_answers()
+        hub.answers()
     if config.model.base_recipe:
         return None
     if local:
