@@ -17,6 +17,7 @@ from carerl.tasks import TASKS, Task, TextTask
 from carerl.tasks.benchmark import TextConfig
 from carerl.tasks.benchmarks import find_benchmark
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
+from carerl.tasks.chat_templates import TemplateError
 from carerl.tasks.prompts import PromptLengths
 
 
@@ -34,6 +35,9 @@ def refusals(config: RunConfig, model_dir: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
+    except TemplateError as error:
+        remedy = "mend it (chat_template.jinja or tokenizer_config.json of the model), or give another model"
+        raise ConfigError("model.path", model_dir or config.model.path, str(error), remedy) from error
     except (ValueError, OSError) as error:
         where = f"task {config.task.name}" + (f", model {model_dir}" if model_dir else "")
         raise ConfigError("task", where, str(error), "correct the setting or the file that it names") from error
