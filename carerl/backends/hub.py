@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -88,6 +89,22 @@ def commit_of(name: str, revision: str = "") -> str:
         return revision
     answers()
     return Path(snapshot(name, BESIDE_WEIGHTS, revision)).name
+
+
+def data_commit(name: str, revision: str = "") -> str:
+    """Returns the commit that a data set of the hub has now, or under a tag or branch; of the hub's cache where the hub
+    does not answer; '' where neither knows."""
+    from huggingface_hub import HfApi, constants
+
+    if COMMIT.fullmatch(revision):
+        return revision
+    if answers():
+        with suppress(Exception):  # of the network, of the hub: it is loaded without a commit, or refused then
+            return str(HfApi().dataset_info(name, revision=revision or None, timeout=PATIENCE_S).sha or "")
+    folder = f"datasets--{name.replace('/', '--')}"
+    with suppress(OSError):
+        return (Path(constants.HF_HUB_CACHE) / folder / "refs" / (revision or "main")).read_text().strip()
+    return ""
 
 
 def remote_tensors(name: str, revision: str) -> dict[str, Stored] | None:

@@ -21,6 +21,7 @@ from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
 from carerl.config.sweeps import differences
 from carerl.config.typed import build, plain
 from carerl.config.validate import validate
+from carerl.tasks.benchmark import TextConfig
 
 DEFAULTS = "evaluation/benchmarks"
 SHORT = {
@@ -159,5 +160,7 @@ def _gone_on_with(config: RunConfig) -> RunConfig:
             raise ConfigError(key, now, reason, "give another out=, or the same settings")
         config.resume = config.run_dir
         config.rollout.end_ids = before.rollout.end_ids
+        if isinstance(config.task, TextConfig) and isinstance(before.task, TextConfig):
+            config.task.hub_revisions = before.task.hub_revisions
     validate(config)
     return config

@@ -24,6 +24,7 @@ from carerl.backends.model_files import make_base_bytes
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, base_key, dump, load
 from carerl.config.named_models import BYTES, PACKAGED
+from carerl.config.prompts_at_hand import data_missing
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import absolute_path, looks_local
 from carerl.controller import sft
@@ -41,6 +42,8 @@ from carerl.controller.preparation import check_model
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display
 from carerl.tasks import TASKS, SupervisedTask
+from carerl.tasks.benchmark import TextConfig
+from carerl.tasks.benchmarks import find_benchmark
 
 
 def base_directory(base: RunConfig) -> Path:
@@ -132,19 +135,29 @@ def fetch_model(name: str) -> str:
     return hub.snapshot(hub_id, hub.WHOLE, revision, "model", _remedy(hub_id))
 
 
-def fetch_tokenizer(name: str, remedy: str) -> str:
+def fetch_tokenizer(name: str, remedy: str, revision: str = "") -> str:
     """The directory of a hub's model without its weights: ``config.json``, tokenizer, ``generation_config.json``.
     Raises ConfigError with ``remedy``."""
-    return hub.snapshot(name, hub.BESIDE_WEIGHTS, remedy=remedy)
+    return hub.snapshot(name, hub.BESIDE_WEIGHTS, revision, remedy=remedy)
 
 
 def pinned(config: RunConfig) -> RunConfig:
-    """Returns the settings with ``model.revision``, the commit of a hub's model; any other run's as they are. Raises
-    ConfigError."""
-    path = config.model.path
+    """Returns the settings with the commits of what comes from the hub: ``model.revision`` and
+    ``task.hub_revisions``. Those of any other run are returned as they are. Raises ConfigError."""
+    config, path = _with_data_commits(config), config.model.path
     if not path or config.model.base_recipe or path in PACKAGED or looks_local(path):
         return config
     return replace(config, model=replace(config.model, revision=hub.commit_of(path, config.model.revision)))
+
+
+def _with_data_commits(config: RunConfig) -> RunConfig:
+    if not isinstance(config.task, TextConfig):
+        return config
+    given = dict(entry.split("@", 1) for entry in config.task.hub_revisions if "@" in entry)
+    names = {find_benchmark(name).hub for name in data_missing(config.task)} - {""}
+    commits = {name: hub.data_commit(name, given.get(name, "")) for name in sorted(names)}
+    found = [f"{name}@{commit}" for name, commit in (given | commits).items() if commit]
+    return replace(config, task=replace(config.task, hub_revisions=found)) if found else config
 
 
 def _remedy(name: str) -> str:

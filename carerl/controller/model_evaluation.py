@@ -42,6 +42,7 @@ def launch(config: RunConfig) -> Result:
     if directory is not None and (directory.read_summary() or {}).get("status") == "completed":
         return _show(directory)
     say_trust(config)
+    config = base.pinned(config)
     task, tokenizer = prepare(config, base.absolute(config.model.path))
     config = with_end_ids(config, task, base.absolute(config.model.path))
     suites = chosen(config, task, config.evaluation.questions)

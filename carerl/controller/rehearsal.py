@@ -26,6 +26,7 @@ from carerl.actors.crew import Crew, crew
 from carerl.actors.ray_cluster import cluster
 from carerl.backends import hub
 from carerl.backends.drawn_model import make_drawn_model
+from carerl.backends.whole_checkpoint import check_finite, check_weights
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
@@ -34,6 +35,7 @@ from carerl.config.prompts_at_hand import data_missing
 from carerl.config.rehearsal import BASE_STEPS, STEPS, STOP_AFTER, changes, rehearsed
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
+from carerl.config.stored_weights import check_kind, has_weights
 from carerl.config.typed import plain
 from carerl.controller import base, rehearsal_checks
 from carerl.controller.cache import cache_directory
@@ -187,11 +189,23 @@ def _source(config: RunConfig) -> Path | None:
     if config.model.base_recipe:
         return None
     if local:
-        return Path(base.absolute(path))
+        return _checked(config, Path(base.absolute(path)))
     remedy = "write model.path=DIR, a directory with config.json and the tokenizer's files (weights are not needed)"
     if missing:
         remedy += f", and task.data_dir=FOLDER, where the files of {', '.join(missing)} lie"
-    return Path(base.fetch_tokenizer(path, remedy))
+    return _checked(config, Path(base.fetch_tokenizer(path, remedy, config.model.revision)))
+
+
+def _checked(config: RunConfig, source: Path) -> Path:
+    """Refuses a directory whose weights the real run would refuse; one that has none yet is taken as it is. Raises
+    ConfigError."""
+    if source.is_dir():
+        check_kind(str(source))
+        if any(source.glob("*.safetensors")) or (looks_local(config.model.path) and has_weights(source)):
+            for notice in check_weights(str(source), config.model.trust_remote_code):
+                _say(notice)
+            check_finite(str(source))
+    return source
 
 
 def _record_faults(small: RunConfig, source: Path | None, place: Path, verdict: Verdict, evidence: Evidence) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from .file_kinds import file_fault, line_hint
 
 Row = Mapping[str, Any]
 MAX_DEPTH = 100  # of brackets in a row
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SOURCE_COMMIT = re.compile(r"@([0-9a-f]{40})\b")
 BLANK = b" \t\r\n\v\f\xef\xbb\xbf"  # blanks, and a byte order mark
 
 
@@ -111,19 +114,32 @@ def _deeper(value: Any, depth: int) -> bool:
     return True
 
 
-def read_hub(name: str, subset: str, split: str) -> Iterable[tuple[str, Any]]:
-    """(place, row) of a split. Raises ValueError if it cannot be loaded, the hub's own message included."""
+def read_hub(name: str, subset: str, split: str, revision: str = "") -> Iterable[tuple[str, Any]]:
+    """(place, row) of a split, at ``revision`` ('': the newest). Raises ValueError if it cannot be loaded, the hub's
+    own message included, and where the cache gives the rows of another commit."""
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(name, subset or None, split=split)
+        rows = load_dataset(name, subset or None, split=split, revision=revision or None)
     except Exception as error:  # the library raises many kinds: of the network, of the hub, of the format
         raise ValueError(
             f"{name} ({split}): cannot be loaded from the hub ({type(error).__name__}: {error}); "
             "to use a local copy write task.data_dir=, the directory that holds its .jsonl file"
         ) from error
+    found = _commits(rows)
+    if COMMIT.fullmatch(revision) and found and revision not in found:
+        raise ValueError(
+            f"{name} ({split}): the cache holds commit {found[0]}, and the run was started with {revision}; go on "
+            "where the hub answers, or write task.data_dir=, the directory that holds its .jsonl file"
+        )
     for number, row in enumerate(rows):
         yield f"{name}/{split}/{number}", row
+
+
+def _commits(rows: Any) -> list[str]:
+    """The commits in the places that a data set was downloaded from; none where it does not say."""
+    sources = getattr(getattr(rows, "info", None), "download_checksums", None) or {}
+    return sorted({found.group(1) for source in sources if (found := SOURCE_COMMIT.search(str(source)))})
 
 
 def as_row(value: Any, where: str) -> Row:

@@ -45,7 +45,8 @@ def _answer(request: dict[str, Any], render: Any) -> dict[str, Any]:
     except RecursionError:
         return {"error": "it calls itself without end"}
     except Exception as error:  # a template is a program, and raises what it likes
-        place = f" (line {error.lineno} of the template)" if getattr(error, "lineno", None) else ""
+        line = getattr(error, "lineno", None)
+        place = f" (line {line} of the template)" if line else ""
         return {"error": f"{type(error).__name__}: {error}{place}"}
 
 
