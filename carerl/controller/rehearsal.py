@@ -147,7 +147,7 @@ def rehearse(config: RunConfig) -> Verdict:
     small, source = rehearsed(config, has_cpu_vllm()), _source(config)
     directory = RunDirectory.create(_storage(config), small.recipe, small.seed)
     if source is not None:
-        small.model.path = str(directory.path / MODEL)
+        small.model.path, small.model.revision = str(directory.path / MODEL), ""
     verdict, evidence = Verdict(config.recipe, str(directory.path)), Evidence()
     print(f"rehearsal of {config.recipe} in {directory.path}; what is other than in the recipe:", flush=True)
     print("\n".join(f"  {change}" for change in changes(config, small)), flush=True)
