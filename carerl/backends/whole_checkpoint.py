@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from carerl.backends.hub import remote_tensors
-from carerl.config.stored_weights import check_kind, compare, refusal, stored_tensors, weight_files
+from carerl.config.stored_weights import check_kind, compare, no_model, refusal, stored_tensors, weight_files
 
 SCANNED = 2 * 2**30  # bytes of weights, about a second each GiB
 NOT_FINITE = "retrain or download it; training with a rate that is too high ends so"
@@ -106,9 +106,7 @@ def empty_model(path: str, trust_remote_code: bool) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        reason = f"no model can be built from its config.json: {lines[0][:300]}"
-        raise refusal(path, reason, "give a decoder-only language model that transformers knows") from None
+        raise no_model(path, error) from None
 
 
 def _converted(model: Any) -> bool:

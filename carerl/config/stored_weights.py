@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,23 @@ class UnusableModel(ConfigError, RunError):
 def refusal(path: str, reason: str, remedy: str) -> UnusableModel:
     """Returns the error for a model's files."""
     return UnusableModel("model.path", path, reason, remedy)
+
+
+def first_words(error: Exception) -> str:
+    """Returns what a library's error says, on one line and not too long."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def no_model(path: str, error: Exception) -> UnusableModel:
+    """Returns the error for a ``config.json`` that no model can be made of."""
+    reason = f"no model can be built from its config.json: {first_words(error)}"
+    return refusal(path, reason, "give a decoder-only language model that transformers knows")
+
+
+def check_pointers(path: str, patterns: Sequence[str]) -> None:
+    """Refuses a directory in which a file of such a name is what Git LFS leaves in its place. Raises ConfigError."""
+    for file in (file for pattern in patterns for file in Path(path).expanduser().glob(pattern)):
+        _refuse_pointer(path, file)
 
 
 def check_kind(path: str) -> None:

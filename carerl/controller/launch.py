@@ -15,7 +15,7 @@ from carerl.actors.gauges import ray_gauges
 from carerl.actors.ray_cluster import cluster, joins_cluster
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
-from carerl.config.load import AUTO, dump
+from carerl.config.load import AUTO, base_config, dump
 from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
 from carerl.config.typed import plain
@@ -64,7 +64,10 @@ def launch(config: RunConfig) -> Result:
         starting_weights.check_recipe(
             config, config.resume, "go on with the recipe and code of its start, or start a new run"
         )
-        if Path(start := base.starting_directory(config)).exists():  # else it is made again, and checked then
+        start = base.starting_directory(config)
+        if config.model.base_recipe:
+            base.remove_if_damaged(Path(start), base_config(config), print)
+        if Path(start).exists():  # else it is made again, and checked then
             starting_weights.check_unchanged(config, config.resume, start, say=lambda line: None)  # is said later
     prepared: tuple[Task, Any] | None = None
     if place:  # else there is a base model to come, with files of its own

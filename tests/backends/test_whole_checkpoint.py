@@ -181,6 +181,35 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "no layers": (lambda p: configured(sound(p), num_hidden_layers=0), "num_hidden_layers = 0, which must be"),
     "a list for a number": (lambda p: configured(sound(p), hidden_size=[64]), "hidden_size = [64], which must be"),
+    "no tokenizer": (lambda p: gone(sound(p), "tokenizer.json"), "it has no tokenizer: none of tokenizer.json"),
+    "half a tokenizer": (
+        lambda p: replaced(sound(p), "tokenizer.json", (p / "tokenizer.json").read_bytes()[:500]),
+        "no tokenizer can be loaded",
+    ),
+    "a pointer for a tokenizer": (
+        lambda p: replaced(sound(p), "tokenizer.json", LFS),
+        "tokenizer.json is a Git LFS pointer",
+    ),
+    "a tokenizer's settings": (
+        lambda p: replaced(sound(p), "tokenizer_config.json", b"{"),
+        "no tokenizer can be loaded",
+    ),
+    "an end as text": (
+        lambda p: replaced(sound(p), "generation_config.json", b'{"eos_token_id": "1"}'),
+        'and "1" is no token of the model',
+    ),
+    "an end outside": (
+        lambda p: replaced(sound(p), "generation_config.json", b'{"eos_token_id": [1, 261]}'),
+        "and 261 is no token of the model: they are whole numbers below 261",
+    ),
+    "a negative end": (
+        lambda p: configured(sound(p), eos_token_id=[1, -1]),
+        "eos_token_id in config.json is [1, -1], and -1 is no token",
+    ),
+    "a broken rope": (
+        lambda p: configured(sound(p), rope_parameters="linear"),
+        "no model can be built from its config.json",
+    ),
 }
 
 
