@@ -265,7 +265,7 @@ class LearnerWorker(Worker):
         """``model_dir`` empty: a fresh model of the recipe's shape, initialised from the run's seed."""
         from carerl.algorithms import ALGORITHMS
         from carerl.algorithms.objective import Objective
-        from carerl.backends.model_files import DTYPES, load_model
+        from carerl.backends.model_files import DTYPES, end_ids, load_model
         from carerl.regularizers import REGULARIZERS
 
         self.begin(config, config.learner.threads)
@@ -287,7 +287,9 @@ class LearnerWorker(Worker):
         device = _device(config.learner.gpus_per_rank)
         self._learner = LEARNERS[config.learner.backend](model, config.learner, objective, device)
         self._bucket_mib = config.sync.bucket_mib
-        self._end_ids = tuple(config.rollout.end_ids)
+        # what the model's own files name ends its responses in an export too, whatever this run was asked for
+        own = end_ids(files, config.model.trust_remote_code) if files else ()
+        self._end_ids = tuple(dict.fromkeys([*config.rollout.end_ids, *own]))
         self._refs: list[Any] = []
 
     def set_reference_head(self, head_VD: Tensor) -> None:
