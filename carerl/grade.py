@@ -5,7 +5,8 @@ r"""``python -m carerl.grade IN.jsonl OUT.jsonl [task=math] [workers=N] [seconds
 
 ``task`` is math, gsm8k, choice, countdown or selfaware. ``gold`` is a text, a number, or a list of them of which any
 one is right. Further fields, all optional but where the task needs them: ``truncated`` (the length limit ended the
-response), ``accepted`` (further right answers), ``choices`` (choice: [{"label", "text"}] or [[label, text]]),
+response), ``accepted`` (further right answers), ``choices`` (choice: as in a file that is trained on, see
+``carerl/tasks/choices.py``: texts, {label: text}, [{"label", "text"}] ...; ``gold`` is a label, a text or a place),
 ``numbers`` (countdown; the target is ``gold``), ``answerable`` (selfaware; ``gold`` may be null or absent where false).
 Unknown fields are ignored. An id may occur more than once, for several responses to a question. ``-`` is standard
 input, or standard output.
@@ -16,7 +17,8 @@ outcome: correct, wrong, abstained, unparsed, truncated, or invalid. A row of ou
 another way: without a gold answer, no JSON ...). Neither such a row nor anything in a response keeps the others from
 being graded. A line that no id can be read from has its place in OUT too, with the id null and its number in ``line``.
 
-OUT is written whole, at the end, or not at all. Bad rows are named on standard error.
+OUT is written whole, at the end, or not at all. It may not be IN, under whatever name. Bad rows are named on standard
+error.
 
 Exit codes: 0 every row has its verdict, invalid ones included; 3 so it has, but there are lines without an id;
 2 an argument is refused, or not one row is of this form (nothing is written); 130 interrupted, 1 anything else (nothing
@@ -25,9 +27,11 @@ is written).
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
+import stat
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,7 +46,9 @@ from carerl.backends.grader_pool import GraderPool, Job
 from carerl.calibration import without_statement
 from carerl.config.errors import ConfigError, suggestion
 from carerl.config.printable import printable
+from carerl.tasks.choices import find_choices, label_of, parse_choices
 from carerl.tasks.data import parse_line
+from carerl.tasks.file_kinds import HEAD, content_fault, file_fault, line_hint
 from carerl.tasks.grading import GRADERS, Gold, Verdict
 from carerl.types import Outcome, RunError
 
@@ -163,9 +169,13 @@ def parse_options(words: Sequence[str]) -> Options:
         raise ConfigError("IN.jsonl OUT.jsonl", None, reason, "write python -m carerl.grade IN.jsonl OUT.jsonl")
     source, out = paths
     if source != STANDARD and (not source.exists() or source.is_dir()):
-        raise ConfigError("IN.jsonl", str(source), "there is no such file", "give a file of rows to grade")
+        reason, _, remedy = file_fault(source).partition("; ")
+        raise ConfigError("IN.jsonl", str(source), reason, remedy)
     if out != STANDARD and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise ConfigError("OUT.jsonl", str(out), "not a file in an existing directory", "give another path")
+    if _one_file(source, out):
+        reason = f"it is the file {source} itself: the responses would be overwritten by their outcomes"
+        raise ConfigError("OUT.jsonl", str(out), reason, "give another path for the outcomes")
     task = given.get("task", "math")
     if task not in GRADERS:
         raise ConfigError("task", task, "there is no such grader", suggestion(task, GRADERS))
@@ -181,20 +191,41 @@ def parse_options(words: Sequence[str]) -> Options:
     return Options(source, out, task, int(workers), seconds)
 
 
+def _one_file(source: Path, out: Path) -> bool:
+    """Whether both are one ordinary file, by links, other spellings, or a shell's < and > as well."""
+    try:
+        read = os.fstat(sys.stdin.fileno()) if source == STANDARD else source.stat()
+        written = os.fstat(sys.stdout.fileno()) if out == STANDARD else out.stat()
+    except (OSError, ValueError):  # no file yet, or a stream that is none
+        return False
+    return stat.S_ISREG(read.st_mode) and os.path.samestat(read, written)
+
+
 def read_rows(path: Path, task: str) -> list[Row]:
-    """All lines that are not blank. Raises RefusedError if the file cannot be read, or if it has lines and not one of
-    them is of the form: then it is the wrong file, or the wrong task."""
+    """All lines that are not blank. Raises RefusedError if the file cannot be read, is compressed or of another format,
+    or if it has lines and not one of them is of the form: then it is the wrong file, or the wrong task."""
     rows = []
     try:
         for number, line in enumerate(_lines(path), 1):
+            if number == 1 and (fault := content_fault(line[:HEAD], path.name)):
+                raise RefusedError(f"{path}: {fault}")
             if line.strip():
                 rows.append(read_row(number, line, task))
     except OSError as error:
         raise RefusedError(f"{path}: cannot be read: {error}") from error
     if rows and all(row.reason.startswith("row:") for row in rows):
-        first = f"{_place(path, rows[0].line)}: {rows[0].reason}"
+        first = f"{_place(path, rows[0].line)}: {rows[0].reason}{_hint(path, rows[0])}"
         raise RefusedError(first if len(rows) == 1 else f"{first}; nor can any other of its {len(rows)} rows be graded")
     return rows
+
+
+def _hint(path: Path, row: Row) -> str:
+    """What a file is whose first row is no JSON, where that can be told."""
+    if "not JSON" not in row.reason or not path.is_file():
+        return ""
+    with path.open("rb") as lines:
+        found = line_hint(next(itertools.islice(lines, row.line - 1, None)), path)
+    return f"; {found}" if found else ""
 
 
 def read_row(number: int, line: bytes, task: str) -> Row:
@@ -277,8 +308,7 @@ def _gold(row: dict[str, Any], task: str) -> Gold:
     target = None
     if task == "choice":
         choices = _choices(row)
-        if not any(a in (label, text) for a in accepted for label, text in choices):
-            raise _refused("gold", row, "the label or the text of one of the choices")
+        accepted = tuple(dict.fromkeys([*_labels(row, "gold", choices), *_labels(row, "accepted", choices)]))
     if task == "countdown":
         given_numbers = row.get("numbers")
         if not isinstance(given_numbers, list) or not given_numbers or not all(type(n) is int for n in given_numbers):
@@ -309,17 +339,22 @@ def _texts(row: dict[str, Any], field: str) -> list[str]:
 
 
 def _choices(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    found = []
-    wanted = 'a list of {"label", "text"} or [label, text] with different labels'
-    given = row.get("choices")
-    for option in given if isinstance(given, list) else []:
-        pair = [option.get("label"), option.get("text")] if isinstance(option, dict) else option
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(p, str) and p.strip() for p in pair)):
-            raise _refused("choices", row, wanted)
-        found.append((pair[0].strip(), pair[1]))
-    if not found or len({label for label, _ in found}) < len(found):
-        raise _refused("choices", row, wanted)
-    return tuple(found)
+    try:
+        found = parse_choices(find_choices(row, ""), "")
+    except ValueError as error:
+        raise RowError(f"field {str(error).removeprefix(': ')}") from error
+    if not found:
+        raise _refused("choices", row, "two or more options")
+    return found
+
+
+def _labels(row: dict[str, Any], field: str, choices: tuple[tuple[str, str], ...]) -> list[str]:
+    """The labels that a field of gold answers names."""
+    given = row[field] if isinstance(row.get(field), list) else [row.get(field)]
+    try:
+        return [label_of(value, choices, "", field) for value in given if value is not None]
+    except ValueError as error:
+        raise RowError(f"field {str(error).removeprefix(': ')}") from error
 
 
 def write_rows(path: Path, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:

@@ -178,8 +178,8 @@ BAD: list[tuple[str, str, str, str | None]] = [
     ('{"id": "1", "gold": "5", "response": null}', "math", "response: field 'response' must be a text, not null", "1"),
     ('{"id": "1", "gold": "5", "response": ["5"]}', "math", "response: field 'response' must be a text", "1"),
     ('{"id": "1", "gold": null, "response": "5"}', "math", "row: field 'gold' must be a text, a number", "1"),
-    ('{"id": "1", "gold": NaN, "response": "5"}', "math", "row: field 'gold' must be a finite number", "1"),
-    ('{"id": "1", "gold": 1e999, "response": "5"}', "math", "row: field 'gold' must be a finite number", "1"),
+    ('{"id": "1", "gold": NaN, "response": "5"}', "math", "row: NaN is no number", "1"),
+    ('{"id": "1", "gold": 1e999, "response": "5"}', "math", "row: 1e999 is larger than any number", "1"),
     ('{"id": "1", "gold": [], "response": "5"}', "math", "row: field 'gold'", "1"),
     ('{"id": "1", "gold": " ", "response": "5"}', "math", "row: field 'gold' must be not empty", "1"),
     ('{"id": "1", "gold": {"a": 1}, "response": "5"}', "math", "row: field 'gold'", "1"),
@@ -286,7 +286,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["in.jsonl"], "1 files are given"),
-        (["absent.jsonl", "out.jsonl"], "there is no such file"),
+        (["absent.jsonl", "out.jsonl"], "no such file"),
         (["in.jsonl", "absent/out.jsonl"], "not a file in an existing directory"),
         (["in.jsonl", "out.jsonl", "task=maths"], "did you mean math?"),
         (["in.jsonl", "out.jsonl", "worker=2"], "did you mean workers?"),
@@ -311,3 +311,72 @@ def test_help_and_an_empty_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "in.jsonl").write_text("\n")
     assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]) == 0
     assert (tmp_path / "out.jsonl").read_text() == ""
+
+
+SPELLINGS = ("rows.jsonl", "./rows.jsonl", "folder/../rows.jsonl", "link.jsonl", "hard.jsonl", "folder/up.jsonl")
+
+
+@pytest.mark.parametrize("source", SPELLINGS)
+@pytest.mark.parametrize("out", SPELLINGS)
+def test_the_responses_are_not_overwritten_by_their_outcomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str, out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = write(tmp_path / "rows.jsonl", [{"id": "1", "gold": "5", "response": "5"}])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.jsonl").symlink_to(rows)
+    (tmp_path / "hard.jsonl").hardlink_to(rows)
+    (tmp_path / "folder" / "up.jsonl").symlink_to("../link.jsonl")
+    before = rows.read_bytes()
+    assert main([source, out]) == 2
+    said = capsys.readouterr().err
+    assert "OUT.jsonl" in said and "the responses would be overwritten" in said and "another path" in said
+    assert rows.read_bytes() == before
+
+
+def test_the_responses_are_not_overwritten_through_a_shells_redirections(tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.jsonl", [{"id": "1", "gold": "5", "response": "5"}])
+    before = rows.read_bytes()
+    for words, stdin, stdout in ((("-", str(rows)), "r", None), ((str(rows), "-"), None, "r+")):
+        streams = {
+            "stdin": rows.open(stdin) if stdin else subprocess.DEVNULL,
+            "stdout": rows.open(stdout) if stdout else subprocess.PIPE,
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "carerl.grade", *words], cwd=ROOT, stderr=subprocess.PIPE, **streams
+        )
+        assert done.returncode == 2 and b"would be overwritten" in done.stderr, words
+        assert rows.read_bytes() == before
+
+
+def test_an_out_that_is_another_file_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is graded, as the row has no response: what is written is its outcome."""
+    rows = write(tmp_path / "rows.jsonl", [{"id": "1", "gold": "5", "response": None}])
+    out = tmp_path / "out.jsonl"
+    out.write_text("of an earlier time")
+    assert main([str(rows), str(out)]) == 0
+    assert results(out)[0]["outcome"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x1f\x8b\x08\x00\x00", "it is gzip-compressed"),
+        (b'[{"id": "1", "gold": "5", "response": "5"}]', "it is one JSON array"),
+        (b'{\n "id": "1",\n "gold": "5",\n "response": "5"\n}', "its objects go over several lines"),
+        (b"id,gold,response\n1,5,5\n", "it looks like CSV"),
+    ],
+)
+def test_a_file_that_is_no_file_of_rows_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, said: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    assert main([str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(("gold", "label"), [("B", "B"), ("y", "B"), (1, "B"), (["A", "y"], "A")])
+def test_a_gold_answer_names_an_option_as_in_a_training_file(gold: Any, label: str) -> None:
+    row = {"id": "1", "gold": gold, "choices": ["x", "y"], "response": "B"}
+    found = read_row(1, json.dumps(row).encode(), "choice").job
+    assert found is not None and found.gold.accepted[0] == label and found.gold.choices == (("A", "x"), ("B", "y"))

@@ -30,13 +30,15 @@ class RewardWorker(Worker):
         self._coin_seed: int | None = None  # of a rehearsal
 
     def load(self, config: RunConfig, model_dir: str) -> None:
+        from carerl.backends.hub import model_files
         from carerl.backends.model_files import load_tokenizer
 
         self.begin(config)
         self._coin_seed = config.seed if config.rehearse else None
         self._task = TASKS[config.task.name].build(config.task, config.seed)
         if self._task.needs_tokenizer:  # a task of its own words is spared seven seconds of imports
-            self._task.attach(load_tokenizer(model_dir, config.model.trust_remote_code))
+            files = model_files(model_dir, config.model.revision)
+            self._task.attach(load_tokenizer(files, config.model.trust_remote_code))
         # An evaluation of a model has no reward: outcomes are all that it is after.
         self._reward = REWARDS[config.reward.name].build(config.reward) if config.reward is not None else None
         if self._pool is not None:

@@ -144,6 +144,7 @@ class RolloutWorker(Worker):
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
+        model_dir = _files(config, model_dir)
         self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
         if self._engine is not None:
             self._engine.cancel()  # what a run that failed has left
@@ -213,6 +214,13 @@ def _fetched(ref: Any) -> Any:
     return bucket
 
 
+def _files(config: RunConfig, model_dir: str) -> str:
+    """The directory of a model on this node; a hub's model is downloaded to it, at the run's commit."""
+    from carerl.backends.hub import WHOLE, model_files
+
+    return model_files(model_dir, config.model.revision, WHOLE)
+
+
 def _shape(model_dir: str) -> str:
     path = Path(model_dir) / "config.json"
     return path.read_text() if path.exists() else model_dir
@@ -233,7 +241,7 @@ class ReferenceWorker(Worker):
 
         self.begin(config, config.reference.threads)
         self._rows = config.reference.micro_batch_rows
-        model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code)
+        model = load_model(_files(config, model_dir), config.model.dtype, config.model.trust_remote_code)
         model = model.to(_device(config.reference.gpus_per_actor), DTYPES[config.reference.compute_dtype])
         self._policy = Policy(model.eval().requires_grad_(False), config.learner.head_chunk_tokens)
 
@@ -307,13 +315,14 @@ class LearnerWorker(Worker):
         """``model_dir`` empty: a fresh model of the recipe's shape, initialised from the run's seed."""
         from carerl.algorithms import ALGORITHMS
         from carerl.algorithms.objective import Objective
-        from carerl.backends.model_files import DTYPES, load_model
+        from carerl.backends.model_files import DTYPES, end_ids, load_model
         from carerl.regularizers import REGULARIZERS
 
         self.begin(config, config.learner.threads)
         torch.manual_seed(config.seed)
         # float32 weights and optimizer state whatever the dtype of the files: an update of 1e-6 is lost in bfloat16.
-        model = load_model(model_dir, "float32", config.model.trust_remote_code) if model_dir else fresh_model(config)
+        files = _files(config, model_dir) if model_dir else ""
+        model = load_model(files, "float32", config.model.trust_remote_code) if files else fresh_model(config)
         self._engine_dtype = DTYPES[config.model.dtype]
         objective = Objective.supervised()
         if config.kind == "rl":
@@ -328,7 +337,9 @@ class LearnerWorker(Worker):
         device = _device(config.learner.gpus_per_rank)
         self._learner = LEARNERS[config.learner.backend](model, config.learner, objective, device)
         self._bucket_mib = config.sync.bucket_mib
-        self._end_ids = tuple(config.rollout.end_ids)
+        # what the model's own files name ends its responses in an export too, whatever this run was asked for
+        own = end_ids(files, config.model.trust_remote_code) if files else ()
+        self._end_ids = tuple(dict.fromkeys([*config.rollout.end_ids, *own]))
         self._refs: list[Any] = []
 
     def set_reference_head(self, head_VD: Tensor) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from carerl.backends.whole_checkpoint import check_weights, refuse_not_finite
 from carerl.config.schema import EvaluationConfig, RunConfig, ShapeConfig
 from carerl.config.shapes import looks_local
+from carerl.config.stored_weights import refusal
 from carerl.config.typed import plain
 from carerl.tasks import byte_tokenizer
 from carerl.tasks.tiny.initial import init_tiny
@@ -74,12 +76,19 @@ def make_base_bytes(directory: Path, seed: int, shape: ShapeConfig, dtype: str =
 
 
 def load_model(path: str, dtype: str, trust_remote_code: bool = False) -> Any:
-    """The causal language model of a directory or hub id, on the CPU."""
+    """The causal language model of a directory, on the CPU. Raises ConfigError where a tensor is missing, of another
+    shape or not finite: nothing is drawn at random in its place."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(
-        path, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, use_safetensors=True
+    check_weights(path, trust_remote_code)
+    model, found = AutoModelForCausalLM.from_pretrained(
+        path, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, use_safetensors=True, output_loading_info=True
     )
+    if lacking := sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"]):
+        reason = f"{len(lacking)} of its tensors are not in its files: {', '.join(lacking[:3])}"
+        raise refusal(path, reason, "give the whole checkpoint")
+    refuse_not_finite(path, model.named_parameters())
+    return model
 
 
 def parameter_shapes(path: str, trust_remote_code: bool = False) -> dict[str, tuple[int, ...]]:

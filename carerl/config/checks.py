@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from carerl.config.actors import ActorGroup, actor_groups
 from carerl.config.errors import ConfigError, raise_all
 from carerl.config.lengths import new_tokens, suite_lengths
 from carerl.config.schema import RunConfig
-from carerl.config.shapes import read_model_json, shape_from_directory
+from carerl.config.shapes import effective_shape, read_model_json, shape_from_directory
+from carerl.config.stored_weights import check_kind, check_pointers, first_words, no_model
 from carerl.config.task_values import vocabulary
 from carerl.tasks.base import VALIDATION, SupervisedTask, Task
 from carerl.tasks.text import TextTask
@@ -18,14 +20,25 @@ from carerl.tasks.text import TextTask
 if TYPE_CHECKING:
     from carerl.types import Example
 
+# files that a tokenizer is made of
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "*.tiktoken",
+    "spiece.model",
+    "tekken.json",
+)
 LOOKED_AT = 20_000  # training prompts that are looked at, at most: about two seconds of tokenising
 AT_A_TIME = 256
 
 
-def check_model_dir(path: str, config: RunConfig) -> None:
-    """Refuses a model directory whose parts do not go together.
+def check_model_dir(path: str, config: RunConfig) -> Any:
+    """Refuses a model directory whose parts do not go together. Returns its tokenizer. No weight is looked at.
 
-    Checked: ``config.json`` is readable and states a shape; a tokenizer loads; its ids fit the model's
+    Checked: it holds a language model with plain weights (:mod:`carerl.config.stored_weights`); ``config.json`` is
+    readable and states a shape; a tokenizer loads; its ids fit the model's
     vocabulary; its end-of-sequence token is one that the model and its generation settings name; a text
     made of its own tokens encodes to something and comes back (a directory of model type qwen2 loads with
     a tokenizer class that ignores a custom vocabulary and encodes every text to nothing).
@@ -33,7 +46,9 @@ def check_model_dir(path: str, config: RunConfig) -> None:
     Raises ConfigError."""
     if not Path(path).expanduser().is_dir():
         raise ConfigError("model.path", path, "there is no such model directory", "give a Hugging Face model directory")
+    check_kind(path)
     shape = shape_from_directory(path)
+    check_config(path, config.model.trust_remote_code)
     tokenizer = local_tokenizer(path, config.model.trust_remote_code)
     errors = []
     if len(tokenizer) > shape.vocab_size:
@@ -46,35 +61,58 @@ def check_model_dir(path: str, config: RunConfig) -> None:
                 "put the tokenizer that the model was trained with into its directory",
             )
         )
-    errors += _check_stops(path, tokenizer)
+    errors += _check_stops(path, tokenizer, shape.vocab_size)
     errors += _check_round_trip(path, tokenizer)
     raise_all(errors)
+    return tokenizer
 
 
 def local_tokenizer(path: str, trust_remote_code: bool) -> Any:
     """Loads the tokenizer of a directory, or of a hub's model that is on this machine. Raises ConfigError."""
     from transformers import AutoTokenizer  # slow to import, and only needed here
 
+    folder = Path(path).expanduser()
+    if folder.is_dir() and not trust_remote_code and not any(file for name in TOKENIZERS for file in folder.glob(name)):
+        reason = "it has no tokenizer: none of " + ", ".join(TOKENIZERS)
+        raise ConfigError("model.path", path, reason, "save the tokenizer beside the model")
+    check_pointers(path, (*TOKENIZERS, "tokenizer_config.json"))
     try:
         return AutoTokenizer.from_pretrained(
             str(Path(path).expanduser()), trust_remote_code=trust_remote_code, local_files_only=True
         )
     except Exception as error:  # transformers raises many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
             "model.path",
             path,
-            f"no tokenizer can be loaded from it: {reason}",
+            f"no tokenizer can be loaded from it: {first_words(error)}",
             "save the tokenizer beside the model",
         ) from None
 
 
-def _check_stops(path: str, tokenizer: Any) -> Iterable[ConfigError]:
+def check_config(path: str, trust_remote_code: bool) -> None:
+    """Refuses a ``config.json`` that transformers does not take. Raises ConfigError."""
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(str(Path(path).expanduser()), trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers raises many kinds
+        raise no_model(path, error) from None
+
+
+def _check_stops(path: str, tokenizer: Any, vocabulary: int) -> Iterable[ConfigError]:
     eos = tokenizer.eos_token_id
     for name, required in (("config.json", True), ("generation_config.json", False)):
         stated = read_model_json(path, name, required).get("eos_token_id")
         ids = stated if isinstance(stated, list) else [] if stated is None else [stated]
-        if ids and eos not in ids:
+        if wrong := [token for token in ids if not (type(token) is int and 0 <= token < vocabulary)]:
+            yield ConfigError(
+                "model.path",
+                path,
+                f"eos_token_id in {name} is {json.dumps(stated)}, and {json.dumps(wrong[0])} is no token of the model: "
+                f"they are whole numbers below {vocabulary}",
+                f"correct eos_token_id in {name}",
+            )
+        elif ids and eos is not None and eos not in ids:
             yield ConfigError(
                 "model.path",
                 path,
@@ -138,12 +176,15 @@ def _some_prompts_fit(task: TextTask, config: RunConfig) -> Iterable[ConfigError
     if config.kind == "rl" and (found := task.training_lengths()).none_fits:
         needed = found.shortest[1] + new
         remedy = f"write task.max_prompt_tokens={found.shortest[1]} or more"
+        remedy += f", with rollout.max_model_len={needed} or fewer new tokens" if needed > limit else ""
+        if found.shortest[1] >= (context := effective_shape(config)[0].context_length):
+            remedy = f"shorten the questions, or give another model: this one's context is {context:,} tokens"
         yield ConfigError(
             "task.max_prompt_tokens",
             found.room,
             f"nothing is left to train on: of {found.questions:,} prompts the shortest, {found.shortest[0]}, has "
             f"{found.shortest[1]:,} tokens, and the longest, {found.longest[0]}, {found.longest[1]:,}",
-            remedy + (f", with rollout.max_model_len={needed} or fewer new tokens" if needed > limit else ""),
+            remedy,
         )
     for suite in task.suites() if config.evaluates else ():
         found = suite_lengths(config, suite)

@@ -22,6 +22,7 @@ from carerl.config.stored import newest_checkpoint
 from carerl.config.sweeps import differences
 from carerl.config.typed import build, plain
 from carerl.config.validate import validate
+from carerl.tasks.benchmark import TextConfig
 
 DEFAULTS = "evaluation/benchmarks"
 SHORT = {
@@ -80,7 +81,10 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     if not isinstance(wanted, str) or not wanted:
         raise ConfigError("model", wanted, "there is no model to evaluate", "write model=DIR, a run or a hub id")
     compose.import_plugins(compose.as_plugins(asked.get("plugins")))  # before what they name is read
-    model = find_model(wanted, fetch)
+    revision = asked["model"].pop("revision", "")
+    if revision and (wanted in NAMED or looks_local(wanted)):
+        raise ConfigError("model.revision", revision, "only a model of the hub has revisions", "leave it out")
+    model = find_model(wanted, fetch if not revision else lambda name: fetch(f"{name}@{revision}"))
     task = asked.get("task")
     own = model.trained_with if not isinstance(task, dict) or not {"benchmarks", "name"} & set(task) else None
     if own is not None:
@@ -159,5 +163,7 @@ def _gone_on_with(config: RunConfig) -> RunConfig:
             raise ConfigError(key, now, reason, "give another out=, or the same settings")
         config.resume = config.run_dir
         config.rollout.end_ids = before.rollout.end_ids
+        if isinstance(config.task, TextConfig) and isinstance(before.task, TextConfig):
+            config.task.hub_revisions = before.task.hub_revisions
     validate(config)
     return config

@@ -39,7 +39,7 @@ AUTO = "auto"  # of resume: go on with what run_dir holds, or start it there
 # what makes a run the run it is; going on with it under other values would be another run
 FIXED_ON_RESUME = (
     "kind", "rehearse", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
-    "model.path", "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype",
+    "model.path", "model.revision", "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype",
     "learner.optimizer", "learner.schedule", "learner.compute_dtype",
     "rollout.temperature", "rollout.max_new_tokens", "rollout.end_ids",
 )  # fmt: skip

@@ -17,6 +17,7 @@ from carerl.tasks import TASKS, Task, TextTask
 from carerl.tasks.benchmark import TextConfig
 from carerl.tasks.benchmarks import find_benchmark
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
+from carerl.tasks.chat_templates import TemplateError
 from carerl.tasks.prompts import PromptLengths
 
 
@@ -34,6 +35,9 @@ def refusals(config: RunConfig, model_dir: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
+    except TemplateError as error:
+        remedy = "mend it (chat_template.jinja or tokenizer_config.json of the model), or give another model"
+        raise ConfigError("model.path", model_dir or config.model.path, str(error), remedy) from error
     except (ValueError, OSError) as error:
         where = f"task {config.task.name}" + (f", model {model_dir}" if model_dir else "")
         raise ConfigError("task", where, str(error), "correct the setting or the file that it names") from error
@@ -71,8 +75,7 @@ def _tokenizer_at_hand(config: RunConfig, task: Task) -> Any:
     if looks_local(path):
         if not Path(path).expanduser().is_dir():
             return None
-        check_model_dir(path, config)
-        return local_tokenizer(path, config.model.trust_remote_code)
+        return check_model_dir(path, config)
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(path, "tokenizer_config.json")

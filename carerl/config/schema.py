@@ -34,6 +34,7 @@ class ShapeConfig:
 @dataclass
 class ModelConfig:
     path: str = ""  # a Hugging Face directory or hub id; empty when base_recipe makes it
+    revision: str = ""  # of a hub's model: a commit, tag or branch; empty: the newest. The run writes the commit down
     base_recipe: str = ""  # the recipe that trains the base model, e.g. base_tiny (built and cached on demand)
     base_overrides: list[str] = field(default_factory=list)  # key=value for the base recipe, e.g. ["steps=20"]
     shape: ShapeConfig = field(default_factory=ShapeConfig)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from carerl.config.errors import ConfigError
 from carerl.config.named_models import PACKAGED
 from carerl.config.schema import RunConfig, ShapeConfig
 
+# what config.json must say of a decoder
+NEEDED = (
+    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "max_position_embeddings",
+)  # fmt: skip
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -80,12 +86,18 @@ def read_model_json(directory: str, name: str, required: bool = True) -> dict[st
             "give a Hugging Face model directory (config.json, safetensors, tokenizer)",
         ) from None
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            "model.path", directory, f"{name} cannot be read: {error}", "copy or save the model again"
-        ) from None
+        raise ConfigError("model.path", directory, *_unreadable(path, error)) from None
     if not isinstance(loaded, dict):
         raise ConfigError("model.path", directory, f"{name} is not a JSON object", "save the model again")
     return loaded
+
+
+def _unreadable(path: Path, error: Exception) -> tuple[str, str]:
+    """Why a JSON file cannot be read, and what to do."""
+    with suppress(OSError):
+        if path.read_bytes().startswith(b"version https://git-lfs"):
+            return f"{path.name} is a Git LFS pointer, and not the file itself", "fetch it: git lfs pull"
+    return f"{path.name} cannot be read: {error}", "copy or save the model again"
 
 
 def stored_dtype(directory: str) -> str:
@@ -97,6 +109,22 @@ def stored_dtype(directory: str) -> str:
 def shape_from_directory(directory: str) -> ShapeConfig:
     """The shape that a directory's ``config.json`` states. Raises ConfigError when it is not readable."""
     c = read_model_json(directory, "config.json")
+    if lacking := [name for name in NEEDED if c.get(name) is None]:
+        raise ConfigError(
+            "model.path",
+            directory,
+            f"config.json has no {', '.join(lacking)}"
+            + (" (the model's context in tokens)" if lacking == ["max_position_embeddings"] else ""),
+            "put the model's own config.json there; that of a decoder-only language model (qwen2, qwen3, llama) has it",
+        )
+    if wrong := [name for name in NEEDED[1:] if not (type(c[name]) is int and c[name] > 0)]:
+        reason = ", ".join(f"{name} = {c[name]!r}" for name in wrong)
+        raise ConfigError(
+            "model.path",
+            directory,
+            f"config.json says {reason}, which must be a whole number above 0",
+            "put the model's own config.json there",
+        )
     try:
         heads = int(c["num_attention_heads"])
         hidden = int(c["hidden_size"])
@@ -113,7 +141,7 @@ def shape_from_directory(directory: str) -> ShapeConfig:
             head_dim=int(c.get("head_dim") or hidden // heads),
             attention_bias=bool(c.get("attention_bias", c["model_type"] == "qwen2")),
             tie_embeddings=bool(c.get("tie_word_embeddings", False)),
-            context_length=int(c.get("max_position_embeddings", 0)),
+            context_length=int(c["max_position_embeddings"]),
             rope_theta=float(theta),
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:

@@ -21,6 +21,7 @@ NOT_COMPARED = (
     "rollout.threads", "reference.threads", "learner.threads",
     "rollout.end_ids",  # found by the run, and asked for by nobody
 )  # fmt: skip
+FOUND_AT_START = ("model.revision", "task.hub_revisions")  # compared where they are asked for
 NAMED = 3  # differing settings that a message names
 ABSENT = "(not set)"
 
@@ -106,7 +107,7 @@ def check_stored(directory: Path, asked: RunConfig, state: str) -> None:
 def differences(asked: dict[str, Any], stored: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(setting, asked, stored) of all that is compared and differs, in the order of the asked ones."""
     new, old = dict(leaves(asked)), dict(leaves(stored))
-    keys = [key for key in {**new, **old} if key not in NOT_COMPARED]
+    keys = [key for key in {**new, **old} if key not in NOT_COMPARED and (new.get(key) or key not in FOUND_AT_START)]
     return [
         (key, new.get(key, ABSENT), old.get(key, ABSENT))
         for key in keys

@@ -13,6 +13,7 @@ from carerl.config.shapes import effective_shape
 from carerl.tasks import BENCHMARKS, TASKS
 from carerl.tasks.base import VALIDATION
 from carerl.tasks.benchmark import DECONTAMINATE, TextConfig
+from carerl.tasks.file_kinds import file_fault
 from carerl.tasks.tiny import TinyConfig
 from carerl.tasks.tiny import tokenizer as tiny_words
 from carerl.tasks.tiny.corpus import K_VALUES
@@ -97,6 +98,10 @@ def _data_set(key: str, name: str, training: bool) -> Errors:
     if name.endswith(".jsonl"):
         return
     if name not in BENCHMARKS:
+        if (path := Path(name).expanduser()).exists():
+            reason = file_fault(path) or "its name does not end in .jsonl; if it holds an object a line, rename it"
+            yield ConfigError(key, name, *_two(reason))
+            return
         known = [other for other, entry in BENCHMARKS.items() if entry.trainable or not training]
         remedy = "give a path that ends in .jsonl; or " + suggestion(name, known)
         yield ConfigError(key, name, "there is no data set of this name, and it is not a .jsonl file", remedy)
@@ -192,8 +197,14 @@ def _files(task: TextConfig) -> Errors:
     if task.data_dir and not Path(task.data_dir).expanduser().is_dir():
         yield ConfigError("task.data_dir", task.data_dir, "there is no such directory", "leave it out to use the hub")
     for key, path in (("task.train", task.train), *(("task.benchmarks", name) for name in task.benchmarks)):
-        if path.endswith(".jsonl") and not Path(path).expanduser().is_file():
-            yield ConfigError(key, path, "there is no such file", "give a .jsonl file that exists")
+        if path.endswith(".jsonl") and (fault := file_fault(Path(path).expanduser())):
+            yield ConfigError(key, path, *_two(fault))
+
+
+def _two(fault: str) -> tuple[str, str]:
+    """Reason and remedy of a fault that names both."""
+    reason, _, remedy = fault.partition("; ")
+    return reason, remedy
 
 
 def vocabulary(c: RunConfig, needed: int) -> Errors:

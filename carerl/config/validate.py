@@ -92,6 +92,9 @@ def _paths(c: RunConfig) -> Errors:
                 f"give another one, leave run_dir= out, or go on with that run by resume={c.run_dir}",
             )
     path = c.model.path
+    if c.model.revision and (not path or path in PACKAGED or looks_local(path)):
+        reason = "only a model of the hub has revisions"
+        yield ConfigError("model.revision", c.model.revision, reason, "leave it out, or write model.path=owner/name")
     if path == BYTES:
         yield ConfigError("model.path", path, "a recipe makes this model", f"write model.base_recipe={BYTES} instead")
     # a plan needs no weights, so that the path of another machine is no error in it
@@ -99,7 +102,9 @@ def _paths(c: RunConfig) -> Errors:
         yield ConfigError(
             "model.path",
             path,
-            "there is no such model directory",
+            "it is a file, and not a directory"
+            if Path(path).expanduser().is_file()
+            else "there is no such model directory",
             f"give a Hugging Face model directory that exists here, a hub id owner/name, or {', '.join(PACKAGED)}",
         )
 

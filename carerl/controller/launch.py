@@ -18,7 +18,7 @@ from carerl.actors.gauges import ray_gauges
 from carerl.actors.ray_cluster import cluster, joins_cluster
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
-from carerl.config.load import AUTO, dump
+from carerl.config.load import AUTO, base_config, dump
 from carerl.config.printable import printable
 from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
@@ -29,7 +29,7 @@ from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, questions_due
 from carerl.controller.last_words import LastWords
 from carerl.controller.loop_state import LoopState
-from carerl.controller.preparation import first_lines, prepare, with_end_ids
+from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
 from carerl.controller.profiling import Profiler
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
@@ -60,7 +60,8 @@ def launch(config: RunConfig) -> Result:
     jobs.check_storage("run_dir" if config.run_dir else "runs_dir", config.run_dir or config.runs_dir)
     if (done := _complete(config)) is not None:
         return done
-    place = base.absolute(config.model.path)
+    say_trust(config)
+    config, place = base.pinned(config), base.absolute(config.model.path)
     task, tokenizer = prepare(config, place)
     if config.resume == AUTO:  # there is no checkpoint to go on from
         if (aside := RunDirectory.set_aside(config.run_dir)) is not None:
@@ -71,8 +72,11 @@ def launch(config: RunConfig) -> Result:
         starting_weights.check_recipe(
             config, config.resume, "go on with the recipe and code of its start, or start a new run"
         )
-        if Path(start := base.starting_directory(config)).exists():  # else it is made again, and checked then
-            starting_weights.check_unchanged(config, config.resume, start)
+        start = base.starting_directory(config)
+        if config.model.base_recipe:
+            base.remove_if_damaged(Path(start), base_config(config), print)
+        if Path(start).exists():  # else it is made again, and checked then
+            starting_weights.check_unchanged(config, config.resume, start, say=lambda line: None)  # is said later
     prepared: tuple[Task, Any] | None = None
     if place:  # else there is a base model to come, with files of its own
         config, prepared = with_end_ids(config, task, place), (task, tokenizer)
@@ -130,6 +134,7 @@ def run(
     """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
     directory says how it ended. ``prepared``: task and tokenizer of these settings and this model, where they are at
     hand and were told of; ``opened`` is told the run directory."""
+    config = base.pinned(config)
     task, tokenizer = prepared or prepare(config, model_dir)
     config = with_end_ids(config, task, model_dir)
     directory, start, state = _open(config, display, model_dir)
@@ -235,20 +240,20 @@ def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirec
             done = int(state["step"])
             if config.steps < done:
                 raise ConfigError("steps", config.steps, f"the run is at step {done}", f"write steps={done} or more")
-            starting_weights.check_unchanged(config, directory.path, model_dir)
+            starting_weights.check_unchanged(config, directory.path, model_dir, display.message)
         except BaseException:
             directory.release()
             raise
         checkpoints.go_back(directory, newest, done, display.warning)
         best.go_back(directory, done, config.checkpoint.best)
-        starting_weights.record(directory.path, model_dir)
+        starting_weights.record(directory.path, model_dir, config.model.revision)
         directory.write_config(dump(config))  # what was changed for this leg is part of the record
         display.message(f"going on with {directory.path} after step {done}")
         return directory, done, state
     directory = RunDirectory.create(config.runs_dir, config.recipe, config.seed, path=config.run_dir)
     directory.write_config(dump(config))
     directory.write_versions()
-    starting_weights.record(directory.path, model_dir)
+    starting_weights.record(directory.path, model_dir, config.model.revision)
     display.message(f"run directory: {directory.path}")
     return directory, None, {}
 

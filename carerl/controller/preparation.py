@@ -9,26 +9,27 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from carerl.backends.model_files import end_ids, load_tokenizer
+from carerl.backends import hub
+from carerl.backends.model_files import end_ids
+from carerl.backends.whole_checkpoint import check_finite, check_remote_weights, check_weights
 from carerl.config.checks import check_model_dir, check_task
 from carerl.config.errors import ConfigError
 from carerl.config.printable import printable
 from carerl.config.prompts_at_hand import own_tokenizer, prompt_lines, refusals
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
+from carerl.config.stored_weights import whole
 from carerl.tasks import TASKS, Task
 
 
 def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
     """The task with its tokenizer attached, and the tokenizer; every check that needs no actor is made here.
     ``model_dir`` may be empty for a task that has a tokenizer of its own."""
-    if model_dir and looks_local(model_dir):
-        check_model_dir(model_dir, config)
+    with _warnings_in_words():
+        tokenizer = check_model(config, model_dir) if model_dir else None
     with refusals(config, model_dir), _warnings_in_words():
         task = TASKS[config.task.name].build(config.task, config.seed)
-        if model_dir:
-            tokenizer = load_tokenizer(model_dir, config.model.trust_remote_code)
-        else:
+        if not model_dir:
             tokenizer = own_tokenizer(config, task)
         if tokenizer is None:
             raise ConfigError(
@@ -53,6 +54,30 @@ def _warnings_in_words() -> Iterator[None]:
                 print(printable(f"warning: {found.message}"), file=sys.stderr, flush=True)
 
 
+def say_trust(config: RunConfig) -> None:
+    """Says that a model's own Python files are run, wherever the setting is from: a recipe and the settings of a run
+    that is gone on with may have it as well as the command line."""
+    if config.model.trust_remote_code:
+        name = config.model.path or config.model.base_recipe
+        print(f"model.trust_remote_code is on: Python files that {name} brings along are run here", flush=True)
+
+
+def check_model(config: RunConfig, model_dir: str) -> Any:
+    """Refuses a model whose files do not go together, or whose weights are not all there. Returns its tokenizer. Of a
+    hub's model whose weights are not on this machine the hub's own headers are read; where it does not answer, each
+    actor checks what it loads. Raises ConfigError."""
+    folder = hub.model_files(model_dir, config.model.revision)
+    tokenizer = check_model_dir(folder, config)
+    if looks_local(model_dir) or whole(folder):
+        notices = check_weights(folder, config.model.trust_remote_code)
+        check_finite(folder)
+    else:
+        notices = check_remote_weights(folder, model_dir, config.model.revision, config.model.trust_remote_code)
+    for notice in notices:
+        warnings.warn(notice, stacklevel=2)
+    return tokenizer
+
+
 def with_end_ids(config: RunConfig, task: Task, model_dir: str) -> RunConfig:
     """Returns the settings with ``rollout.end_ids``: the tokens that the task's tokenizer and chat template end a
     response with, and those of the model's own files. The settings of a run without an engine are returned as they are.
@@ -60,7 +85,8 @@ def with_end_ids(config: RunConfig, task: Task, model_dir: str) -> RunConfig:
     Raises ConfigError for a run that is resumed and would end its responses at other tokens than it did."""
     if config.kind not in ("rl", "evaluate"):
         return config
-    own = end_ids(model_dir, config.model.trust_remote_code) if model_dir else ()
+    files = hub.model_files(model_dir, config.model.revision) if model_dir else ""
+    own = end_ids(files, config.model.trust_remote_code) if files else ()
     found, recorded = sorted({*task.stop_ids, *own}), config.rollout.end_ids
     if config.resume and recorded and found != sorted(recorded):
         raise ConfigError(

@@ -24,7 +24,9 @@ from typing import Any
 from carerl.actors import jobs
 from carerl.actors.crew import Crew, crew
 from carerl.actors.ray_cluster import cluster
+from carerl.backends import hub
 from carerl.backends.drawn_model import make_drawn_model
+from carerl.backends.whole_checkpoint import check_finite, check_weights
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
@@ -34,6 +36,7 @@ from carerl.config.rehearsal import BASE_STEPS, STEPS, STOP_AFTER, changes, rehe
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.config.stored import words_to_name
+from carerl.config.stored_weights import check_kind, has_weights
 from carerl.config.typed import plain
 from carerl.controller import base, rehearsal_checks
 from carerl.controller.cache import cache_directory
@@ -148,7 +151,7 @@ def rehearse(config: RunConfig) -> Verdict:
     small, source = rehearsed(config, has_cpu_vllm()), _source(config)
     directory = RunDirectory.create(_storage(config), small.recipe, small.seed)
     if source is not None:
-        small.model.path = str(directory.path / MODEL)
+        small.model.path, small.model.revision = str(directory.path / MODEL), ""
     verdict, evidence = Verdict(config.recipe, str(directory.path)), Evidence()
     print(f"rehearsal of {config.recipe} in {directory.path}; what is other than in the recipe:", flush=True)
     print("\n".join(f"  {change}" for change in changes(config, small)), flush=True)
@@ -186,15 +189,27 @@ def _source(config: RunConfig) -> Path | None:
     path = config.model.path
     local = bool(config.model.base_recipe) or path in PACKAGED or looks_local(path)
     if missing or not local:
-        base.hub_answers()
+        hub.answers()
     if config.model.base_recipe:
         return None
     if local:
-        return Path(base.absolute(path))
+        return _checked(config, Path(base.absolute(path)))
     remedy = "write model.path=DIR, a directory with config.json and the tokenizer's files (weights are not needed)"
     if missing:
         remedy += f", and task.data_dir=FOLDER, where the files of {', '.join(missing)} lie"
-    return Path(base.fetch_tokenizer(path, remedy))
+    return _checked(config, Path(base.fetch_tokenizer(path, remedy, config.model.revision)))
+
+
+def _checked(config: RunConfig, source: Path) -> Path:
+    """Refuses a directory whose weights the real run would refuse; one that has none yet is taken as it is. Raises
+    ConfigError."""
+    if source.is_dir():
+        check_kind(str(source))
+        if any(source.glob("*.safetensors")) or (looks_local(config.model.path) and has_weights(source)):
+            for notice in check_weights(str(source), config.model.trust_remote_code):
+                _say(notice)
+            check_finite(str(source))
+    return source
 
 
 def _record_faults(small: RunConfig, source: Path | None, place: Path, verdict: Verdict, evidence: Evidence) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from carerl.config.errors import ConfigError
@@ -22,11 +23,11 @@ LARGE = 2**30  # bytes of a file beyond which only samples of it are read
 SAMPLES, SAMPLE_BYTES = 64, 2**20
 
 
-def identity(model_dir: str) -> str:
+def identity(model_dir: str, revision: str = "") -> str:
     """What tells starting weights from others: ``sha256:…`` over config.json and the safetensors files of a directory,
-    ``hub:owner/name``, or '' for a model made from nothing."""
+    ``hub:owner/name@commit``, or '' for a model made from nothing."""
     if not model_dir or not looks_local(model_dir):
-        return f"hub:{model_dir}" if model_dir else ""
+        return f"hub:{model_dir}{revision and '@'}{revision}" if model_dir else ""
     folder = Path(model_dir).expanduser()
     digest = hashlib.sha256()
     for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
@@ -48,10 +49,10 @@ def _file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def record(run_dir: Path, model_dir: str) -> None:
+def record(run_dir: Path, model_dir: str, revision: str = "") -> None:
     """Writes down what a run starts from, once: a later leg does not change it."""
     if model_dir and not (run_dir / RECORD).exists():
-        facts = {"model": model_dir, "identity": identity(model_dir)}
+        facts = {"model": model_dir, "identity": identity(model_dir, revision)}
         write_text(run_dir / RECORD, json.dumps(facts, indent=2) + "\n")
 
 
@@ -72,13 +73,19 @@ def check_recipe(config: RunConfig, run_dir: str | Path, remedy: str) -> None:
         )
 
 
-def check_unchanged(config: RunConfig, run_dir: str | Path, model_dir: str) -> None:
-    """Refuses to go on with a run from other starting weights than it began with. A run of an earlier version, which
-    has no record of them, is not checked. Raises ConfigError."""
-    recorded = _recorded(run_dir)
+def check_unchanged(config: RunConfig, run_dir: str | Path, model_dir: str, say: Callable[[str], None] = print) -> None:
+    """Refuses to go on with a run from other starting weights than it began with. Of a run of an earlier version, which
+    has no record of them or one without a commit, and of one whose record is damaged, nothing can be checked: ``say``
+    is told. Raises ConfigError."""
+    recorded, file = _recorded(run_dir), Path(run_dir).expanduser() / RECORD
     if recorded is None:
+        fault = "cannot be read" if file.exists() else "is not there (the run is of an earlier version)"
+        say(f"{file} {fault}: whether the starting weights are those of the run's start is not checked")
         return
-    now, then = identity(model_dir), recorded["identity"]
+    now, then = identity(model_dir, config.model.revision), recorded["identity"]
+    if then == f"hub:{model_dir}" and now.startswith(f"{then}@"):
+        say(f"{file} names no commit of {model_dir} (the run is of an earlier version): the hub's newest is taken")
+        return
     if now != then:
         raise ConfigError(
             "model.base_recipe" if config.model.base_recipe else "model.path",

@@ -33,6 +33,7 @@ from carerl.config.sweeps import check_stored, refuse_own, refuse_twice
 from carerl.config.typed import plain
 from carerl.controller import base, starting_weights
 from carerl.controller.launch import run
+from carerl.controller.preparation import check_model, say_trust
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.controller.team import END, SAID, Line, run_jobs
 from carerl.report import RunDirectory, RunDirectoryError
@@ -80,6 +81,9 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
     pairs = [(cell, config) for cell, config in zip(plan, asked, strict=True) if status(cell.directory) != "completed"]
     todo, configs = [cell for cell, _ in pairs], [config for _, config in pairs]
     say(f"{len(plan)} cells, {len(plan) - len(todo)} complete already, {workers} at a time")
+    for config in {config.model.path: config for config in configs if config.model.path}.values():
+        say_trust(config)
+        check_model(base.pinned(config), base.absolute(config.model.path))
     if not todo:
         return {cell.name: status(cell.directory) for cell in plan}
     place = todo[0].directory.parent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,25 +47,31 @@ class Benchmark:
         path = Path(data_dir).expanduser() / self.file
         return bool(Path(self.file).is_absolute() or data_dir) and path.is_file()
 
-    def load(self, data_dir: str = "") -> list[Question]:
-        """All rows: of the file if ``data_dir`` holds it, else of the hub. Raises ValueError for a bad row, for a data
-        set without rows or with one id twice, and for one that is in neither place."""
+    def load(self, data_dir: str = "", revisions: Sequence[str] = ()) -> list[Question]:
+        """All rows: of the file if ``data_dir`` holds it, else of the hub, at the commit that ``revisions``
+        (``owner/name@commit``) name for it. Raises ValueError for a bad row, for a data set without rows or with one id
+        twice, and for one that is in neither place."""
         path = Path(data_dir).expanduser() / self.file
         if Path(self.file).is_absolute() or self.at_hand(data_dir):
             rows = read_jsonl(path)
         elif self.hub:
-            rows = read_hub(self.hub, self.subset, self.split)
+            commits = dict(revision.split("@", 1) for revision in revisions if "@" in revision)
+            rows = read_hub(self.hub, self.subset, self.split, commits.get(self.hub, ""))
         else:
             raise ValueError(f"{self.name}: the hub has no copy of it; write task.data_dir=, where {self.file} lies")
-        questions = [self.parse(row, where) for where, row in rows]
+        questions: dict[str, Question] = {}
+        places: dict[str, str] = {}
+        for where, row in rows:
+            question = self.parse(row, where)
+            if question.id in questions:
+                raise ValueError(
+                    f"{self.name}: {places[question.id]} and {where} have the same id {question.id!r}; give each row "
+                    "its own, or leave the ids out"
+                )
+            questions[question.id], places[question.id] = question, where
         if not questions:
             raise ValueError(f"{self.name}: no rows")
-        seen: set[str] = set()
-        for question in questions:
-            if question.id in seen:
-                raise ValueError(f"{self.name}: two rows have the id {question.id!r}")
-            seen.add(question.id)
-        return questions
+        return list(questions.values())
 
 
 @dataclass
@@ -91,6 +97,8 @@ class TextConfig:
     ask_confidence: bool = False  # have every response state how sure it is, see CONFIDENCE
     decontaminate: str = "drop"  # drop | refuse | off: training rows that overlap an evaluation prompt
     validation_questions: int = 0  # training questions held out as the suite `validation`; the same for every seed
+    # data sets of the hub with their commits, owner/name@commit: found by the run and written down; or a tag of yours
+    hub_revisions: list[str] = field(default_factory=list)
     max_prompt_tokens: int = 0  # training prompts of more tokens are dropped; 0: what max_model_len leaves for a prompt
 
 

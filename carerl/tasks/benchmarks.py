@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .aime import AIME
 from .amc import AMC
 from .benchmark import Benchmark
@@ -32,12 +34,12 @@ def find_benchmark(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
-def training_questions(name: str, data_dir: str = "") -> list[Question]:
+def training_questions(name: str, data_dir: str = "", revisions: Sequence[str] = ()) -> list[Question]:
     """The rows of a data set to be trained on. Raises ValueError for one that is not trained on."""
     benchmark = find_benchmark(name)
     if not benchmark.trainable:
         raise ValueError(f"{name} cannot be trained on: {benchmark.refusal}")
-    questions = benchmark.load(data_dir)
+    questions = benchmark.load(data_dir, revisions)
     for question in questions:
         if NEVER_TRAINED_ON.fullmatch(question.id):
             raise ValueError(f"{name} cannot be trained on: it holds {question.id}, and {REFUSAL}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .chat_templates import TemplateEndedError, TemplateError, render
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -20,12 +22,14 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Returns the added token that the chat template puts right behind what an assistant says, blanks left aside.
 
     None for a tokenizer without a template, for a template that puts no such token there, and for one that does not
-    render a question with its answer."""
+    render a question with its answer. Raises TemplateEndedError for one that does not come to an end."""
     if not getattr(tokenizer, "chat_template", None):
         return None
     try:
-        text = str(tokenizer.apply_chat_template(_CHAT, tokenize=False, add_generation_prompt=False))
-    except Exception:  # a template is a program, and raises what it likes
+        (text,) = render(tokenizer, [_CHAT], generation=False)
+    except TemplateEndedError:
+        raise
+    except TemplateError:
         return None
     _, said, behind = text.rpartition(_SAID)
     added: dict[int, Any] = tokenizer.added_tokens_decoder

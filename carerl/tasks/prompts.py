@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from carerl.types import Example
+
+from .chat_templates import TemplateError, render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,11 +30,16 @@ class PromptEncoder:
         self._known: dict[Prompt, tuple[int, ...]] = {}
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
-        """Returns the ids of each prompt. Raises ValueError if the chat template refuses one."""
+        """Returns the ids of each prompt. Raises ValueError if the chat template refuses one, or loses it."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
         for start in range(0, len(new), AT_A_TIME):
             part = new[start : start + AT_A_TIME]
-            self._known.update(zip(part, map(tuple, self._encode(part)), strict=True))
+            encoded = self._encode(part)
+            if (
+                empty := next((text for (_, text), ids in zip(part, encoded, strict=True) if not ids), None)
+            ) is not None:
+                raise ValueError(f"the model's tokenizer makes an empty prompt of {empty[:80]!r}")
+            self._known.update(zip(part, map(tuple, encoded), strict=True))
         return [self._known[prompt] for prompt in prompts]
 
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -48,13 +53,27 @@ class PromptEncoder:
             for system, text in prompts
         ]
         try:
-            templated: list[list[int]] = tokenizer.apply_chat_template(
-                chats, tokenize=True, add_generation_prompt=True, return_dict=False
-            )
+            texts = render(tokenizer, chats)
         except TemplateError as error:
             hint = "; it may know no system prompt: leave task.system_prompt out" if any(s for s, _ in prompts) else ""
-            raise ValueError(f"the model's chat template refuses a prompt: {error}{hint}") from error
+            raise TemplateError(f"the model's chat template refuses a prompt: {error}{hint}") from error
+        _refuse_loss(prompts[0], texts[0])
+        templated: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
         return templated
+
+
+def _refuse_loss(prompt: Prompt, text: str) -> None:
+    """Raises TemplateError for a chat template that leaves out what it was given. Blanks aside: templates trim."""
+    rendered = "".join(text.split())
+    if not rendered:
+        raise TemplateError("the model's chat template makes an empty prompt of a question: give a model with its own")
+    system, asked = prompt
+    for said, what, remedy in (
+        (asked, "the question", "give a model with its own template"),
+        (system, "the system prompt", "leave task.system_prompt out"),
+    ):
+        if "".join(said.split()) not in rendered:
+            raise TemplateError(f"the model's chat template leaves out {what}: {text[:200]!r}; {remedy}")
 
 
 _LAST: dict[str, PromptEncoder] = {}  # of the tokenizer that was used last, by its fingerprint

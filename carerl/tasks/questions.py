@@ -4,11 +4,13 @@ r"""A question as every data set here gives it, and the one schema that rows are
 field             meaning
 ================= =========================================================================================
 ``question``      the problem, without a prompt template (``problem`` is read too)
-``answer``        the gold answer: text or number, a list of accepted ones, or an option's label or text
+``answer``        the gold answer: text or number, a list of accepted ones, or an option's label or text; a whole
+                  number that is neither counts the options from 0
 ``accepted``      a list: any of them is right, the first is the gold answer (instead of ``answer``, or beside it)
 ``solution``      only where no answer is given: the content of its last ``\boxed{}``
 ``id``            unique in its file; the row's place where it is missing
-``choices``       options: ``[{"label": "A", "text": ...}]``, ``{"label": [...], "text": [...]}`` or ``["text", ...]``
+``choices``       options (``options`` and ``answer_choices`` are read too), in any of the forms of
+                  :mod:`~carerl.tasks.choices`
 ``answerable``    false: nobody can answer it, no answer is given, and abstaining is correct
 ``numbers``       Countdown's, each to be used once; ``target``: the value to reach (``answer`` is read too)
 ``grader``        one of :data:`~carerl.tasks.grading.GRADERS`; where missing it follows from the fields: ``choices``
@@ -23,16 +25,14 @@ A field that is null or empty is missing. Other fields are not looked at.
 
 from __future__ import annotations
 
-import string
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .choices import find_choices, label_of, parse_choices
 from .data import Row, as_row, text_field
 from .grading import GRADERS, Gold, extract_boxed
 
 UNANSWERABLE = "unanswerable"
-LABELS = string.ascii_uppercase
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def parse_question(value: Any, where: str, grader: str = "", template: str = "{q
     extra = row.get("extra") or {}
     if not isinstance(extra, dict):
         raise ValueError(f"{where}: 'extra' must be an object")
-    choices = parse_choices(row.get("choices"), where)
+    choices = parse_choices(find_choices(row, where), where)
     numbers = _integers(row.get("numbers") or extra.get("numbers") or (), where, "numbers")
     answerable = row.get("answerable")
     if not (answerable is None or isinstance(answerable, bool)):
@@ -88,50 +88,36 @@ def parse_question(value: Any, where: str, grader: str = "", template: str = "{q
     if numbers:
         asked = row.get("target") if row.get("target") is not None else row.get("answer")
         target = _integers([asked], where, "target")[0]
-    accepted = _accepted(row, extra, where) if answerable is not False and not numbers else ()
-    if choices:
-        accepted = tuple(_label(answer, choices, where) for answer in accepted)
+    given = _given(row, extra, where) if answerable is not False and not numbers else []
+    found = [label_of(answer, choices, where) for answer in given] if choices else map(_text, given)
+    accepted = tuple(dict.fromkeys(found))
     gold = Gold(accepted, choices, numbers, target, answerable is not False)
     _check(gold, grader, where)
     system = row.get("system") or ""
     if not isinstance(system, str):
         raise ValueError(f"{where}: 'system' must be text")
-    return Question(str(row.get("id") or row.get("unique_id") or where), text, gold, grader, template, system)
-
-
-def parse_choices(value: Any, where: str) -> tuple[tuple[str, str], ...]:
-    """(label, text) of every option; () for none. Options without labels get A, B, C … Raises ValueError."""
-    if not value:
-        return ()
-    if isinstance(value, dict) and isinstance(value.get("text"), Sequence) and not isinstance(value["text"], str):
-        labels = value.get("label") or LABELS[: len(value["text"])]
-        pairs = list(zip(labels, value["text"], strict=False)) if len(labels) == len(value["text"]) else []
-    elif isinstance(value, list) and all(isinstance(option, str) for option in value):
-        pairs = list(zip(LABELS, value, strict=False)) if len(value) <= len(LABELS) else []
-    elif isinstance(value, list) and all(isinstance(option, dict) for option in value):
-        pairs = [(option.get("label"), option.get("text")) for option in value]
-    else:
-        pairs = []
-    texts = all(isinstance(label, str) and label and isinstance(text, str) and text for label, text in pairs)
-    if len(pairs) < 2 or len({str(label) for label, _ in pairs}) < len(pairs) or not texts:
-        raise ValueError(f"{where}: 'choices' must be two or more options, each with a label of its own and a text")
-    return tuple((label, text) for label, text in pairs)
+    own = next((row[name] for name in ("id", "unique_id") if row.get(name) not in (None, "")), where)
+    return Question(str(own), text, gold, grader, template, system)
 
 
 def _inferred(choices: Any, numbers: Any, answerable: bool | None) -> str:
     return "choice" if choices else "countdown" if numbers else "math" if answerable is None else "selfaware"
 
 
-def _accepted(row: Row, extra: Row, where: str) -> tuple[str, ...]:
-    """Accepted answers, the gold answer first, each once. Raises ValueError for what should be a list and is none."""
+def _given(row: Row, extra: Row, where: str) -> list[Any]:
+    """Accepted answers as they stand in the row, the gold answer first. Raises ValueError for what should be a list and
+    is none, and for an answer that is true or false."""
     lists = [row.get("accepted"), extra.get("accepted_answers"), extra.get("answers")]
     if any(not isinstance(found, list | tuple | None) for found in lists):
         raise ValueError(f"{where}: 'accepted' (or 'answers') must be a list of answers: [\"12\"], and not \"12\"")
     given = [extra.get("full_answer") or row.get("answer"), *(value for found in lists for value in found or ())]
-    found = [text for value in given for text in (value if isinstance(value, list) else [value]) if _filled(text)]
+    every = [text for value in given for text in (value if isinstance(value, list) else [value])]
+    if any(isinstance(value, bool) for value in every):
+        raise ValueError(f'{where}: \'answer\' is true or false, which is no text; write it as one: "true", or "yes"')
+    found = [text for text in every if _filled(text)]
     if not found and isinstance(row.get("solution"), str):
         found = [box for box in [extract_boxed(row["solution"])] if _filled(box)]
-    return tuple(dict.fromkeys(_text(value) for value in found))
+    return found
 
 
 def _filled(value: Any) -> bool:
@@ -142,16 +128,6 @@ def _filled(value: Any) -> bool:
 def _text(value: Any) -> str:
     """Text as it is, a number without a fraction that is none."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _label(answer: str, choices: tuple[tuple[str, str], ...], where: str) -> str:
-    """The label of the option that a gold answer names, by label or by text."""
-    labels = [label for label, text in choices if answer == label] or [
-        label for label, text in choices if answer == text
-    ]
-    if len(labels) != 1:
-        raise ValueError(f"{where}: 'answer' is {answer!r}, which names none of the options, or several")
-    return labels[0]
 
 
 def _integers(values: Any, where: str, name: str) -> tuple[int, ...]:

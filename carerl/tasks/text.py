@@ -198,7 +198,7 @@ class TextTask:
     def _benchmarks(self) -> dict[str, list[Question]]:
         if not self._evaluation:
             for name, given in zip(self._names, self.config.benchmarks, strict=True):
-                self._evaluation[name] = find_benchmark(given).load(self.config.data_dir)
+                self._evaluation[name] = find_benchmark(given).load(self.config.data_dir, self.config.hub_revisions)
         return self._evaluation
 
     def _trained_on(self) -> list[Question]:
@@ -216,7 +216,8 @@ class TextTask:
         if self._split is None:
             if not self.config.train:
                 raise ValueError("task.train is empty: there is nothing to train on")
-            questions = self._decontaminated(training_questions(self.config.train, self.config.data_dir))
+            config = self.config
+            questions = self._decontaminated(training_questions(config.train, config.data_dir, config.hub_revisions))
             held = shuffled(questions)[: self.config.validation_questions]
             taken = {question.id for question in held} | {found.train_id for found in overlaps(questions, held)}
             train = [question for question in questions if question.id not in taken]

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .benchmark import Benchmark
+from .choices import LABELS
 from .data import Row
 from .multiple_choice import CHOICE, fixed_order
-from .questions import LABELS
 
 REFUSAL = "the authors of TruthfulQA ask that it never be trained on"
 

@@ -191,6 +191,17 @@ def test_nothing_left_to_train_on_is_refused_with_the_shortest_and_the_longest(t
     assert {example.id.rpartition("/")[2] for example in again.train_examples(0, 9)} == {"train.jsonl:2"}
 
 
+def test_a_question_that_no_context_holds_is_refused_with_a_remedy_that_is_one(tmp_path: Path) -> None:
+    task, config = math_task(tmp_path, [400_000])
+    with pytest.raises(ConfigError) as caught:
+        check_task(task, config)
+    assert caught.value.field == "task.max_prompt_tokens" and "400," in caught.value.reason
+    context = config.model.shape.context_length
+    assert caught.value.remedy == (
+        f"shorten the questions, or give another model: this one's context is {context:,} tokens"
+    )
+
+
 def test_a_suite_of_which_no_question_fits_is_refused_unless_it_is_never_asked(tmp_path: Path) -> None:
     task, config = math_task(tmp_path, [10], evaluation=[1500, 1400])
     with pytest.raises(ConfigError) as caught:

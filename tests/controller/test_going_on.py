@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock
+from safetensors.torch import save as serialise
 
 from carerl import sweep as command
 from carerl.actors.ray_cluster import Resources
+from carerl.backends.model_files import make_model
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, dump, load
-from carerl.config.schema import RunConfig
+from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.controller import base, launch, starting_weights
 from carerl.controller.sweep import _record_failure, _start, cells, sweep
 from carerl.report.display import QuietDisplay
@@ -27,12 +31,23 @@ TINY = ["recipe=care_grpo_tiny", "steps=200"]
 QUIET = ["tracking.display=quiet"]
 
 
-def model(directory: Path, weights: bytes = b"weights", **config: Any) -> Path:
-    """A model directory that passes all checks but for its weights, which nothing here reads."""
+@cache
+def drawn(seed: int) -> bytes:
+    """The weights of :func:`model`, as a safetensors file."""
+    torch.manual_seed(seed)
+    shape = ShapeConfig(vocab_size=64, hidden_size=64, intermediate_size=128, head_dim=32, num_layers=3, num_heads=2,
+                        tie_embeddings=False)  # fmt: skip
+    return serialise({name: tensor.detach() for name, tensor in make_model(shape, (1,)).named_parameters()})
+
+
+def model(directory: Path, weights: bytes = b"", **config: Any) -> Path:
+    """A model directory that passes all checks, if its weights are not given."""
     directory.mkdir(parents=True, exist_ok=True)
+    weights = weights or drawn(1)
     facts = {
         "model_type": "qwen3", "vocab_size": 64, "hidden_size": 64, "intermediate_size": 128, "head_dim": 32,
-        "num_hidden_layers": 3, "num_attention_heads": 2, "max_position_embeddings": 64, "eos_token_id": 1,
+        "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "max_position_embeddings": 64, "eos_token_id": 1,
     }  # fmt: skip
     (directory / "config.json").write_text(json.dumps({**facts, **config}))
     (directory / "model.safetensors").write_bytes(weights)
@@ -153,7 +168,7 @@ def test_launch_refuses_other_weights_before_any_actor(run: tuple[Path, Path], m
     config = load([f"resume={run[0]}", *QUIET])
     with pytest.raises(Started):
         launch.launch(config)
-    model(run[1], b"others")
+    model(run[1], drawn(2))
     with pytest.raises(ConfigError, match="not those"):
         launch.launch(config)
 

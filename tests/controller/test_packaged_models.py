@@ -25,8 +25,8 @@ from carerl.config.load import load
 from carerl.config.named_models import PACKAGED, SMOLLM2, PackagedModel
 from carerl.config.shapes import effective_shape, shape_from_directory
 from carerl.controller import base
-from carerl.controller.cache import building, put_in_place
-from carerl.controller.packaged_models import CHECKSUMS, check_unchanged, packaged_directory, packaged_model
+from carerl.controller.cache import CHECKSUMS, building, put_in_place
+from carerl.controller.packaged_models import check_unchanged, packaged_directory, packaged_model
 from tests.controller.packages import SHAPE, write_index
 
 

@@ -14,7 +14,7 @@ from carerl.config.errors import ConfigError
 from carerl.config.load import dump, load, read
 from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
-from carerl.controller.preparation import first_lines, prepare, stop_ids, with_end_ids
+from carerl.controller.preparation import first_lines, prepare, say_trust, stop_ids, with_end_ids
 from carerl.tasks.byte_tokenizer import EOS, VOCAB_SIZE, make_byte_tokenizer
 
 TURN = "<|im_end|>"
@@ -119,3 +119,29 @@ def test_a_world_of_its_own_words_has_nothing_to_count() -> None:
     task, tokenizer = prepare(config, "")
     assert prompt_record(config, task) == {}
     assert first_lines(with_end_ids(config, task, ""), task, tokenizer) == ["a response ends at <eos> (1)"]
+
+
+def test_that_a_models_own_code_is_run_is_said(model_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    say_trust(settings(model_dir))
+    assert capsys.readouterr().out == ""
+    config = settings(model_dir, "model.trust_remote_code=true")
+    (model_dir.parent / "run").mkdir()
+    (model_dir.parent / "run" / "config.yaml").write_text(dump(config))
+    say_trust(load([f"resume={model_dir.parent / 'run'}"]))
+    said = capsys.readouterr().out
+    assert "model.trust_remote_code is on" in said and str(model_dir) in said
+
+
+def test_the_tokenizer_is_loaded_once(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoTokenizer
+
+    loaded: list[str] = []
+    load_it = AutoTokenizer.from_pretrained
+
+    def counted(path: str, **options: Any) -> Any:
+        loaded.append(path)
+        return load_it(path, **options)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", counted)
+    prepare(settings(model_dir), str(model_dir))
+    assert loaded == [str(model_dir)]

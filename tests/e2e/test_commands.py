@@ -13,6 +13,7 @@ import pytest
 
 from carerl.report.records import read_evaluations
 from carerl.report.samples import read_samples
+from tests.backends.model_directories import Q_PROJ, reweighted, sound
 
 SMALL = [
     "steps=3", "prompts_per_step=8", "algorithm.group_size=4", "model.base_overrides=[steps=40]",
@@ -81,6 +82,25 @@ def test_bad_input_is_refused_in_words_with_exit_code_2(words: list[str], said: 
     assert done.returncode == 2
     assert said in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("run", ["recipe=care_grpo_tiny", "model.path=model"]),
+        ("run", ["recipe=care_grpo_tiny", "model.path=model", "rehearse=true"]),
+        ("evaluate", ["model=model", "benchmarks=[rows.jsonl]", "engine=hf"]),
+    ],
+)
+def test_a_model_without_all_its_weights_is_refused_before_anything_starts(
+    program: str, words: list[str], tmp_path: Path
+) -> None:
+    reweighted(sound(tmp_path / "model"), lambda w: {name: t for name, t in w.items() if name != Q_PROJ})
+    (tmp_path / "rows.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    done = command(program, *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert f"missing in its files: {Q_PROJ}" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists() and "stage" not in done.stdout
 
 
 @pytest.mark.e2e

@@ -176,7 +176,10 @@ def test_a_file_is_read_line_by_line(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         (['{"question": "1 + 1?", "answer": 2}', "{broken"], "mine.jsonl:2: not JSON"),
-        (['{"id": "a", "question": "1?", "answer": 1}', '{"id": "a", "question": "2?", "answer": 2}'], "the id 'a'"),
+        (
+            ['{"id": "a", "question": "1?", "answer": 1}', '{"id": "a", "question": "2?", "answer": 2}'],
+            r"mine\.jsonl:1 and mine\.jsonl:2 have the same id 'a'",
+        ),
         (["", " "], "no rows"),
     ],
 )

@@ -57,14 +57,9 @@ class Counting:
     def __len__(self) -> int:
         return len(self._own)
 
-    def __call__(self, texts: list[str]) -> Any:
+    def __call__(self, texts: list[str], **options: Any) -> Any:
         self.calls.append(len(texts))
-        return self._own(texts)
-
-    def apply_chat_template(self, chats: list[Any], **options: Any) -> Any:
-        if options.get("tokenize"):
-            self.calls.append(len(chats))
-        return self._own.apply_chat_template(chats, **options)
+        return self._own(texts, **options)
 
 
 PROMPTS = [("", "Half of one?"), ("Be brief.", "Half of one?"), ("", "A longer question\nof two lines?"), ("", "é")]
