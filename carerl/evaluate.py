@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 from carerl.config.errors import ConfigError
 from carerl.config.evaluation import evaluation_config
+from carerl.config.terminal import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,4 +50,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

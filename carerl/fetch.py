@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from carerl.config.errors import ConfigError, suggestion
 from carerl.config.named_models import NAMED, PACKAGED
 from carerl.config.shapes import looks_local
+from carerl.config.terminal import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,4 +56,4 @@ def fetch(words: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

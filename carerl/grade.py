@@ -41,6 +41,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from carerl.backends.grader_pool import GraderPool, Job
 from carerl.calibration import without_statement
 from carerl.config.errors import ConfigError, suggestion
+from carerl.config.paths import local
+from carerl.config.places import check_writable
+from carerl.config.terminal import command
 from carerl.tasks.data import parse_line
 from carerl.tasks.grading import GRADERS, Gold, Verdict
 from carerl.types import Outcome, RunError
@@ -156,7 +159,7 @@ def parse_options(words: Sequence[str]) -> Options:
         elif equals and name.isidentifier() and not Path(word).exists() and len(paths) == 2:
             raise ConfigError(name, value, "not an option of this command", suggestion(name, OPTIONS))
         else:
-            paths.append(Path(word))
+            paths.append(STANDARD if word == "-" else Path(local(("IN.jsonl", "OUT.jsonl")[len(paths) > 0], word)))
     if len(paths) != 2:
         reason = f"{len(paths)} files are given, not two"
         raise ConfigError("IN.jsonl OUT.jsonl", None, reason, "write python -m carerl.grade IN.jsonl OUT.jsonl")
@@ -165,6 +168,8 @@ def parse_options(words: Sequence[str]) -> Options:
         raise ConfigError("IN.jsonl", str(source), "there is no such file", "give a file of rows to grade")
     if out != STANDARD and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise ConfigError("OUT.jsonl", str(out), "not a file in an existing directory", "give another path")
+    if out != STANDARD and (out.is_file() or not out.exists()):
+        check_writable("OUT.jsonl", out.resolve().parent)
     task = given.get("task", "math")
     if task not in GRADERS:
         raise ConfigError("task", task, "there is no such grader", suggestion(task, GRADERS))
@@ -354,4 +359,4 @@ def _result(row: Row, verdict: Verdict) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

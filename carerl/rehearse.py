@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from carerl.config.compose import read_file, recipe_names
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
+from carerl.config.sweeps import split_values
+from carerl.config.terminal import command
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__doc__)
         return 0
     named = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
-    recipes = named[-1].split(",") if named else trained_recipes()
     passed_on = [word for word in words if not word.startswith("recipe=")]
     rows: list[Row] = []
     try:
+        recipes = split_values("recipe", named[-1]) if named else trained_recipes()
         refuse_unknown(recipes, passed_on)
         for recipe in recipes:
             rows.append(rehearsal(recipe, passed_on))
@@ -142,4 +144,4 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -14,6 +14,7 @@ from carerl.config.errors import ConfigError
 from carerl.config.help import help_text, wants_help
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
+from carerl.config.terminal import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,4 +57,4 @@ def _run(config: RunConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

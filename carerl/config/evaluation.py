@@ -14,12 +14,15 @@ from typing import Any
 
 from carerl.config import compose
 from carerl.config.errors import ConfigError
-from carerl.config.load import parse, read, refuse_record, resolve
+from carerl.config.load import parse, read, refuse_record
 from carerl.config.named_models import NAMED
+from carerl.config.paths import local
+from carerl.config.references import literal, refers, resolve
+from carerl.config.scalars import native
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
 from carerl.config.sweeps import differences
-from carerl.config.typed import build, plain
+from carerl.config.typed import build, convert, plain
 from carerl.config.validate import validate
 
 DEFAULTS = "evaluation/benchmarks"
@@ -73,15 +76,19 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     for key, value in compose.leaves(asked):
         known = key.partition(".")[0] in RunConfig.__dataclass_fields__  # what is not is refused with a suggestion
         if known and not any(key == read_ or key.startswith(f"{read_}.") for read_ in READ):
-            raise ConfigError(key, value, "it is no setting of an evaluation", INSTEAD.get(key, "leave it out"))
+            raise ConfigError(key, native(value), "it is no setting of an evaluation", INSTEAD.get(key, "leave it out"))
     wanted = asked.setdefault("model", {}).pop("path", None)
+    if refers(wanted):
+        wanted = resolve({"model": {"path": wanted}})["model"]["path"]
     if not isinstance(wanted, str) or not wanted:
-        raise ConfigError("model", wanted, "there is no model to evaluate", "write model=DIR, a run or a hub id")
-    model = find_model(wanted, fetch)
+        raise ConfigError(
+            "model", native(wanted), "there is no model to evaluate", "write model=DIR, a run or a hub id"
+        )
+    model = find_model(local("model.path", convert(str, "model", wanted)), fetch)
     task = asked.get("task")
     own = model.trained_with if not isinstance(task, dict) or not {"benchmarks", "name"} & set(task) else None
     if own is not None:
-        stored = plain(own)
+        stored = literal(plain(own))
         tree: dict[str, Any] = {key: stored[key] for key in KEPT}
         tree["rollout"].pop("end_ids")  # found again, in the export's own files
         tree["task"].pop("max_prompt_tokens", None)  # of training prompts
@@ -95,7 +102,7 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     tree = compose.merge(compose.merge(tree, fixed), asked)
     if plugins := compose.as_plugins(tree.get("plugins")):
         compose.import_plugins(plugins)
-    config = build(resolve(tree))
+    config = build(resolve({**tree, "recipe": model.name}))
     config.recipe = model.name
     refuse_record(config)
     if own is None:
