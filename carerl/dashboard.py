@@ -22,7 +22,7 @@ from pathlib import Path
 from carerl.config.errors import ConfigError, raise_all
 from carerl.config.load import parse
 from carerl.config.paths import local
-from carerl.config.places import check_writable
+from carerl.config.places import check_file
 from carerl.config.schema import RunConfig
 from carerl.config.terminal import command
 from carerl.config.tracking import entity_errors, project_errors
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = settings(words)
         if config.dry_run:
-            check_writable("out", Path(config.out).parent)
+            check_file("out", config.out)
         names, pictures, source = _names(config)
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -42,7 +42,7 @@ from carerl.backends.grader_pool import GraderPool, Job
 from carerl.calibration import without_statement
 from carerl.config.errors import ConfigError, suggestion
 from carerl.config.paths import local
-from carerl.config.places import check_writable
+from carerl.config.places import check_file
 from carerl.config.terminal import command
 from carerl.tasks.data import parse_line
 from carerl.tasks.grading import GRADERS, Gold, Verdict
@@ -169,7 +169,7 @@ def parse_options(words: Sequence[str]) -> Options:
     if out != STANDARD and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise ConfigError("OUT.jsonl", str(out), "not a file in an existing directory", "give another path")
     if out != STANDARD and (out.is_file() or not out.exists()):
-        check_writable("OUT.jsonl", out.resolve().parent)
+        check_file("OUT.jsonl", out)
     task = given.get("task", "math")
     if task not in GRADERS:
         raise ConfigError("task", task, "there is no such grader", suggestion(task, GRADERS))

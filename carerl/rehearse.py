@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from carerl.config.compose import read_file, recipe_names
+from carerl.config.compose import compose, read_file, recipe_names
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
 from carerl.config.sweeps import split_values
@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     try:
         recipes = split_values("recipe", named[-1]) if named else trained_recipes()
+        for recipe in recipes if named else ():
+            compose(recipe)
         refuse_unknown(recipes, passed_on)
         for recipe in recipes:
             rows.append(rehearsal(recipe, passed_on))

@@ -58,15 +58,15 @@ def _parse(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]], dict[
     rows: list[str] = []
     given: dict[str, str] = {}
     grid: dict[str, list[str]] = {}
-    before = ""
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals:
+    for before, word in zip(["", *words], words, strict=False):
+        if "=" not in word:
             raise bare_word(word, before)
+    for word in words:
+        key, _, text = word.partition("=")
         if key in given:
             together = f", in one word: {key}={given[key]},{text}" if key not in OPTIONS else ""
             raise ConfigError(key, text, f"it is given twice, before as {given[key]}", f"write it once{together}")
-        given[key], before = text, word
+        given[key] = text
         if key == "recipe":
             rows = [f"recipe={shlex.quote(name)}" for name in split_values(key, text) if name]
         elif key not in OPTIONS:

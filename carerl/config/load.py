@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from carerl.config.lengths import settle_prompt_room
 from carerl.config.paths import local
 from carerl.config.references import literal, refers, resolve
 from carerl.config.rehearsal import FIELD, check_rehearsal, leave_real_run
-from carerl.config.scalars import native, quoted_word, read_word
+from carerl.config.scalars import native, quoted_word, read_word, word_fault
 from carerl.config.schema import RunConfig
 from carerl.config.tables import source_text
 from carerl.config.typed import RETIRED, build, convert, plain
@@ -202,8 +203,7 @@ def parse(argv: Sequence[str]) -> Tree:
         try:
             value = read_word(text)
         except (yaml.YAMLError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(key, text, f"not a YAML value: {reason}", f"quote it: {quoted_word(key, text)}") from None
+            raise ConfigError(key, text, f"not a YAML value: {word_fault(error)}", _in_quotes(key, text)) from None
         node = tree
         *parents, last = key.split(".")
         for parent in parents:
@@ -212,6 +212,14 @@ def parse(argv: Sequence[str]) -> Tree:
                 raise ConfigError(key, text, f"{parent} was given as a single value before", "give one of them")
         node[last] = value
     return tree
+
+
+def _in_quotes(key: str, text: str) -> str:
+    """The remedy for a word that begins as YAML and is none."""
+    if "${" in text and text.lstrip().startswith(("[", "{")):
+        whole = re.sub(r"(\$\{[^{}]*\})", r'"\1"', text)
+        return f"quote what it refers to: {shlex.quote(f'{key}={whole}')}"
+    return f"close it, or quote it as text: {quoted_word(key, text)}"
 
 
 def _meant(word: str) -> str:

@@ -7,8 +7,8 @@ write ``./NAME`` for the directory.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from carerl.config.errors import SURE, nearest
 from carerl.config.schema import ShapeConfig
@@ -88,6 +88,6 @@ NAMED = (BYTES, *PACKAGED)
 
 def near_name(path: str) -> str | None:
     """The short name that a path was perhaps meant to be, where it is none and no directory here."""
-    if not path or "/" in path or path in NAMED or Path(path).is_dir():
+    if not path or "/" in path or path in NAMED or os.path.isdir(path):
         return None
-    return nearest(path, NAMED, SURE)
+    return nearest(path.lower(), NAMED, SURE)

@@ -14,6 +14,7 @@ from pathlib import Path
 from carerl.config.errors import ConfigError
 
 PLACES = ("run_dir", "runs_dir", "resume", "model.path", "task.data_dir", "task.train", "task.benchmarks")
+LONGEST, LONGEST_PART = 4095, 255  # bytes
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _HUB = re.compile(r"(?:https?://(?:www\.)?huggingface\.co/|hf://)(?:models/)?([\w.-]+/[\w.-]+)")
 _VARIABLE = re.compile(r"\$(\w+|\{)")
@@ -30,8 +31,11 @@ def local(field: str, text: str) -> str:
         name = variable[1].strip("{") or "NAME"
         reason = f"no shell has replaced {variable[0]} in it"
         raise ConfigError(field, text, reason, f"write ${{oc.env:{name}}} for the variable, or the path itself")
-    if not text.startswith("~"):
-        return text
+    if len(os.fsencode(text)) > LONGEST or any(len(os.fsencode(part)) > LONGEST_PART for part in text.split("/")):
+        reason = f"file systems take {LONGEST_PART} bytes between two slashes, and {LONGEST} in all"
+        raise ConfigError(field, text, reason, "give a shorter one")
+    if not text.startswith("~"):  # a folder of this name keeps it: pathlib drops the ./ before it
+        return os.path.abspath(text) if str(Path(text)).startswith("~") else text
     try:
         return str(Path(text).expanduser())
     except RuntimeError:

@@ -57,11 +57,21 @@ def _standing(field: str, path: str | Path, place: Path) -> Path:
 
 
 def _elsewhere(field: str) -> str:
-    return f"give another place by {field}=..."
+    if field.isupper():
+        return f"set {field} to a directory that can be written to"
+    return f"give another {field}" if "." in field else f"give another place by {field}=..."
 
 
 def _size(mib: float) -> str:
     return f"{mib / 1024:,.1f} GiB" if mib >= 1024 else f"{mib:.2g} MiB"
+
+
+def check_file(field: str, path: str | Path) -> None:
+    """:func:`check_writable` for a file, as it was given. Raises ConfigError."""
+    try:
+        check_writable(field, Path(path).absolute().parent)
+    except ConfigError as error:
+        raise ConfigError(field, str(path), error.reason, error.remedy) from None
 
 
 def run_dir_errors(c: RunConfig) -> Iterator[ConfigError]:

@@ -6,6 +6,7 @@ What a scalar means is decided by the type of the setting that it is for, and no
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import unicodedata
@@ -181,7 +182,16 @@ def quoted_word(key: str, text: str) -> str:
     """``key=text`` as a shell takes it, with the text in quotes of YAML's.
 
     >>> print(quoted_word("run_dir", "[a"))
-    run_dir="'[a'"
+    run_dir='"[a"'
     """
-    inner = "'" + text.replace("'", "''") + "'"
-    return f'{key}="{inner}"' if not set(text) & set('"$`\\!') else shlex.quote(f"{key}={inner}")
+    inner = json.dumps(text, ensure_ascii=False)
+    return f"{key}='{inner}'" if "'" not in inner else shlex.quote(f"{key}={inner}")
+
+
+def word_fault(error: Exception) -> str:
+    """In words, why :func:`read_word` or :func:`read_yaml_text` does not take a text."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem is None:
+        return " ".join(str(error).split())
+    place = f" at character {mark.column + 1}" if mark is not None else ""
+    return f"{problem.replace('<stream end>', 'its end')}{place}"

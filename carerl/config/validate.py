@@ -8,8 +8,8 @@ What can only be known with the model, the task or the cluster at hand is checke
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from carerl.config.actors import actor_groups
 from carerl.config.cards import card_pairings
@@ -89,7 +89,7 @@ def _paths(c: RunConfig) -> Errors:
     elif path == BYTES:
         yield ConfigError("model.path", path, "a recipe makes this model", f"write model.base_recipe={BYTES} instead")
     # a plan needs no weights, so that the path of another machine is no error in it
-    elif path and not c.dry_run and path not in PACKAGED and looks_local(path) and not Path(path).expanduser().is_dir():
+    elif path and not c.dry_run and path not in PACKAGED and looks_local(path) and not os.path.isdir(path):
         yield ConfigError(
             "model.path",
             path,

@@ -37,9 +37,7 @@ def changed_schedule(done: int, before: int, total: int, config: LearnerConfig) 
         return ""
     text = f"learning rate: the schedule is that of {total} steps now, and was that of {before}: "
     new, last = learning_rate(first, total, config), old(first - 1) if first > 1 else None
-    text += (
-        f"step {first} has {new:.2g}" if last is None else f"it goes from {last:.2g} in step {first - 1} to {new:.2g}"
-    )
+    text += f"it is {new:.2g}" if last is None else f"it goes from {last:.2g} in step {first - 1} to {new:.2g}"
     if (was := old(first)) is None:
-        return f"{text}, where it had come to its end"
+        return f"{text} in step {first}, where it had come to its end"
     return f"{text} in step {first}, where it would have been {was:.2g}"
