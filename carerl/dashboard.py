@@ -14,6 +14,7 @@ Exit codes: 0 done; 2 a setting is refused; 1 W&B cannot be reached or has no ke
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def settings(words: Sequence[str]) -> DashboardConfig:
     """Raises ConfigError for what makes no sense."""
     tree = parse(words)
-    if isinstance(tree.get("runs"), str):
+    if isinstance(tree.get("runs"), str) and ("," not in tree["runs"] or os.path.exists(tree["runs"])):
         tree["runs"] = [tree["runs"]]
     config: DashboardConfig = fill(
         DashboardConfig, tree, "", "the dashboard", list(DashboardConfig.__dataclass_fields__)

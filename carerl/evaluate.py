@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 
 from carerl.config.errors import ConfigError
-from carerl.config.evaluation import evaluation_config
+from carerl.config.evaluation import as_typed, evaluation_config
 from carerl.config.terminal import command
 
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return launch(evaluation_config(words, fetch_model)).exit_code
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(as_typed(error, words), file=sys.stderr)
         return 2
     except (RunError, RunDirectoryError) as error:
         print(error, file=sys.stderr)

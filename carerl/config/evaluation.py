@@ -15,7 +15,7 @@ from typing import Any
 from carerl.config import compose
 from carerl.config.errors import ConfigError
 from carerl.config.load import parse, read, refuse_record
-from carerl.config.named_models import NAMED
+from carerl.config.named_models import NAMED, near_name
 from carerl.config.paths import local
 from carerl.config.references import literal, refers, resolve
 from carerl.config.scalars import native
@@ -115,6 +115,15 @@ def _long(word: str) -> str:
     return f"{SHORT[key]}={value}" if equals and key in SHORT else word
 
 
+def as_typed(error: ConfigError, words: Sequence[str]) -> ConfigError:
+    """An error of an evaluation's settings, each under its short name where that is what was typed."""
+    others = [as_typed(other, words) for other in error.others]
+    for short, long in SHORT.items():
+        if error.field == long and any(word.startswith(f"{short}=") for word in words):
+            return ConfigError(short, error.value, error.reason, error.remedy.replace(f"{long}=", f"{short}="), others)
+    return ConfigError(error.field, error.value, error.reason, error.remedy, others)
+
+
 def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
     """A run's newest checkpoint, a checkpoint's ``model``, a base model from the cache, or any other model.
     Raises ConfigError for a run without a checkpoint and for a directory that is not there."""
@@ -122,7 +131,9 @@ def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
         return Model(fetch(wanted), wanted.rpartition("/")[2])
     place = Path(wanted).expanduser().absolute()
     if not place.is_dir():
-        raise ConfigError("model", wanted, "there is no such directory", "give a model's directory, a run, or a hub id")
+        near = near_name(wanted)
+        remedy = f"write model={near}" if near else "give a model's directory, a run, or a hub id"
+        raise ConfigError("model", wanted, "there is no such directory", remedy)
     if (place / "carerl_base.yaml").is_file():
         made_by = read(place / "carerl_base.yaml")
         return Model(str(place), made_by.recipe, made_by)

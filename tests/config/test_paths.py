@@ -54,6 +54,33 @@ def test_and_in_every_argument(
     assert str(tmp_path / "home" / "gone") in refused(words, capsys)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["benchmarks=gsm8k"], "benchmarks=[gsm8k]"), (["benchmarks=gsm8k,math500"], "benchmarks=[gsm8k,math500]"),
+     (["benchmarks=[gsm8k]", "out=s3://b/x"], "out = s3://b/x"),
+      (["benchmarks=[gsm8k]", "samples=010.0"], "samples=10"),
+     (["task.benchmarks=gsm8k"], "task.benchmarks=[gsm8k]"), (["benchmarks=[gsm8k]", "data=~nobodyatall"], "data = ~")],
+)  # fmt: skip
+def test_an_evaluation_names_its_settings_as_they_were_typed(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text('{"dtype": "float32"}')
+    text = refused(["evaluate", f"model={tmp_path}", *words], capsys)
+    assert said in text and text.startswith(words[-1].partition("=")[0] + " = ")
+
+
+def test_a_near_name_of_a_small_model_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for recipe in ("care_grpo_tiny", "care_grpo_3b"):
+        for name in ("smollm", "SmolLM2", "smolm2"):
+            with pytest.raises(ConfigError) as caught:
+                load([f"recipe={recipe}", f"model.path={name}", "dry_run=true"])
+            assert "model.path=smollm2" in caught.value.remedy
+    (tmp_path / "smollm").mkdir()
+    load(["recipe=care_grpo_3b", "model.path=smollm", "dry_run=true"])
+    load(["recipe=care_grpo_3b", "model.path=./smollm9", "dry_run=true"])
+
+
 def test_what_is_written_lies_below_home_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
