@@ -92,7 +92,7 @@ def _hints(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def choose(section: str, tree: Any, paths: Sequence[str] = ()) -> Any:
     """The dataclass that a section's ``name`` chooses, filled; None for a section that is absent."""
-    if tree is None:
+    if native(tree) is None:
         return None
     table = CHOICES[section]
     if not isinstance(tree, dict):
