@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         beside = views(comparison, differences)
         written = write_comparison(comparison, evaluated, out, beside, differences)
     except (ValueError, OSError) as error:
-        print(f"compare: {error}", file=sys.stderr)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        print(f"compare: {'; '.join(lines)}", file=sys.stderr)
         return 2
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 400

@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from carerl.config.compose import compose, read_file, recipe_names
+from carerl.config.compose import find, read_file, recipe_names
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
 from carerl.config.sweeps import split_values
@@ -58,8 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     try:
         recipes = split_values("recipe", named[-1]) if named else trained_recipes()
-        for recipe in recipes if named else ():
-            compose(recipe)
         refuse_unknown(recipes, passed_on)
         for recipe in recipes:
             rows.append(rehearsal(recipe, passed_on))
@@ -74,8 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def refuse_unknown(recipes: Sequence[str], words: Sequence[str]) -> None:
-    """Raises ConfigError for a word that no recipe takes: it is not one for other tasks, it is misspelt."""
+    """Raises ConfigError for a recipe that is not there, and for a word that no recipe takes: it is not one for other
+    tasks, it is misspelt."""
     taken: set[str] = set()
+    for recipe in recipes:
+        find(recipe)
     for recipe in recipes:
         try:
             taken |= set(_known([f"recipe={recipe}", "rehearse=true", *words]))
