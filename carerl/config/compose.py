@@ -14,6 +14,7 @@ regularizer.alpha=.5`` asks for an alpha that rkl does not have, and is refused.
 from __future__ import annotations
 
 import importlib
+import os
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
@@ -120,7 +121,7 @@ def _is_file(path: Path) -> bool:
 
 def _not_found(name: str, asked_by: str, known: list[str]) -> tuple[str, str]:
     """Reason and remedy."""
-    if asked_by == "recipe" and Path(name).is_dir():
+    if asked_by == "recipe" and os.path.isdir(name):
         return "it is a directory, and a recipe is a file", suggestion(label(name), known)
     for folder in recipe_folders():
         if asked_by == "recipe" and _is_file(folder / f"{name}.yml"):

@@ -84,7 +84,7 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
         raise ConfigError(
             "model", native(wanted), "there is no model to evaluate", "write model=DIR, a run or a hub id"
         )
-    model = find_model(local("model.path", convert(str, "model", wanted)), fetch)
+    model = find_model(local("model", convert(str, "model", wanted)), fetch)
     task = asked.get("task")
     own = model.trained_with if not isinstance(task, dict) or not {"benchmarks", "name"} & set(task) else None
     if own is not None:

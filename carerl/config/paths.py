@@ -34,16 +34,31 @@ def local(field: str, text: str) -> str:
     if len(os.fsencode(text)) > LONGEST or any(len(os.fsencode(part)) > LONGEST_PART for part in text.split("/")):
         reason = f"file systems take {LONGEST_PART} bytes between two slashes, and {LONGEST} in all"
         raise ConfigError(field, text, reason, "give a shorter one")
-    if not text.startswith("~"):  # a folder of this name keeps it: pathlib drops the ./ before it
-        return os.path.abspath(text) if str(Path(text)).startswith("~") else text
     try:
-        return str(Path(text).expanduser())
+        # a folder that is named ~ keeps its ./, which pathlib drops
+        path = os.path.abspath(text) if str(Path(text)).startswith("~") and text[0] != "~" else text
+        path = str(Path(text).expanduser()) if text.startswith("~") else path
     except RuntimeError:
         user = text.split("/")[0]
         reason = f"{user} is the home directory of a user, and there is none of this name here"
         raise ConfigError(
             field, text, reason, f"write the directory in full, or ./{text} for one of this name"
         ) from None
+    _refuse_closed(field, path)
+    return path
+
+
+def _refuse_closed(field: str, path: str) -> None:
+    """Raises ConfigError for a path that this user may not look at. What a plan may name on another machine is free."""
+    if field in ("model.path", "task.data_dir", "task.train", "task.benchmarks"):
+        return
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        reason = f"it cannot be looked at: {error.strerror or error}"
+        raise ConfigError(field, path, reason, "give another one, or mend who may read it") from None
 
 
 def refuse_address(field: str, text: str) -> None:
@@ -53,7 +68,7 @@ def refuse_address(field: str, text: str) -> None:
     hub, remedy = _HUB.match(text), "give a directory that this machine reaches, copied or mounted"
     if text.startswith("file:"):
         remedy = f"write {field}={re.sub('^file:/+(localhost/)?', '/', text)}"
-    elif field == "model.path" and hub:
+    elif field in ("model.path", "model") and hub:
         remedy = f"write {field}={hub[1]}, which is fetched from the hub"
     elif field.startswith("task."):
         remedy = "fetch it first, and give the file or directory"

@@ -236,3 +236,44 @@ def test_real_file_systems_without_room_and_without_leave(size: str, more: str, 
         ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=120, check=False, env=os.environ
     )
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+CLOSED = """
+import ctypes, os, sys
+for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: root is then refused like anybody else
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], *sys.argv[2:]])
+"""
+ALL = """
+import importlib, sys
+for line in sys.argv[1:]:
+    command, *words = line.split()
+    code = importlib.import_module(f"carerl.{command}").main(words)
+    print(code, file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+def test_a_folder_that_is_closed_to_this_user_is_no_traceback(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0)
+    lines = [
+        f"run {TINY} run_dir={closed}/r", f"run {TINY} runs_dir={closed}/r", f"run resume={closed}/r",
+        f"run {TINY} run_dir={closed}/r resume=auto", f"run {TINY} model.path={closed}/m",
+        f"run recipe={closed}/x.yaml",
+        f"sweep {TINY} seed=1 out={closed}/s", f"compare {closed}/r", f"grade {closed}/a.jsonl o.jsonl",
+        f"rollouts {closed}/r", f"evaluate model={closed}/m benchmarks=[gsm8k]",
+        f"dashboard project=p runs=[{closed}/r]",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED, ALL, *lines],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+    )
+    closed.chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if line.isdigit()] == ["2"] * len(lines), done.stderr
