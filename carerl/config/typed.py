@@ -242,15 +242,17 @@ def _several(kind: Any) -> str:
 
 
 def _listed(value: Any) -> str:
-    """A list of what was given, as it can be typed: of a text with commas or blanks, its parts."""
+    """A list of what was given, as it can be typed."""
+    return "[" + ",".join(_flat(value)) + "]"
+
+
+def _flat(value: Any) -> list[str]:
+    """The single values in what was given: of a text with commas or blanks, its parts."""
     if isinstance(value, dict):
-        return (
-            "[" + ",".join(f"{key}={item}" if isinstance(item, str) else str(key) for key, item in value.items()) + "]"
-        )
+        return [f"{key}={part}" for key, item in value.items() for part in _flat(item) or [""]]
     if isinstance(value, list | tuple):
-        flat = [_listed(item)[1:-1] for item in value if not isinstance(item, str)] if value else []
-        return "[" + ",".join(flat or [part for item in value for part in _parts(str(item))]) + "]"
-    return "[" + ",".join(_parts("" if value is None else str(value))) + "]"
+        return [part for item in value for part in _flat(item)]
+    return [] if value is None else _parts(str(value))
 
 
 def _parts(text: str) -> list[str]:

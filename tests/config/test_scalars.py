@@ -102,7 +102,8 @@ def test_what_is_no_number_is_refused_with_the_one_that_was_meant(word: str, rea
         ("learner.optimizer.betas=0.9,0.95", "[0.9,0.95]"), ("learner.optimizer.betas=0.9 0.95", "[0.9,0.95]"),
         ("learner.optimizer.betas=(0.9,0.95)", "[0.9,0.95]"), ("learner.optimizer.betas=[0.9 0.95]", "[0.9,0.95]"),
         ("learner.optimizer.betas=[[0.9],[0.95]]", "[0.9,0.95]"), ("learner.optimizer.betas=", "[]"),
-        ("model.base_overrides=steps=20", "[steps=20]"), ("model.base_overrides=[steps: 20]", "[steps=20]"),
+        ("learner.optimizer.betas=[0.9,[0.95]]", "[0.9,0.95]"), ("model.base_overrides=steps=20", "[steps=20]"),
+        ("model.base_overrides=[steps: 20]", "[steps=20]"),
         ("model.base_overrides=20,a b", "[20,a b]"),
     ],
 )  # fmt: skip

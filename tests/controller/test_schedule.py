@@ -10,6 +10,7 @@ import pytest
 from carerl.config.errors import ConfigError
 from carerl.config.load import dump, load
 from carerl.config.schema import LearnerConfig, OptimizerConfig, ScheduleConfig
+from carerl.controller import launch as launching
 from carerl.controller.launch import _steps_before
 from carerl.controller.schedule import changed_schedule
 
@@ -52,3 +53,30 @@ def test_what_a_run_was_asked_for_before_is_read_before_anything_starts(tmp_path
     assert _steps_before(load([f"resume={tmp_path}", "steps=80"])) == (50, 50)
     with pytest.raises(ConfigError, match="the run is at step 50"):
         _steps_before(replace(load([f"resume={tmp_path}"]), steps=40))
+
+
+class Started(Exception):
+    """Ray would have been started here."""
+
+
+@pytest.mark.parametrize("display", ["plain", "quiet"])
+def test_the_notice_comes_before_anything_starts(
+    display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def started(*_: object) -> None:
+        raise Started
+
+    monkeypatch.setenv("CARERL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(launching, "cluster", started)
+    run = tmp_path / "run"
+    (run / "checkpoints" / "step_000002").mkdir(parents=True)
+    (run / "checkpoints" / "latest").symlink_to("step_000002")
+    (run / "config.yaml").write_text(
+        dump(load(["recipe=care_grpo_tiny", "steps=2", "learner.schedule.warmup_steps=0"]))
+    )
+    for steps, told in ((4, True), (2, False)):
+        with pytest.raises(Started):
+            launching.launch(load([f"resume={run}", f"steps={steps}", f"tracking.display={display}"]))
+        shown = capsys.readouterr()
+        said = shown.err if display == "quiet" else shown.out
+        assert ("it goes from 5e-05 in step 2 to 0.00029 in step 3" in said) == told
