@@ -26,7 +26,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from carerl.config.paths import local
+from carerl.config.places import check_writable
 from carerl.config.printable import printable
+from carerl.config.terminal import command
 from carerl.report.calibration_rows import add_calibration
 from carerl.report.compare_page import FIGURES, terminal_table, terminal_tables, write_comparison
 from carerl.report.compare_tables import difference_notes, main_tables, notes
@@ -48,18 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         paths, options = _parse(arguments)
+        out = Path(options.get("out") or "compare")
+        check_writable("out", out)
         cells = [cell for sweep in find_sweeps(paths) for cell in read_cells(sweep)]
         comparison = compare_runs([read_run(path) for path in find_runs(paths)], options.get("baseline", ""), cells)
         evaluated = read_evaluated(comparison)
         add_calibration(comparison, evaluated)
         differences = question_differences(comparison, evaluated)
         beside = views(comparison, differences)
-        out = Path(options.get("out", "compare"))
-        if out.exists() and not out.is_dir():
-            raise ComparisonError(f"out={out}: is a file; give a directory")
         written = write_comparison(comparison, evaluated, out, beside, differences)
     except (ValueError, OSError) as error:
-        print(f"compare: {printable(error)}", file=sys.stderr)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        print(f"compare: {printable('; '.join(lines))}", file=sys.stderr)
         return 2
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 400
@@ -97,17 +100,17 @@ def _parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if equals and name in OPTIONS:
-            options[name] = value
+            options[name] = local(name, value) if name == "out" else value
         elif argument.startswith("-") or (equals and not Path(argument).exists() and "/" not in name):
             raise ComparisonError(
                 f"{argument}: unknown option; there are {', '.join(f'{o}=' for o in OPTIONS)} and --help"
             )
         else:
-            paths.append(argument)
+            paths.append(local("RUN", argument))
     if not paths:
         raise ComparisonError("name at least one run, pattern or directory; --help says more")
     return paths, options
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

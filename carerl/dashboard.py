@@ -14,15 +14,20 @@ Exit codes: 0 done; 2 a setting is refused; 1 W&B cannot be reached or has no ke
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from carerl.config.errors import ConfigError
+from carerl.config.errors import ConfigError, raise_all
 from carerl.config.load import parse
+from carerl.config.paths import local
+from carerl.config.places import check_file
 from carerl.config.printable import printable
 from carerl.config.schema import RunConfig
+from carerl.config.terminal import command
+from carerl.config.tracking import entity_errors, project_errors
 from carerl.config.typed import fill, plain
 from carerl.report.dashboards import BY, as_json, declared_names, logged_names, make_report, make_workspace, sections
 from carerl.report.redaction import ALLOWED_FIELDS
@@ -49,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         config = settings(words)
+        if config.dry_run:
+            check_file("out", config.out)
         names, pictures, source = _names(config)
     except ConfigError as error:
         print(printable(error), file=sys.stderr)
@@ -80,13 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def settings(words: Sequence[str]) -> DashboardConfig:
     """Raises ConfigError for what makes no sense."""
     tree = parse(words)
-    if isinstance(tree.get("runs"), str):
+    if isinstance(tree.get("runs"), str) and ("," not in tree["runs"] or os.path.exists(tree["runs"])):
         tree["runs"] = [tree["runs"]]
     config: DashboardConfig = fill(
         DashboardConfig, tree, "", "the dashboard", list(DashboardConfig.__dataclass_fields__)
     )
     if not config.project:
         raise ConfigError("project", None, "no project is given", "write project=NAME, as in tracking.wandb_project")
+    raise_all([*project_errors("project", config.project), *entity_errors("entity", config.entity)])
+    config.runs = [local("runs", place) for place in config.runs]
+    config.out = local("out", config.out)
+    if not config.out or Path(config.out).is_dir():
+        raise ConfigError("out", config.out, "it is no file", "write out=dashboard.json")
     first = config.by.split(".")[0]
     if first not in ALLOWED_FIELDS or first not in plain(RunConfig()):
         raise ConfigError("by", config.by, "runs send no setting of this name", f"write by={BY} or by=recipe")
@@ -131,4 +143,4 @@ def _not_reached(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

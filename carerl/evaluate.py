@@ -22,8 +22,9 @@ import sys
 from collections.abc import Sequence
 
 from carerl.config.errors import ConfigError
-from carerl.config.evaluation import evaluation_config
+from carerl.config.evaluation import as_typed, evaluation_config
 from carerl.config.printable import printable
+from carerl.config.terminal import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return launch(evaluation_config(words, fetch_model)).exit_code
     except ConfigError as error:
-        print(printable(error), file=sys.stderr)
+        print(printable(as_typed(error, words)), file=sys.stderr)
         return 2
     except (RunError, RunDirectoryError) as error:
         print(printable(error), *map(printable, getattr(error, "__notes__", [])), sep="\n", file=sys.stderr)
@@ -50,7 +51,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    ended = main()
-    if "carerl.actors.ray_cluster" in sys.modules:
-        sys.modules["carerl.actors.ray_cluster"].leave(ended)
-    sys.exit(ended)
+    sys.exit(command(main))

@@ -20,6 +20,7 @@ from carerl.config.errors import ConfigError, suggestion
 from carerl.config.named_models import NAMED, PACKAGED
 from carerl.config.printable import printable
 from carerl.config.shapes import looks_local
+from carerl.config.terminal import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,4 +57,4 @@ def fetch(words: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -45,7 +45,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from carerl.backends.grader_pool import GraderPool, Job
 from carerl.calibration import without_statement
 from carerl.config.errors import ConfigError, suggestion
+from carerl.config.paths import local
+from carerl.config.places import check_file
 from carerl.config.printable import printable
+from carerl.config.terminal import command
 from carerl.tasks.choices import find_choices, label_of, parse_choices
 from carerl.tasks.data import parse_line
 from carerl.tasks.file_kinds import HEAD, content_fault, file_fault, line_hint
@@ -163,7 +166,7 @@ def parse_options(words: Sequence[str]) -> Options:
         elif equals and name.isidentifier() and not Path(word).exists() and len(paths) == 2:
             raise ConfigError(name, value, "not an option of this command", suggestion(name, OPTIONS))
         else:
-            paths.append(Path(word))
+            paths.append(STANDARD if word == "-" else Path(local(("IN.jsonl", "OUT.jsonl")[len(paths) > 0], word)))
     if len(paths) != 2:
         reason = f"{len(paths)} files are given, not two"
         raise ConfigError("IN.jsonl OUT.jsonl", None, reason, "write python -m carerl.grade IN.jsonl OUT.jsonl")
@@ -176,6 +179,8 @@ def parse_options(words: Sequence[str]) -> Options:
     if _one_file(source, out):
         reason = f"it is the file {source} itself: the responses would be overwritten by their outcomes"
         raise ConfigError("OUT.jsonl", str(out), reason, "give another path for the outcomes")
+    if out != STANDARD and (out.is_file() or not out.exists()):
+        check_file("OUT.jsonl", out)
     task = given.get("task", "math")
     if task not in GRADERS:
         raise ConfigError("task", task, "there is no such grader", suggestion(task, GRADERS))
@@ -390,4 +395,4 @@ def _result(row: Row, verdict: Verdict) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

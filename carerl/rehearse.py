@@ -20,10 +20,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from carerl.config.compose import read_file, recipe_names
+from carerl.config.compose import find, read_file, recipe_names
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
 from carerl.config.printable import printable
+from carerl.config.sweeps import split_values
+from carerl.config.terminal import command
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__doc__)
         return 0
     named = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
-    recipes = named[-1].split(",") if named else trained_recipes()
     passed_on = [word for word in words if not word.startswith("recipe=")]
     rows: list[Row] = []
     try:
+        recipes = split_values("recipe", named[-1]) if named else trained_recipes()
         refuse_unknown(recipes, passed_on)
         for recipe in recipes:
             rows.append(rehearsal(recipe, passed_on))
@@ -71,8 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def refuse_unknown(recipes: Sequence[str], words: Sequence[str]) -> None:
-    """Raises ConfigError for a word that no recipe takes: it is not one for other tasks, it is misspelt."""
+    """Raises ConfigError for a recipe that is not there, and for a word that no recipe takes: it is not one for other
+    tasks, it is misspelt."""
     taken: set[str] = set()
+    for recipe in recipes:
+        find(recipe)
     for recipe in recipes:
         try:
             taken |= set(_known([f"recipe={recipe}", "rehearse=true", *words]))
@@ -143,4 +148,4 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

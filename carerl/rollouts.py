@@ -22,7 +22,10 @@ from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
+from carerl.config.errors import ConfigError
+from carerl.config.paths import local
 from carerl.config.printable import printable
+from carerl.config.terminal import command
 from carerl.report.rollout_pages import RolloutsError, Row, open_run, page, read_step, select
 
 OPTIONS = ("step", "outcome", "question")
@@ -38,26 +41,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         path, options = _parse(arguments)
+        path = local("RUN", path)
         step = options.get("step")
         _, rows = read_step(open_run(path), None if step is None else int(step))
         rows_shown = select(rows, options.get("outcome", ""), options.get("question", ""))
-    except RolloutsError as error:
+    except (RolloutsError, ConfigError) as error:
         print(f"rollouts: {printable(error)}", file=sys.stderr)
         return 2
     if not rows_shown:
         print("rollouts: the table is empty", file=sys.stderr)
         return 2
-    try:
-        if sys.stdout.isatty() and sys.stdin.isatty():
-            with keys() as key, suppress(KeyboardInterrupt):
-                browse(rows_shown, Console(highlight=False), key)
-        else:
-            console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
-            for number, row in enumerate(rows_shown, 1):
-                console.print(page(row, number, len(rows_shown)), soft_wrap=True)
-                console.print()
-    except BrokenPipeError:  # such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout.isatty() and sys.stdin.isatty():
+        with keys() as key, suppress(KeyboardInterrupt):
+            browse(rows_shown, Console(highlight=False), key)
+    else:
+        console = Console(width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
+        for number, row in enumerate(rows_shown, 1):
+            console.print(page(row, number, len(rows_shown)), soft_wrap=True)
+            console.print()
     return 0
 
 
@@ -110,4 +111,4 @@ def _parse(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

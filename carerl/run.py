@@ -15,6 +15,7 @@ from carerl.config.help import help_text, wants_help
 from carerl.config.load import load
 from carerl.config.printable import printable
 from carerl.config.schema import RunConfig
+from carerl.config.terminal import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +58,4 @@ def _run(config: RunConfig) -> int:
 
 
 if __name__ == "__main__":
-    ended = main()
-    if "carerl.actors.ray_cluster" in sys.modules:
-        sys.modules["carerl.actors.ray_cluster"].leave(ended)
-    sys.exit(ended)
+    sys.exit(command(main))

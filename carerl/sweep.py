@@ -3,20 +3,27 @@
     python -m carerl.sweep recipe=care_grpo_tiny regularizer.alpha=0,.5,.8 seed=100,101
     python -m carerl.sweep sweep=regularizers_tiny seed=100,101,102 workers=2 out=sweeps/regularizers
 
-A comma separates the values of a key. ``sweep=NAME`` takes its rows from ``recipes/sweeps/NAME.yaml``.
-``out=`` is the sweep's directory (the same one again goes on with it); ``workers=`` runs so many cells at a
-time. Exit codes: 0 every cell is complete; 1 some are not; 2 the settings are refused.
+A comma separates the values of a key, unless it stands in quotes or brackets. ``sweep=NAME`` takes its rows from
+``recipes/sweeps/NAME.yaml``. ``out=`` is the sweep's directory (the same one again goes on with it); ``workers=`` runs
+so many cells at a time. Exit codes: 0 every cell is complete; 1 some are not; 2 the settings are refused.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from carerl.config.compose import label
 from carerl.config.errors import ConfigError
+from carerl.config.paths import local
 from carerl.config.printable import printable
-from carerl.config.sweeps import bare_word, sweep_rows
+from carerl.config.scalars import whole_number
+from carerl.config.sweeps import bare_word, row_words, split_values, sweep_rows
+from carerl.config.terminal import command
+
+OPTIONS = ("out", "workers", "sweep")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows, grid, options = _parse(words)
         from carerl.controller.sweep import cells, sweep
 
-        directory = Path(options.get("out") or Path("sweeps") / (options.get("sweep") or rows[0].split("=")[-1]))
+        name = options.get("sweep") or label(row_words(rows[0])[0].partition("=")[2])
+        directory = Path(options.get("out") or Path("sweeps") / name)
         plan = cells(rows, grid, directory)
         overrides = ["tracking.display=quiet"]
         ended = sweep(plan, int(options.get("workers", 1)), overrides, lambda text: print(text, flush=True))
@@ -49,41 +57,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
     """Rows, grid and the sweep's own options."""
     rows: list[str] = []
+    given: dict[str, str] = {}
     grid: dict[str, list[str]] = {}
-    options: dict[str, str] = {}
+    for before, word in zip(["", *words], words, strict=False):
+        if "=" not in word:
+            raise bare_word(word, before)
     for word in words:
-        key, equals, text = word.partition("=")
-        if not equals:
-            raise bare_word(word)
-        if key in ("out", "workers", "sweep"):
-            options[key] = text
-        elif key == "recipe":
-            rows = [f"recipe={name}" for name in text.split(",")]
-        else:
-            grid[key] = _values(text)
+        key, _, text = word.partition("=")
+        if key in given:
+            together = f", in one word: {key}={given[key]},{text}" if key not in OPTIONS else ""
+            raise ConfigError(key, text, f"it is given twice, before as {given[key]}", f"write it once{together}")
+        given[key] = text
+        if key == "recipe":
+            rows = [f"recipe={shlex.quote(name)}" for name in split_values(key, text) if name]
+        elif key not in OPTIONS:
+            grid[key] = split_values(key, text)
+    options = {key: text for key, text in given.items() if key in OPTIONS}
     if "sweep" in options:
+        if rows:
+            reason = f"the rows of sweep={options['sweep']} name their recipes"
+            raise ConfigError("recipe", given["recipe"], reason, "leave one of the two out")
         rows = sweep_rows(options["sweep"])
     if not rows:
         raise ConfigError("recipe", None, "no recipe is given", "write recipe=NAME[,NAME…] or sweep=NAME")
-    if not options.get("workers", "1").isdigit() or int(options.get("workers", "1")) < 1:
+    if (whole_number(options.get("workers", "1")) or 0) < 1:
         raise ConfigError("workers", options["workers"], "not a positive whole number", "write workers=2")
+    if "out" in options:
+        options["out"] = local("out", options["out"])
     return rows, grid, options
 
 
-def _values(text: str) -> list[str]:
-    """The values between commas outside of brackets: ``0,.5`` are two, ``[0.9,0.95]`` is one."""
-    values, depth = [""], 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and depth == 0:
-            values.append("")
-        else:
-            values[-1] += character
-    return values
-
-
 if __name__ == "__main__":
-    ended = main()
-    if "carerl.actors.ray_cluster" in sys.modules:
-        sys.modules["carerl.actors.ray_cluster"].leave(ended)
-    sys.exit(ended)
+    sys.exit(command(main))

@@ -461,7 +461,7 @@ def test_a_broken_sweep_file_is_told_in_a_line(tmp_path: Path, capsys: pytest.Ca
         (["{tmp}/runs", "baseline=rlk"], "baseline=rlk: no such row; the rows are none, care"),
         (["{tmp}/runs", "ouput=x"], "ouput=x: unknown option; there are out=, baseline="),
         (["{tmp}/runs", "--fast"], "--fast: unknown option"),
-        (["{tmp}/runs", "out={tmp}/file"], "is a file; give a directory"),
+        (["{tmp}/runs", "out={tmp}/file"], "is a file, and a directory is wanted"),
     ],
 )
 def test_bad_input_is_told_in_a_line(

@@ -94,16 +94,18 @@ def submit(
     *,
     grace: int,
     working_dir: str = "",
+    excludes: Sequence[str] = (),
     name: str = "",
     patience: float = 0.0,
 ) -> str:
     """Submits a command and returns the job's id. ``facts``: what it is labelled with. ``grace``: seconds that
-    ``ray job stop`` leaves it to save. ``working_dir``: a folder that is sent along. ``name``: the id to give it.
-    ``patience``: seconds that a head which has just been started may take until it takes jobs. Raises JobError."""
+    ``ray job stop`` leaves it to save. ``working_dir``: a folder that is sent along but for ``excludes``, patterns of
+    .gitignore. ``name``: the id to give it. ``patience``: seconds that a head which has just been started may take
+    until it takes jobs. Raises JobError."""
     deadline = time.monotonic() + patience
     runtime_env: dict[str, Any] = {"env_vars": {GRACE_VARIABLE: str(grace)}}
     if working_dir:
-        runtime_env["working_dir"] = working_dir
+        runtime_env |= {"working_dir": working_dir, "excludes": list(excludes)}
     while True:
         try:
             return str(

@@ -18,6 +18,7 @@ import torch
 from carerl.actors import access, jobs
 from carerl.actors.addresses import AUTO, LOCAL, Place, check_temporary, cluster_place, unanswered
 from carerl.actors.patience import in_time
+from carerl.config import terminal
 from carerl.config.errors import ConfigError
 
 
@@ -156,20 +157,17 @@ def cluster(cluster_address: str = "", object_store_mib: int | None = None) -> I
 
 
 SHUT_DOWN_S = 20.0
-_abandoned = False
 
 
 def _shut_down() -> None:
     """Leaves the cluster. One whose head is gone may never let a driver go."""
-    global _abandoned
-    _abandoned = not in_time(ray.shutdown, SHUT_DOWN_S).ended
+    if not in_time(ray.shutdown, SHUT_DOWN_S).ended:
+        terminal.endings.append(_leave)
 
 
-def leave(code: int) -> NoReturn:
-    """Ends this process with its exit code, also where a cluster did not let it go: what Python does at its end would
-    wait for that cluster again, until Ray ends the process with a code of its own."""
-    if _abandoned:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+def _leave(code: int) -> NoReturn:
+    """Ends this process with its exit code. What Python does at its end would wait for the cluster again, until Ray
+    ends the process with a code of its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -4,6 +4,10 @@
 ``schema``      every setting, as dataclasses
 ``load``        command line -> RunConfig (``load``); file and back (``dump``, ``read``); the base
                 model's settings and cache key (``base_config``, ``base_key``); ``usage``
+``scalars``     YAML whose scalars stay as they were typed; ``references``: ``${...}``
+``paths``       how paths are read; ``places``: whether they can be written to
+``redaction``   secrets in texts; ``terminal``: how a command ends
+``tracking``    names that W&B takes
 ``compose``     where recipes are found and what ``extends:`` means
 ``validate``    values and pairings that are refused; ``load`` calls it
 ``task_values`` the same for the settings of the shipped tasks

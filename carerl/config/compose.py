@@ -14,20 +14,22 @@ regularizer.alpha=.5`` asks for an alpha that rkl does not have, and is refused.
 from __future__ import annotations
 
 import importlib
-import re
+import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 from carerl.config.errors import ConfigError, suggestion
+from carerl.config.paths import local, refuse_address
+from carerl.config.scalars import Plain, native, read_yaml_text
 from carerl.config.tables import CHOICES, choice_config
 
 Tree = dict[str, Any]
-NAME = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*")
+SUFFIXES = (".yaml", ".yml")  # of recipe files; those that are listed, and found by name, have the first
 
 
 def recipe_folders() -> list[Path]:
@@ -42,7 +44,7 @@ def recipe_folders() -> list[Path]:
 
 def recipe_names() -> list[str]:
     """Names that can be run, sorted: the top-level files. Fragments lie in sub-folders."""
-    return sorted({p.stem for folder in recipe_folders() for p in folder.glob("*.yaml")})
+    return sorted({p.stem for folder in recipe_folders() for p in folder.glob("*.yaml") if p.name[0] != "."})
 
 
 def recipe_lines() -> list[tuple[str, str]]:
@@ -56,34 +58,101 @@ def recipe_lines() -> list[tuple[str, str]]:
     return lines
 
 
+def label(name: str) -> str:
+    """What a recipe's runs are called: its name; of a path, the file's without its ending.
+
+    >>> label("care_grpo_tiny"), label("../mine/my.recipe.yaml")
+    ('care_grpo_tiny', 'my.recipe')
+    """
+    last = str(name).rstrip("/").rpartition("/")[2]
+    return next((last.removesuffix(suffix) for suffix in SUFFIXES if last.endswith(suffix)), last)
+
+
 def find(name: str, asked_by: str = "recipe") -> Path:
-    """The file of a recipe or fragment. Raises ConfigError with the nearest name when there is none."""
-    if isinstance(name, str) and NAME.fullmatch(name):
-        for folder in recipe_folders():
-            path = folder / f"{name}.yaml"
-            if path.is_file():
-                return path
+    """The file of a recipe or fragment: by its name in the recipe folders, or, of a recipe that is to be run, by a path
+    (what ends in .yaml or .yml, or has a slash). Raises ConfigError with the nearest name when there is none."""
+    name = str(name)
+    refuse_address(asked_by, name)
+    if (found := _by_name(name)) is not None:
+        return found
+    if asked_by == "recipe" and (found := _by_path(name)) is not None:
+        return found
     known = recipe_names()
     if asked_by not in ("recipe", "model.base_recipe"):
         known = sorted(
             {p.relative_to(f).with_suffix("").as_posix() for f in recipe_folders() for p in f.rglob("*.yaml")}
         )
-    raise ConfigError(asked_by, name, "there is no recipe file of this name", suggestion(str(name), known))
+    raise ConfigError(asked_by, name, *_not_found(name, asked_by, known))
+
+
+def _by_name(name: str) -> Path | None:
+    if not name or "\0" in name or name.startswith("/") or {"", ".", ".."} & set(name.split("/")):
+        return None
+    for folder in recipe_folders():
+        path = folder / f"{name}.yaml"
+        if _is_file(path):
+            return path
+        for path in folder.glob("*.yaml"):  # an accent may be a character of its own, or part of its letter's
+            if unicodedata.normalize("NFC", path.stem) == unicodedata.normalize("NFC", name):
+                return path
+    return None
+
+
+def _by_path(name: str) -> Path | None:
+    """The file that a path leads to; of NAME.yaml that is not in the working directory, that in a recipe folder."""
+    ends = name.endswith(SUFFIXES)
+    if not (ends or "/" in name):
+        return None
+    path = Path(local("recipe", name))
+    folders = recipe_folders() if "/" not in name else []
+    for candidate in (path, *(folder / path for folder in folders)):
+        if ends and _is_file(candidate):
+            return candidate
+    beside = path.with_name(f"{path.name}.yaml") if path.name and not ends else None
+    return beside if beside is not None and _is_file(beside) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that is closed
+        return False
+
+
+def _not_found(name: str, asked_by: str, known: list[str]) -> tuple[str, str]:
+    """Reason and remedy."""
+    if asked_by == "recipe" and os.path.isdir(name):
+        return "it is a directory, and a recipe is a file", suggestion(label(name), known)
+    for folder in recipe_folders():
+        if asked_by == "recipe" and _is_file(folder / f"{name}.yml"):
+            file = folder / f"{name}.yml"
+            return f"its file is {file}, and a name stands for a .yaml file", f"rename it, or write recipe={file}"
+    remedy = suggestion(label(name) if asked_by == "recipe" else name, known)
+    if asked_by == "recipe":
+        remedy += "; a recipe of your own is given by its path, or put into ./recipes and given by its name"
+    elif asked_by == "model.base_recipe" and name.endswith(SUFFIXES):
+        remedy = f"put it into ./recipes and write {asked_by}={label(name)}"
+    elif name.endswith(SUFFIXES):
+        remedy = f"put it into ./recipes and write {label(name)}, its name"
+    return "there is no recipe file of this name", remedy
 
 
 def read_yaml(path: Path) -> Tree:
-    """A YAML file as a plain dict, by OmegaConf's safe loader, which refuses duplicate keys.
+    """A YAML file as a plain dict whose scalars are as they were typed (:mod:`carerl.config.scalars`). Duplicate keys
+    are refused.
 
     Raises ConfigError for a file that cannot be read, does not parse, or is not a mapping."""
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path))
+        loaded = read_yaml_text(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), None, f"cannot be read: {error}", "check the file") from None
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(str(path), None, f"not valid YAML: {reason}", "correct the file") from None
+    if loaded is None or (isinstance(loaded, Plain) and not loaded):  # an empty file
+        loaded = {}
     if not isinstance(loaded, dict) or not all(isinstance(k, str) for k in loaded):
-        raise ConfigError(str(path), loaded, "a recipe is a mapping of keys to values", "correct the file")
+        raise ConfigError(str(path), native(loaded), "a recipe is a mapping of keys to values", "correct the file")
     return {str(k): v for k, v in loaded.items()}
 
 
@@ -101,13 +170,19 @@ def compose(name: str, asked_by: str = "recipe") -> Tree:
     """A recipe with everything that it extends. ``description`` is the file's own, never inherited.
 
     Raises ConfigError under the field ``asked_by``, with the nearest name, when there is no such recipe."""
-    if "/" in str(name):
+    name = str(name)
+    path = find(name, asked_by).resolve()
+    inside = next((path.relative_to(f.resolve()) for f in recipe_folders() if path.is_relative_to(f.resolve())), None)
+    if inside is not None and len(inside.parts) > 1:
         raise ConfigError(
             asked_by,
             name,
             "a file in a sub-folder of recipes/ is a fragment for extends, not a whole recipe",
-            suggestion(str(name).rpartition("/")[2], recipe_names()),
+            suggestion(label(name), recipe_names()),
         )
+    if inside is None and (other := _by_name(label(name))) is not None:
+        reason = f"there is another recipe of this name, {other}, and runs are told apart by it"
+        raise ConfigError(asked_by, name, reason, "rename your file")
     return _compose(name, asked_by, ())
 
 
@@ -131,8 +206,8 @@ def _compose_extends(own: Tree, name: str, chain: tuple[str, ...]) -> Tree:
     parents = own.get("extends") or []
     if isinstance(parents, str):
         parents = [parents]
-    if not isinstance(parents, list):
-        raise ConfigError(f"{name}: extends", parents, "extends is a list of names", "write extends: [a, b]")
+    if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
+        raise ConfigError(f"{name}: extends", native(parents), "extends is a list of names", "write extends: [a, b]")
     tree: Tree = {}
     for parent in parents:
         tree = merge(tree, _compose(parent, f"{name}: extends", chain))
@@ -154,7 +229,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
         if section == "regularizer" and chosen == "none":
             kept = set()  # strengths and estimators of another regularizer mean nothing here
         base[section] = {k: v for k, v in below.items() if k in kept}
-    return _deep(_one_model(base, over), over)
+    return over_below(_one_model(base, over), over)
 
 
 def _shared(config: type, before: type | None) -> set[str]:
@@ -179,22 +254,22 @@ def _one_model(base: Tree, over: Mapping[str, Any]) -> Tree:
     return base
 
 
-def _deep(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+def over_below(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
         both = isinstance(below, dict) and isinstance(value, dict)
-        result[key] = _deep(below, value) if both and below is not None else value
+        result[key] = over_below(below, value) if both and below is not None else value
     return result
 
 
 def as_plugins(value: Any) -> list[str]:
+    if value is None or (isinstance(value, Plain) and value.value is None):
+        return []
     if isinstance(value, str):
         value = [value]
-    if value is None:
-        return []
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise ConfigError("plugins", value, "plugins is a list of module names", "write plugins=[my_module]")
+        raise ConfigError("plugins", native(value), "plugins is a list of module names", "write plugins=[my_module]")
     return value
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from carerl.config.printable import printable
+from carerl.config.redaction import REDACTED, SECRET_NAME, redact_text
 
 SURE = 0.75  # likeness from which a word of another place is worth naming
 
@@ -14,7 +15,8 @@ SURE = 0.75  # likeness from which a word of another place is worth naming
 class ConfigError(ValueError):
     """A setting that is refused, in words for the person who typed it.
 
-    ``str()`` is the whole message, several lines, without a traceback: print it and exit with code 2.
+    ``str()`` is the whole message, several lines, without a traceback and without secrets: print it and exit with code
+    2.
     ``value`` is None where there is none to show.
 
     >>> print(ConfigError("seed", -1, "a seed is 0 or more", "give another seed"))
@@ -37,7 +39,7 @@ class ConfigError(ValueError):
     def __str__(self) -> str:
         setting = self.field if self.value is None else f"{self.field} = {shown(self.value)}"
         own = f"{setting} is refused\n  reason: {self.reason}\n  remedy: {self.remedy}"
-        return "\n\n".join([printable(own), *map(str, self.others)])
+        return "\n\n".join([printable(redact_text(own)), *map(str, self.others)])
 
 
 def shown(value: Any) -> str:
@@ -88,4 +90,6 @@ def unknown_key(path: str, value: Any, owner: str, known: Iterable[str], elsewhe
     else:
         remedy = suggestion(key, known, prefix + "." if prefix else "")
     listing = ", ".join(known) or "no settings"
+    if SECRET_NAME.search(key) and not key.lower().endswith("tokens"):
+        value = REDACTED  # no setting is one, and what was typed may be
     return ConfigError(path, value, f"{key} is not a setting of {owner}; it has {listing}", remedy)

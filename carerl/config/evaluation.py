@@ -14,13 +14,16 @@ from typing import Any
 
 from carerl.config import compose
 from carerl.config.errors import ConfigError
-from carerl.config.load import parse, read, refuse_record, resolve
-from carerl.config.named_models import NAMED
+from carerl.config.load import parse, read, refuse_record
+from carerl.config.named_models import NAMED, near_name
+from carerl.config.paths import local
+from carerl.config.references import literal, refers, resolve
+from carerl.config.scalars import native
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
 from carerl.config.stored import newest_checkpoint
 from carerl.config.sweeps import differences
-from carerl.config.typed import build, plain
+from carerl.config.typed import build, convert, plain
 from carerl.config.validate import validate
 from carerl.tasks.benchmark import TextConfig
 
@@ -76,19 +79,24 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     for key, value in compose.leaves(asked):
         known = key.partition(".")[0] in RunConfig.__dataclass_fields__  # what is not is refused with a suggestion
         if known and not any(key == read_ or key.startswith(f"{read_}.") for read_ in READ):
-            raise ConfigError(key, value, "it is no setting of an evaluation", INSTEAD.get(key, "leave it out"))
+            raise ConfigError(key, native(value), "it is no setting of an evaluation", INSTEAD.get(key, "leave it out"))
     wanted = asked.setdefault("model", {}).pop("path", None)
+    if refers(wanted):
+        wanted = resolve({"model": {"path": wanted}})["model"]["path"]
     if not isinstance(wanted, str) or not wanted:
-        raise ConfigError("model", wanted, "there is no model to evaluate", "write model=DIR, a run or a hub id")
+        raise ConfigError(
+            "model", native(wanted), "there is no model to evaluate", "write model=DIR, a run or a hub id"
+        )
     compose.import_plugins(compose.as_plugins(asked.get("plugins")))  # before what they name is read
-    revision = asked["model"].pop("revision", "")
+    wanted = local("model", convert(str, "model", wanted))
+    revision = convert(str, "model.revision", asked["model"].pop("revision", ""))
     if revision and (wanted in NAMED or looks_local(wanted)):
         raise ConfigError("model.revision", revision, "only a model of the hub has revisions", "leave it out")
     model = find_model(wanted, fetch if not revision else lambda name: fetch(f"{name}@{revision}"))
     task = asked.get("task")
     own = model.trained_with if not isinstance(task, dict) or not {"benchmarks", "name"} & set(task) else None
     if own is not None:
-        stored = plain(own)
+        stored = literal(plain(own))
         tree: dict[str, Any] = {key: stored[key] for key in KEPT}
         tree["rollout"].pop("end_ids")  # found again, in the export's own files
         tree["task"].pop("max_prompt_tokens", None)  # of training prompts
@@ -102,7 +110,7 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     tree = compose.merge(compose.merge(tree, fixed), asked)
     if plugins := compose.as_plugins(tree.get("plugins")):
         compose.import_plugins(plugins)
-    config = build(resolve(tree))
+    config = build(resolve({**tree, "recipe": model.name}))
     config.recipe = model.name
     refuse_record(config)
     if own is None:
@@ -115,6 +123,15 @@ def _long(word: str) -> str:
     return f"{SHORT[key]}={value}" if equals and key in SHORT else word
 
 
+def as_typed(error: ConfigError, words: Sequence[str]) -> ConfigError:
+    """An error of an evaluation's settings, each under its short name where that is what was typed."""
+    others = [as_typed(other, words) for other in error.others]
+    for short, long in SHORT.items():
+        if error.field == long and any(word.startswith(f"{short}=") for word in words):
+            return ConfigError(short, error.value, error.reason, error.remedy.replace(f"{long}=", f"{short}="), others)
+    return ConfigError(error.field, error.value, error.reason, error.remedy, others)
+
+
 def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
     """A run's newest checkpoint, a checkpoint's ``model``, a base model from the cache, or any other model.
     Raises ConfigError for a run without a checkpoint and for a directory that is not there."""
@@ -122,7 +139,9 @@ def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
         return Model(fetch(wanted), wanted.rpartition("/")[2])
     place = Path(wanted).expanduser().absolute()
     if not place.is_dir():
-        raise ConfigError("model", wanted, "there is no such directory", "give a model's directory, a run, or a hub id")
+        near = near_name(wanted)
+        remedy = f"write model={near}" if near else "give a model's directory, a run, or a hub id"
+        raise ConfigError("model", wanted, "there is no such directory", remedy)
     if (place / "carerl_base.yaml").is_file():
         made_by = read(place / "carerl_base.yaml")
         return Model(str(place), made_by.recipe, made_by)

@@ -23,7 +23,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from carerl.config import compose
-from carerl.config.errors import ConfigError, nearest, shown
+from carerl.config.errors import SURE, ConfigError, nearest, shown
 from carerl.config.limits import bounds
 from carerl.config.load import parse
 from carerl.config.schema import RunConfig
@@ -32,6 +32,13 @@ from carerl.config.tables import CHOICES
 HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
 TOP = "run"  # the topic of settings that are in no section
 WIDTH = 120
+GUESSES = 4  # for a word that is no topic
+# what settings are called elsewhere
+ELSEWHERE = {
+    "learning_rate": ("lr",), "batch_size": ("prompts_per_step", "micro_batch_rows"), "max_steps": ("steps",),
+    "num_generations": ("group_size",), "kl": ("beta",), "kl_coef": ("beta",), "max_length": ("max_model_len",),
+    "output": ("run_dir",), "output_dir": ("run_dir",), "num_epochs": ("epochs",),
+}  # fmt: skip
 MARKUP = re.compile(r":\w+:`~?([^`]+)`|``?([^`]+)``?")
 
 
@@ -108,11 +115,30 @@ def topic_text(topic: str) -> str:
     found = [s for s in every_setting() if s.path == topic or s.path.rpartition(".")[2] == topic]
     if found:
         return "\n".join(_lines(list(dict.fromkeys(found))))
-    known = [*sections, *CHOICES, *(s.path for s in every_setting()), *(s.path.split(".")[-1] for s in every_setting())]
-    guess = nearest(topic, known)
     listing = ", ".join([*sections, *CHOICES])
-    remedy = f"did you mean --help {guess}?" if guess else f"choose one of {listing}"
+    guesses = _meant(topic, [*sections, *CHOICES])
+    remedy = f"did you mean --help {' or '.join(guesses)}?" if guesses else f"choose one of {listing}"
     raise ConfigError("--help", topic, f"it is no section and no setting; the sections are {listing}", remedy)
+
+
+def _meant(topic: str, sections: list[str]) -> list[str]:
+    """What a word that is no topic was perhaps meant to be: a choice of this name; what other libraries call so; one
+    that is very like it; those that have a word of it in their names. Nothing that is merely a little like it."""
+    topic = topic.lower().replace("-", "_")
+    if chosen := [f"{section}={topic}" for section, table in CHOICES.items() if topic in table]:
+        return chosen
+    if topic in ELSEWHERE:
+        return list(ELSEWHERE[topic])
+    paths = [*sections, *(s.path for s in every_setting())]
+    names: dict[str, str] = {}
+    for path in paths:  # a section is asked for by its whole path, a setting by its name
+        names.setdefault(path.rpartition(".")[2], path if path in sections else path.rpartition(".")[2])
+    if topic in names:
+        return [names[topic]]
+    if guess := nearest(topic, [*names, *paths], SURE):
+        return [names.get(guess, guess)]
+    words = set(topic.split("_"))
+    return list(dict.fromkeys(shown for name, shown in names.items() if words & set(name.split("_"))))[:GUESSES]
 
 
 def every_setting() -> list[Setting]:

@@ -2,8 +2,9 @@
 
     python -m carerl.run recipe=NAME key=value section.key=value ...
 
-Values are YAML (``steps=20``, ``learner.optimizer.betas=[0.9,0.95]``, ``resume=``). ``${other.key}``
-repeats another setting's value.
+A value is taken as it was typed (``steps=20``, ``run_dir=0042``, ``resume=``); one that begins with a quote or a
+bracket is YAML (``learner.optimizer.betas=[0.9,0.95]``). ``${other.key}`` repeats another setting's value,
+``${oc.env:NAME}`` that of an environment variable (:mod:`carerl.config.references`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,18 +20,20 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from carerl.config import compose
 from carerl.config.compose import Tree
 from carerl.config.errors import SURE, ConfigError, closest, nearest
 from carerl.config.lengths import settle_prompt_room
+from carerl.config.paths import local
 from carerl.config.printable import printable
+from carerl.config.references import literal, refers, resolve
 from carerl.config.rehearsal import FIELD, check_rehearsal, leave_real_run
+from carerl.config.scalars import native, quoted_word, read_word, word_fault
 from carerl.config.schema import RunConfig
 from carerl.config.stored import check_named, has_checkpoint
 from carerl.config.tables import source_text
-from carerl.config.typed import RETIRED, build, plain
+from carerl.config.typed import RETIRED, build, convert, plain
 from carerl.config.validate import validate
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -54,22 +58,20 @@ def load(argv: Sequence[str]) -> RunConfig:
     Raises ConfigError, whose ``str()`` is all that a person needs to see.
     """
     asked = parse(argv)
-    if asked.get(FIELD) is True:
+    if "extends" in asked:
+        reason = "it is for recipe files: what a command line asks for comes after what its recipe extends"
+        raise ConfigError("extends", native(asked["extends"]), reason, "write a recipe file of your own with it")
+    if native(asked.get(FIELD)) is True:
         leave_real_run(asked)
+    _settle(asked)
     if asked.get("resume") == AUTO:
         _take_what_is_there(asked)
     if asked.get("resume") not in (None, "", AUTO):
         return _load_resumed(asked)
-    name = asked.pop("recipe", None)
-    if not isinstance(name, str) or not name:
-        names = compose.recipe_names()
-        raise ConfigError("recipe", name, "no recipe is given", "start with recipe=NAME, one of " + ", ".join(names))
-    tree = compose.merge(compose.compose(name), asked)
-    if plugins := compose.as_plugins(tree.get("plugins")):
-        compose.import_plugins(plugins)
-        tree = compose.merge(compose.compose(name), asked)  # again, now that their choices are known
+    name = _recipe(asked)
+    tree = _composed(name, asked)
     config = build(resolve(tree))
-    config.recipe = name
+    config.recipe = compose.label(name)
     if config.kind == "evaluate":
         raise ConfigError("kind", config.kind, "it trains nothing", "write python -m carerl.evaluate model=…")
     refuse_record(config)
@@ -80,6 +82,51 @@ def load(argv: Sequence[str]) -> RunConfig:
     if config.model.base_recipe:
         base_config(config)  # its settings are refused now, not when it is about to be trained
     return config
+
+
+def _recipe(asked: Tree) -> str:
+    """The recipe that is asked for, taken out of the tree."""
+    name = asked.pop("recipe", None)
+    if not isinstance(name, str) or not name:
+        names = compose.recipe_names()
+        reason = "no recipe is given" if name in (None, "") else "it must be one name"
+        raise ConfigError("recipe", native(name), reason, "start with recipe=NAME, one of " + ", ".join(names))
+    return str(name)
+
+
+def _composed(name: str, asked: Tree) -> Tree:
+    """The recipe under what is asked for; its plugins are imported."""
+    tree = compose.merge(compose.compose(name), asked)
+    if plugins := compose.as_plugins(tree.get("plugins")):
+        compose.import_plugins(plugins)
+        tree = compose.merge(compose.compose(name), asked)  # again, now that their choices are known
+    if native(tree.get("resume")) not in (None, "", AUTO):
+        reason = "a recipe says what a run does, and this one would go on with a run"
+        raise ConfigError("resume", native(tree["resume"]), reason, "take it out, and write resume= behind the command")
+    return {**tree, "recipe": compose.label(name)}
+
+
+def _settle(asked: Tree) -> None:
+    """Puts text in the place of ``resume``, and of ``run_dir`` where a run may be gone on with there: both decide what
+    is read, and may refer to settings of the recipe. ``resume: auto`` of the recipe counts as asked for."""
+    wanted = asked.get("resume")
+    if wanted is None and isinstance(asked.get("recipe"), str) and asked["recipe"]:
+        wanted = compose.compose(str(asked["recipe"])).get("resume")
+    if wanted is None:
+        return
+    if refers(wanted):
+        wanted = resolve({"resume": wanted})["resume"]
+    resume = local("resume", convert(str, "resume", wanted))
+    if resume != AUTO:
+        if "resume" in asked:
+            asked["resume"] = resume
+        return
+    asked["resume"] = AUTO
+    if refers(asked.get("run_dir")) or ("run_dir" not in asked and asked.get("recipe")):
+        tree = _composed(_recipe(dict(asked)), {k: v for k, v in asked.items() if k not in ("recipe", "resume")})
+        asked["run_dir"] = resolve(tree).get("run_dir") or ""
+    if asked.get("run_dir"):
+        asked["run_dir"] = local("run_dir", convert(str, "run_dir", asked["run_dir"]))
 
 
 def _take_what_is_there(asked: Tree) -> None:
@@ -109,14 +156,13 @@ def _load_resumed(asked: Tree) -> RunConfig:
     compose.import_plugins(trusted_plugins)
     stored = plain(read(stored_file))
     name = asked.pop("recipe", stored["recipe"])
-    if name != stored["recipe"]:
+    if not isinstance(name, str) or compose.label(name) != stored["recipe"]:
         reason = f"{folder} is a run of recipe {stored['recipe']}"
-        raise ConfigError("recipe", name, reason, "leave recipe= out when resuming")
-    if asked.get("run_dir") not in (None, "", folder):
-        raise ConfigError(
-            "run_dir", asked["run_dir"], "a resumed run goes on in its own directory", "leave run_dir= out"
-        )
-    config = build(resolve(compose.merge(stored, asked)))
+        raise ConfigError("recipe", native(name), reason, "leave recipe= out when resuming")
+    given = asked.get("run_dir")
+    if given and (not isinstance(given, str) or local("run_dir", str(given)) != folder):
+        raise ConfigError("run_dir", native(given), "a resumed run goes on in its own directory", "leave run_dir= out")
+    config = build(resolve(compose.merge(literal(stored), asked)))
     after = plain(config)
     for key in FIXED_ON_RESUME:
         if (new := _get(after, key)) != (old := _get(stored, key)):
@@ -139,7 +185,7 @@ def _refuse_unnamed(stored: Tree, asked: Tree, folder: str) -> list[str]:
         recipe = asked.get("recipe")
         return compose.merge(compose.compose(recipe), asked) if isinstance(recipe, str) and recipe else asked
 
-    tree = resolve(compose.merge(stored, asked))
+    tree = resolve(compose.merge(literal(resolve(stored, environment=False)), asked))
     plugins = compose.as_plugins(tree.get("plugins"))
     check_named({**tree, "plugins": plugins}, lambda: _listed(named()), folder)
     return plugins
@@ -171,10 +217,15 @@ def parse(argv: Sequence[str]) -> Tree:
         if not equals or not KEY.fullmatch(key):
             raise ConfigError(word, None, "a setting is written key=value, without spaces", _meant(word))
         try:
-            value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[index,call-overload]
-        except (yaml.YAMLError, OmegaConfBaseException) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(key, text, f"not a YAML value: {reason}", f"quote it: {key}='...'") from None
+            word.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                ascii(word), None, "it is not UTF-8 text", "type it again, or set LC_ALL=C.UTF-8"
+            ) from None
+        try:
+            value = read_word(text)
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigError(key, text, f"not a YAML value: {word_fault(error)}", _in_quotes(key, text)) from None
         node = tree
         *parents, last = key.split(".")
         for parent in parents:
@@ -183,6 +234,14 @@ def parse(argv: Sequence[str]) -> Tree:
                 raise ConfigError(key, text, f"{parent} was given as a single value before", "give one of them")
         node[last] = value
     return tree
+
+
+def _in_quotes(key: str, text: str) -> str:
+    """The remedy for a word that begins as YAML and is none."""
+    if "${" in text and text.lstrip().startswith(("[", "{")):
+        whole = re.sub(r"(\$\{[^{}]*\})", r'"\1"', text)
+        return f"quote what it refers to: {shlex.quote(f'{key}={whole}')}"
+    return f"close it, or quote it as text: {quoted_word(key, text)}"
 
 
 def _meant(word: str) -> str:
@@ -195,22 +254,9 @@ def _meant(word: str) -> str:
     return f"write {field}=..." if field else "see --help"
 
 
-def resolve(tree: Tree) -> Tree:
-    """The tree with every ``${...}`` replaced. Raises ConfigError where one leads nowhere or says ???."""
-    tree = {k: v for k, v in tree.items() if k != "extends"}
-    try:
-        resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = str(getattr(error, "full_key", "") or "recipe")
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(key, None, f"cannot be resolved: {reason}", f"give a value: {key}=...") from None
-    assert isinstance(resolved, dict)
-    return {str(k): v for k, v in resolved.items()}
-
-
 def dump(config: RunConfig) -> str:
     """All settings as YAML, resolved; :func:`read` is its inverse."""
-    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    return OmegaConf.to_yaml(OmegaConf.create(literal(plain(config))))
 
 
 def _without_retired(tree: Tree, path: str | Path) -> Tree:
@@ -231,7 +277,7 @@ def read(path: str | Path) -> RunConfig:
     has imported it."""
     tree = _without_retired(compose.read_yaml(Path(path)), path)
     try:
-        config = build(resolve(tree))
+        config = build(resolve(tree, environment=False))
     except ConfigError as error:
         if plugins := compose.as_plugins(tree.get("plugins")):
             error.remedy += f"; or, if the plugins that {path} lists are yours, plugins=[{','.join(plugins)}]"
@@ -269,7 +315,7 @@ def base_config(config: RunConfig) -> RunConfig:
         if key in overrides:
             remedy = "leave it out of model.base_overrides, and write it as a setting of the run"
             raise ConfigError("model.base_overrides", key, "a base model is made with the run's own", remedy)
-    base = build(resolve(compose.merge(compose.merge(tree, own), overrides)))
+    base = build(resolve(compose.merge(compose.merge(tree, literal(own)), overrides)))
     base.recipe = name
     validate(base)
     return base

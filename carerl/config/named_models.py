@@ -7,8 +7,10 @@ write ``./NAME`` for the directory.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
+from carerl.config.errors import SURE, nearest
 from carerl.config.schema import ShapeConfig
 
 BYTES = "base_bytes"  # untrained, reads bytes; a run takes it by model.base_recipe=base_bytes
@@ -82,3 +84,10 @@ SMOLLM2 = PackagedModel(
 )
 PACKAGED = {model.name: model for model in (SMOLLM2,)}
 NAMED = (BYTES, *PACKAGED)
+
+
+def near_name(path: str) -> str | None:
+    """The short name that a path was perhaps meant to be, where it is none and no directory here."""
+    if not path or "/" in path or path in NAMED or os.path.isdir(path):
+        return None
+    return nearest(path.lower(), NAMED, SURE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def count_parameters(shape: ShapeConfig) -> Parameters:
 
 def looks_local(path: str) -> bool:
     """Whether a model path means a directory of this machine rather than a hub id ``owner/name``."""
-    return Path(path).expanduser().exists() or not HUB_ID.fullmatch(path) or "/" not in path
+    return os.path.exists(Path(path).expanduser()) or not HUB_ID.fullmatch(path) or "/" not in path
 
 
 def absolute_path(path: str) -> str:
@@ -159,6 +160,6 @@ def effective_shape(config: RunConfig) -> tuple[ShapeConfig, str]:
     path = config.model.path
     if path in PACKAGED:
         return PACKAGED[path].shape, f"the packaged model {path}"
-    if path and (Path(path).expanduser() / "config.json").is_file():
+    if path and os.path.isfile(Path(path).expanduser() / "config.json"):
         return shape_from_directory(path), f"{path}/config.json"
     return config.model.shape, "the recipe's model.shape"

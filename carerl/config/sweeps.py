@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from carerl.config.compose import find, leaves, read_yaml, recipe_folders, recipe_names
 from carerl.config.errors import SURE, ConfigError, nearest, shown, suggestion
 from carerl.config.load import read, settings_key
+from carerl.config.scalars import native, quoted_word
 from carerl.config.schema import RunConfig
 from carerl.config.typed import plain
 
@@ -39,20 +41,65 @@ def sweep_rows(name: str) -> list[str]:
     rows = tree.get("rows")
     unknown = sorted(set(tree) - {"description", "rows"})
     if unknown:
-        raise ConfigError(f"{name}.{unknown[0]}", tree[unknown[0]], "a sweep spec has description and rows", "drop it")
+        raise ConfigError(
+            f"{name}.{unknown[0]}", native(tree[unknown[0]]), "a sweep spec has description and rows", "drop it"
+        )
     if not isinstance(rows, list) or not rows or not all(isinstance(row, str) and "recipe=" in row for row in rows):
         raise ConfigError(
-            f"{name}.rows", rows, "not a list of command lines", "write each as 'recipe=NAME key=value …'"
+            f"{name}.rows", native(rows), "not a list of command lines", "write each as 'recipe=NAME key=value …'"
         )
-    return rows
+    for row in rows:
+        row_words(row)
+    return [str(row) for row in rows]
 
 
-def bare_word(word: str) -> ConfigError:
-    """The error for a word of a sweep's command line that is not ``key=value``."""
+def split_values(key: str, text: str) -> list[str]:
+    """The values between commas, blanks beside the commas left out. A comma in quotes or in brackets separates nothing:
+    ``0,.5`` are two values, ``[0.9,0.95]`` and ``"a,b"`` are one each. Raises ConfigError for an empty one between
+    others, and for a quote or bracket that is not closed."""
+    values, depth, quote, opens = [""], 0, "", True
+    for place, character in enumerate(text):
+        if quote:
+            escaped = quote == '"' and (len(values[-1]) - len(values[-1].rstrip("\\"))) % 2
+            quote = "" if character == quote and not escaped else quote
+        elif character in "'\"" and (opens or text[place - 1 : place] == character):
+            quote = character
+        else:
+            depth = max(0, depth + (character in "[{") - (character in "]}"))
+        if character == "," and not depth and not quote:
+            values.append("")
+        else:
+            values[-1] += character
+        opens = character in ",[{:" or (opens and character.isspace())
+    if quote or depth:
+        what = "a quote" if quote else "a bracket"
+        raise ConfigError(
+            key, text, f"{what} is opened in it and not closed", f"quote the text: {quoted_word(key, text)}"
+        )
+    values = [value.strip() for value in values]
+    if len(values) > 1 and "" in values:
+        reason = "there is nothing between two of its commas, or behind the last"
+        remedy = f"write {key}={','.join(filter(None, values))}, or '' in quotes for an empty text"
+        raise ConfigError(key, text, reason, remedy)
+    return values if len(values) > 1 else [text]
+
+
+def row_words(row: str) -> list[str]:
+    """The words of a row, as a shell would split them. Raises ConfigError."""
+    try:
+        return shlex.split(row)
+    except ValueError as error:
+        raise ConfigError("rows", row, f"not a command line: {error}", "close the quote") from None
+
+
+def bare_word(word: str, before: str = "") -> ConfigError:
+    """The error for a word of a sweep's command line that is not ``key=value``. ``before``: the word before it."""
     remedy = "see --help"
     for key, names in (("recipe", recipe_names()), ("sweep", sweep_names())):
         if (guess := nearest(word, names, SURE)) is not None:
             remedy = f"write {key}={guess}"
+    if before.endswith(",") or word.startswith(","):
+        remedy = f"write {before}{word}, without a blank, or put the whole word in quotes"
     return ConfigError(word, None, "a setting is written key=value, without spaces", remedy)
 
 

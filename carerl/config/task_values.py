@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,7 @@ def _text_needs(task: TextConfig, evaluates: bool) -> Errors:
 
 
 def _files(task: TextConfig) -> Errors:
-    if task.data_dir and not Path(task.data_dir).expanduser().is_dir():
+    if task.data_dir and not os.path.isdir(Path(task.data_dir).expanduser()):
         yield ConfigError("task.data_dir", task.data_dir, "there is no such directory", "leave it out to use the hub")
     for key, path in (("task.train", task.train), *(("task.benchmarks", name) for name in task.benchmarks)):
         if path.endswith(".jsonl") and (fault := file_fault(Path(path).expanduser())):

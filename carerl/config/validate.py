@@ -8,8 +8,8 @@ What can only be known with the model, the task or the cluster at hand is checke
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from carerl.config.actors import actor_groups
 from carerl.config.cards import card_pairings
@@ -17,13 +17,15 @@ from carerl.config.errors import ConfigError, raise_all, suggestion
 from carerl.config.limits import values
 from carerl.config.loss_pairings import algorithm_pairings, regularizer_pairings, setting
 from carerl.config.memory import fit_pairings
-from carerl.config.named_models import BYTES, PACKAGED
+from carerl.config.named_models import BYTES, PACKAGED, near_name
+from carerl.config.places import run_dir_errors
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.selection import selection_pairings
 from carerl.config.shapes import effective_shape, looks_local
 from carerl.config.sync_pairings import sync_pairings
 from carerl.config.tables import CHOICES
 from carerl.config.task_values import task_pairings
+from carerl.config.tracking import tracking_pairings
 from carerl.rewards import REWARDS
 from carerl.rewards.shaped import reads_confidence
 from carerl.tasks.benchmark import TextConfig
@@ -79,32 +81,22 @@ def _supervised(c: RunConfig) -> Errors:
 
 
 def _paths(c: RunConfig) -> Errors:
-    if c.run_dir and not c.resume:
-        folder = Path(c.run_dir).expanduser()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            if c.kind == "evaluate":
-                yield ConfigError("out", c.run_dir, "it holds something that is no evaluation", "give another out=")
-                return
-            yield ConfigError(
-                "run_dir",
-                c.run_dir,
-                "it exists and is not empty: two runs never share a directory",
-                f"give another one, leave run_dir= out, or go on with that run by resume={c.run_dir}",
-            )
+    yield from run_dir_errors(c)
     path = c.model.path
     if c.model.revision and (not path or path in PACKAGED or looks_local(path)):
         reason = "only a model of the hub has revisions"
         yield ConfigError("model.revision", c.model.revision, reason, "leave it out, or write model.path=owner/name")
-    if path == BYTES:
+    if near := near_name(path):
+        reason = f"there is no such model directory here, and it is nearly {near}, which has a short name"
+        yield ConfigError("model.path", path, reason, f"write model.path={near}, or ./{path} for a directory")
+    elif path == BYTES:
         yield ConfigError("model.path", path, "a recipe makes this model", f"write model.base_recipe={BYTES} instead")
     # a plan needs no weights, so that the path of another machine is no error in it
-    elif path and not c.dry_run and path not in PACKAGED and looks_local(path) and not Path(path).expanduser().is_dir():
+    elif path and not c.dry_run and path not in PACKAGED and looks_local(path) and not os.path.isdir(path):
         yield ConfigError(
             "model.path",
             path,
-            "it is a file, and not a directory"
-            if Path(path).expanduser().is_file()
-            else "there is no such model directory",
+            "it is a file, and not a directory" if os.path.isfile(path) else "there is no such model directory",
             f"give a Hugging Face model directory that exists here, a hub id owner/name, or {', '.join(PACKAGED)}",
         )
 
@@ -391,4 +383,5 @@ def _learner(c: RunConfig) -> Errors:
 PAIRINGS = (
     _supervised, _paths, _model, task_pairings, _batch, algorithm_pairings, regularizer_pairings, _evaluation,
     selection_pairings, _reward, _engine, sync_pairings, _learner, card_pairings, fit_pairings,
+    tracking_pairings,
 )  # fmt: skip

@@ -16,15 +16,27 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
+from carerl.config.paths import local
+from carerl.config.places import check_writable
 from carerl.types import RunError
 
 CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 LEFT_BEHIND_S = 3600.0
 
+CACHE = "CARERL_CACHE"  # the variable that names the cache's place
+
 
 def cache_directory() -> Path:
-    """Return ``$CARERL_CACHE/models``, else that of the user's cache directory."""
-    return Path(os.environ.get("CARERL_CACHE") or platformdirs.user_cache_dir("carerl")) / "models"
+    """Return ``$CARERL_CACHE/models``, else that of the user's cache directory. Raises ConfigError for what is no
+    directory."""
+    named = local(CACHE, os.environ.get(CACHE, ""))
+    return Path(named or platformdirs.user_cache_dir("carerl")) / "models"
+
+
+def check_room(target: Path, mib: float = 64) -> None:
+    """Find out whether a model that is not in the cache can be put there, with room for ``mib``. Raises ConfigError."""
+    if not target.exists():
+        check_writable(CACHE, target.parent, mib, "the model")
 
 
 SLICE_S = 1.0  # of waiting for a lock, between two looks at a stop
@@ -80,6 +92,10 @@ def building(target: Path) -> Iterator[Path | None]:
 
     One process at a time builds one target; the others wait for it. What a killed process left behind is removed. The
     caller puts what it made in place by :func:`put_in_place`; what remains of the directory is removed."""
+    if target.exists():  # whole, and the place may be one that others keep and nobody here can write to
+        yield None
+        return
+    check_room(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with turn(target):
         if target.exists():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from carerl.actors.crew import Crew, crew
 from carerl.actors.error_log import NAME as ERROR_LOG
 from carerl.actors.gauges import ray_gauges
 from carerl.actors.ray_cluster import cluster, joins_cluster
+from carerl.config import places
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import AUTO, base_config, dump
@@ -25,12 +28,14 @@ from carerl.config.schema import RunConfig
 from carerl.config.stored import has_checkpoint, words_to_name
 from carerl.config.typed import plain
 from carerl.controller import base, best, checkpoints, disk, rl, sft, starting_weights, weights
+from carerl.controller.cache import check_room
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, questions_due
 from carerl.controller.last_words import LastWords
 from carerl.controller.loop_state import LoopState
 from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
 from carerl.controller.profiling import Profiler
+from carerl.controller.schedule import changed_schedule
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
 from carerl.report.records import read_evaluations
@@ -58,8 +63,12 @@ def launch(config: RunConfig) -> Result:
         print(f"base model: {made}", flush=True)
         return Result("completed", 0, made, {}, {}, 0)
     jobs.check_storage("run_dir" if config.run_dir else "runs_dir", config.run_dir or config.runs_dir)
+    steps_before = _steps_before(config)
     if (done := _complete(config)) is not None:
         return done
+    places.check_run(config)
+    if config.model.base_recipe:
+        check_room(Path(base.starting_directory(config)))
     say_trust(config)
     config, place = base.pinned(config), base.absolute(config.model.path)
     task, tokenizer = prepare(config, place)
@@ -84,6 +93,8 @@ def launch(config: RunConfig) -> Result:
     try:
         if prepared is not None:
             _say_first(config, *prepared, display)
+        if steps_before is not None and (notice := changed_schedule(*steps_before, config.steps, config.learner)):
+            (partial(print, file=sys.stderr) if config.tracking.display == "quiet" else display.message)(notice)
         if warning := jobs.short_grace():
             display.message(warning)
         display.stage("start ray")
@@ -102,6 +113,19 @@ def launch(config: RunConfig) -> Result:
                 return run(config, actors, model_dir, display, stop, prepared, last.of)
     finally:
         display.close()
+
+
+def _steps_before(config: RunConfig) -> tuple[int, int] | None:
+    """Of a run that is gone on with: the step of its newest checkpoint, and how many it was to take until now. Raises
+    ConfigError for fewer steps than it has done."""
+    if config.resume in ("", AUTO):
+        return None
+    directory = RunDirectory(config.resume)
+    name = re.fullmatch(r"step_(\d+)", (directory.checkpoints / "latest").resolve().name)
+    done, before = int(name[1]) if name else 0, directory.read_config().get("steps")
+    if config.steps < done:
+        raise ConfigError("steps", config.steps, f"the run is at step {done}", f"write steps={done} or more")
+    return done, before if isinstance(before, int) else config.steps
 
 
 def _complete(config: RunConfig) -> Result | None:

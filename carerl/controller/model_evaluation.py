@@ -17,6 +17,7 @@ from carerl.actors.ray_cluster import cluster
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import dump
+from carerl.config.places import RUN_MIB, check_writable
 from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
 from carerl.controller import base, disk, starting_weights
@@ -38,12 +39,14 @@ PART_SECONDS = 20.0  # between two parts of the samples on disk: what a stop tha
 
 def launch(config: RunConfig) -> Result:
     """Evaluates ``config.model.path``. Raises ConfigError before any actor has started."""
-    jobs.check_storage("out" if config.run_dir else "runs_dir", config.run_dir or config.runs_dir)
+    field, where = ("out", config.run_dir) if config.run_dir else ("runs_dir", config.runs_dir)
+    jobs.check_storage(field, where)
     directory = RunDirectory(config.resume) if config.resume else None
     if directory is not None:
         starting_weights.check_unchanged(config, directory.path, config.model.path)
     if directory is not None and (directory.read_summary() or {}).get("status") == "completed":
         return _show(directory)
+    check_writable(field, where, RUN_MIB, "the evaluation")
     say_trust(config)
     config = base.pinned(config)
     task, tokenizer = prepare(config, base.absolute(config.model.path))

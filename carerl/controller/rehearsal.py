@@ -31,6 +31,7 @@ from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
 from carerl.config.named_models import PACKAGED
+from carerl.config.places import RUN_MIB, check_writable
 from carerl.config.prompts_at_hand import data_missing
 from carerl.config.rehearsal import BASE_STEPS, STEPS, STOP_AFTER, changes, rehearsed
 from carerl.config.schema import RunConfig
@@ -149,6 +150,7 @@ def rehearse(config: RunConfig) -> Verdict:
     started for what is wrong with the recipe, its data or its tokenizer."""
     begin = time.monotonic()
     small, source = rehearsed(config, has_cpu_vllm()), _source(config)
+    check_writable("runs_dir", _storage(config), RUN_MIB, "the rehearsal")
     directory = RunDirectory.create(_storage(config), small.recipe, small.seed)
     if source is not None:
         small.model.path, small.model.revision = str(directory.path / MODEL), ""

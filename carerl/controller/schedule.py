@@ -21,3 +21,23 @@ def learning_rate(step: int, total: int, config: LearnerConfig) -> float:
     }[schedule.name]
     floor = 0.0 if schedule.name == "constant" else schedule.final_fraction
     return peak * (floor + (1.0 - floor) * left)
+
+
+def changed_schedule(done: int, before: int, total: int, config: LearnerConfig) -> str:
+    """What to tell of a run that goes on after step ``done`` with ``total`` steps in place of ``before``: old and new
+    rate of the first step to come whose rate is another one. Empty where there is none."""
+
+    def old(step: int) -> float | None:
+        return learning_rate(step, before, config) if step <= before else None
+
+    if before == total or config.schedule.name == "constant":
+        return ""
+    differing = (step for step in range(done + 1, total + 1) if old(step) != learning_rate(step, total, config))
+    if (first := next(differing, None)) is None:
+        return ""
+    text = f"learning rate: the schedule is that of {total} steps now, and was that of {before}: "
+    new, last = learning_rate(first, total, config), old(first - 1) if first > 1 else None
+    text += f"it is {new:.2g}" if last is None else f"it goes from {last:.2g} in step {first - 1} to {new:.2g}"
+    if (was := old(first)) is None:
+        return f"{text} in step {first}, where it had come to its end"
+    return f"{text} in step {first}, where it would have been {was:.2g}"

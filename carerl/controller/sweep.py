@@ -9,6 +9,7 @@ sweep.json lists the cells that were ever asked for (:mod:`carerl.report.sweep_f
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -27,11 +28,14 @@ from carerl.actors.ray_cluster import address, cluster, connect
 from carerl.config.checks import check_cluster
 from carerl.config.errors import ConfigError
 from carerl.config.load import base_config, load
+from carerl.config.places import check_writable, run_mib
+from carerl.config.redaction import redact_text
 from carerl.config.schema import RunConfig
 from carerl.config.stored import NAMED_AGAIN, has_checkpoint, words_to_name
 from carerl.config.sweeps import check_stored, refuse_own, refuse_twice
 from carerl.config.typed import plain
 from carerl.controller import base, starting_weights
+from carerl.controller.cache import check_room
 from carerl.controller.launch import run
 from carerl.controller.preparation import check_model, say_trust
 from carerl.controller.stopping import Interrupted, StopFlag
@@ -40,6 +44,7 @@ from carerl.report import RunDirectory, RunDirectoryError
 from carerl.report.display import QuietDisplay
 from carerl.report.sweep_file import ERROR_FILE, Cell, status, write_cells
 
+NAME_CHARACTERS = 200  # of a cell's directory; file systems take 255 bytes
 BASE, CELL = "base", "cell"  # kinds of jobs
 
 
@@ -59,6 +64,9 @@ def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Pat
             refuse_own(words)
             found.append(Cell(directory.absolute() / _slug(words), row, settings))
     twice = [name for name, count in Counter(cell.name for cell in found).items() if count > 1]
+    if twice and len({cell.words for cell in found if cell.name == twice[0]}) > 1:
+        reason = "two cells would have this directory: their values differ in signs that a name leaves out"
+        raise ConfigError("sweep", twice[0], reason, "run them as two sweeps, each with an out= of its own")
     if twice:
         raise ConfigError("sweep", twice[0], "the same cell is asked for twice", "name each value once")
     return found
@@ -67,7 +75,10 @@ def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Pat
 def _slug(words: Sequence[str]) -> str:
     parts = [word.split("=", 1) for word in words]
     named = [value if key == "recipe" else f"{key}-{value}" for key, value in parts]
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(named))
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(named))
+    if len(slug) <= NAME_CHARACTERS:
+        return slug
+    return f"{slug[:NAME_CHARACTERS]}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}"
 
 
 def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
@@ -87,6 +98,10 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
     if not todo:
         return {cell.name: status(cell.directory) for cell in plan}
     place = todo[0].directory.parent
+    check_writable("out", place, sum(map(run_mib, configs)), "the cells with their checkpoints")
+    for config in configs:
+        if config.model.base_recipe:
+            check_room(Path(base.starting_directory(config)))
     place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / ".sweep.lock", blocking=False)
     try:
@@ -252,13 +267,13 @@ def _record_failure(cell: Cell, error: BaseException) -> None:
 def _write_error(cell: Cell, text: str) -> None:
     with suppress(OSError):  # a full disk, say: the sweep goes on, and has said it
         cell.directory.mkdir(parents=True, exist_ok=True)
-        (cell.directory / ERROR_FILE).write_text(f"{text.rstrip()}\n")
+        (cell.directory / ERROR_FILE).write_text(redact_text(f"{text.rstrip()}\n"))
 
 
 def _brief(error: BaseException) -> str:
     if isinstance(error, ConfigError):  # its first line has no reason
-        return f"{error.field}: {error.reason}"
-    lines = str(error).splitlines()
+        return redact_text(f"{error.field}: {error.reason}")
+    lines = redact_text(str(error)).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

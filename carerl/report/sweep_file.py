@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from carerl.config.sweeps import row_words
 from carerl.report.run_directory import read_json, write_text
 
 SWEEP_FILE = "sweep.json"
@@ -33,7 +34,7 @@ class Cell:
     @property
     def words(self) -> tuple[str, ...]:
         """Of its command line."""
-        return (*self.row.split(), *(f"{key}={value}" for key, value in self.settings.items()))
+        return (*row_words(self.row), *(f"{key}={value}" for key, value in self.settings.items()))
 
     @property
     def method(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ FILE_BYTES = 512 * 1024  # a larger file is no source
 CODE_BYTES = 8 * 1024 * 1024  # of all of them
 TEXT_CHARACTERS = 2_000  # of a prompt or response in a table
 TAG_CHARACTERS = 64  # W&B's limit
+NAME_CHARACTERS = 128  # of a group's and of a run's name
 TABLE_COLUMNS = (
     "step", "example_id", "sample", "prompt", "response", "gold", "answer", "outcome", "correct", "reward",
     "advantage", "confidence", "tokens", "mean_logprob",
@@ -55,7 +56,7 @@ def filing(config: Mapping[str, Any]) -> Filing:
     match = re.search(rf"(?:^|_)({re.escape(algorithm)}(?:_.*)?)$", recipe) if algorithm else None
     tags = (recipe, algorithm, "" if seed is None else f"seed {seed}")
     return Filing(
-        group=match[1] if match else recipe,
+        group=(match[1] if match else recipe)[:NAME_CHARACTERS],
         job_type=regularizer or str(config.get("kind") or ""),
         tags=tuple(dict.fromkeys(tag[:TAG_CHARACTERS] for tag in tags if tag)),
     )

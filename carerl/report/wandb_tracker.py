@@ -230,7 +230,7 @@ class WandbTracker:
             dir=str(self._directory.path),
             mode=mode,
             id=self.run_id(),
-            name=self._directory.name,
+            name=self._directory.name[: wandb_content.NAME_CHARACTERS],
             group=filed.group or None,
             job_type=filed.job_type or None,
             tags=list(filed.tags),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from pathlib import Path
 
 HEAD = 4096  # bytes that are looked at
@@ -37,10 +38,10 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 def file_fault(path: Path) -> str:
     """Returns why no rows can be read from a path, with a remedy: it is not there, is a directory, is compressed, is of
     another format, or is empty. '' for a file whose lines are to be read. Its rows are not checked."""
-    if path.is_dir():
+    if os.path.isdir(path):  # not Path's, which raises for a name that is too long
         inside = [name for name in _names(path) if name.endswith(".jsonl")]
         return "it is a directory; give " + (f"a file in it: {', '.join(inside[:5])}" if inside else "a .jsonl file")
-    if not path.exists():
+    if not os.path.exists(path):
         near = difflib.get_close_matches(path.name, _names(path.parent), n=3, cutoff=0.7)
         return "no such file; " + (
             f"beside it there is {', '.join(near)}" if near else "give a .jsonl file that exists"

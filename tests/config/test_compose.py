@@ -11,6 +11,7 @@ import pytest
 from carerl.config import compose
 from carerl.config.errors import ConfigError
 from carerl.config.load import load
+from carerl.config.scalars import native
 
 
 @pytest.fixture
@@ -30,19 +31,19 @@ def test_later_wins_and_own_keys_win_over_extends(write) -> None:
     write("part/a", "steps: 1\nseed: 1\nprompts_per_step: 1")
     write("part/b", "steps: 2\nseed: 2")
     write("r", "extends: [part/a, part/b]\nsteps: 3")
-    assert compose.compose("r") == {"steps": 3, "seed": 2, "prompts_per_step": 1}
+    assert native(compose.compose("r")) == {"steps": 3, "seed": 2, "prompts_per_step": 1}
 
 
 def test_mappings_merge_and_lists_are_replaced(write) -> None:
     write("part/a", "learner: {ranks: 2, optimizer: {lr: 1.0, betas: [0.1, 0.2]}}")
     write("r", "extends: [part/a]\nlearner: {optimizer: {betas: [0.3, 0.4]}}")
-    assert compose.compose("r") == {"learner": {"ranks": 2, "optimizer": {"lr": 1.0, "betas": [0.3, 0.4]}}}
+    assert native(compose.compose("r")) == {"learner": {"ranks": 2, "optimizer": {"lr": 1.0, "betas": [0.3, 0.4]}}}
 
 
 def test_description_is_not_inherited(write) -> None:
     write("part/a", "description: of the part\nsteps: 1")
     write("r", "extends: part/a")
-    assert compose.compose("r") == {"steps": 1}
+    assert native(compose.compose("r")) == {"steps": 1}
     assert ("r", "") in compose.recipe_lines()
 
 
@@ -59,7 +60,7 @@ def test_the_same_part_by_two_ways_is_no_circle(write) -> None:
     write("part/b", "extends: [part/a]")
     write("part/c", "extends: [part/a]")
     write("r", "extends: [part/b, part/c]")
-    assert compose.compose("r") == {"steps": 1}
+    assert native(compose.compose("r")) == {"steps": 1}
 
 
 def test_the_working_directory_wins_over_the_package(write) -> None:

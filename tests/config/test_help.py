@@ -143,7 +143,9 @@ def test_the_usage_says_how_and_names_every_section() -> None:
 
 @pytest.mark.parametrize(
     ("topic", "guess"),
-    [("rolout", "rollout"), ("learner.optimiser", "learner.optimizer"), ("algorithm=grop", "algorithm=grpo"),
+    [("dapo", "algorithm=dapo"), ("optimizer", "learner.optimizer"), ("learning_rate", "lr"), ("kl", "beta"),
+     ("batch_size", "prompts_per_step or micro_batch_rows"), ("gpus", "gpu"), ("rolout", "rollout"),
+      ("learner.optimiser", "learner.optimizer"), ("algorithm=grop", "algorithm=grpo"),
      ("max_new_token", "max_new_tokens")],
 )  # fmt: skip
 def test_an_unknown_topic_gets_the_nearest_one(topic: str, guess: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +153,10 @@ def test_an_unknown_topic_gets_the_nearest_one(topic: str, guess: str, capsys: p
     assert f"did you mean --help {guess}?" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="the sections are run, "):
         topic_text("xyzzy")
+    for topic in ("foo", "log", "ppo"):  # a word that is merely a little like another
+        with pytest.raises(ConfigError) as caught:
+            topic_text(topic)
+        assert "did you mean" not in caught.value.remedy
 
 
 def test_a_plugins_choices_are_explained(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

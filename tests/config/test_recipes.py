@@ -12,6 +12,7 @@ from carerl.config.compose import leaves
 from carerl.config.load import dump, load, read
 from carerl.config.plan import plan
 from carerl.config.render import render
+from carerl.config.scalars import native
 from carerl.config.typed import plain
 from carerl.regularizers import REGULARIZERS
 
@@ -128,7 +129,7 @@ def test_every_algorithm_has_a_fragment_that_any_recipe_takes(name: str) -> None
 @pytest.mark.parametrize("name", sorted(REGULARIZERS))
 def test_every_regularizer_has_a_fragment(name: str) -> None:
     fragment = compose.read_file(f"regularizer/{name}", "extends")["regularizer"]
-    assert REGULARIZERS[name].config(**fragment) == REGULARIZERS[name].config()
+    assert REGULARIZERS[name].config(**native(fragment)) == REGULARIZERS[name].config()
 
 
 def test_tiny_rows_use_the_exact_divergence_and_the_papers_alpha() -> None:

@@ -8,9 +8,17 @@ import pytest
 
 from carerl.config.errors import ConfigError
 from carerl.config.load import dump, load
-from carerl.config.sweeps import NOT_COMPARED, bare_word, check_stored, refuse_own, sweep_names, sweep_rows
+from carerl.config.sweeps import (
+    NOT_COMPARED,
+    bare_word,
+    check_stored,
+    refuse_own,
+    split_values,
+    sweep_names,
+    sweep_rows,
+)
 from carerl.config.typed import setting_paths
-from carerl.controller.sweep import cells
+from carerl.controller.sweep import _brief, _record_failure, cells
 from carerl.sweep import _parse, main
 
 TINY = "recipe=care_grpo_tiny"
@@ -127,3 +135,66 @@ def test_one_run_written_in_two_ways_is_refused(capsys: pytest.CaptureFixture[st
     assert main([TINY, "regularizer.alpha=.8,0.80", "seed=100", f"out={out}"]) == 2
     assert "regularizer.alpha-0.80" in (said := capsys.readouterr().err) and "once more" in said
     assert not out.exists(), "nothing had been started"
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('"a,b"', ['"a,b"']), ("'a,b',c", ["'a,b'", "c"]), ("1, 2", ["1", "2"]), ("[1,2],[3]", ["[1,2]", "[3]"]),
+        ("it's,that", ["it's", "that"]), ('["a]",b],c', ['["a]",b]', "c"]), ("{a: 'x,y'},2", ["{a: 'x,y'}", "2"]),
+        ("'it''s, so',x", ["'it''s, so'", "x"]), ('"a\\",b",c', ['"a\\",b"', "c"]), ("", [""]), ("a]b,c", ["a]b", "c"]),
+        ("'',x", ["''", "x"]), (" 1", [" 1"]),
+    ],
+)  # fmt: skip
+def test_a_comma_in_quotes_or_brackets_separates_nothing(text: str, values: list[str]) -> None:
+    assert split_values("key", text) == values
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seed=1", "seed=2"], "seed=1,2"),
+        (["recipe=none_grpo_tiny", "seed=1"], "recipe=care_grpo_tiny,none_grpo_tiny"),
+        (["seed=1,,2"], "seed=1,2"), (["seed=1,"], "nothing between"), (["seed=[1,2"], "not closed"),
+        (['description="a,b'], "not closed"), (["sweep=regularizers_tiny"], "one of the two"),
+        (["workers=²"], "workers=2"),
+        (["workers=2", "workers=3"], "given twice"), (["out=a", "out=b"], "given twice"),
+        (["seed=1,", "2"], "seed=1,2"),
+        (["seed=1", ",2"], "without a blank"), (["extends=[a]"], "extends"), (["description=a/b,a:b"], "two sweeps"),
+    ],
+)  # fmt: skip
+def test_no_word_of_a_sweep_is_lost_or_split_without_a_word(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([TINY, *words, *([] if words[0].startswith("out") else [f"out={tmp_path / 'x'}"])]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_a_text_with_a_comma_is_one_cell_and_arrives_whole(tmp_path: Path) -> None:
+    rows, grid, _ = _parse(["recipe=care_grpo_tiny, none_grpo_tiny", 'description="a,b"', "seed=1"])
+    plan = cells(rows, grid, tmp_path)
+    assert [load(cell.words).description for cell in plan] == ["a,b", "a,b"]
+    assert [load(cell.words).recipe for cell in plan] == ["care_grpo_tiny", "none_grpo_tiny"]
+
+
+def test_recipes_of_any_name_make_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    for name in ("my recipe", "it's", "x" * 240):
+        (tmp_path / "recipes" / f"{name}.yaml").write_text("extends: [care_grpo_tiny]\n")
+    rows, grid, _ = _parse([f"recipe=my recipe,it's,{'x' * 240}", "seed=1,2"])
+    plan = cells(rows, grid, tmp_path)
+    assert len({cell.name for cell in plan}) == 6 and max(len(cell.name) for cell in plan) < 255
+    assert [load(cell.words).recipe for cell in plan[:3]] == ["my recipe", "it's", "x" * 240]
+
+
+def test_hole_what_a_sweep_writes_of_a_failure_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "correct-horse-battery")
+    (cell,) = cells([TINY], {"seed": ["1"]}, tmp_path)
+    try:
+        raise RuntimeError("401 for key correct-horse-battery at https://me:hunter2@host")
+    except RuntimeError as error:
+        _record_failure(cell, error)
+        assert "correct-horse" not in _brief(error)
+    text = (cell.directory / "error.txt").read_text()
+    assert "RuntimeError: 401" in text and "correct-horse" not in text and "hunter2" not in text
