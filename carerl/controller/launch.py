@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from carerl.config.load import AUTO, base_config, dump
 from carerl.config.printable import printable
 from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
-from carerl.config.stored import has_checkpoint, words_to_name
+from carerl.config.stored import has_checkpoint, newest_checkpoint, words_to_name
 from carerl.config.typed import plain
 from carerl.controller import base, best, checkpoints, disk, rl, sft, starting_weights, weights
 from carerl.controller.cache import check_room
@@ -121,8 +120,8 @@ def _steps_before(config: RunConfig) -> tuple[int, int] | None:
     if config.resume in ("", AUTO):
         return None
     directory = RunDirectory(config.resume)
-    name = re.fullmatch(r"step_(\d+)", (directory.checkpoints / "latest").resolve().name)
-    done, before = int(name[1]) if name else 0, directory.read_config().get("steps")
+    newest = newest_checkpoint(config.resume)
+    done, before = int(newest.name.removeprefix("step_")) if newest else 0, directory.read_config().get("steps")
     if config.steps < done:
         raise ConfigError("steps", config.steps, f"the run is at step {done}", f"write steps={done} or more")
     return done, before if isinstance(before, int) else config.steps
