@@ -4,7 +4,8 @@ r"""A question as every data set here gives it, and the one schema that rows are
 field             meaning
 ================= =========================================================================================
 ``question``      the problem, without a prompt template (``problem`` is read too)
-``answer``        the gold answer: text or number, a list of accepted ones, or an option's label or text
+``answer``        the gold answer: text or number, a list of accepted ones, or an option's label or text; of a whole
+                  solution (``... #### 2``, ``... \boxed{2}``) what it marks; more than 500 characters are refused
 ``accepted``      a list: any of them is right, the first is the gold answer (instead of ``answer``, or beside it)
 ``solution``      only where no answer is given: the content of its last ``\boxed{}``
 ``id``            unique in its file; the row's place where it is missing
@@ -29,7 +30,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .data import Row, as_row, text_field
-from .grading import GRADERS, Gold, extract_boxed
+from .grading import GRADERS, Gold, extract_boxed, gold_answer
 
 UNANSWERABLE = "unanswerable"
 LABELS = string.ascii_uppercase
@@ -91,6 +92,7 @@ def parse_question(value: Any, where: str, grader: str = "", template: str = "{q
     accepted = _accepted(row, extra, where) if answerable is not False and not numbers else ()
     if choices:
         accepted = tuple(_label(answer, choices, where) for answer in accepted)
+    accepted = tuple(dict.fromkeys(_stated(answer, grader, where) for answer in accepted))
     gold = Gold(accepted, choices, numbers, target, answerable is not False)
     _check(gold, grader, where)
     system = row.get("system") or ""
@@ -132,6 +134,14 @@ def _accepted(row: Row, extra: Row, where: str) -> tuple[str, ...]:
     if not found and isinstance(row.get("solution"), str):
         found = [box for box in [extract_boxed(row["solution"])] if _filled(box)]
     return tuple(dict.fromkeys(_text(value) for value in found))
+
+
+def _stated(answer: str, grader: str, where: str) -> str:
+    """The value that a gold answer states. Raises ValueError naming the row where it states none."""
+    try:
+        return gold_answer(answer, grader)
+    except ValueError as error:
+        raise ValueError(f"{where}: 'answer' {error}") from error
 
 
 def _filled(value: Any) -> bool:

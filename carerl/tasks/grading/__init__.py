@@ -6,10 +6,12 @@ module            holds
 ``base``          :class:`Gold`, :class:`Verdict`, the table's entry
 ``extraction``    finding the final answer, by an ordered policy
 ``tails``         what follows a value in a sentence
-``normal_form``   spellings without mathematical meaning taken away (``notation``: signs, fonts, leading words)
+``golds``         what a gold answer of a file says, also at the end of a solution
+``normal_form``   spellings without mathematical meaning taken away (``characters``: other alphabets; ``notation``:
+                  macros, fonts, leading words; ``ornaments``: what stands around it; ``unit_notation``)
 ``structure``     a normal form read into kinds (``units``; ``words``: numbers, and what changes them)
 ``equivalence``   whether two answers mean the same (``labels``: what only names a value; ``real_sets``;
-                  ``expressions``: values; ``latex``: what their parser is given)
+                  ``expressions``: values; ``latex``: what their parser is given; ``doubles``; ``thousands``)
 ``choice``        which option is named
 ``countdown``     arithmetic with given numbers
 ``abstention``    "nobody knows", and aliases
@@ -24,6 +26,7 @@ from __future__ import annotations
 from .base import Gold, GraderEntry, LimitError, Verdict
 from .equivalence import equivalent
 from .extraction import clip, extract_boxed
+from .golds import gold_answer
 from .graders import grade_choice, grade_countdown, grade_gsm8k, grade_math, grade_selfaware
 from .normal_form import canonical, normalise, rational
 
@@ -47,6 +50,7 @@ __all__ = [
     "clip",
     "equivalent",
     "extract_boxed",
+    "gold_answer",
     "normalise",
     "rational",
 ]
