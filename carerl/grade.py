@@ -4,8 +4,9 @@ r"""``python -m carerl.grade IN.jsonl OUT.jsonl [task=math] [workers=N] [seconds
     {"id": "q1", "outcome": "correct", "extracted": "0.5"}                  its row of OUT, in the same order
 
 ``task`` is math, gsm8k, choice, countdown or selfaware. ``gold`` is a text, a number, or a list of them of which any
-one is right. Further fields, all optional but where the task needs them: ``truncated`` (the length limit ended the
-response), ``accepted`` (further right answers), ``choices`` (choice: as in a file that is trained on, see
+one is right; of a whole solution (``... #### 2``) what it marks, and one of more than 500 characters is refused.
+Further fields, all optional but where the task needs them: ``truncated`` (the length limit ended the response),
+``accepted`` (further right answers), ``choices`` (choice: as in a file that is trained on, see
 ``carerl/tasks/choices.py``: texts, {label: text}, [{"label", "text"}] ...; ``gold`` is a label, a text or a place),
 ``numbers`` (countdown; the target is ``gold``), ``answerable`` (selfaware; ``gold`` may be null or absent where false).
 Unknown fields are ignored. An id may occur more than once, for several responses to a question. ``-`` is standard
@@ -52,7 +53,7 @@ from carerl.config.terminal import command
 from carerl.tasks.choices import find_choices, label_of, parse_choices
 from carerl.tasks.data import parse_line
 from carerl.tasks.file_kinds import HEAD, content_fault, file_fault, line_hint
-from carerl.tasks.grading import GRADERS, Gold, Verdict
+from carerl.tasks.grading import GRADERS, Gold, Verdict, gold_answer
 from carerl.types import Outcome, RunError
 
 OPTIONS = ("task", "workers", "seconds")
@@ -307,7 +308,7 @@ def _gold(row: dict[str, Any], task: str) -> Gold:
     if not golds and not may_lack:
         raise _refused("gold", row, "a text, a number, or a list of them with at least one")
     further = _texts(row, "accepted") if row.get("accepted") is not None else []
-    accepted = tuple(dict.fromkeys([*golds, *further]))
+    accepted = tuple(dict.fromkeys([*_stated(golds, "gold", task), *_stated(further, "accepted", task)]))
     choices: tuple[tuple[str, str], ...] = ()
     numbers: tuple[int, ...] = ()
     target = None
@@ -324,6 +325,14 @@ def _gold(row: dict[str, Any], task: str) -> Gold:
         except ValueError as error:
             raise _refused("gold", row, "a whole number, the target") from error
     return Gold(accepted, choices, numbers, target, answerable)
+
+
+def _stated(golds: list[str], field: str, task: str) -> list[str]:
+    """The values that gold answers state. Raises RowError."""
+    try:
+        return [gold_answer(text, task) for text in golds]
+    except ValueError as error:
+        raise RowError(f"field {field!r} {error}") from error
 
 
 def _texts(row: dict[str, Any], field: str) -> list[str]:

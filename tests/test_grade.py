@@ -143,6 +143,7 @@ def test_golds_of_every_kind_and_the_optional_fields(tmp_path: Path) -> None:
         {"id": "a", "gold": 0.5, "response": r"\boxed{\frac12}"},
         {"id": "a", "gold": [3, "-3"], "response": r"\boxed{-3}"},
         {"id": 7, "gold": "1", "accepted": ["2"], "response": r"\boxed{2}"},
+        {"id": "s", "gold": "1 + 1 = <<1+1=2>>2\n#### 2", "response": r"\boxed{2}"},
         {"id": "t", "gold": "5", "response": "The answer is 5", "truncated": True},
         {"id": "n", "gold": 1e-07, "response": r"\boxed{10^{-7}}", "truncated": None, "accepted": None, "other": 1},
         {"id": "\ud800", "gold": "5", "response": "\ud800"},
@@ -154,11 +155,12 @@ def test_golds_of_every_kind_and_the_optional_fields(tmp_path: Path) -> None:
         {"id": "a", "outcome": "correct", "extracted": r"\frac12"},
         {"id": "a", "outcome": "correct", "extracted": "-3"},
         {"id": 7, "outcome": "correct", "extracted": "2"},
+        {"id": "s", "outcome": "correct", "extracted": "2"},
         {"id": "t", "outcome": "truncated", "extracted": None},
         {"id": "n", "outcome": "correct", "extracted": "10^{-7}"},
         {"id": "\ud800", "outcome": "unparsed", "extracted": None},
     ]
-    assert "6 graded: correct 4, wrong 0, abstained 0, unparsed 1, truncated 1, invalid 0" in done.stdout
+    assert "7 graded: correct 5, wrong 0, abstained 0, unparsed 1, truncated 1, invalid 0" in done.stdout
 
 
 GOOD = r'{"id": "1", "gold": "5", "response": "\\boxed{5}"}'
@@ -182,6 +184,10 @@ BAD: list[tuple[str, str, str, str | None]] = [
     ('{"id": "1", "gold": 1e999, "response": "5"}', "math", "row: 1e999 is larger than any number", "1"),
     ('{"id": "1", "gold": [], "response": "5"}', "math", "row: field 'gold'", "1"),
     ('{"id": "1", "gold": " ", "response": "5"}', "math", "row: field 'gold' must be not empty", "1"),
+    ('{"id": "1", "gold": "' + "9" * 501 + '", "response": "5"}', "math",
+     "row: field 'gold' has 501 characters, but an answer has at most 500: no response could be right; give", "1"),
+    ('{"id": "1", "gold": "5", "accepted": ["####"], "response": "5"}', "math",
+     "row: field 'accepted' holds no value", "1"),
     ('{"id": "1", "gold": {"a": 1}, "response": "5"}', "math", "row: field 'gold'", "1"),
     ('{"id": "1", "gold": true, "response": "5"}', "math", "row: field 'gold'", "1"),
     ('{"id": "1", "gold": "5", "response": "5", "truncated": "no"}', "math", "row: field 'truncated'", "1"),

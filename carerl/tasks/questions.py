@@ -4,8 +4,9 @@ r"""A question as every data set here gives it, and the one schema that rows are
 field             meaning
 ================= =========================================================================================
 ``question``      the problem, without a prompt template (``problem`` is read too)
-``answer``        the gold answer: text or number, a list of accepted ones, or an option's label or text; a whole
-                  number that is neither counts the options from 0
+``answer``        the gold answer: text or number, a list of accepted ones, or an option's label or text (a whole
+                  number that is neither counts the options from 0); of a whole solution (``... #### 2``,
+                  ``... \boxed{2}``) what it marks; more than 500 characters are refused
 ``accepted``      a list: any of them is right, the first is the gold answer (instead of ``answer``, or beside it)
 ``solution``      only where no answer is given: the content of its last ``\boxed{}``
 ``id``            unique in its file; the row's place where it is missing
@@ -30,7 +31,7 @@ from typing import Any
 
 from .choices import find_choices, label_of, parse_choices
 from .data import Row, as_row, text_field
-from .grading import GRADERS, Gold, extract_boxed
+from .grading import GRADERS, Gold, extract_boxed, gold_answer
 
 UNANSWERABLE = "unanswerable"
 
@@ -90,7 +91,7 @@ def parse_question(value: Any, where: str, grader: str = "", template: str = "{q
         target = _integers([asked], where, "target")[0]
     given = _given(row, extra, where) if answerable is not False and not numbers else []
     found = [label_of(answer, choices, where) for answer in given] if choices else map(_text, given)
-    accepted = tuple(dict.fromkeys(found))
+    accepted = tuple(dict.fromkeys(_stated(answer, grader, where) for answer in found))
     gold = Gold(accepted, choices, numbers, target, answerable is not False)
     _check(gold, grader, where)
     system = row.get("system") or ""
@@ -118,6 +119,14 @@ def _given(row: Row, extra: Row, where: str) -> list[Any]:
     if not found and isinstance(row.get("solution"), str):
         found = [box for box in [extract_boxed(row["solution"])] if _filled(box)]
     return found
+
+
+def _stated(answer: str, grader: str, where: str) -> str:
+    """The value that a gold answer states. Raises ValueError naming the row where it states none."""
+    try:
+        return gold_answer(answer, grader)
+    except ValueError as error:
+        raise ValueError(f"{where}: 'answer' {error}") from error
 
 
 def _filled(value: Any) -> bool:

@@ -24,6 +24,7 @@ from __future__ import annotations
 from .base import Gold, GraderEntry, LimitError, Verdict
 from .equivalence import equivalent
 from .extraction import clip, extract_boxed
+from .golds import gold_answer
 from .graders import grade_choice, grade_countdown, grade_gsm8k, grade_math, grade_selfaware
 from .normal_form import canonical, normalise, rational
 
@@ -47,6 +48,7 @@ __all__ = [
     "clip",
     "equivalent",
     "extract_boxed",
+    "gold_answer",
     "normalise",
     "rational",
 ]

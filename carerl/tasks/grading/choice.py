@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from .characters import half_width
 from .normal_form import MAX_ANSWER, normalise
 
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm|mathbf|textit)\s*\{([^{}]*)\}")
@@ -39,7 +40,7 @@ def verdict(text: str) -> str | None:
 
 def plain(text: str) -> str:
     """Option text without case, punctuation at its ends, and runs of spaces."""
-    return " ".join(_TEXT.sub(r"\1", text).casefold().split()).strip(" .,;:!?\"'`*$")
+    return " ".join(_TEXT.sub(r"\1", half_width(text)).casefold().split()).strip(" .,;:!?\"'`*$")
 
 
 def chosen(answer: str, choices: tuple[tuple[str, str], ...]) -> tuple[str | None, bool]:

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from .base import LimitError
+from .characters import half_width
+from .normal_form import braced_fractions
+from .ornaments import without_ornaments
 
 MAX_LENGTH = 500
 MAX_DEPTH = 20
@@ -19,17 +22,18 @@ MAX_DIGITS = 20
 MAX_SIDES = 8
 
 _NOTATION = (
-    (re.compile(r"\\(?:left|right|,|;|!|:| )"), ""),
-    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])|[×·⋅∗]"), "*"),
+    (re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|,|;|!|:| )"), ""),
+    (re.compile(r"\\(?:times|cdot|ast|star)(?![a-zA-Z])|[×·⋅∗∙•✕✖⨯]"), "*"),
     (re.compile(r"\\div(?![a-zA-Z])|[÷∕]"), "/"),
     (re.compile(r"[−–]"), "-"),
-    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\$|\\[()\[\]]|`|\*\*(?=[.\s]*$)|^\*\*"), ""),
-    (re.compile(r"[\[{]"), "("),
-    (re.compile(r"[\]}]"), ")"),
+    (re.compile(r"\\?[\[{]"), "("),
+    (re.compile(r"\\?[\]}]"), ")"),
     (re.compile(r"(?<=[\d)])\s*[xX]\s*(?=[\d(])", re.ASCII), "*"),
     (re.compile(r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\d)", re.ASCII), "*"),  # 3(3+5)
 )
+_FONT = re.compile(r"^\\(?:text|textbf|mathrm|mathbf|boldsymbol|mbox)\s*\{([^{}]*)\}$")
+_FRACTION = re.compile(r"\\frac\{([^{}]*)\}\{([^{}]*)\}")
 _TOKEN = re.compile(r"\s*(\d+|[-+*/()])", re.ASCII)
 
 
@@ -41,10 +45,8 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
     """
     if len(expression) > MAX_LENGTH:
         raise LimitError("an expression too long")
-    for pattern, written in _NOTATION:
-        expression = pattern.sub(written, expression)
+    expression = _plain(expression)
     tokens, position = [], 0
-    expression = expression.strip()
     while position < len(expression):
         match = _TOKEN.match(expression, position)
         if match is None:
@@ -61,6 +63,20 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
             raise
         return None
     return (value, parser.numbers) if parser.at == len(tokens) else None
+
+
+def _plain(expression: str) -> str:
+    """One notation of signs and brackets; fractions as quotients, from the innermost on."""
+    expression = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", half_width(expression))
+    if r"\frac" in expression:
+        expression = braced_fractions(expression.replace(r"\{", "(").replace(r"\}", ")"))
+        for _ in range(MAX_DEPTH):
+            expression, count = _FRACTION.subn(r"((\1)/(\2))", expression)
+            if not count:
+                break
+    for pattern, written in _NOTATION:
+        expression = pattern.sub(written, expression)
+    return expression.strip()
 
 
 class _Parser:
@@ -112,9 +128,20 @@ class _Parser:
         return sign * Fraction(int(token))
 
 
+def _unwrapped(answer: str) -> str:
+    """Without dollar signs, environment, fonts and ornaments around the whole."""
+    for _ in range(3):
+        before, answer = answer, without_ornaments(answer.strip(" .,;`*$\n"))
+        answer = _FONT.sub(r"\1", answer)
+        if answer == before:
+            break
+    return answer
+
+
 def solves(answer: str, numbers: Sequence[int], target: int) -> bool:
     """Whether an answer is right. Of a chain of equal signs (``expression = 8*3 = 24``, ``24 = expression``) every side
     must have the target's value, and the first that is not the target itself must use the numbers."""
+    answer = _unwrapped(answer)
     sides = [side.strip(" \t\n*`") for side in re.split(r"=|\\approx", answer.rstrip(" .,;`*$\n"))]
     if len(sides) > MAX_SIDES:
         raise LimitError("too many equal signs")

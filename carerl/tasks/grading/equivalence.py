@@ -25,7 +25,13 @@ text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and
   (47 of MATH's 12,500 with it).
 - A unit may be left out or added, never exchanged: ``5`` for ``5`` cm, not ``5`` m nor ``5`` cm² (``units``).
 - ``1/2x`` is half of x: a plain quotient of digits goes before a factor.
-- Decimals are exact: 0.333 is not 1/3, 3.14 is not pi. ``A \approx B`` is A or B where the two agree to 1 %.
+- Decimals are exact: 0.333 is not 1/3, 3.14 is not pi. Or they are a computer's: 15 to 17 digits which are those of the
+  gold's value, or of the double nearest to it (``doubles``): 0.3333333333333333 is 1/3, 0.1 + 0.2 in doubles
+  (0.30000000000000004) is not 0.3. ``A \approx B`` is A or B where the two agree to 1 %.
+- A comma before three digits and without a space behind it may part thousands, in expressions too (``thousands``).
+- Of a gold relation the right side alone is right only where the left is a single name or a ratio of names: ``5`` for
+  ``x = 5``, not ``0`` for ``a^2 + b = 0``, not ``41`` for ``m + n = 41``. A response may: ``m + n = 41`` is 41.
+- A constant of integration has any of the names C, c, K, k.
 - ``x = 5`` is not ``y = 5``. Brackets count: ``[0,1)`` is not ``[0,1]``, ``(1,2)`` not ``(2,1)``, not ``\{1,2\}``.
 - An inequality equals an interval, also one that could be a point: ``1 < x < 2`` for ``(1,2)``.
 - Names order a point: ``y=2, x=1`` is ``(1,2)``; ``1`` or ``2`` is no point. Capitals in a row are points:
@@ -39,11 +45,13 @@ from __future__ import annotations
 import re
 
 from .base import LimitError
-from .labels import assigned, in_order_of_names, is_label
+from .doubles import SHORTEST, digits, is_double_of
+from .labels import assigned, in_order_of_names, is_label, is_single_name
 from .normal_form import MAX_ANSWER, normalise, rational
 from .notation import option_label
 from .real_sets import describes_a_set, oriented, same_reals
-from .structure import NAME, TEXT_ONLY, TIME, Answer, read
+from .structure import CONSTANT_ADDED, NAME, TEXT_ONLY, TIME, Answer, read
+from .thousands import ungrouped
 from .units import excludes
 
 _LISTED = re.compile(r"^\d{1,3}(?:[,;]\d{3})+$", re.ASCII)
@@ -59,14 +67,23 @@ def equivalent(answer: str, gold: str) -> bool:
     one, other = normalise(answer), normalise(gold)
     if not one or not other:
         return False
-    if one == other:
+    if one == other or _equal(one, other):
         return True
+    if "," not in answer and "," not in gold:
+        return False
+    answer, gold = answer[: 2 * MAX_ANSWER], gold[: 2 * MAX_ANSWER]
+    plain, wanted = ungrouped(answer), ungrouped(gold)
+    return (plain, wanted) != (answer, gold) and _equal(normalise(plain), normalise(wanted))
+
+
+def _equal(one: str, other: str) -> bool:
+    """Whether two normal forms mean the same."""
     (label, one), (_, other) = option_label(one), option_label(other)
     if label and (letter := _LETTER.match(other)):
         return label == letter[1]
     left, right = rational(one), rational(other)
     if left is not None and right is not None:
-        return left == right or _alternative_reading(one, other)
+        return left == right or is_double_of(one, right) or _alternative_reading(one, other)
     if len(one) > 2 * MAX_ANSWER or len(other) > 2 * MAX_ANSWER:
         raise LimitError("an answer too long")
     return _same(read(one), read(other)) or _alternative_reading(one, other)
@@ -87,7 +104,8 @@ def _same(a: Answer, g: Answer) -> bool:
     if a.kind == g.kind == "expression" and a.text == g.text:
         return True
     if a.kind == g.kind == "number":
-        return rational(a.text) == rational(g.text)
+        value = rational(g.text)
+        return rational(a.text) == value or (value is not None and is_double_of(a.text, value))
     if (as_points := _same_assignment(a, g)) is not None:
         return as_points
     if describes_a_set(a) or describes_a_set(g):
@@ -137,15 +155,35 @@ def _same_assignment(a: Answer, g: Answer) -> bool | None:
 
 
 def _same_value(a: Answer, g: Answer) -> bool:
-    from .expressions import parse, same  # sympy takes seconds to load; most answers do without
+    from .expressions import parse, real, same  # sympy takes seconds to load; most answers do without
 
-    return same(parse(a.text), parse(g.text))
+    if same(parse(a.text), parse(g.text)):
+        return True
+    if digits(a.text) >= SHORTEST and (value := real(parse(g.text))) is not None:
+        return is_double_of(a.text, value)
+    return _up_to_the_constant(a.text, g.text)
+
+
+_VARIABLES = set("tuvxyz")
+_OTHERS = set("aeimnr")  # parameters, beside a capital C
+
+
+def _up_to_the_constant(answer: str, gold: str) -> bool:
+    """Whether two antiderivatives differ in nothing but the name of the constant of integration."""
+    left, right = CONSTANT_ADDED.match(answer), CONSTANT_ADDED.match(gold)
+    if left is None or right is None or (name := right[2] or right[3]) not in ("C", "c"):
+        return False
+    rest, wanted = left[1] or left[4], right[1] or right[4]
+    names = set("".join(re.findall(r"(?<![\\a-zA-Z])[a-zA-Z]+", re.sub(r"\\[a-zA-Z]+", " ", rest + " " + wanted))))
+    if not names & _VARIABLES or not names <= (_VARIABLES | _OTHERS if name == "C" else _VARIABLES | {"e"}):
+        return False
+    return _same(read(rest), read(wanted))
 
 
 def _same_members(a: Answer, g: Answer) -> bool:
     """One to one. Where one of them is a set, equal members count once. Words in a row have an order."""
     left, right = list(a.parts), list(g.parts)
-    if a.kind == g.kind == "list" and all(p.kind == "text" and len(p.text) > 1 for p in left + right):
+    if a.kind == g.kind == "list" and all(map(_is_word, left + right)):
         return _in_order(a.parts, g.parts)
     if "set" in (a.kind, g.kind):
         left, right = _distinct(left), _distinct(right)
@@ -157,6 +195,11 @@ def _same_members(a: Answer, g: Answer) -> bool:
             return False
         del right[match]
     return True
+
+
+def _is_word(part: Answer) -> bool:
+    """Whether a member of a list is text of more than a letter; a time or a ratio is none."""
+    return part.kind == "text" and len(part.text) > 1 and not TIME.match(part.text)
 
 
 def _distinct(parts: list[Answer]) -> list[Answer]:
@@ -224,7 +267,8 @@ def _same_relation(a: Answer, g: Answer) -> bool:
     if is_label(last) and not is_label(first):  # 5 = x
         relation = Answer("relation", relation.text, relation.parts[::-1], " ".join(reversed(operators)))
         first, operators = relation.parts[0], operators[::-1]
-    sides = list(relation.parts[1:] if is_label(first) else relation.parts)
+    named = is_label(first) if a.kind == "relation" else is_single_name(first, last)
+    sides = list(relation.parts[1:] if named else relation.parts)
     if not _consistent(sides, operators[-(len(sides) - 1) :] if len(sides) > 1 else []):
         return False
     turned = a.kind == "relation"

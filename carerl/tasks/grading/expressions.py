@@ -13,6 +13,7 @@ other side, where a function is not defined at the points. Where logarithms of v
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -146,6 +147,16 @@ def same(one: Any, other: Any) -> bool:
             return False
         points += 1
     return points >= (3 if one.free_symbols or other.free_symbols else 1) and not _differ_slightly(one, other)
+
+
+def real(value: Any) -> Fraction | None:
+    """A parsed number to 60 digits, exact where it is rational; None for what is no real number."""
+    if value is None or value.free_symbols or value.has(sympy.oo, sympy.zoo, sympy.nan):
+        return None
+    if isinstance(value, sympy.Rational):
+        return Fraction(int(value.p), int(value.q))
+    number = value.evalf(_DIGITS)
+    return Fraction(str(number)) if isinstance(number, sympy.Float) else None
 
 
 def proportional(one: Any, other: Any, positive: bool) -> bool:

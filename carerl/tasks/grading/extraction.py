@@ -22,15 +22,18 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .characters import half_width, without_special_tokens
 from .normal_form import MAX_ANSWER
 from .tails import ASIDE, FORMULA, RETRACTED, first_value, without_tail
 
 MAX_RESPONSE = 100_000  # characters read, from the end
 MAX_BOXES = 20  # boxes looked at, from the end
 
-_BOX = re.compile(r"\\(?:f?boxed|fbox)(?![a-zA-Z])")
+BOX = re.compile(
+    r"\\(?:f?boxed|fbox|(?:framebox|bbox|(?:oval|Oval|double|shadow)box|tcbox|tcbhighmath)(?:\s*\[[^\[\]]{0,40}\]){0,2}|fcolorbox\s*\{[^{}]{0,40}\}\s*\{[^{}]{0,40}\})"
+    r"(?![a-zA-Z])"
+)
 _BARE_BOX = re.compile(r"\s{0,3}([-+]?\d[\d.,/]*)", re.ASCII)
-_SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>\s*$")  # of a tokenizer, at the response's end
 _THINK = re.compile(r"(?:^|\n|\|>)[ \t]*<think>")  # elsewhere it is a word of a sentence
 _END_OF_THINK = "</think>"
 
@@ -52,15 +55,13 @@ def clip(response: str) -> str:
         return ""
     start = max(end + len(_END_OF_THINK) if end >= 0 else 0, len(response) - MAX_RESPONSE)
     text = response[start:]
-    while (special := _SPECIAL.search(text, max(0, len(text) - 200))) is not None:
-        text = text[: special.start()]
-    return text
+    return without_special_tokens(half_width(text))
 
 
 def boxes(text: str) -> list[str | None]:
     """Contents of the last complete boxes (20 at most), in order; None for one that is empty or too long."""
     found: list[str | None] = []
-    for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
+    for match in list(BOX.finditer(text))[-MAX_BOXES:]:
         complete, content = _content(text, match.end())
         if complete:
             found.append(content)
@@ -105,7 +106,8 @@ def _boxed(text: str) -> Found | None:
     return Found(found[-1] or "") if found else None
 
 
-_HASHES = re.compile(r"####[ \t]*([-+−$\\(\[.\d€£][^\n]{0,200})(\n?)", re.ASCII)
+_ANNOTATION = re.compile(r"<<[^<>\n]{0,200}>>")  # of GSM8K's calculator: <<4*3=12>>12
+_HASHES = re.compile(r"####[ \t]*(?:<<[^<>\n]{1,100}>>)?([-+−$\\(\[.\d€£][^\n]{0,200})(\n?)", re.ASCII)
 
 
 _HEADING = re.compile(r"\d{1,3}[.)][ \t]+[A-Za-z]|\([a-z0-9]\)[ \t]+[A-Za-z]|[^\n]*(?:\b[A-Za-z]{2,}\b[^\n]*){4}")
@@ -118,9 +120,21 @@ def _hashes(text: str) -> Found | None:
         last = last if _HEADING.match(match[1]) or _UNFINISHED.search(match[1]) else match
     if last is None:
         return None
-    value = first_value(last[1].strip())
+    text = _ANNOTATION.sub("", last[1]) if "<<" in last[1] else last[1]
+    text = _within(text).strip()
+    value = first_value(text)
     kept = without_tail(*value) if value else None
-    return Found(last[1].strip() if kept is None else kept, not last[2])
+    return Found(text if kept is None else kept, not last[2])
+
+
+def _within(text: str) -> str:
+    """A text up to a brace that closes what was opened before it: of ``\\boxed{#### 5}`` what the box holds."""
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character == "{") - (character == "}")
+        if depth < 0:
+            return text[:place]
+    return text
 
 
 _TAG = re.compile(r"<answer>([^<]{0,2000}(?:<(?!/?answer>)[^<]{0,2000}){0,20})</answer>", re.IGNORECASE)
@@ -140,11 +154,12 @@ _PHRASE = re.compile(
     r"\bans\.?[*_]{0,3}[ \t]{0,3}[:=][ \t*_]{0,6}(?=\S)|"
     r"\banswers?[*_]{0,3}(?:[ \t]{1,3}(?:to|for|of)\b[^\n.:=]{0,80}?)?"
     r"(?:[ \t]{1,3}(?:is|are|was|will be|would be|must be|should be|comes to|equals)\b|[ \t]{0,3}[:=])["
-    r" \t*_:=]{0,6}(?:\n[ \t*_]{0,6}){0,2}(?=\S)",
+    r" \t*_:=]{0,6}(?:\n[ \t*_]{0,6}(?:>[ \t])?){0,2}(?=\S)",
     re.IGNORECASE,
 )
 _IS_THE_ANSWER = re.compile(
-    r"(?<![\w$.])(\$[^$\n]{1,200}\$|-?\d[\d.,/]{0,60}) is (?:the|our|my) (?:final |correct |required )?answer\b",
+    r"(?<![\w$.])(?:\*{2})?(\$[^$\n]{1,200}\$|-?\d[\d.,/]{0,60})(?:\*{2})? is (?:the|our|my) "
+    r"(?:final |correct |required )?answer\b",
     re.IGNORECASE,
 )
 _IN_DOUBT = re.compile(r"\b(?:not|nor|or|if|and|whether)\s+$", re.IGNORECASE)
@@ -223,14 +238,38 @@ def _announced(text: str, phrase: re.Pattern[str], words: bool = False) -> Found
     answer, ended = _sentence(rest)
     if ended and RETRACTED.match(rest.lstrip()[len(answer) :].lstrip("\n")):
         return Found(rest[: len(answer) + 40].strip())
-    if not words and (value := first_value(answer)) is not None and (kept := without_tail(*value)) is not None:
-        inner = _boxed(kept)
-        return inner if inner is not None else Found(kept, not ended and not value[1].strip())
+    if not words and (value := first_value(answer) or _stated(answer)) is not None:
+        kept = without_tail(*value)
+        if kept is not None:
+            inner = _boxed(kept)
+            return inner if inner is not None else Found(kept, not ended and not value[1].strip())
     if aside := ASIDE.search(answer):
         answer, ended = answer[: aside.start()], True
     answer = answer.strip("*_ \t:\"'")
     inner = _boxed(answer)
     return inner if inner is not None else Found(answer, not ended)
+
+
+# "The largest $n$ is 34": what is asked for, named again, and its value.
+_STATES = re.compile(
+    r"(?:the|our|its|his|her|their|there|this|that|it|a|an|so|thus|therefore|hence|we|\$[a-zA-Z]\$)\b(?P<named>[^.;:?!=<>]{0,120}?)"
+    r"(?<=[\s$])(?:is|are|equals)\s+(?:(?:therefore|thus|then|just|simply|exactly|equal to|hence)\s+)*",
+    re.IGNORECASE,
+)
+_NO_NAME = re.compile(
+    r"\b(?:not|never|no|none|neither|nor|if|unless|whether|or|and|either|when|where|suppose|assum\w+|except|but|false|wrong"
+    r"|incorrect|untrue|doubt\w*|claims?|say|says|guess|maybe|perhaps|possibly|probably|is|are|equals)\b|n't\b",
+    re.IGNORECASE,
+)
+
+
+def _stated(sentence: str) -> tuple[str, str] | None:
+    """The value that a sentence states of what it names first, and the rest; None where it may deny it."""
+    match = _STATES.match(sentence)
+    if match is None or _NO_NAME.search(match["named"]):
+        return None
+    rest = sentence[match.end() :]
+    return first_value(rest.replace("\\$", "$", 1) if rest.startswith("\\$") else rest)
 
 
 def _sentence(rest: str) -> tuple[str, bool]:
@@ -258,6 +297,8 @@ _DIGIT = re.compile(r"\d", re.ASCII)
 
 
 def _number(text: str) -> Found | None:
+    if "<<" in text[-2 * MAX_ANSWER :]:
+        text = text[: -2 * MAX_ANSWER] + _ANNOTATION.sub("", text[-2 * MAX_ANSWER :])
     end = len(text)
     while end > 0:  # the last word with a digit, without splitting the whole text
         digit = max((text.rfind(d, 0, end) for d in "0123456789"), default=-1)

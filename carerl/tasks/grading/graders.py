@@ -53,11 +53,14 @@ def grade_math(response: str, gold: Gold, truncated: bool, policy: tuple[str, ..
     return Verdict(Outcome.WRONG, found.text)
 
 
+_SEVERAL = re.compile(r"[,;]|\b(?:and|or)\b|\\(?:pm|lor|vee)(?![a-zA-Z])")
+
+
 def _several_boxes(text: str, gold: Gold) -> str | None:
     """The last boxes, joined, if they are the parts of an accepted answer."""
     contents = boxes(text)
     for accepted in gold.accepted:
-        if "," not in accepted:
+        if not _SEVERAL.search(accepted):
             continue
         answer: Answer = read(normalise(accepted))
         if answer.kind != "list" or None in contents:

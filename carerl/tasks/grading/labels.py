@@ -29,7 +29,9 @@ _LABELS = (
 )
 _LABEL = re.compile("|".join(rf"(?:{label})" for label in _LABELS))
 _CALL = re.compile(rf"{_FUNCTION}{_SCRIPT}\((.*)\)")
+_RATIO = re.compile(rf"{_LETTER}{_SCRIPT}(?::{_LETTER}{_SCRIPT})+")
 _COMBINED = re.compile(r"[-+]?(?:[a-zA-Z](?:_\{\w\}|\^\{\d\})?(?:\+|-|/|\\cdot ?)?)+")
+_NAMES = re.compile(r"\\(?!sin|cos|tan|cot|sec|csc|frac|sqrt|angle)[a-z]+|(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])")
 _WORDS = re.compile(r"\\text\{([^{}]*)\}(?:_\{[^{}]*\}|\([A-Z, ]*\)|[A-Z]{1,4}|\\triangle ?[A-Z]{3})?")
 # In the name of what is asked for these change nothing.
 _OF_BASE = re.compile(r"\b(?:base|least|greatest|root|roots|and)\b")
@@ -46,7 +48,7 @@ def is_label(side: Answer) -> bool:
         return False
     if side.kind == "text":
         return not changes_a_value(_OF_BASE.sub("", text))
-    if NAME.match(text) or _LABEL.fullmatch(text):
+    if NAME.match(text) or _LABEL.fullmatch(text) or _RATIO.fullmatch(text):
         return True
     if call := _CALL.fullmatch(text):
         return _balanced(call[1])
@@ -56,6 +58,18 @@ def is_label(side: Answer) -> bool:
     if _COMBINED.fullmatch(plain) and plain[-1] not in "+-/ ":
         return len(set(re.findall(r"[a-zA-Z]", re.sub(r"\\cdot|_\{\w\}", "", plain)))) >= 2
     return False
+
+
+def is_single_name(side: Answer, value: Answer) -> bool:
+    """Whether a left side names one value: ``x``, ``f(2)``, ``AB`` or the ratio ``a:b``; not ``a+b`` or ``xy``, whose
+    equation says something of the names in it, nor ``\\tan t`` before a value that holds t."""
+    text = side.text
+    if re.match(_TRIGONOMETRIC, text) and set(_NAMES.findall(text)) & set(_NAMES.findall(value.text)) - {r"\pi"}:
+        return False
+    plain = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text)
+    product = re.fullmatch(r"[a-z]{2}", text) is not None
+    combined = _COMBINED.fullmatch(plain) is not None and not NAME.match(text) and not _LABEL.fullmatch(text)
+    return is_label(side) and not combined and not product
 
 
 def _balanced(text: str) -> bool:

@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from .notation import ascii_signs, opening_brace, plain_notation, unwrapped, without_lead
+from .characters import ascii_signs
+from .notation import opening_brace, plain_notation, rules, substituted, unwrapped, without_lead
+from .ornaments import without_marks, without_ornaments
+from .unit_notation import full_hour, money_signs, plain_units
 
 MAX_ANSWER = 500  # characters of an answer; a longer one is no answer
 MAX_DIGITS = 500  # of each integer in a number
@@ -23,6 +26,9 @@ _SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limit
 _PHANTOM = re.compile(r"\\[hv]?phantom\s*(?:\{[^{}]*\}|-|\w)|\\hspace\*?\{[^{}]*\}")
 _GROUPED = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!)\s*(?=\d{3}(?!\d))|(?<=\d)\\[,!]\s*(?=\d{3}(?!\d))", _A)
 _LISTED = re.compile(r"(?<=\d),(?:\s|\\[;: ])+(?=\d{3}(?!\d))", _A)  # "81, 256" is a list, "81,256" a number
+_BESIDE = re.compile(  # x=1 \quad x=2
+    r"(?<=[\w)}\]])\s*(?:\\q?quad(?![a-zA-Z])|\\\\)\s*(?=\([^()]+,[^()]+\)|[a-zA-Z](?:_\{?\w\}?)?\s*=)(?!.*\\end)"
+)
 _TEXT = re.compile(r"\\(?:text|mbox|hbox|textrm|textbf|textit|texttt|mathrm|mathbf|mathit|textnormal|emph|operatorname)"
                    r"\s*\{([^{}]*)\}")  # fmt: skip
 _FONT = re.compile(
@@ -69,50 +75,67 @@ def normalise(answer: str) -> str:
 
 
 def _once(text: str) -> str:
-    text = ascii_signs(_ROOT_SIGN.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text)).strip()
-    text = text.strip("`* \t\r\n")
+    text = without_ornaments(text.strip())
+    if "\\" in text:
+        text = money_signs(text)
+    if not text.isascii():
+        text = ascii_signs(_ROOT_SIGN.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text)).strip()
+    text = without_ornaments(text.strip("`* \t\r\n"))
     if (brace := opening_brace(text)) >= 0:
         text = unwrapped(text, _closing(text, brace))
-    text = plain_notation(text)
+    text = plain_units(plain_notation(text))
     text = text.replace(r"\$", r"\dollar ")
     plain = "\\" not in text
-    text = _MATH_MODE.sub("", text) if not (plain and text.startswith("$") and text.count("$") == 1) else text
+    if not plain or ("$" in text and not (text.startswith("$") and text.count("$") == 1)):
+        text = _MATH_MODE.sub("", text)
     if text.startswith("$"):
         text = r"\dollar " + text[1:]
     text = text.strip("`* \t\r\n")
-    text = _CLOCK.sub(lambda m: rf"\text{{{m[1].lower()}m}}", text)
+    if text.endswith(("m", "M", "m.", "M.")):
+        text = _CLOCK.sub(lambda m: rf"\text{{{m[1].lower()}m}}", text)
     while text.endswith((".", ",", ";")) and not text.endswith(("\\,", "\\;", "...")):
-        text = text[:-1].rstrip()
-    text = _GROUPED.sub("", text)
-    text = _THOUSANDS_OF.sub(lambda m: m[0].replace(",", ""), text)
-    text = _LISTED.sub(";", text)
-    text = _SIZE.sub("", text)
-    text = _PHANTOM.sub("", text)
-    text = _FUNCTIONS.sub(r"\\\1 ", text)
-    text = _FRACTION_NAMES.sub(r"\\frac", text)
-    text = _DEGREES.sub(r"\\degree ", text)
-    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
-    text = _FONT.sub(r"\1", text).lstrip("=")
-    text = _TEXT.sub(lambda m: rf"\text{{{_word(m[1])}}}" if m[1].strip() else " ", text)
-    text = without_lead(text)
-    text = _THIN.sub(" ", text)
-    if plain:
+        text = without_marks(text[:-1])
+    text = substituted(text, _SPELLINGS).lstrip("=")
+    text = substituted(without_lead(substituted(text, _WORDS)), _SPACED)
+    if plain and "^" in text:
         text = _PLAIN_EXPONENT.sub(lambda m: f"^{{{m[2] or m[1]}}}", text)
-    text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
-    text = _fractions(text)
-    text = _SHORT_SCRIPT.sub(r"\1{\2}", text)
-    text = text.replace("\\%", "%").replace("\\&", "&").replace("\\_", "_")
-    text = _BETWEEN_DIGITS.sub("\x01", text)
-    text = _spaces(text).replace("\x01", " ")
-    if _SPACED_THOUSANDS.match(text):
-        text = text.replace(" ", "")
+    if not plain:
+        text = braced_fractions(_SHORT_ROOT.sub(r"\\sqrt{\1}", text))
+    text = substituted(text, _SCRIPTS)
+    if " " in text or not text.isprintable():
+        text = _spaces(_BETWEEN_DIGITS.sub("\x01", text)).replace("\x01", " ")
+        if _SPACED_THOUSANDS.match(text):
+            text = text.replace(" ", "")
     while len(text) > 1 and text[0] == "{" and _closing(text, 0) == len(text) - 1:
         text = text[1:-1]
-    text = _MEANT.get(text.lower(), text)
+    text = full_hour(_MEANT.get(text.lower(), text))
     return text.removeprefix("+") if _NUMBER.match(text) else text
 
 
+_SPELLINGS = rules(
+    (r"quad \\", _BESIDE, "; "),
+    (r"\ {,}", _GROUPED, ""),
+    (",", _THOUSANDS_OF, lambda m: m[0].replace(",", "")),
+    (",", _LISTED, ";"),
+    ("\\", _SIZE, ""),
+    ("phantom hspace", _PHANTOM, ""),
+    (r"\operatorname \mathrm \text", _FUNCTIONS, r"\\\1 "),
+    ("frac", _FRACTION_NAMES, r"\\frac"),
+    (r"\circ \degree", _DEGREES, r"\\degree "),
+    ("/", _MIXED, r"\1\\frac{\2}{\3}"),
+    (r"\text \math \mbox \boldsymbol", _FONT, r"\1"),
+)
+_WORDS = rules(("\\", _TEXT, lambda m: rf"\text{{{_word(m[1])}}}" if m[1].strip() else " "))
+_SPACED = rules((r"\ ~", _THIN, " "))
+_SCRIPTS = rules(
+    ("_ ^", _SHORT_SCRIPT, r"\1{\2}"),
+    (r"\%", re.compile(r"\\%"), "%"),
+    (r"\&", re.compile(r"\\&"), "&"),
+    (r"\_", re.compile(r"\\_"), "_"),
+)
 _MEANT = {  # by words what has a sign of its own
+    **dict.fromkeys((r"\text{infinity}", "infinity", r"\text{positive infinity}"), r"\infty"),
+    **dict.fromkeys((r"\text{negative infinity}", r"-\text{infinity}"), r"-\infty"),
     **dict.fromkeys((r"\{\}", r"\text{empty set}", r"\text{the empty set}", r"\text{null set}"), r"\emptyset"),
     **{
         form.format(words): r"\mathbb{R}"
@@ -132,7 +155,7 @@ _FRACTION = re.compile(r"\\frac(?![a-zA-Z])")
 _ARGUMENT = re.compile(r"\s*(?:([0-9a-zA-Z])|(\\[a-zA-Z]+))")
 
 
-def _fractions(text: str) -> str:
+def braced_fractions(text: str) -> str:
     """Every ``\\frac`` with both arguments in braces, as TeX reads it: ``\\frac12`` is a half."""
     parts, start = [], 0
     for match in _FRACTION.finditer(text):
@@ -154,7 +177,7 @@ def _fractions(text: str) -> str:
             else:
                 break
         if len(arguments) == 2:
-            above, below = map(_fractions, arguments)
+            above, below = map(braced_fractions, arguments)
             parts += [text[start : match.start()], f"\\frac{{{above}}}{{{below}}}"]
             start = i
     return "".join([*parts, text[start:]])

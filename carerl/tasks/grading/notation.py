@@ -1,129 +1,142 @@
-r"""Spellings taken away before an answer is read: other alphabets' signs, fonts and colours, labels in front, ends.
+r"""Spellings taken away before an answer is read: fonts and colours, macros of one meaning, labels in front, ends.
 
-String tables and substitutions only; :mod:`~carerl.tasks.grading.normal_form` says in which order they are used.
+Tables of substitutions only; :mod:`~carerl.tasks.grading.normal_form` says in which order they are used.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _A = re.ASCII
-
-_GREEK = "alpha beta gamma delta theta lambda mu pi rho sigma phi omega"
-_CHARACTERS = {
-    "−": "-", "–": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/",
-    "∕": "/", "⁄": "/", "√": r"\sqrt ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ",
-    "≠": r"\ne ", "≈": r"\approx ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "°": r"^\circ ",
-    "º": r"^\circ ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "∠": r"\angle ", "△": r"\triangle ", "’": "'", "′": "'",
-    "″": '"', "”": '"', "“": '"', "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u3000": " ", "¢": r"\text{ cents}",
-    "。": ".", "、": ",", "…": "...",
-    **dict(zip("αβγδθλμπρσφω", (rf"\{name} " for name in _GREEK.split()), strict=True)),
-    # full-width forms of ASCII, as Chinese and Japanese texts have them
-    **{chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)},
-    # without width, and marks of writing direction
-    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2061\u2062\u2063", ""),
-}  # fmt: skip
-_TRANSLATION = str.maketrans(_CHARACTERS)
-_RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
-_LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
-_SCRIPTS = re.compile("([" + "".join(_RAISED) + "]+)|([" + "".join(_LOWERED) + "]+)")
-_VULGAR_PARTS = "12 13 23 14 34 15 25 35 45 16 56 18 38 58 78"
-_VULGAR = dict(zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", _VULGAR_PARTS.split(), strict=True))
-_VULGAR_SIGN = re.compile("[" + "".join(_VULGAR) + "]")
-_FOREIGN_MONEY = re.compile(r"([€£¥])\s*(\d[\d.,]*)|(\d[\d.,]*)\s*(?:\\text\{\s*)?([€£¥])\s*\}?")
-_MONEY = {"€": "euros", "£": "gbp", "¥": "yen"}
+Replacement = str | Callable[[re.Match[str]], str]
+Rule = tuple[tuple[str, ...], re.Pattern[str], Replacement]
 
 
-def ascii_signs(text: str) -> str:
-    """Signs of other alphabets as LaTeX or ASCII. Digits of other scripts but the full-width ones stay what they are.
-
-    >>> ascii_signs("x⁴ ≤ ５½")
-    'x^{4} \\\\le  5\\\\frac{1}{2}'
-    """
-    if text.isascii():
-        return text
-    text = _FOREIGN_MONEY.sub(lambda m: rf"{m[2] or m[3]}\text{{ {_MONEY[m[1] or m[4]]}}}", text)
-    text = _SCRIPTS.sub(
-        lambda m: (
-            "^{" + "".join(_RAISED[c] for c in m[1]) + "}" if m[1] else "_{" + "".join(_LOWERED[c] for c in m[2]) + "}"
-        ),
-        text,
-    )
-    text = _VULGAR_SIGN.sub(lambda m: r"\frac{{{}}}{{{}}}".format(*_VULGAR[m[0]]), text)
-    return text.translate(_TRANSLATION)
+def rules(*table: tuple[str, re.Pattern[str], Replacement]) -> tuple[Rule, ...]:
+    """Substitutions. The first word of each line says, parted by spaces, of which pieces a text holds at least one
+    wherever the pattern matches; none stands for any text."""
+    return tuple((tuple(pieces.split()), pattern, written) for pieces, pattern, written in table)
 
 
-_SUBSTITUTIONS = (
-    (re.compile(r"\\(?:leq|leqslant)(?![a-zA-Z])|<="), r"\\le "),
-    (re.compile(r"\\(?:geq|geqslant)(?![a-zA-Z])|>="), r"\\ge "),
-    (re.compile(r"\\[lcd]?dots(?:[cbmio])?(?![a-zA-Z])"), r"\\ldots "),
-    (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
-    (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
-    (re.compile(r"\\neq(?![a-zA-Z])|\\not\s*=|!="), r"\\ne "),
-    (re.compile(r"\\lbrace(?![a-zA-Z])"), r"\\{"),
-    (re.compile(r"\\rbrace(?![a-zA-Z])"), r"\\}"),
-    (re.compile(r"\\(?:lvert|rvert|vert)(?![a-zA-Z])"), "|"),
-    (re.compile(r"\\lbrack(?![a-zA-Z])"), "["),
-    (re.compile(r"\\rbrack(?![a-zA-Z])"), "]"),
-    (re.compile(r"\*\*(?=[-\d({])"), "^"),
-    (re.compile(r"\\(?:var|empty)nothing(?![a-zA-Z])"), r"\\emptyset "),
-    (re.compile(r"\\(?:mathbb\s*R|mathbf\s*\{R\}|R|reals|Reals)(?![a-zA-Z{])"), r"\\mathbb{R}"),
-    (re.compile(r"\\bigcup(?![a-zA-Z])"), r"\\cup "),
-    (re.compile(r"(?<=[)\]])\s*(?:\\text\s*\{\s*U\s*\}|U)\s*(?=[(\[\\])"), r"\\cup "),
-    (re.compile(r"(?<=[(\[,\s-])(?:inf|infty|infinity|oo)(?=\s*[,)\]])"), r"\\infty "),
-    (re.compile(r"\\\\\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]"), r"\\\\"),  # extra space between rows
-    (re.compile(r"(?<!\\)\{\s*(\w+)\s*\\choose\s*(\w+)\s*\}|^(\w+)\s*\\choose\s*(\w+)$"), r"\\binom{\1\3}{\2\4}"),
-    (re.compile(r"(?<!\\)\{(\d{1,3}(?:,\d{3})+)\}", _A), lambda m: "{" + m[1].replace(",", "") + "}"),
-    (re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", _A), r"\\times "),
-    (re.compile(r"(\.\d*)\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?", _A), r"\1\\overline{\2\3\4}"),
-    (re.compile(r"(\.\d*)\\(?:bar|dot|overline)\s*(?:\{(\d+)\}|(\d))", _A), r"\1\\overline{\2\3}"),
-    (re.compile(r"\\mathrm\s*\{([eid])\}"), r" \1 "),
-    (re.compile(r"^\s*(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d+)\s*$", _A), r"\1:\2"),
-    (re.compile(r"^\s*\(\s*(\w+)\s*\)\s*_"), r"\1_"),
-    (re.compile(r"_\{\s*\((\w+)\)\s*\}"), r"_{\1}"),
-    (re.compile(r"(?<=\d)\s*(?:''|\")\s*$"), r"\\text{ inches}"),
-    (re.compile(r"^\s*(?:USD|US\s*\\?\$)\s*(?=\d)"), r"\\$"),
+def substituted(text: str, table: tuple[Rule, ...]) -> str:
+    """The text after all substitutions, in their order."""
+    for pieces, pattern, written in table:
+        for piece in pieces or ("",):
+            if piece in text:
+                text = pattern.sub(written, text)
+                break
+    return text
+
+
+_SUBSTITUTIONS = rules(
+    (r"\leq <=", re.compile(r"\\(?:leq|leqslant)(?![a-zA-Z])|<="), r"\\le "),
+    (r"\geq >=", re.compile(r"\\(?:geq|geqslant)(?![a-zA-Z])|>="), r"\\ge "),
+    ("dots", re.compile(r"\\[lcd]?dots(?:[cbmio])?(?![a-zA-Z])"), r"\\ldots "),
+    (r"\lt", re.compile(r"\\lt(?![a-zA-Z])"), "<"),
+    (r"\gt", re.compile(r"\\gt(?![a-zA-Z])"), ">"),
+    (r"\neq \not !=", re.compile(r"\\neq(?![a-zA-Z])|\\not\s*=|!="), r"\\ne "),
+    (r"\lbrace", re.compile(r"\\lbrace(?![a-zA-Z])"), r"\\{"),
+    (r"\rbrace", re.compile(r"\\rbrace(?![a-zA-Z])"), r"\\}"),
+    (r"\lvert \rvert \vert", re.compile(r"\\(?:lvert|rvert|vert)(?![a-zA-Z])"), "|"),
+    (r"\lbrack", re.compile(r"\\lbrack(?![a-zA-Z])"), "["),
+    (r"\rbrack", re.compile(r"\\rbrack(?![a-zA-Z])"), "]"),
+    ("**", re.compile(r"\*\*(?=[-\d({])"), "^"),
+    ("nothing", re.compile(r"\\(?:var|empty)nothing(?![a-zA-Z])"), r"\\emptyset "),
+    (
+        r"\mathbb \mathbf \R \reals \Reals",
+        re.compile(r"\\(?:mathbb\s*R|mathbf\s*\{R\}|R|reals|Reals)(?![a-zA-Z{])"),
+        r"\\mathbb{R}",
+    ),
+    (r"\bigcup", re.compile(r"\\bigcup(?![a-zA-Z])"), r"\\cup "),
+    ("U", re.compile(r"(?<=[)\]])\s*(?:\\text\s*\{\s*U\s*\}|U)\s*(?=[(\[\\])"), r"\\cup "),
+    ("inf oo", re.compile(r"(?<=[(\[,\s-])(?:inf|infty|infinity|oo)(?=\s*[,)\]])"), r"\\infty "),
+    ("pt] em] ex] mm] cm]", re.compile(r"\\\\\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]"), r"\\\\"),  # extra space between rows
+    (
+        r"\choose",
+        re.compile(r"(?<!\\)\{\s*(\w+)\s*\\choose\s*(\w+)\s*\}|^(\w+)\s*\\choose\s*(\w+)$"),
+        r"\\binom{\1\3}{\2\4}",
+    ),
+    ("{", re.compile(r"(?<!\\)\{(\d{1,3}(?:,\d{3})+)\}", _A), lambda m: "{" + m[1].replace(",", "") + "}"),
+    ("10", re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", _A), r"\\times "),
+    (r"\dot", re.compile(r"(\.\d*)\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?", _A), r"\1\\overline{\2\3\4}"),
+    (
+        r"\bar \dot \overline",
+        re.compile(r"(\.\d*)\\(?:bar|dot|overline)\s*(?:\{(\d+)\}|(\d))", _A),
+        r"\1\\overline{\2\3}",
+    ),
+    (r"\mathrm", re.compile(r"\\mathrm\s*\{([eid])\}"), r" \1 "),
+    (
+        r"\mathcal \mathscr \mathfrak \pmb",
+        re.compile(r"\\(?:mathcal|mathscr|mathfrak|pmb)\s*(?:\{\s*([a-zA-Z])\s*\}|(?<=\s)([a-zA-Z])(?![a-zA-Z]))"),
+        r" \1\2",
+    ),
+    (r"\mathbf \Z \N \Q", re.compile(r"\\(?:mathbf\s*\{([ZQ])\}|([ZNQ])(?![a-zA-Z{]))"), r"\\mathbb{\1\2}"),
+    (r"\var", re.compile(r"\\var(epsilon|phi|theta)(?![a-zA-Z])"), r"\\\1 "),
+    (r"\lg", re.compile(r"\\lg(?![a-zA-Z])"), r"\\log_{10} "),
+    ("C", re.compile(r"(?:\{\})?[_^]\{?(\d{1,4})\}?\s*C\s*_\{?(\d{1,4})\}?(?!\d)", _A), r"\\binom{\1}{\2}"),
+    ("const", re.compile(r"\+\s*(?:\\text\s*\{\s*const(?:ant)?\.?\s*\}|const(?:ant)?\.?)\s*$"), "+ C"),
+    ("to", re.compile(r"^\s*(\d+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d+)\s*$", _A), r"\1:\2"),
+    ("_", re.compile(r"^\s*\(\s*(\w+)\s*\)\s*_"), r"\1_"),
+    ("_", re.compile(r"_\{\s*\((\w+)\)\s*\}"), r"_{\1}"),
+    ("'' \"", re.compile(r"(?<=\d)\s*(?:''|\")\s*$"), r"\\text{ inches}"),
+    ("US", re.compile(r"^\s*(?:USD|US\s*\\?\$)\s*(?=\d)"), r"\\$"),
 )
-_STYLES = (
-    (re.compile(r"\{\s*\\(?:rm|sf|it)\s+([a-zA-Z][a-zA-Z /]*)\}|\\rm\s*\{([a-zA-Z][a-zA-Z /]*)\}"), r"\\text{ \1\2}"),
-    (re.compile(r"\\color\s*\{[^{}]*\}"), " "),
-    (re.compile(r"\\(?:textcolor|colorbox)\s*\{[^{}]*\}\s*(?=\{)"), " "),
-    (re.compile(r"\\(?:bf|rm|it|sf|tt|bfseries|itshape|tiny|small|normalsize|large|Large|LARGE|huge"
-                r"|Huge)(?![a-zA-Z])"), ""),
-    (re.compile(r"\\text\s*\{\s*\\?\$\s*\}"), r"\\$"),
-    (re.compile(r"(\\(?:text|mathrm)\s*\{[a-zA-Z. ]*)\^\{?([23])\}?\s*\}"), r"\1}^{\2}"),
-    (re.compile(r"\\(?:tag|label)\*?\s*\{[^{}]*\}"), ""),
-    (re.compile(r"\(\s*(\\(?:text|mathrm)\s*\{[a-zA-Z ]+\}(?:\^\{?[23]\}?)?)\s*\)\s*$"), r"\1"),
-    (re.compile(r"(?:\\\\|\\q?quad(?![a-zA-Z])|\\(?:blacksquare|square|qed)(?![a-zA-Z])|\\,|\\;)\s*$"), ""),
-)  # fmt: skip
+_STYLES = rules(
+    (
+        r"\rm \sf \it",
+        re.compile(r"\{\s*\\(?:rm|sf|it)\s+([a-zA-Z][a-zA-Z /]*)\}|\\rm\s*\{([a-zA-Z][a-zA-Z /]*)\}"),
+        r"\\text{ \1\2}",
+    ),
+    (r"\color", re.compile(r"\\color\s*\{[^{}]*\}"), " "),
+    (r"\textcolor \colorbox", re.compile(r"\\(?:textcolor|colorbox)\s*\{[^{}]*\}\s*(?=\{)"), " "),
+    (
+        r"\bf \rm \it \sf \tt \tiny \small \normalsize \l \L \h \H",
+        re.compile(
+            r"\\(?:bf|rm|it|sf|tt|bfseries|itshape|tiny|small|normalsize|large|Large|LARGE|huge"
+            r"|Huge)(?![a-zA-Z])"
+        ),
+        "",
+    ),
+    ("$", re.compile(r"\\text\s*\{\s*\\?\$\s*\}"), r"\\$"),
+    ("^", re.compile(r"(\\(?:text|mathrm)\s*\{[a-zA-Z. ]*)\^\{?([23])\}?\s*\}"), r"\1}^{\2}"),
+    (r"\tag \label", re.compile(r"\\(?:tag|label)\*?\s*\{[^{}]*\}"), ""),
+    (")", re.compile(r"\(\s*(\\(?:text|mathrm)\s*\{[a-zA-Z ]+\}(?:\^\{?[23]\}?)?)\s*\)\s*$"), r"\1"),
+    ("", re.compile(r"(?:\\\\|\\q?quad(?![a-zA-Z])|\\(?:blacksquare|square|qed)(?![a-zA-Z])|\\,|\\;)\s*$"), ""),
+)
 
 
 def plain_notation(text: str) -> str:
     """One notation of several that mean the same, without fonts, colours and tags."""
-    for pattern, written in _STYLES if "\\" in text else ():
-        text = pattern.sub(written, text)
-    for pattern, replacement in _SUBSTITUTIONS:
-        text = pattern.sub(replacement, text)
-    return text
+    if "\\" in text:
+        text = substituted(text, _STYLES)
+    return substituted(text, _SUBSTITUTIONS)
 
 
 _WRAPPER = re.compile(
     r"\\(?P<words>text|textrm|textbf|textit|textnormal|textsf|texttt|mbox|hbox|emph|mathrm|text\w\w)?"
-    r"(?P<math>mathbf|mathit|mathsf|mathtt|boldsymbol|bm|underline|boxed|fbox|ensuremath|underbrace|Large|large)?\s*\{"
+    r"(?P<math>mathbf|mathit|mathsf|mathtt|mathcal|mathnormal|mathop|mathord|mathbin|boldsymbol|bm|pmb|smash|uline"
+    r"|underline|boxed|fbox|framebox|ensuremath|underbrace|Large|large)?\s*\{"
 )
-_READABLE_TEXT = re.compile(r"\s*(?:[-+]?\s*\\?[$€£]?\s*[-+]?\.?\d|\$|\\\(|[a-zA-Z]\s*=)")
+_UNDER = re.compile(r"_(?:\{(?:[^{}]|\{[^{}]*\})*\}|\w)")  # what stands below a brace says what it is
+_READABLE_TEXT = re.compile(
+    r"\s*[\"'`“‘]*(?:[-+]?\s*\\?[$€£]?\s*[-+]?\.?\d|\\[a-zA-Z]+\s*\{?\s*-?\d|\$|\\\(|[a-zA-Z]\s*=)"
+)
 
 
 def unwrapped(text: str, closing: int) -> str:
     """Without the macro around the whole of it, whose brace closes at ``closing`` (of words only where they hold
     mathematics: ``\\text{5 dollars}``, not ``\\text{Monday}``)."""
     match = _WRAPPER.match(text)
-    if match is None or not (match["words"] or match["math"]) or closing != len(text) - 1:
+    if match is None or not (match["words"] or match["math"]):
         return text
-    inner = text[match.end() : -1].strip()
+    whole = closing == len(text) - 1 or (match["math"] == "underbrace" and _UNDER.fullmatch(text, closing + 1))
+    if not whole:
+        return text
+    inner = text[match.end() : closing].strip()
     if match["words"]:
         return inner if _READABLE_TEXT.match(inner) else text
-    return text if re.fullmatch(r"[a-zA-Z ]*", inner) else inner
+    return text if re.fullmatch(r"[a-zA-Z ]*", inner) and match["math"] not in ("pmb", "bm", "smash") else inner
 
 
 def opening_brace(text: str) -> int:

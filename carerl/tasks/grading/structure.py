@@ -23,6 +23,7 @@ _RELATION = re.compile(r"\\(?:le|ge|ne|in|approx|equiv|sim)(?![a-zA-Z])|[<>=]")
 _CONJUNCTION = re.compile(
     r"\\text\{(?:,? ?and|,? ?or|;|,)\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\(?:lor|vee|land|wedge)(?![a-zA-Z])"
 )
+_ALTERNATIVE = re.compile(r"\\text\{,? ?or\}|(?<![a-zA-Z\\])or(?![a-zA-Z])|\\(?:lor|vee)(?![a-zA-Z])")
 NAME = re.compile(r"^\\?[a-zA-Z]+(?:_\{\w+\})?'?(?:\([a-zA-Z](?:,[a-zA-Z])*\))?$|^\((?:[a-zA-Z],)+[a-zA-Z]\)$")
 _CONSTANTS = frozenset({r"\pi", r"\infty", "e", "i"})
 _BUILDER = re.compile(r"^[a-zA-Z](?:\\in\\mathbb\{R\})?(?:\||:|\\mid ?|\\colon ?)(.+)$")
@@ -32,6 +33,7 @@ _MATRIX = re.compile(
     r"^(?P<factor>[^&]*?)(?:\\cdot ?)?(?P<open>[\[(|]?)\\begin\{(?P<name>[pbBvV]?matrix|array|smallmatrix)\}"
     r"(?:\{[clr|]*\})?(?P<rows>.*)\\end\{(?P=name)\}(?P<close>[\])|]?)(?P<turned>\^\{(?:T|\\top|t)\})?$"
 )
+CONSTANT_ADDED = re.compile(r"^(?:(.+)\+([cCkK])|([cCkK])\+(.+))$")  # of an antiderivative
 TIME = re.compile(r"^\d+(?::\d+)+")
 _WORD_UNIT = re.compile(
     r"^(?P<value>.*?)(?:(?<=[\d})!a-zA-Z.]) ?\\text\{ ?(?P<words>[^{}\d]*?)\.?\}"
@@ -82,23 +84,22 @@ def read(text: str, level: int = 0) -> Answer:
         text = r"(-\infty,\infty)"
     if (matrix := _read_matrix(text, level)) is not None:
         return matrix
-    if TIME.match(text):
+    if TIME.match(text) and not ("," in text or ";" in text or _CONJUNCTION.search(text)):
         return Answer("text", text)
-    if based := _BASED.match(text) or _BASE_WORD.match(text):
-        digits, base = (based[1] + based[2], based[3]) if len(based.groups()) == 3 else (based[1], based[2])
-        base = str(NUMBER_WORDS.get(base, base))
-        if base.isdigit() and len(digits) < MAX_DIGITS and any(c.isdigit() for c in digits + "A"):
-            return Answer("based", digits.lower().lstrip("0") or "0", mark=base)
+    if (based := _read_based(text)) is not None:
+        return based
     pieces = split(text, r"\cup")
     if len(pieces) > 1:
         return Answer("union", text, tuple(read(piece, level + 1) for piece in pieces))
     pieces = split(text, r"\setminus")
     if len(pieces) == 2 and all(piece.strip() for piece in pieces):
         return Answer("difference", text, tuple(read(piece.strip(), level + 1) for piece in pieces))
+    if (several := _read_solutions(text, level)) is not None:
+        return several
     pieces, conjunction = _members(text)
     if len(pieces) > 1:
         parts = tuple(part for piece in pieces for part in _plus_minus(piece, level))
-        return Answer("list", text, parts, conjunction)
+        return Answer("list", text, _all_named(parts), conjunction)
     relation = _read_relation(text, level)
     if relation is not None:
         return relation
@@ -114,6 +115,27 @@ def read(text: str, level: int = 0) -> Answer:
     if _PLUS_MINUS.search(text):
         return Answer("list", text, _plus_minus(text, level))
     return Answer("expression", text)
+
+
+def _read_based(text: str) -> Answer | None:
+    """Digits with their base: ``52_8``, ``1010 base 2``, ``ABC_{16}``.
+
+    Letters alone are digits where there are at least two, capitals or in a text macro (or of base 16), and each is
+    a digit of the base: ``a_{11}`` is a member of a sequence."""
+    based = _BASED.match(text) or _BASE_WORD.match(text)
+    if based is None:
+        return None
+    digits, base = (based[1] + based[2], based[3]) if len(based.groups()) == 3 else (based[1], based[2])
+    base = str(NUMBER_WORDS.get(base, base))
+    if not base.isdigit() or len(digits) >= MAX_DIGITS:
+        return None
+    if not any(c.isdigit() for c in digits):
+        written = r"\text{" in text or digits.isupper() or int(base) == 16
+        if not (written and 2 <= int(base) <= 36 and re.fullmatch("[a-zA-Z]{2,}", digits)):
+            return None
+        if any(int(c, 36) >= int(base) for c in digits):
+            return None
+    return Answer("based", digits.lower().lstrip("0") or "0", mark=base)
 
 
 def split(text: str, separator: str) -> list[str]:
@@ -161,6 +183,34 @@ def _read_matrix(text: str, level: int) -> Answer | None:
         rows = tuple(zip(*rows, strict=True))
     kind = "determinant" if matrix["name"].startswith(("v", "V")) or matrix["open"] == "|" else "matrix"
     return Answer(kind, text, rows)
+
+
+def _read_solutions(text: str, level: int) -> Answer | None:
+    """Alternatives of several values each, ``a=1, b=2 \\text{ or } a=2, b=1``: a list of lists."""
+    if text.count("=") < 4 or not ("or" in text or ";" in text or r"\vee" in text):
+        return None
+    text = re.sub(r",?\x00,?", ";", _ALTERNATIVE.sub("\x00", text))
+    pieces = [piece.strip() for piece in split(text, ";") if piece.strip()]
+    if len(pieces) < 2 or not all("=" in piece and "," in piece for piece in pieces):
+        return None
+    parts = [read(piece, level + 1) for piece in pieces]
+    for part in parts:
+        if part.kind != "list" or any(value.kind != "relation" or value.mark != "=" for value in part.parts):
+            return None
+        if len({value.parts[0].text for value in part.parts}) < len(part.parts):
+            return None
+    return Answer("list", text, tuple(parts), "or")
+
+
+def _all_named(parts: tuple[Answer, ...]) -> tuple[Answer, ...]:
+    """``x=1, 2`` as ``x=1, x=2``: a name before the first of several values is that of all."""
+    first, *others = parts
+    if first.kind != "relation" or first.mark != "=" or not NAME.match(first.parts[0].text):
+        return parts
+    if not all(part.kind in ("number", "expression", "group", "quantity") for part in others):
+        return parts
+    name = first.parts[0]
+    return (first, *(Answer("relation", f"{name.text}={part.text}", (name, part), "=") for part in others))
 
 
 def _members(text: str) -> tuple[list[str], str]:
@@ -247,6 +297,8 @@ def _read_group(text: str, level: int) -> Answer | None:
         depth += (character in _OPEN) - (character in _CLOSE)
         if depth < 0:
             return None
+    if opening == r"\{" and not _BUILDER.match(inner):
+        inner = re.sub(r",?\x00,?", ",", _CONJUNCTION.sub("\x00", inner))
     pieces = [piece for part in split(inner, ";") for piece in split(part, ",")]
     if len(pieces) > MAX_PARTS:
         raise LimitError("a group of too many parts")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 from .normal_form import MAX_ANSWER, normalise, rational
+from .ornaments import ENVIRONMENT
 from .units import unit_of
 from .words import changes_a_value, number_in_words
 
@@ -17,7 +18,8 @@ ASIDE = re.compile(
 # A formula at the start of what follows a phrase, with its marks, in this order.
 FORMULA = re.compile(
     r"\s*(?:\$\$(?P<a>[^$]{1,500})\$\$|\\\[(?P<b>(?:(?!\\\]).){1,500})\\\]|\\\((?P<c>(?:(?!\\\)).){1,500})\\\)"
-    r"|\$(?P<d>[^$\n]{1,500})(?<!\\)\$|```\w{0,10}\n(?P<e>[^`]{1,500})```)",
+    r"|\$(?P<d>[^$\n]{1,500})(?<!\\)\$|```\w{0,10}\n(?P<e>[^`]{1,500})```"
+    rf"|(?P<f>{ENVIRONMENT}))",
     re.DOTALL,
 )
 RETRACTED = re.compile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from .words import MULTIPLIERS, changes_a_value
+from .words import MULTIPLIERS, changes_a_value, retracts
 
 COUNTED = "#"
 
@@ -27,6 +27,13 @@ acre acres | hectare hectares ha
 $ dollar dollars usd buck bucks | cent cents penny pennies | euro euros eur | gbp quid | yen | rupee rupees | peso pesos
 % percent percents percentage pct | degree degrees deg | rad rads radian radians
 K kelvin kelvins | N newton newtons | J joule joules | W watt watts | V volt volts
+um micrometer micrometers micrometre micrometres micron microns | microgram micrograms | microsecond microseconds
+microliter microliters microlitre microlitres | microampere microamperes | microvolt microvolts
+microfarad microfarads | microcoulomb microcoulombs | microwatt microwatts
+ohm ohms | kiloohm kiloohms kiloohm kilohm kilohms | amp amps ampere amperes | farad farads | coulomb coulombs
+kj kilojoule kilojoules | kw kilowatt kilowatts | kwh | kn kilonewton kilonewtons | kv kilovolt kilovolts
+kpa kilopascal kilopascals | hpa | khz kilohertz | mhz megahertz | ghz gigahertz | kcal kilocalorie kilocalories
+ev | db decibel decibels | kb kilobyte kilobytes | mb megabyte megabytes | gb gigabyte gigabytes | tb terabyte terabytes
 hz hertz | pa pascal pascals | mol mole moles | cal calorie calories | byte bytes | bit bits | knot knots
 """
 _UNITS = {
@@ -97,7 +104,7 @@ def unit_of(words: str, power: str = "", single: bool = False) -> str | None:
     if noun in _VERBS or len(head) > 4:
         return None
     plural = noun in _PLURALS or (noun.endswith("s") and len(noun) > 3 and not _NO_PLURAL.search(noun))
-    if not plural and not (single and len(noun) > 2 and not noun.endswith("ly")):
+    if not plural and not (single and len(noun) > 2 and not noun.endswith("ly") and not retracts(noun)):
         return None
     return COUNTED if not power else None
 

@@ -42,6 +42,23 @@ def changes_a_value(words: str) -> bool:
     return any(token in CHANGING or _MAGNITUDE.search(token) for token in tokens)
 
 
+_RETRACTING = re.compile(
+    r"\b(?:extraneous|reject(?:ed)?|invalid|discard(?:ed)?|excluded|impossible|guess(?:ed)?|unsure|uncertain|estimated?"
+    r"|rounded|circa|say|sic|cancell?(?:ed)?|outside|inadmissible|binary|octal|hex|hexadecimal|double|twice|triple|dozens"
+    r"|modulo|repeating|recurring|periodic|approx|unknown|undefined|bound)\b",
+    re.IGNORECASE,
+)
+
+
+def retracts(comment: str) -> bool:
+    """Whether a comment behind a value takes it back, makes it a guess, or reads it in another way.
+
+    >>> [retracts(c) for c in ("exact", "rejected", "binary")]
+    [False, True, True]
+    """
+    return _RETRACTING.search(comment) is not None
+
+
 def number_in_words(text: str) -> Fraction | None:
     """The value of a number in words, None for anything else.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Context, Decimal
 from fractions import Fraction
 
 Rewrite = Callable[[str], str | None]
@@ -38,6 +39,10 @@ _ASSIGNED = re.compile(r"^([a-z])\s*=\s*(-?\d+)$")
 _EXPRESSION = re.compile(
     r"^(?=.*[a-z\\])(?!.*(?:\\text|\\mbox|=|,|\\begin|\\cup|_|%|\\\$|circ|<|>|\\le|\\ge|:|\\pm|\\infty|\\approx|\\in)).+$"
 )
+
+
+_WITHOUT_NAME = re.compile(r"^[^=<>,\\]*[a-z][^=<>,\\]*[-+][^=<>,]*=\s*(-?\d+)$")  # x + y = 13, x^2 + y^2 = 13
+_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 def integer(answer: str) -> int | None:
@@ -101,6 +106,48 @@ def mixed(value: Fraction) -> str | None:
     return f"{'-' if value < 0 else ''}{whole}{tex(rest)}"
 
 
+def decimal_of(value: Fraction, digits: int) -> str:
+    """The value rounded to so many digits that count, without an exponent."""
+    found = Context(prec=digits).divide(Decimal(value.numerator), Decimal(value.denominator))
+    return format(found, "f")
+
+
+def endless(value: Fraction) -> bool:
+    return decimal(value) is None
+
+
+def root(match: re.Match[str]) -> Fraction | None:
+    """m times the square root of n to 60 digits; None where it is a whole number."""
+    value = int(match[1]) * Context(prec=60).sqrt(Decimal(int(match[2])))
+    return None if value == value.to_integral_value() else Fraction(value)
+
+
+def last_digit_changed(text: str) -> str:
+    """A decimal with a last digit that is at least three away."""
+    return text[:-1] + str((int(text[-1]) + 3) % 10)
+
+
+def digit_changed(answer: str) -> str | None:
+    """Another last digit of an answer that has one and no zero factor or exponent to hide it."""
+    match = re.search(r"\d(?=\D*$)", answer)
+    if match is None or re.search(r"\\text|\\mbox|_|\^\{?\\circ|1\^|\\pm|\\cup|infty", answer):
+        return None
+    return answer[: match.start()] + str((int(match[0]) + 1) % 10) + answer[match.end() :]
+
+
+def sign_turned(answer: str) -> str | None:
+    """Another sign between the first two terms."""
+    match = re.search(r"(?<=[\w)}])\s*([-+])\s*(?=[\w(\\])", answer)
+    if match is None or re.search(r"\\(?:text|pm|mbox)", answer):
+        return None
+    return answer[: match.start(1)] + ("+" if match[1] == "-" else "-") + answer[match.end(1) :]
+
+
+def plain_values(answer: str) -> bool:
+    """Whether an answer is no text, and no comment behind it is part of it."""
+    return "text" not in answer and "mbox" not in answer
+
+
 SAME: dict[str, Rewrite] = {
     "math mode": lambda a: f"${a}$",
     "display style": lambda a: a.replace(r"\frac", r"\dfrac") if r"\frac" in a else None,
@@ -152,6 +199,28 @@ SAME: dict[str, Rewrite] = {
     "power written out": on(_POWER, lambda m: str(int(m[1]) ** int(m[2])) if int(m[2]) < 40 else None),
     "definition left out": on(_ASSIGNED, lambda m: m[2]),
     "definition turned": on(_ASSIGNED, lambda m: f"{m[2]} = {m[1]}"),
+    "aligned": lambda a: rf"\begin{{aligned}} {a} \end{{aligned}}" if r"\begin" not in a else None,
+    "equation over lines": lambda a: f"\\begin{{equation*}}\n{a}\n\\end{{equation*}}",
+    "ticked": lambda a: rf"{a} \checkmark",
+    "therefore": lambda a: rf"\therefore {a}",
+    "implied": lambda a: rf"\implies {a}\ .",
+    "in quotation marks": lambda a: f'"{a}"' if plain_values(a) else None,
+    "with a strut": lambda a: rf"\rule{{0pt}}{{1em}} {a}" if not a.startswith(r"\text") else None,
+    "bold": lambda a: rf"\pmb{{{a}}}" if plain_values(a) else None,
+    "with a reason": lambda a: rf"{a} \text{{ (since }} 6\cdot 7=42)" if plain_values(a) else None,
+    "with a comment": on_integer(lambda n: rf"{n}\,(\text{{exact}})"),
+    "in words and digits": on_integer(lambda n: f"{_WORDS[n]} ({n})" if 0 < n <= 12 else None),
+    "full width": on_integer(lambda n: "".join(chr(ord(c) + 0xFEE0) for c in str(n))),
+    "thousands defined": on_integer(lambda n: f"n = {n:,}" if abs(n) >= 1000 else None),
+    "thousands as a sum": on_integer(lambda n: f"{n - 1:,} + 1" if abs(n) >= 1001 else None),
+    "thousands in a pair": on(_PAIR, lambda m: "(" + ", ".join(f"{int(n):,}" if n.lstrip("-").isdigit() else n for n in numbers(m)) + ")"),
+    "fraction as a double": on_fraction(lambda v: repr(float(v)) if endless(v) and abs(v) > Fraction(1, 1000) else None),
+    "fraction to 15 digits": on_fraction(lambda v: decimal_of(v, 15) if endless(v) else None),
+    "fraction to 17 digits": on_fraction(lambda v: decimal_of(v, 17) if endless(v) else None),
+    "surd as a double": on(_SURD, lambda m: repr(float(v)) if (v := root(m)) is not None else None),
+    "unit in square brackets": on(_UNIT, lambda m: f"{m[1]} [{m[2]}]" if m[2] != "units" else None),
+    "degrees with an o": on(_DEGREE, lambda m: rf"{m[1]}^\text{{o}}"),
+    "currency by its macro": on(_CURRENCY, lambda m: rf"\mathdollar {m[1]}"),
     "expression halved and doubled": on(_EXPRESSION, lambda m: rf"\frac{{2\left({m[0]}\right)}}{{2}}"),
     "expression plus and minus": on(_EXPRESSION, lambda m: rf"\left({m[0]}\right) + 11 - 11"),
 }  # fmt: skip
@@ -215,6 +284,27 @@ MISSES: dict[str, Rewrite] = {
     "exponent dropped": on(_POWER, lambda m: m[1] if int(m[1]) > 1 and int(m[2]) > 1 else None),
     "defined by another name": on(_ASSIGNED, lambda m: f"{'w' if m[1] != 'w' else 'u'} = {m[2]}"),
     "defined otherwise": on(_ASSIGNED, lambda m: f"{m[1]} = {int(m[2]) + 1}"),
+    "aligned, one more": on_integer(lambda n: rf"\begin{{aligned}} {n + 1} \end{{aligned}}"),
+    "therefore one more": on_integer(lambda n: rf"\therefore {n + 1} \checkmark"),
+    "rejected": on_integer(lambda n: rf"{n}\ (\text{{rejected}})" if abs(n) > 1 else None),
+    "or one more": on_integer(lambda n: rf"{n}\ (\text{{or }} {n + 1})"),
+    "other words": on_integer(lambda n: f"{_WORDS[n - 1]} ({n})" if 0 < n <= 12 else None),
+    "thousands of one more": on_integer(lambda n: f"n = {n + 1:,}" if abs(n) >= 1000 else None),
+    "thousands in the wrong place": on_integer(lambda n: f"n = {str(n)[:-2]},{str(n)[-2:]}" if n >= 1000 else None),
+    "a digit changed": digit_changed,
+    "a sign turned": sign_turned,
+    "to 14 digits": on_fraction(lambda v: decimal_of(v, 14) if endless(v) else None),
+    "to 6 digits": on_fraction(lambda v: decimal_of(v, 6) if endless(v) else None),
+    "the 15th digit changed": on_fraction(lambda v: last_digit_changed(decimal_of(v, 15)) if endless(v) else None),
+    "the 16th digit changed": on_fraction(lambda v: last_digit_changed(decimal_of(v, 16)) if endless(v) else None),
+    "to 25 digits": on_fraction(lambda v: decimal_of(v, 25) if endless(v) else None),
+    "almost a double": on_integer(lambda n: f"{n}.{'0' * (15 - len(str(abs(n))))}1" if 0 < abs(n) < 10**9 else None),
+    "surd to 14 digits": on(_SURD, lambda m: decimal_of(v, 14) if (v := root(m)) is not None else None),
+    "surd, the 15th digit changed": on(_SURD, lambda m: last_digit_changed(decimal_of(v, 15)) if (v := root(m)) is not None else None),
+    "right side of an equation": on(_WITHOUT_NAME, lambda m: m[1]),
+    "another unit in brackets": on(_UNIT, lambda m: f"{m[1]} [kg]" if m[2] != "units" else None),
+    "degrees of another number": on(_DEGREE, lambda m: rf"{int(m[1]) + 1}^\text{{o}}"),
+    "expression negated": on(_EXPRESSION, lambda m: rf"-\left({m[0]}\right)"),
     "expression plus a trifle": on(_EXPRESSION, lambda m: rf"\left({m[0]}\right) + 10^{{-30}}"),
     "expression plus one": on(_EXPRESSION, lambda m: rf"\left({m[0]}\right) + 1"),
     "expression doubled": on(_EXPRESSION, lambda m: rf"2\left({m[0]}\right)"),
