@@ -15,7 +15,7 @@ group       ``(1,2)  [0,1)``               same brackets, same parts in order; `
 union       ``[0,1) \cup (2,3)``           same set of real numbers (``real_sets``), as inequalities or as intervals
 matrix      ``\begin{pmatrix}...``         same shape, same entries; the kind of brackets does not matter
 relation    ``y = 2x+3   x < 5``           same relation up to a factor; ``x = 5``, ``f(2) = 5`` may stand for ``5``
-text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and punctuation
+text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and punctuation (``words``: what a word is)
 =========== ============================== ==============================================================
 
 [ours] Decisions where usage is divided:
@@ -45,6 +45,7 @@ from .notation import option_label
 from .real_sets import describes_a_set, oriented, same_reals
 from .structure import NAME, TEXT_ONLY, TIME, Answer, read
 from .units import excludes
+from .words import same_word
 
 _LISTED = re.compile(r"^\d{1,3}(?:[,;]\d{3})+$", re.ASCII)
 _LETTER = re.compile(r"^(?:\\text\{)?\(?([A-Z])\)?\}?$")
@@ -86,6 +87,8 @@ def _alternative_reading(one: str, other: str) -> bool:
 def _same(a: Answer, g: Answer) -> bool:
     if a.kind == g.kind == "expression" and a.text == g.text:
         return True
+    if {a.kind, g.kind} <= {"expression", "text"} and (as_words := same_word(a.text, g.text)) is not None:
+        return as_words
     if a.kind == g.kind == "number":
         return rational(a.text) == rational(g.text)
     if (as_points := _same_assignment(a, g)) is not None:
