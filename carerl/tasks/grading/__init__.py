@@ -10,9 +10,10 @@ module            holds
 ``structure``     a normal form read into kinds (``units``; ``words``: numbers, and what changes them)
 ``equivalence``   whether two answers mean the same (``labels``: what only names a value; ``real_sets``;
                   ``expressions``: values; ``latex``: what their parser is given)
-``choice``        which option is named
+``choice``        which option an answer names (``options``: where a text mentions one)
+``statements``    which option a response without a marked answer states (``statement_forms``: their patterns)
 ``countdown``     arithmetic with given numbers
-``abstention``    "nobody knows", and aliases
+``abstention``    "nobody knows" against a side matter, and aliases (``not_knowing``: the phrases)
 ``graders``       the graders made of them
 ================= ======================================================================================
 
