@@ -1,4 +1,4 @@
-"""Models of the hub: a commit is found, kept, and checked as a directory is. From the hub's cache without a network, and
+"""Models of the hub: a commit is found, kept, checked as a directory is. From the hub's cache without a network, and
 from a server of this machine that answers as the hub does; the hub's own servers are not asked.
 """
 
