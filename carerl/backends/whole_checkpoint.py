@@ -92,7 +92,7 @@ def not_finite(name: str, tensor: Tensor) -> str:
         return ""
     if all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor.detach())):
         return (
-            ""  # NaN is the least and the greatest of what it is among; a test of every value costs twenty times more
+            ""  # NaN is the least and the greatest of what it is among; a test of each value costs far more
         )
     count = int((~torch.isfinite(tensor)).sum())
     what = "NaN" if bool(torch.isnan(tensor).any()) else "infinite values"
