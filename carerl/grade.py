@@ -12,6 +12,11 @@ Further fields, all optional but where the task needs them: ``truncated`` (the l
 Unknown fields are ignored. An id may occur more than once, for several responses to a question. ``-`` is standard
 input, or standard output.
 
+In ``choice`` the last option that a response states counts, in any plain form ("B", "the best choice is B", "I'd go
+with B", "not A, it is B"); two held open side by side name none, and so does one that is denied, asked or supposed. A
+box with a formula that is no option does not answer. In ``selfaware`` a response abstains that says that the answer is
+not known; "Paris, although nobody knows why" and "I'm not sure, but I think it is Paris" are answers.
+
 outcome: correct, wrong, abstained, unparsed, truncated, or invalid. A row of outcome invalid also says why, in
 ``reason``: ``time`` (grading it took more than ``seconds`` of processor time), ``stalled``, ``memory``, ``limit``
 (numbers too large), ``crash``, ``error``, ``response`` (null, missing, or no text), or ``row`` (not of this form in

@@ -30,8 +30,8 @@ from carerl.types import Outcome
 from .base import VOTED
 from .grading import Gold, LimitError, Verdict, canonical, equivalent, normalise, rational
 from .grading.abstention import alias_form
-from .grading.choice import plain
 from .grading.countdown import evaluate
+from .grading.options import plain
 
 ABSTENTION = "?"
 MATHEMATICAL = ("math", "gsm8k")

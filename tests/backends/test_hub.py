@@ -1,12 +1,14 @@
-"""Models of the hub from its cache, without a network: a commit is found, kept, and checked as a directory is.
-
-What the hub's own servers answer is not covered.
+"""Models of the hub: a commit is found, kept, checked as a directory is. From the hub's cache without a network, and
+from a server of this machine that answers as the hub does; the hub's own servers are not asked.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,10 @@ from carerl.config.typed import plain
 from carerl.controller import base, starting_weights
 from carerl.controller.preparation import check_model, prepare, with_end_ids
 from carerl.fetch import fetch
+from tests.backends.hub_server import hub_of
 from tests.backends.model_directories import Q_PROJ, WEIGHTS, reweighted, sound
 
+ROOT = Path(__file__).resolve().parents[2]
 NAME = "owner/name"
 FIRST, SECOND = "a" * 40, "b" * 40
 
@@ -186,6 +190,52 @@ def test_data_of_the_hub_are_pinned_and_another_commit_is_refused(
     assert differences(now, stored) == [], "a sweep's cell that is asked for again has found its commits itself"
     now["model"]["revision"] = SECOND
     assert [key for key, *_ in differences(now, stored)] == ["model.revision"]
+
+
+ONLINE = """
+import json, os, sys
+from carerl.backends import hub
+from carerl.config.errors import ConfigError
+from carerl.config.load import load
+from carerl.controller import base
+from carerl.controller.preparation import check_model
+config = base.pinned(load(["recipe=care_grpo_3b", "model.path=owner/name", "dry_run=true"]))
+fault, folder = "", hub.model_files("owner/name", config.model.revision)
+try:
+    check_model(config, "owner/name")
+except ConfigError as error:
+    fault = error.reason
+before = os.listdir(folder)
+whole = os.listdir(hub.model_files("owner/name", config.model.revision, hub.WHOLE))
+print(json.dumps([config.model.revision, config.task.hub_revisions, fault, before, whole]))
+"""
+
+
+def online(folder: Path, cache: Path) -> tuple[str, list[str], str, list[str], list[str]]:
+    """What a process finds on a hub that has ``folder``: commits, the refusal, files before and after the weights."""
+    with hub_of(folder, FIRST) as (address, _):
+        environment = os.environ | {
+            "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1",
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", ONLINE], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 0, done.stderr
+    commit, data, fault, before, whole = json.loads(done.stdout)
+    return commit, data, fault, before, whole
+
+
+def test_where_the_hub_answers_headers_are_read_and_no_weights(tmp_path: Path) -> None:
+    commit, data, fault, before, whole = online(sound(tmp_path / "model"), tmp_path / "cache")
+    assert (commit, fault) == (FIRST, "")
+    assert data and all(entry.endswith(f"@{FIRST}") for entry in data), "this hub has one commit for everything"
+    assert WEIGHTS not in before and "config.json" in before and WEIGHTS in whole
+    reweighted(tmp_path / "model", lambda w: {name: t for name, t in w.items() if name != Q_PROJ})
+    _, _, fault, before, _ = online(tmp_path / "model", tmp_path / "another")
+    assert f"missing in its files: {Q_PROJ}" in fault and WEIGHTS not in before
+    (tmp_path / "model" / WEIGHTS).rename(tmp_path / "model" / "pytorch_model.bin")
+    _, _, fault, before, _ = online(tmp_path / "model", tmp_path / "third")
+    assert "it has no safetensors files on the hub" in fault and "pytorch_model.bin" not in before
 
 
 @pytest.mark.parametrize("path", ["", "model"])

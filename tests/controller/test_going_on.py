@@ -295,3 +295,15 @@ def test_a_run_made_from_nothing_has_no_record(tmp_path: Path) -> None:
     directory.release()
     assert not (directory.path / starting_weights.RECORD).exists()
     assert go_on(directory.path, "") == 50
+
+
+def test_a_sweep_refuses_a_models_files_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carerl.controller.sweep.cluster", never)
+    start = model(tmp_path / "model")
+    words = [f"recipe=care_grpo_tiny model.path={start}"]
+    plan = cells(words, {"seed": ["1", "2"]}, tmp_path / "sweep")
+    with pytest.raises(Started):
+        sweep(plan, 1, QUIET, print)
+    model(start, drawn(1)[:-7])
+    with pytest.raises(ConfigError, match=r"model\.safetensors cannot be read"):
+        sweep(plan, 1, QUIET, print)

@@ -33,7 +33,7 @@ def zipped() -> bytes:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (gzip.compress(ROW), "gzip-compressed, and not lines of JSON; unpack it: gunzip"),
+        (gzip.compress(ROW, mtime=0), "gzip-compressed, and not lines of JSON; unpack it: gunzip"),
         (bz2.compress(ROW), "bzip2-compressed, and not lines of JSON; unpack it: bunzip2"),
         (lzma.compress(ROW), "xz-compressed, and not lines of JSON; unpack it: xz"),
         (b"\x28\xb5\x2f\xfd\x04\x00" + ROW, "zstd-compressed, and not lines of JSON; unpack it: zstd"),
@@ -102,8 +102,8 @@ def test_what_is_no_file_is_refused_with_what_is_there(tmp_path: Path, name: str
 @pytest.mark.parametrize(
     ("name", "content", "reason", "remedy"),
     [
-        ("rows.jsonl", gzip.compress(ROW), "it is gzip-compressed", "gunzip"),
-        ("rows.jsonl.gz", gzip.compress(ROW), "it is gzip-compressed", "gunzip"),
+        ("rows.jsonl", gzip.compress(ROW, mtime=0), "it is gzip-compressed", "gunzip"),
+        ("rows.jsonl.gz", gzip.compress(ROW, mtime=0), "it is gzip-compressed", "gunzip"),
         ("rows.json", json.dumps(ROWS).encode(), "it is one JSON array", "convert it"),
         ("rows.txt", ROW, "its name does not end in .jsonl", "rename it"),
     ],

@@ -6,13 +6,16 @@ module            holds
 ``base``          :class:`Gold`, :class:`Verdict`, the table's entry
 ``extraction``    finding the final answer, by an ordered policy
 ``tails``         what follows a value in a sentence
-``normal_form``   spellings without mathematical meaning taken away (``notation``: signs, fonts, leading words)
+``golds``         what a gold answer of a file says, also at the end of a solution
+``normal_form``   spellings without mathematical meaning taken away (``characters``: other alphabets; ``notation``:
+                  macros, fonts, leading words; ``ornaments``: what stands around it; ``unit_notation``)
 ``structure``     a normal form read into kinds (``units``; ``words``: numbers, and what changes them)
 ``equivalence``   whether two answers mean the same (``labels``: what only names a value; ``real_sets``;
-                  ``expressions``: values; ``latex``: what their parser is given)
-``choice``        which option is named
+                  ``expressions``: values; ``latex``: what their parser is given; ``doubles``; ``thousands``)
+``choice``        which option an answer names (``options``: where a text mentions one)
+``statements``    which option a response without a marked answer states (``statement_forms``: their patterns)
 ``countdown``     arithmetic with given numbers
-``abstention``    "nobody knows", and aliases
+``abstention``    "nobody knows" against a side matter, and aliases (``not_knowing``: the phrases)
 ``graders``       the graders made of them
 ================= ======================================================================================
 

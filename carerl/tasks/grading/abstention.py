@@ -1,9 +1,12 @@
 """Questions that may have no answer (SelfAware): says a response that the answer is not known, or names it one?
 
-Phrases decide, clause by clause: "nobody knows" abstains, "it is unknown to many that Paris ..." and "I don't know why
-people ask: it is Paris" do not. Optionally a sentence-embedding model looks at what the phrases leave undecided, as in
-the SelfAware paper (arXiv 2305.18153: similarity above 0.75 to reference sentences): :func:`load_similarity`, or the
-directory named by the environment variable ``CARERL_ABSTENTION_MODEL``. Without either no model is loaded.
+Phrases decide (:mod:`~carerl.tasks.grading.not_knowing`), clause by clause: "nobody knows" abstains, "it is unknown to
+many that Paris ..." and "I don't know why people ask: it is Paris" do not. What is not known may be a side matter of a
+response that names its answer in another clause ("Paris, although nobody knows why"), or be followed by a guess ("I'm
+not sure, but I think it is Paris"): both answer. Optionally a sentence-embedding model looks at what the phrases leave
+undecided, as in the SelfAware paper (arXiv 2305.18153: similarity above 0.75 to reference sentences):
+:func:`load_similarity`, or the directory named by the environment variable ``CARERL_ABSTENTION_MODEL``. Without either
+no model is loaded.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+
+from .not_knowing import ABSTAINS, expanded, may_abstain
 
 SIMILAR = 0.75
 REFERENCES = (
@@ -34,100 +39,16 @@ REFERENCES = (
     "I'm not sure.",
 )
 
-_NO_ANSWER = (
-    r"(?:i|we)(?: really| just| simply| honestly| actually| currently)? (?:do not|don't|cannot|can't"
-    r"|could not|couldn't)"
-    r"(?: really| actually| possibly)? (?:know|say|tell|answer|determine|be (?:sure|certain))"
-    r"(?! (?:why (?:people|anyone|you)|about you))",
-    r"(?:i|we) have no (?:idea|way (?:of knowing|to know)|information|knowledge)",
-    r"(?:i|we)(?: am|'m| are|'re) (?:not (?:sure|certain|aware)|unsure|uncertain|unable to (?:answer|say"
-    r"|determine|tell|provide))",
-    r"(?:no ?one|nobody|none of us|no human|science (?:does not|doesn't)|scientists (?:do not|don't)"
-    r"|experts (?:do not|don't))"
-    r"(?: really| actually| truly| currently| yet)? (?:knows?|can (?:know|say|tell|answer|predict)|could (?:know|say))",
-    r"(?:answer|question|it|this|that|which|outcome|result|truth)(?: \w+){0,6} (?:is|remains|are|stays)"
-    r"(?: still| currently| simply| largely| entirely| completely| ultimately| as yet| inherently)?"
-    r" (?:unknown|unknowable|unanswerable|undetermined|uncertain|unclear|a mystery|not (?:yet )?known|not"
-    r" (?:currently )?clear|unresolved"
-    r"|an open question|a matter of (?:opinion|debate|speculation)|subjective|debatable)(?! (?:to (?:many"
-    r"|most|some|few)|for|by))",
-    r"(?:is|are|remains?)(?: still| currently| simply| largely| entirely| completely| ultimately| as yet)?"
-    r" (?:unknown|unknowable|undetermined|unclear|not (?:yet )?known|uncertain)"
-    r"(?=\s*(?:$|[.,;!?]|to (?:science|scientists|us|anyone|humans|humanity|mankind|me|this day)\b|at"
-    r" (?:this|the|present)\b"
-    r"|because\b|since\b|and\b|as\b|due\b|yet\b|for (?:sure|certain)\b))",
-    r"(?:is|are|it's|seems|remains)(?: \w+)? (?:impossible|not possible|hard|difficult|too early) (?:for \w+ )?(?:to )"
-    r"(?:know|say|tell|answer|determine|predict|be (?:sure|certain)|give|provide|ascertain|quantify|estimate)",
-    r"(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:definitively |accurately |reliably |possibly )?"
-    r"(?:known|determined?|answered|predicted?|verified|established|ascertained|said|quantified)",
-    r"there(?: is| are|'s| exists| isn't)(?: currently| really)? (?:no|not a|not any|insufficient"
-    r"|not enough)(?: \w+){0,4}?"
-    r" (?:answers?|consensus|evidence|information|way (?:to (?:know|tell|say|determine|answer)|of"
-    r" knowing)|data|agreement|solution)",
-    r"(?:insufficient|not enough|lack of) (?:information|data|evidence|context)",
-    r"(?:no|not a) (?:definitive|known|clear|single|correct|right|scientific|definite|certain|objective"
-    r"|universal) (?:answer|consensus)",
-    r"(?:question|this) (?:is unanswerable|has no answer|does not have an? \w* ?answer|doesn't have an?"
-    r" \w* ?answer|cannot be answered)",
-    r"(?:only|just) (?:god|time) (?:knows|will tell)",
-    r"(?:i|we)(?: \w+)? (?:do not|don't|lack|cannot|can't)(?: (?:yet|currently|actually|really|still))?(?: have"
-    r"| access| possess)?"
-    r"(?: (?:an?|any|the|enough|sufficient|necessary|required|personal|direct|real-time|specific|up-to-date|reliable))*"
-    r" (?:information|data|knowledge|access|opinions?|beliefs?|preferences?|feelings|experiences?|ability"
-    r"|evidence|context|details)",
-    r"(?:i|we|they|scientists|science|researchers|experts|historians|scholars|philosophers|physicists|astronomers|humans|humanity)"
-    r" (?:do not|don't|does not|doesn't|cannot|can't)(?: (?:yet|currently|really|actually|still|fully))? (?:know"
-    r"|agree|be (?:sure|certain))"
-    r"(?! (?:why (?:people|anyone|you)|about you|much|that))",
-    r"(?:may|might|will|can|could) never (?:be )?(?:known?|find out|determined?|answered)",
-    r"(?:cannot|can't|unable to|not able to|could not|couldn't) (?:really |possibly )?(?:provide|give|offer"
-    r"|answer|determine|say|tell)"
-    r"(?: you)?(?: with)?(?: an?| any| the| that| this)?(?: \w+)? (?:answers?|response|information|opinion"
-    r"|questions?|prediction)",
-    r"(?:am|'m|are|'re) (?:not able|unable) to (?:really |possibly )?(?:answer|say|determine|tell|know|predict"
-    r"|provide)",
-    r"(?:scientists|experts|researchers|historians|scholars|philosophers|physicists|astronomers|people|opinions|theologians)"
-    r" (?:are|remain)(?: still| currently| deeply)? (?:unsure|uncertain|not sure|undecided|divided|in disagreement)",
-    r"not (?:something|a question|a thing) (?:that |which )?(?:can|could|we can|anyone can"
-    r"|i can) (?:be )?(?:known?|answer(?:ed)?"
-    r"|determined?|predict(?:ed)?|say)",
-    r"(?:it's|it is|this is|that is|that's|remains|is)(?: still| currently)? an? (?:complete |total |great "
-    r"|unsolved )?(?:mystery|enigma"
-    r"|open question|unsolved (?:problem|question))(?= *(?:$|[.,;!?]|to\b|in\b|why\b|how\b|what\b|whether\b|that no))",
-    r"no (?:\w+ ){0,2}consensus|(?:still|hotly|much|widely|heavily) debated|(?:subject|matter"
-    r"|topic) of (?:\w+ )?(?:debate|speculation)",
-    r"(?:has|have) (?:not|n't|never)(?: yet)?(?: been)? (?:found an answer|found the answer|determined"
-    r"|established|answered|settled|resolved)",
-    r"(?:hasn't|haven't)(?: yet)?(?: been)? (?:found an answer|determined|established|answered|settled|resolved)",
-    r"any(?:one|body)'s guess",
-    r"there isn't(?: \w+){1,3} (?:answer|consensus|evidence|way to (?:know|tell|say))",
-    r"(?:it|this|that|answer|question|matter)(?:'s| is| are)(?: \w+)? (?:subjective|debatable|unanswerable)",
-    r"(?:varies|differs|depends)(?: \w+)? (?:from person to person|between individuals|on (?:personal|individual"
-    r"|your|one's"
-    r"|each person|the individual|the person|who you ask|personal preference))",
-    r"(?:has|have) (?:not|never)(?: yet)? been (?:\w+ )?(?:confirmed|proven|verified)",
-    r"beyond (?:the )?(?:scope|limits|reach|realm|bounds)?(?: ?of)? ?(?:current |our |human |my "
-    r"|scientific ){1,3}(?:knowledge|understanding"
-    r"|capabilit\w+|ability)",
-    r"(?<!not )(?:impossible|hard|difficult|too early|tough) to (?:say|know|tell|predict|determine"
-    r"|answer)(?= *(?:$|[.,;!?]|for\b|with\b|what\b"
-    r"|whether\b|how\b|if\b|definitively\b))",
-    r"future is (?:\w+ )?(?:unpredictable|uncertain|unknown|unknowable)",
-    r"(?:i|we)(?: \w+)? (?:do not|don't|lack)(?: have)? (?:an?|the|any)(?: \w+)? answers?",
-    r"time will tell|remains? to be (?:seen|determined|answered|discovered)|(?:is|are|has"
-    r"|have) yet to be (?:\w+ )?(?:seen|determined"
-    r"|discovered|proven|established|answered|known)",
-    r"matter of (?:\w+ )?(?:opinion|preference|taste|perspective|interpretation|belief|faith)",
-    r"(?:no ?one|nobody) has (?:ever |yet )?(?:found out|known|figured (?:it|this|that) out|determined|discovered"
-    r"|answered|been able to)",
+_NOW = (
+    r"(?:currently|presently|still|simply|as of now|to date|so far|at present|to this day|at this time|yet"
+    r"|to (?:me|us|science|anyone|anybody|everyone))"
 )
-_ABSTAINS = re.compile("|".join(rf"\b(?:{p})(?!\w)" for p in _NO_ANSWER))
 _WHOLE = re.compile(
-    r"^(?:the answer (?:is|to (?:this|that|the) question is) )?(?:currently |still |simply )?(?:unknown"
-    r"|unknowable|uncertain|"
-    r"unanswerable|undetermined|unclear|not known|not sure|unsure|no idea|i don't know|i do not know|idk"
-    r"|n/?a|cannot be determined|"
-    r"none|no answer|not available|a mystery|\?+)$"
+    rf"^(?:(?:the )?answer (?:is |to (?:this|that|the) question is )?)?(?:{_NOW},? )?(?:unknown|unknowable|uncertain"
+    r"|unanswerable|undetermined|unclear|not (?:yet |currently |publicly )?known|not sure|unsure"
+    r"|no idea|i don't know|i do not know|idk"
+    r"|n/?a|cannot be determined|indeterminate|undecidable|unsolved|undecided|undefined|undisclosed"
+    rf"|none|no answer|not available|unavailable|a mystery|\?+)(?: {_NOW})?$"
 )
 _PAST = re.compile(
     r"\b(?:was|were|previously|once|formerly|long|until|no longer|used to be|had been|not|isn't|hardly"
@@ -153,18 +74,175 @@ def abstains(text: str, similarity: Callable[[str], float] | None = None) -> boo
     text = _folded(text)
     if _WHOLE.match(text.strip(" .!\"'*")):
         return True
-    sentences = [s for s in _SPLIT.split(text) if s.strip()]
+    if similarity is None and not may_abstain(text):
+        return False
+    text = expanded(text)
+    sentences = [s.strip() for s in _SPLIT.split(_without_quotations(text)) if s.strip()]
     found = False
     for k, sentence in enumerate(sentences):
-        match = _ABSTAINS.search(sentence)
-        if match is None or _PAST.search(sentence[: match.start()]) or _known_after_all(sentence, match):
+        if not may_abstain(sentence):
             continue
-        after = sentence[match.end() :] + " " + " ".join(sentences[k + 1 : k + 3])
-        if _TURN.search(after) is None:
-            found = True
+        for match in ABSTAINS.finditer(sentence):
+            if _PAST.search(sentence[: match.start()]) or _known_after_all(sentence, match):
+                continue
+            after = sentence[match.end() :] + " " + " ".join(sentences[k + 1 : k + 3])
+            if _TURN.search(after) is None and not _beside_an_answer(sentences, k, match):
+                found = True
     if found or similarity is None:
         return found
     return any(similarity(sentence) >= SIMILAR for sentence in sentences[:20])
+
+
+_CLAUSE = re.compile(
+    r"[,;:()—–]|[ ]-+[ ]|[ ](?=(?:although|though|but|while|whereas|because|since|however|yet(?=[ ]\w)|even though"
+    r"|even if|which|whose)\b)"
+)
+_CONCEDES = re.compile(
+    r"^[ ,]*(?:and |but |yet )?(?:although|though|even though|even if|while|whereas|albeit|despite"
+    r"|which|who|whose|whom"
+    r"|that|where|because|since|for (?:\w+ )?reasons?)\b"
+)
+_CONCLUDES = re.compile(r"^[ ,]*(?:so|hence|thus|therefore)\b")
+_JOINED = re.compile(r"^[ ,]*(?:and|but|yet|however)\b(?!\W*$)")
+_OF_OTHERS = re.compile(
+    r"\b(?:some|many|most|few|others|people|critics|skeptics|sceptics|they|he|she"
+    r"|you)\b[^,;:]{0,30}\b(?:say|says|said|think|thinks|claim|claims|believe"
+    r"|believes|argue|argues|insist|maintain|do not|does not|may|might)\b"
+)
+_OF_SOMETHING = re.compile(
+    r"^ (?:(?:exactly|precisely|quite|really|for sure|for certain) )?(?:why|how|when|where|who|whom|whose"
+    r"|what|whether|if|which|(?:(?:on|about|as to|regarding|concerning|of|for) )?(?:the|its|his|her|their)"
+    r"|about|much)\b"
+)
+_SIDE_MATTER = re.compile(
+    r"\b(?:the|its|his|her|their|an?|any)(?: \w+){0,2} (?!answer\b|truth\b|question\b|it\b|this\b|that\b"
+    r"|outcome\b|result\b)\w+$|^\W*\w+ (?:date|year|time|reason|cause|age)$"
+)
+_OF_CERTAINTY = re.compile(r"\b(?:sure|certain|certainty|unsure|uncertain|say|tell)\b")
+_NAMING = re.compile(
+    r"^(?:(?:so|but|and|yet|well|yes|however|then|still|nevertheless|probably|likely|most likely"
+    r"|perhaps|maybe|possibly|surely|clearly|indeed)[ ]+)*"
+    r"(?:i (?:think|believe|guess|would say|suspect|am sure|would guess)(?: that)?[ ]+)?(?:(?:the"
+    r"|my) (?:\w+ )?(?:answer|guess) (?:is|was)|it (?:is|was|must be|should be)|probably|likely|maybe"
+    r"|perhaps)?[ ]*(?P<what>.*)$"
+)
+_NO_NAME = re.compile(
+    r"^(?:i|we|as|sorry|unfortunately|honestly|frankly|well|hmm+|there|many|some|most|people|you|great"
+    r"|interesting|if|that|this|these|those|such|like|unlike|what|why|how|who|when|whether|given"
+    r"|despite|according|currently|overall|ultimately|in (?:short|fact|truth|general|reality|summary"
+    r"|the end)|at (?:present|the moment|this (?:time|point))|to (?:date|be (?:honest|fair)|(?:my"
+    r"|our) knowledge)|for (?:now|me)|so far|of course|someday|one day|as (?:of|yet|far))\b"
+    r"|\b(?:theor(?:y|ies)|debates?|debated|speculation|speculated|opinions?|hypothes[ie]s|research"
+    r"|experts?|scientists?|researchers|historians|scholars|evidence|questions?|topics?|subject|matter"
+    r"|issue|puzzle|mystery|studies|study|ideas|beliefs?|views|answers?|information|philosoph\w+"
+    r"|language model|ai)\b|^(?:an? |very |quite |really |so )*(?:interesting|complicated|complex|hard"
+    r"|difficult|possible"
+    r"|impossible|controversial|tricky|fascinating|personal|subjective|true|false|important|good|great"
+    r"|tough|deep|profound|\w+ question)\b"
+)
+
+
+def _beside_an_answer(sentences: Sequence[str], k: int, match: re.Match[str]) -> bool:
+    """Whether what is not known is a side matter of a response that names its answer in another clause: "Paris,
+    although nobody knows why", "Paris. The exact date is unknown", "some say it is unknown, but it is Paris"."""
+    sentence = sentences[k]
+    if match[0].startswith("who ") and any(_states(s, 8) for s in sentences[k + 1 : k + 2]):
+        return True  # "Who knows? It is Paris."
+    borders = [0, *(m.start() for m in _CLAUSE.finditer(sentence)), len(sentence)]
+    start = max(b for b in borders if b <= match.start())
+    end = min(b for b in borders if b >= match.end())
+    if _CONCLUDES.match(sentence[start:]):
+        return False
+    head, tail = sentence[start : match.start()], sentence[match.end() : end]
+    before, behind = sentence[:start], sentence[end:]
+    elsewhere = [clause for part in (before, behind) for clause in _CLAUSE.split(part)]
+    if (
+        _CONCEDES.match(head.strip(" ,;:-—–("))
+        or _CONCEDES.match(sentence[start:])
+        or _OF_OTHERS.search(head + match[0])
+    ):
+        return any(_states(clause, 30) for clause in elsewhere)
+    side = (
+        _MORE.search(match[0])
+        or _OF_SOMETHING.match(tail)
+        or _of_side_matter(head, match[0])
+        or _JOINED.match(sentence[start:])
+    )
+    hedged = _OF_CERTAINTY.search(match[0]) is not None
+    if hedged or side:
+        if any(_states(clause, 8) for clause in _CLAUSE.split(before)):
+            return True
+        if (not hedged or side) and any(
+            _states(clause, 8) for clause in _CLAUSE.split(behind) if _JOINED.match(behind)
+        ):
+            return True
+    if _guessed(behind, sentences[k + 1 : k + 2], sentence.endswith("?")):
+        return True
+    previous = sentences[max(0, k - 2) : k]
+    if before.strip() or not previous or _JOINED.match(sentence):
+        return False
+    return (hedged and _states(previous[-1], 4)) or bool(side and any(_states(s, 8) for s in previous))
+
+
+_MORE = re.compile(
+    r"\b(?:further|other|additional)\b|\bmore\b(?! (?:information|context|details?|data) (?:is|are|would)\b)"
+)
+_GUESS = re.compile(
+    r"^\W*(?:(?:but|so|and|yet) )?(?:maybe|probably|perhaps|possibly|likely|most likely|i (?:would"
+    r"|think|believe|guess|suspect))\b(?! (?:because|not\b))"
+)
+
+
+def _guessed(behind: str, following: Sequence[str], asked: bool) -> bool:
+    """Whether a guess follows: "maybe Paris", "but if I had to guess, I would say Paris", "but Paris"."""
+    clauses = [clause for clause in _CLAUSE.split(behind) if clause.strip(" .?!")]
+    if any(_GUESS.match(clause) and _states(clause, 10) for clause in [*clauses, *following]):
+        return True
+    joined = _JOINED.match(behind) is not None or asked or behind.startswith("...")
+    return joined and len(clauses) == 1 and _states(clauses[0], 3)
+
+
+def _of_side_matter(head: str, phrase: str) -> bool:
+    """Whether the subject of the phrase is something else than the answer: "the exact date", "its origin"."""
+    if _SIDE_MATTER.search(head.strip()):
+        return True
+    subject = re.match(
+        r"^(?:the|its|his|her|their) (?:\w+ ){0,3}?(\w+) (?:is|are|was|were|remains?|cannot)\b", phrase
+    ) or re.match(
+        r"^(?:the|its|his|her|their) (?:\w+ ){0,3}?(\w+) (?:is|are|was|were|remains?|cannot)\b",
+        f"{head.strip()} {phrase}",
+    )
+    return subject is not None and subject[1] not in ("answer", "truth", "question", "outcome", "result", "information")
+
+
+_FILLER_WORDS = """
+sorry unfortunately honestly frankly well hmm currently overall ultimately i we there interesting complicated complex
+hard difficult possible impossible controversial tricky fascinating personal subjective
+yet really why ok okay right true good someday soon later nobody nothing
+"""
+_FILLERS = frozenset(_FILLER_WORDS.split())
+
+
+def _states(clause: str, longest: int) -> bool:
+    """Whether a clause names something, rather than saying that it is not known or talking of the question."""
+    clause = clause.strip(" \t,.;:!?\"'()*_-—–")
+    match = _NAMING.match(clause)
+    what = match["what"].strip() if match else ""
+    length = len(what.split())
+    if re.search(r"^(?!there\b).+ (?:is|was) the (?:\w+ ){0,3}answer$", what):
+        return True
+    if not what or length > longest or (_NO_NAME.search(what) and (length > 1 or what in _FILLERS)):
+        return False
+    return ABSTAINS.search(clause) is None
+
+
+_QUOTATION = re.compile(r"\"([^\"\n]{1,80})\"")
+
+
+def _without_quotations(text: str) -> str:
+    """Titles and words of others away, unless the text is nothing but a quotation."""
+    bare = _QUOTATION.sub(" quoted ", text)
+    return bare if len(bare.replace("quoted", "").split()) > 1 else text.replace('"', " ")
 
 
 _REFUTED = re.compile(
@@ -178,15 +256,21 @@ _REFUTED_BEFORE = re.compile(
 )
 
 
+_VIEW = re.compile(r"\b(?:view|belief|idea|claim|notion|doctrine|myth) (?:that\b[^,;:]*)?$")
+
+
 def _known_after_all(sentence: str, match: re.Match[str]) -> bool:
     """A clause that hangs on the phrase and states something: "unknown to many that ...", "not impossible to"."""
     following = sentence[match.end() : match.end() + 60]
+    if _VIEW.search(sentence[: match.start()]):
+        return True
     if _REFUTED.match(following) or _REFUTED_BEFORE.search(
         sentence[: match.start()] + sentence[match.start() : match.end()]
     ):
         return True
     if re.match(
-        r",? (?:to (?:many|most|some|few|the (?:general )?public)|until|before|by many|how (?:easy|simple))\b",
+        r",? (?:(?:(?:it|this|that) )?(?:better|more) (?:\w+ )?than\b|to (?:many|most|some|few"
+        r"|the (?:general )?public)|until|before|by many|how (?:easy|simple))\b",
         following,
     ):
         return True
@@ -199,10 +283,15 @@ def _known_after_all(sentence: str, match: re.Match[str]) -> bool:
     )
 
 
+_SIGNS = str.maketrans("’‘“”", "''\"\"")
+
+
 def _folded(text: str) -> str:
-    return _TEXT.sub(r"\1", text).replace("’", "'").casefold().strip()
+    text = _TEXT.sub(r"\1", text) if "\\" in text else text
+    return (text if text.isascii() else text.translate(_SIGNS)).casefold().strip()
 
 
+@lru_cache(maxsize=8192)
 def alias_form(text: str) -> str:
     """An answer without case, accents, articles and punctuation (SQuAD's rule, and accents)."""
     text = unicodedata.normalize("NFKD", text.casefold())
@@ -216,7 +305,10 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _ALTERNATIVE = re.compile(r"\bor\b|\beither\b|/")
 _DENIED_AFTER = re.compile(
     r"^(?: \w+){0,3}? (?:(?:is|was|are|were) (?:\w+ )?(?:wrong|incorrect|false|untrue|a myth)\b"
-    r"|(?:is|was|are|were) (?:\w+ )?not\b(?! (?:only|just|merely|simply)\b)|(?:isn|wasn|aren|weren) t\b|(?:can"
+    r"|(?:is|was|are|were) (?:\w+ )?not\b(?! (?:only|just|merely|simply|(?:\w+ly )?(?:known|clear"
+    r"|certain|sure|recorded"
+    r"|documented|stated|available|public|confirmed|proven|verified|official|settled))\b)|(?:isn|wasn"
+    r"|aren|weren) t\b|(?:can"
     r"|could)(?:not| not|n t| t) be\b)"
     r"|^ no(?:$| it\b)"
 )
@@ -224,7 +316,16 @@ _ITEM = re.compile(
     r"^(?:(?:it is|it's|is it|the answer is|either|maybe|perhaps|probably)\s+)?(?:[A-Z\d]\S*)(?:\s+\S+){0,3}$"
 )
 _DENIED = re.compile(
-    r"\b(?:not|never|isn t|wasn t|no|neither|nor|other than|rather than|instead of|except|unlike|without)(?: \w+){0,2}$"
+    r"\b(?:not(?! (?:sure|certain|clear|known|an? (?:mystery|secret)))|never|isn t|wasn t"
+    r"|no(?! (?:mystery|secret|doubt|question|surprise|wonder))|neither|nor|other than|rather than"
+    r"|instead of|except|unlike"
+    r"|without)(?: \w+){0,2}$"
+)
+
+
+_ASIDE = re.compile(
+    r"(?:although|though|while|whereas|even|because|since|as|unknown to|(?:nobody|no one|god|who) knows)\b",
+    re.IGNORECASE,
 )
 
 
@@ -232,7 +333,7 @@ def _guesses(answer: str, accepted: set[str]) -> bool:
     """Whether an answer is a bare list of names that puts an accepted one beside others. "Paris, France" is none."""
     items = [item.strip(" .!*\"'") for item in re.split(r"[,;/?\n]|\band\b|&", answer)]
     items = [re.sub(r"^(?:[Ii]t is|[Ii]t's|[Ii]s it|[Tt]he answer is)\s+", "", item) for item in items if item]
-    if len(items) < 2 or not all(_ITEM.match(item) for item in items):
+    if len(items) < 2 or not all(_ITEM.match(item) and not _ASIDE.match(item) for item in items):
         return False
     first, others = alias_form(items[0]) in accepted, any(alias_form(item) in accepted for item in items[1:])
     apart = len(items) > 2 or re.search(r"[/?;\n]|\band\b|&", answer.strip(" ?.")) is not None

@@ -15,7 +15,7 @@ group       ``(1,2)  [0,1)``               same brackets, same parts in order; `
 union       ``[0,1) \cup (2,3)``           same set of real numbers (``real_sets``), as inequalities or as intervals
 matrix      ``\begin{pmatrix}...``         same shape, same entries; the kind of brackets does not matter
 relation    ``y = 2x+3   x < 5``           same relation up to a factor; ``x = 5``, ``f(2) = 5`` may stand for ``5``
-text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and punctuation
+text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and punctuation (``words``: what a word is)
 =========== ============================== ==============================================================
 
 [ours] Decisions where usage is divided:
@@ -32,6 +32,10 @@ text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and
 - Of a gold relation the right side alone is right only where the left is a single name or a ratio of names: ``5`` for
   ``x = 5``, not ``0`` for ``a^2 + b = 0``, not ``41`` for ``m + n = 41``. A response may: ``m + n = 41`` is 41.
 - A constant of integration has any of the names C, c, K, k.
+- A comment behind a value is dropped where it cannot make another one (``ornaments``): ``42 (exact)`` is 42,
+  ``42 (or 43)`` is not.
+- ``5 p.m.`` is 5:00 p.m. ``90^{o}`` is 90 degrees. ``n = 1, 2`` is ``n = 1, n = 2``. Words in a row have an order;
+  numbers, points, times and ratios have none.
 - ``x = 5`` is not ``y = 5``. Brackets count: ``[0,1)`` is not ``[0,1]``, ``(1,2)`` not ``(2,1)``, not ``\{1,2\}``.
 - An inequality equals an interval, also one that could be a point: ``1 < x < 2`` for ``(1,2)``.
 - Names order a point: ``y=2, x=1`` is ``(1,2)``; ``1`` or ``2`` is no point. Capitals in a row are points:
@@ -53,6 +57,7 @@ from .real_sets import describes_a_set, oriented, same_reals
 from .structure import CONSTANT_ADDED, NAME, TEXT_ONLY, TIME, Answer, read
 from .thousands import ungrouped
 from .units import excludes
+from .words import same_word
 
 _LISTED = re.compile(r"^\d{1,3}(?:[,;]\d{3})+$", re.ASCII)
 _LETTER = re.compile(r"^(?:\\text\{)?\(?([A-Z])\)?\}?$")
@@ -103,6 +108,8 @@ def _alternative_reading(one: str, other: str) -> bool:
 def _same(a: Answer, g: Answer) -> bool:
     if a.kind == g.kind == "expression" and a.text == g.text:
         return True
+    if {a.kind, g.kind} <= {"expression", "text"} and (as_words := same_word(a.text, g.text)) is not None:
+        return as_words
     if a.kind == g.kind == "number":
         value = rational(g.text)
         return rational(a.text) == value or (value is not None and is_double_of(a.text, value))

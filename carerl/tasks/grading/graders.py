@@ -20,18 +20,21 @@ from carerl.types import Outcome
 
 from .abstention import abstains, alias_form, configured_similarity, names
 from .base import Gold, LimitError, Verdict
-from .choice import WORDY, chosen, plain, verdict
+from .choice import behind_box, chosen, is_formula
 from .countdown import solves
 from .equivalence import equivalent
 from .extraction import Found, boxes, clip, find
 from .normal_form import MAX_ANSWER, normalise
+from .options import Options, fold, plain, read_options
+from .statements import stated
 from .structure import Answer, read
 
 MATH_POLICY = ("boxed", "tag", "hashes", "json", "phrase", "result")
 GSM8K_POLICY = ("hashes", "boxed", "json", "phrase", "number")
-CHOICE_POLICY = ("boxed", "tag", "json", "option")
+MARKED_CHOICE = ("boxed", "tag", "json")
+CHOICE_POLICY = ("option",)
 COUNTDOWN_POLICY = ("tag", "boxed", "json", "phrase")
-SELFAWARE_POLICY = ("boxed", "tag", "json", "words")
+SELFAWARE_POLICY = ("boxed", "tag", "json")
 MAX_BARE_WORDS = 60  # of a response without a marked answer that is taken as a whole
 
 
@@ -79,58 +82,45 @@ def grade_gsm8k(response: str, gold: Gold, truncated: bool) -> Verdict:
 def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
     """``accepted`` holds the right label (or its option's text), ``choices`` all options. The answer is the label.
 
-    [ours] An answer that names two options is WRONG; one that names none is UNPARSED. A response without a marked
-    answer counts only if it is nothing but an option ("B", "(B) Paris")."""
-    text = clip(response)
-    right = {label for label, option in gold.choices for a in gold.accepted if a == label}
-    right = right or {label for label, option in gold.choices for a in gold.accepted if plain(a) == plain(option)}
+    [ours] An answer that names two options is WRONG; one that names none is UNPARSED. A box that holds a formula and
+    no option is working: what stands on its line and behind it is read. Without a marked answer the option counts that
+    the response states last (:mod:`~carerl.tasks.grading.statements`); options held open side by side are none."""
+    text = fold(clip(response))
+    options = read_options(gold.choices)
+    right = {label for label in options.labels if label in gold.accepted}
+    right = right or {label for a in gold.accepted for label in options.by_text.get(plain(fold(a)), ())}
     bare = text.strip()
-    whole = (
-        {label for label, option in gold.choices if plain(option) == plain(bare)}
-        if len(bare) <= 2 * MAX_ANSWER
-        else set()
-    )
-    if len(whole) == 1 and not truncated:
-        return Verdict(Outcome.CORRECT if whole & right else Outcome.WRONG, whole.pop())
-    found = find(text, CHOICE_POLICY, truncated)
-    if found is None:
-        label = _unmarked_choice(bare, gold, truncated)
-        return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label) if label else _none(truncated)
-    if not found.text:
-        return _none(False)
-    label, several = chosen(found.text, gold.choices)
+    whole = options.by_text.get(plain(bare), frozenset()) if len(bare) <= 2 * MAX_ANSWER else frozenset()
+    read: tuple[Found | None, str | None, bool] = (None, next(iter(whole), None), False)
+    found, label, several = read if len(whole) == 1 and not truncated else _read_choice(text, options, truncated)
     if label is None:
-        return Verdict(Outcome.WRONG, found.text[:MAX_ANSWER]) if several else _none(False)
+        if found is not None and several:
+            return Verdict(Outcome.WRONG, found.text[:MAX_ANSWER])
+        return _none(truncated and found is None)
     return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label)
 
 
-def _unmarked_choice(text: str, gold: Gold, truncated: bool) -> str | None:
-    """The option of a response that marks none: a whole that is an option, a first line that is one, followed by its
-    explanation, or the last "B is correct"."""
-    if len(text) <= MAX_ANSWER and (not truncated or len(text) <= 4):
-        label = _whole_choice(text, gold)
-        if label is not None:
-            return label
-    lines = [line for line in text.splitlines() if line.strip()]
-    if len(lines) > 1 and len(lines[0]) <= MAX_ANSWER:
-        label = _whole_choice(lines[0], gold)
-        others = {_whole_choice(line, gold) for line in lines[1:100] if len(line) <= MAX_ANSWER} - {None, label}
-        if label is not None and not others and verdict(text) in (None, label):
-            return label
-    label = verdict(text)
-    return label if label in {name for name, _ in gold.choices} else None
-
-
-def _whole_choice(text: str, gold: Gold) -> str | None:
-    """The option that a text is, rather than mentions: a label, a label with its mark and a line, or an option."""
-    line = WORDY.sub("", text.replace("**", "").strip("*_ \n"))
-    labels = "|".join(re.escape(label) for label, _ in gold.choices)
-    options = {plain(option) for _, option in gold.choices}
-    marked = rf"[(\[]?(?:{labels})(?:[)\].:,]*|(?:[)\].:]+|\s+[-–—])\s*\S[^\n]*)"
-    beside = re.fullmatch(rf"(.+?)\s*[(\[](?:{labels})[)\]]\.?", line)
-    if re.fullmatch(marked, line, re.IGNORECASE) or plain(line) in options or (beside and plain(beside[1]) in options):
-        return chosen(line, gold.choices)[0]
-    return None
+def _read_choice(text: str, options: Options, truncated: bool) -> tuple[Found | None, str | None, bool]:
+    """What was found, the label that it names, and whether it names several options."""
+    found = find(text, MARKED_CHOICE, truncated)
+    if found is not None:
+        label, several = chosen(found.text, options)
+        if label is None and not several and not is_formula(found.text):
+            inside = stated(found.text, options)
+            label, several = (inside.label, inside.label is None) if inside else (None, False)
+        if label is not None or several or not (rest := behind_box(text, found.text)):
+            return found, label, several
+        text = rest
+    if len(text) <= 4 and options.whole.fullmatch(text.strip()):  # also where one token was all that was asked for
+        return None, chosen(text, options)[0], False
+    said = stated(text, options, truncated)
+    if said is not None and said.label is not None and said.firm:
+        return Found(said.words), said.label, False
+    announced = find(text, CHOICE_POLICY, truncated)
+    label, several = chosen(announced.text, options) if announced is not None else (None, False)
+    if said is not None and not several and (label is None or said.label is None):
+        return Found(said.words), said.label, False
+    return announced, label, several
 
 
 def grade_countdown(response: str, gold: Gold, truncated: bool) -> Verdict:
@@ -153,11 +143,15 @@ def grade_countdown(response: str, gold: Gold, truncated: bool) -> Verdict:
 
 def grade_selfaware(response: str, gold: Gold, truncated: bool) -> Verdict:
     """Abstention is ABSTAINED, for answerable and unanswerable questions alike: which of them deserve it is the
-    metric's business. Any other answer to an unanswerable question is WRONG; to an answerable one it is CORRECT if it
-    names one of ``accepted`` (is one of them, where that is itself "unclear"). A marked answer decides alone; without
-    one the whole response does if it is short (60 words), else its last paragraph."""
+    metric's business. [ours] A hedged answer is an answer ("probably Paris, but I am not sure"), and so is one
+    beside a side matter that is not known ("Paris, although nobody knows why"). Any other answer to an
+    unanswerable question is WRONG; to an answerable one it is CORRECT if it names one of ``accepted`` (is one of
+    them, where that is itself "unclear"). A marked answer decides alone; without one the whole response does if it
+    is short (60 words), else its last paragraph."""
     text = clip(response)
     found = find(text, SELFAWARE_POLICY, truncated)
+    if found is None and (said := find(text, ("words",), truncated)) is not None and said.text.strip(" .,:;!?"):
+        found = said  # "I have no idea what the answer is." marks none
     if found is not None and not found.text:
         return _none(False)
     if found is None and truncated:
@@ -170,8 +164,9 @@ def grade_selfaware(response: str, gold: Gold, truncated: bool) -> Verdict:
     answer = answer[-2 * MAX_ANSWER :]
     if gold.answerable and alias_form(answer) in {alias_form(alias) for alias in gold.accepted} - {""}:
         return Verdict(Outcome.CORRECT, answer[:MAX_ANSWER])  # "no consensus" may be what is known
-    said = f"the answer is {answer}" if found is not None else answer
-    if abstains(answer) or abstains(said, configured_similarity()):
+    if abstains(answer, None if found is not None else configured_similarity()) or (
+        found is not None and abstains(f"the answer is {answer}", configured_similarity())
+    ):
         return Verdict(Outcome.ABSTAINED, answer[:MAX_ANSWER])
     right = gold.answerable and names(answer, gold.accepted)
     return Verdict(Outcome.CORRECT if right else Outcome.WRONG, answer[:MAX_ANSWER])

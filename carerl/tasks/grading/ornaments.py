@@ -37,7 +37,7 @@ _TRAILING = re.compile(
     r"|\\text\s*\{\s*(?:\\checkmark|[✓✔✅☑])\s*\})+$"
 )
 _REASON = re.compile(
-    rf"(?<=[\w)}}\]%$])(?:\s*[,;])?{_SPACES}*(?:\\(?:text|textrm|mbox)\s*\{{\s*[,;(]*\s*|[,;]?\s*\(\s*|(?<=\s))"
+    rf"(?<=[\w)}}\]%$.])(?:\s*[,;])?{_SPACES}*(?:\\(?:text|textrm|mbox)\s*\{{\s*[,;(]*\s*|[,;]?\s*\(\s*|(?<=\s))"
     r"(?:since|because|as (?:required|desired|claimed|wanted|above))\b.*$",
     re.IGNORECASE | re.DOTALL,
 )

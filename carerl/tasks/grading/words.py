@@ -59,6 +59,41 @@ def retracts(comment: str) -> bool:
     return _RETRACTING.search(comment) is not None
 
 
+# Short words that are answers; letters of other short words may be a product or points.
+_ANSWER_WORDS = "yes no odd even all none both true false red max min neither left right up east west"
+_ANSWERS = frozenset(_ANSWER_WORDS.split())
+_LETTERS = re.compile(r"(?:\\text\{ ?)?([A-Za-z]{2,40})\.?\}?")
+_WORD_LIKE = re.compile(r"(?=.*[aeiou]|.*y$)(?!.*[^aeiouy]{3})")
+
+
+def same_word(one: str, other: str) -> bool | None:
+    """Whether two answers are one word but for its case; None where they are no words, so that others decide.
+
+    A word is one of four letters or more, one of three that begins with a capital and has a vowel (Bob, Red), or a
+    short answer (yes, no, odd, ...). Capitals in a row and letters in a row are no words: AB, ab and abc, ABC differ.
+
+    >>> [same_word(*pair) for pair in (("Yes", "yes"), ("Bob", "bob"), ("AB", "ab"), ("ab", "ba"), ("no", "on"))]
+    [True, True, False, None, False]
+    """
+    left, right = _LETTERS.fullmatch(one), _LETTERS.fullmatch(other)
+    if left is None or right is None:
+        return None
+    if left[1].lower() != right[1].lower():
+        return False if {left[1].lower(), right[1].lower()} & _ANSWERS else None
+    return left[1] == right[1] or (_is_word(left[1], right[1]) or _is_word(right[1], left[1]))
+
+
+def _is_word(word: str, other: str) -> bool:
+    folded = word.lower()
+    if folded in _ANSWERS:
+        return True
+    if len(word) > 4 or (len(word) == 4 and not (word.isupper() or other.isupper())):
+        return True
+    if len(word) == 4:
+        return _WORD_LIKE.match(folded) is not None
+    return len(word) == 3 and word.istitle() and _WORD_LIKE.match(folded) is not None
+
+
 def number_in_words(text: str) -> Fraction | None:
     """The value of a number in words, None for anything else.
 

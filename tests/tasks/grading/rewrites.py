@@ -112,6 +112,12 @@ def decimal_of(value: Fraction, digits: int) -> str:
     return format(found, "f")
 
 
+def coarse(value: Fraction, digits: int) -> str | None:
+    """As :func:`decimal_of`; None where a double's shortest form has no more digits."""
+    text = decimal_of(value, digits)
+    return None if float(text) == float(value) else text
+
+
 def endless(value: Fraction) -> bool:
     return decimal(value) is None
 
@@ -293,13 +299,13 @@ MISSES: dict[str, Rewrite] = {
     "thousands in the wrong place": on_integer(lambda n: f"n = {str(n)[:-2]},{str(n)[-2:]}" if n >= 1000 else None),
     "a digit changed": digit_changed,
     "a sign turned": sign_turned,
-    "to 14 digits": on_fraction(lambda v: decimal_of(v, 14) if endless(v) else None),
+    "to 14 digits": on_fraction(lambda v: coarse(v, 14) if endless(v) else None),
     "to 6 digits": on_fraction(lambda v: decimal_of(v, 6) if endless(v) else None),
     "the 15th digit changed": on_fraction(lambda v: last_digit_changed(decimal_of(v, 15)) if endless(v) else None),
     "the 16th digit changed": on_fraction(lambda v: last_digit_changed(decimal_of(v, 16)) if endless(v) else None),
     "to 25 digits": on_fraction(lambda v: decimal_of(v, 25) if endless(v) else None),
     "almost a double": on_integer(lambda n: f"{n}.{'0' * (15 - len(str(abs(n))))}1" if 0 < abs(n) < 10**9 else None),
-    "surd to 14 digits": on(_SURD, lambda m: decimal_of(v, 14) if (v := root(m)) is not None else None),
+    "surd to 14 digits": on(_SURD, lambda m: coarse(v, 14) if (v := root(m)) is not None else None),
     "surd, the 15th digit changed": on(_SURD, lambda m: last_digit_changed(decimal_of(v, 15)) if (v := root(m)) is not None else None),
     "right side of an equation": on(_WITHOUT_NAME, lambda m: m[1]),
     "another unit in brackets": on(_UNIT, lambda m: f"{m[1]} [kg]" if m[2] != "units" else None),
