@@ -62,6 +62,8 @@ def without_special_tokens(text: str) -> str:
     """Without a tokenizer's marks at a text's ends, and with spaces for its marks of a space."""
     if text.startswith("<"):
         text = _BEGINNING.sub("", text)
+    if text.endswith("</answer>") and "<answer>" not in text:  # the prompt began it
+        text = text.removesuffix("</answer>")
     while (
         text[-200:].rstrip()[-1:] in (">", "]", "\u2581")
         and (special := _SPECIAL.search(text, max(0, len(text) - 200))) is not None

@@ -32,7 +32,7 @@ _BESIDE = re.compile(  # x=1 \quad x=2
 _TEXT = re.compile(r"\\(?:text|mbox|hbox|textrm|textbf|textit|texttt|mathrm|mathbf|mathit|textnormal|emph|operatorname)"
                    r"\s*\{([^{}]*)\}")  # fmt: skip
 _FONT = re.compile(
-    r"\\(?:text[a-z]*|math[a-z]{2}|mbox|boldsymbol)\s*\{\s*([-+]?[\d.,/]+)\s*\}", _A
+    r"\\(?:text[a-z]*|math[a-z]{2}|mbox|bold(?:symbol)?)\s*\{\s*([-+]?[\d.,/]+)\s*\}", _A
 )  # a font for a number
 _FRACTION_NAMES = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d+|[a-zA-Z])", _A)  # of all its digits: nobody writes a root of 1 before a 4
@@ -123,7 +123,7 @@ _SPELLINGS = rules(
     ("frac", _FRACTION_NAMES, r"\\frac"),
     (r"\circ \degree", _DEGREES, r"\\degree "),
     ("/", _MIXED, r"\1\\frac{\2}{\3}"),
-    (r"\text \math \mbox \boldsymbol", _FONT, r"\1"),
+    (r"\text \math \mbox \bold", _FONT, r"\1"),
 )
 _WORDS = rules(("\\", _TEXT, lambda m: rf"\text{{{_word(m[1])}}}" if m[1].strip() else " "))
 _SPACED = rules((r"\ ~", _THIN, " "))

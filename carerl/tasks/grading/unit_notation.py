@@ -32,6 +32,7 @@ _WRITTEN = rules(
         r"^\\circ ",
     ),
     (r"\circ", re.compile(r"\\text\{\s*\^\\circ\s*([CF])\s*\}"), r"^\\circ\\text{\1}"),
+    (r"\circ", re.compile(r"\\text\{\s*\^\\circ\s*\}"), r"^\\circ "),
     ("[", re.compile(rf"{_TEXT}\s*\{{\s*\[\s*([a-zA-Z /^23]+)\]\s*\}}"), r"\\text{ \1}"),
     (
         "{-",

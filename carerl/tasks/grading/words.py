@@ -62,7 +62,7 @@ def retracts(comment: str) -> bool:
 # Short words that are answers; letters of other short words may be a product or points.
 _ANSWER_WORDS = "yes no odd even all none both true false red max min neither left right up east west"
 _ANSWERS = frozenset(_ANSWER_WORDS.split())
-_LETTERS = re.compile(r"(?:\\text\{ ?)?([A-Za-z]{2,40})\.?\}?")
+_LETTERS = re.compile(r"(?:\\text\{ ?)?([A-Za-z]{2,40})(?:\.|(?P<factorial>!))?\}?")
 _WORD_LIKE = re.compile(r"(?=.*[aeiou]|.*y$)(?!.*[^aeiouy]{3})")
 
 
@@ -77,6 +77,8 @@ def same_word(one: str, other: str) -> bool | None:
     """
     left, right = _LETTERS.fullmatch(one), _LETTERS.fullmatch(other)
     if left is None or right is None:
+        return None
+    if any(m["factorial"] and m[1].lower() not in _ANSWERS for m in (left, right)):  # "yes!" is no product
         return None
     if left[1].lower() != right[1].lower():
         return False if {left[1].lower(), right[1].lower()} & _ANSWERS else None
