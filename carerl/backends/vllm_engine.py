@@ -17,9 +17,8 @@ from torch import Tensor
 
 from carerl.backends import progress
 from carerl.backends.engines import Query, Request, check_new_weights, check_queries, request_seed
-from carerl.backends.whole_checkpoint import NOT_FINITE, check_weights, not_finite
+from carerl.backends.whole_checkpoint import check_finite, check_weights
 from carerl.config.schema import RunConfig
-from carerl.config.stored_weights import refusal
 from carerl.types import Completion, Sampling
 
 
@@ -58,6 +57,7 @@ class VLLMEngine:
 
         # vLLM takes a projection as loaded once one of its parts is, and leaves the others as they were drawn.
         check_weights(model_dir, config.model.trust_remote_code)
+        check_finite(model_dir, most=None)  # in the files: vLLM packs what it has loaded
         device: dict[str, Any] = (
             {
                 "gpu_memory_utilization": rollout.gpu_memory_utilization,
@@ -91,8 +91,6 @@ class VLLMEngine:
             seed=0,
             **device,
         )
-        for fault in filter(None, self._llm.apply_model(_first_not_finite)):
-            raise refusal(model_dir, fault, NOT_FINITE)
         self._open: set[int] = set()
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
@@ -176,11 +174,6 @@ class VLLMEngine:
         self._llm.apply_model(_repack_tied_head)
         # vLLM keeps cached prefixes across an update: without this, new weights meet old keys and values.
         self._llm.reset_prefix_cache()
-
-
-def _first_not_finite(model: Any) -> str:
-    """Which tensor holds NaN or infinities, and how many; '' where none does."""
-    return next((fault for name, tensor in model.named_parameters() if (fault := not_finite(name, tensor))), "")
 
 
 def _repack_tied_head(model: Any) -> None:
