@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from .normal_form import MAX_ANSWER, normalise
 from .options import Options, plain, without_text_macros
@@ -25,16 +26,18 @@ def is_formula(answer: str) -> bool:
     return _FORMULA.search(_SPACES.sub(" ", without_text_macros(answer)).strip("$*_` ")) is not None
 
 
-def behind_box(text: str, content: str) -> str:
-    r"""Where the last box of a text holds a formula or a number that is no option, what stands before it on its line
-    and all that follows; "" where it is an answer."""
+def beside_box(text: str, content: str) -> Iterator[str]:
+    r"""Where the last box of a text holds working that is no option, a formula, a number or a variable: what is to be
+    read instead, in this order. First its line and all that follows, then, for a formula, the lines before it."""
     start = max(text.rfind(box) for box in (r"\boxed", r"\fbox"))
     end = text.find(content, start) + len(content)
-    if start < 0 or not (is_formula(content) or re.fullmatch(r"[-+\d.,/ ]{2,}", content)):
-        return ""
-    line = text[text.rfind("\n", 0, start) + 1 : start] if is_formula(content) else ""
+    if start < 0 or not (is_formula(content) or re.fullmatch(r"[-+\d.,/ ]+|[a-z]", content.strip())):
+        return
+    line = text.rfind("\n", 0, start) + 1
     rest = re.sub(r"^[ \t}]*(?:\$|\\[)\]])?", "", text[end:], count=1)
-    return f"{line.rstrip('$')} x {rest}" if line.strip() or rest.strip() else ""
+    yield f"{text[line:start].rstrip('$')} x {rest}"
+    if is_formula(content):
+        yield text[:line]
 
 
 def chosen(answer: str, options: Options) -> tuple[str | None, bool]:

@@ -20,7 +20,7 @@ from carerl.types import Outcome
 
 from .abstention import abstains, alias_form, configured_similarity, names
 from .base import Gold, LimitError, Verdict
-from .choice import behind_box, chosen, is_formula
+from .choice import beside_box, chosen, is_formula
 from .countdown import solves
 from .equivalence import equivalent
 from .extraction import Found, boxes, clip, find
@@ -90,7 +90,7 @@ def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
     right = {label for label in options.labels if label in gold.accepted}
     right = right or {label for a in gold.accepted for label in options.by_text.get(plain(fold(a)), ())}
     bare = text.strip()
-    whole = options.by_text.get(plain(bare), frozenset()) if len(bare) <= 2 * MAX_ANSWER else frozenset()
+    whole = _whole_option(plain(bare), options) if len(bare) <= 2 * MAX_ANSWER else frozenset()
     read: tuple[Found | None, str | None, bool] = (None, next(iter(whole), None), False)
     found, label, several = read if len(whole) == 1 and not truncated else _read_choice(text, options, truncated)
     if label is None:
@@ -98,6 +98,13 @@ def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
             return Verdict(Outcome.WRONG, found.text[:MAX_ANSWER])
         return _none(truncated and found is None)
     return Verdict(Outcome.CORRECT if label in right else Outcome.WRONG, label)
+
+
+def _whole_option(answer: str, options: Options) -> frozenset[str]:
+    """The labels of the option that an answer spells out: its text, or its label and its text ("C tin")."""
+    label, _, text = answer.partition(" ")
+    named = options.by_text.get(text, frozenset()) & {options.by_label.get(label, "")}
+    return options.by_text.get(answer, named)
 
 
 def _read_choice(text: str, options: Options, truncated: bool) -> tuple[Found | None, str | None, bool]:
@@ -108,9 +115,16 @@ def _read_choice(text: str, options: Options, truncated: bool) -> tuple[Found | 
         if label is None and not several and not is_formula(found.text):
             inside = stated(found.text, options)
             label, several = (inside.label, inside.label is None) if inside else (None, False)
-        if label is not None or several or not (rest := behind_box(text, found.text)):
-            return found, label, several
-        text = rest
+        if label is None and not several:
+            for part in beside_box(text, found.text):
+                read = _read_unmarked(part, options, truncated)
+                if read[1] is not None or read[2]:
+                    return read
+        return found, label, several
+    return _read_unmarked(text, options, truncated)
+
+
+def _read_unmarked(text: str, options: Options, truncated: bool) -> tuple[Found | None, str | None, bool]:
     if len(text) <= 4 and options.whole.fullmatch(text.strip()):  # also where one token was all that was asked for
         return None, chosen(text, options)[0], False
     said = stated(text, options, truncated)

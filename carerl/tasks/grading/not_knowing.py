@@ -86,6 +86,7 @@ PHRASES = (
     r"(?! (?:much|everything|all|many|why (?:people|anyone|you)|about you|that \w|a lie))",
     r"(?:one|you) (?:cannot|can never|could not) (?:know|say|tell|be sure)\b(?! that \w)",
     r"(?:and|so|but)(?: simply| just)? (?:do not|cannot) (?:know|say|tell)\b",
+    r"(?:i|we) will not be able to (?:answer|say|tell)\b",
     r"(?:i|we) have (?:absolutely )?no (?:access|data|records?|memory|answers?|recollection|means)\b",
     _START + r"(?:(?:i|we) )?" + _ADVERB + r"(?:have )?" + _ADVERB + r"(?:no|not (?:a|an|any|got a|got any|the)"
     r"(?: slightest| faintest| foggiest| least| single)?) (?:idea|clue|notion)\b(?! why\b)",

@@ -71,7 +71,11 @@ _SUBSTITUTIONS = rules(
         re.compile(r"\\(?:mathcal|mathscr|mathfrak|pmb)\s*(?:\{\s*([a-zA-Z])\s*\}|(?<=\s)([a-zA-Z])(?![a-zA-Z]))"),
         r" \1\2",
     ),
-    (r"\mathbf \Z \N \Q \Bbb", re.compile(r"\\(?:(?:mathbf|Bbb)\s*\{([ZQ])\}|([ZNQ])(?![a-zA-Z{]))"), r"\\mathbb{\1\2}"),
+    (
+        r"\mathbf \Z \N \Q \Bbb",
+        re.compile(r"\\(?:(?:mathbf|Bbb)\s*\{([ZQ])\}|([ZNQ])(?![a-zA-Z{]))"),
+        r"\\mathbb{\1\2}",
+    ),
     (r"\var", re.compile(r"\\var(epsilon|phi|theta)(?![a-zA-Z])"), r"\\\1 "),
     (r"\lg", re.compile(r"\\lg(?![a-zA-Z])"), r"\\log_{10} "),
     ("C", re.compile(r"(?:\{\})?[_^]\{?(\d{1,4})\}?\s*C\s*_\{?(\d{1,4})\}?(?!\d)", _A), r"\\binom{\1}{\2}"),

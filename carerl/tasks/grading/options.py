@@ -26,6 +26,9 @@ _FORMULA = "\ufffc"
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|hbox|fbox|math(?:rm|bf|it|sf|tt)|boldsymbol|bm|emph"
                    r"|operatorname)\s*\{([^{}]*)\}")  # fmt: skip
 _WIDE = re.compile("[\uff01-\uff5e\ufe50-\ufe6b\u2460-\u24ff\U0001d400-\U0001d7ff]")
+_CHINESE_ANSWER = re.compile(
+    "(?:正确|最终)?(?:答案|选项)[ ]?(?:应该)?(?:是|为|:)[ ]?(?:选项)?"
+)  # some answer in it unasked
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "「": '"', "」": '"', "『": '"', "』": '"',
                          "‘": "'", "’": "'", "【": "[", "】": "]", "〈": "<", "〉": ">", "《": "<", "》": ">",
                          "\u00a0": " ", "\u202f": " ", "\u3000": " ", "。": ". ", "、": ", "})  # fmt: skip
@@ -39,7 +42,8 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text
-    return _WIDE.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text).translate(_QUOTES)
+    text = _WIDE.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text).translate(_QUOTES)
+    return _CHINESE_ANSWER.sub(" The answer is ", text)
 
 
 def plain(text: str) -> str:

@@ -108,7 +108,7 @@ STRONG = (
     re.compile(
         rf"(?:(?<!\w)(?:(?:the|my|our|your|a|an|this)[ \t]+)?(?:{_ADJECTIVE}(?:[ \t]+and[ \t]+"
         rf"|,?[ \t]+))*(?<!\w)(?:{_NOUN}|(?<=only )one|(?<=correct )one|(?<=right )one|(?<=best )one)"
-        rf"|(?<!\w)(?:correct|best|right|selected|chosen)(?=[ \t]*[:=])"
+        rf"|(?<!\w)(?:correct|best|right|final|selected|chosen)(?=[ \t]*[:=])"
         r"|\bthe[ \t]+(?:best|correct|right)(?=[ \t]+(?:is|would be|must be)\b)"
         r"|\b(?:the one|what)(?=[ \t]+(?:that |which )?(?:fits|works|matches|makes|remains)\b))(?!\w)"
         rf"{_LATER}[\"']?{_IS}[ \t]*{_ADVERB}{_BETWEEN}{_TARGET}",
@@ -133,8 +133,8 @@ STRONG = (
         rf"|letter)\b[ \t]*)*{_TARGET}{_REASON}",
         ANY_CASE,
     ),
-    re.compile(rf"(?:^|[,;:][ \t]*(?:so|then)?[ \t]*)(?:(?:let's|let us|let me)[ \t]+)?(?:choose|pick|select"
-        rf"|go with|mark|circle)[ \t]+{_TARGET}{_REASON}", ANY_CASE),
+    re.compile(rf"(?:^|[,;:][ \t]*(?:so|then)?[ \t]*)(?:(?:let's|let us|let me)[ \t]+)?(?:choos(?:e|ing)|pick(?:ing)?"
+        rf"|select(?:ing)?|go(?:ing)? with|mark|circle)[ \t]+{_TARGET}{_REASON}", ANY_CASE),
     re.compile(
         r"\b(?:it|that)(?:'s|[ \t]+(?:is|must be|has to be|should be|would be|will be|can only be"
         r"|leaves(?: us)?(?: with)?))[ \t]+"

@@ -64,7 +64,8 @@ STATES_C = [
     "Let me think. Tin melts first. Final answer: C", "Let me think.\n\nFinal Answer: **C**",
     "Let me think.\n\n**Final Answer**\n\nC", "Let me think.\n\n**Final Answer:** C. tin",
     "Let me think.\n\n---\n\nC", "Reason: tin melts first\nChoice: C", "C\nReason: tin melts first",
-    "The answer is C. Although A seems plausible, it is too hard.",
+    "The answer is C. Although A seems plausible, it is too hard.", "Final: C", "C tin", "c tin", "Going with C.",
+    "Let's go with C.", "答案：C", "答案是C", "正确答案为选项 C。",
 ]  # fmt: skip
 
 NOT_B = [
@@ -184,6 +185,12 @@ BOXES = [  # a response with a formula in its box, and the option that it states
     ("By \\boxed{F=ma}, C.", "C"),
     ("\\boxed{x=3} and thus \\boxed{C}", "C"),
     ("\\boxed{C} by \\boxed{C}", "C"),
+    ("\\boxed{5}\n\nAnswer: C", "C"),
+    ("\\boxed{x}\n\nTherefore the answer is **C**.", "C"),
+    ("**Answer: C**\n\nwhere \\boxed{y=2}", "C"),
+    ("Answer: C\n\\boxed{5}", None),
+    ("C or D.\n\n\\boxed{y=2}", None),
+    ("\\boxed{y=2}\n\nIt is not C.", None),
     ("\\boxed{E}", None),
     ("The answer is B. \\boxed{E}", None),
     ("\\boxed{x=3}", None),
