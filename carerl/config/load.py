@@ -31,7 +31,7 @@ from carerl.config.references import literal, refers, resolve
 from carerl.config.rehearsal import FIELD, check_rehearsal, leave_real_run
 from carerl.config.scalars import native, quoted_word, read_word, word_fault
 from carerl.config.schema import RunConfig
-from carerl.config.stored import check_named, has_checkpoint
+from carerl.config.stored import NAMED_AGAIN, check_named, has_checkpoint
 from carerl.config.tables import source_text
 from carerl.config.typed import RETIRED, build, convert, plain
 from carerl.config.validate import validate
@@ -185,14 +185,22 @@ def _refuse_unnamed(stored: Tree, asked: Tree, folder: str) -> list[str]:
         recipe = asked.get("recipe")
         return compose.merge(compose.compose(recipe), asked) if isinstance(recipe, str) and recipe else asked
 
-    tree = resolve(compose.merge(literal(resolve(stored, environment=False)), asked))
-    plugins = compose.as_plugins(tree.get("plugins"))
-    check_named({**tree, "plugins": plugins}, lambda: _listed(named()), folder)
+    settings = _to_name(resolve(compose.merge(literal(resolve(stored, environment=False)), asked)))
+    check_named(settings, lambda: _to_name(named()), folder)
+    plugins: list[str] = settings["plugins"]
     return plugins
 
 
-def _listed(tree: Tree) -> Tree:
-    return {**tree, "plugins": compose.as_plugins(tree.get("plugins"))}
+def _to_name(tree: Tree) -> Tree:
+    """The settings of :data:`carerl.config.stored.NAMED_AGAIN` alone, in the types that they are used in. What else a
+    tree asks for may need a plugin that is not imported yet."""
+    found: Tree = {"plugins": compose.as_plugins(tree.get("plugins"))}
+    for key in NAMED_AGAIN:
+        section, _, name = key.partition(".")
+        if name and isinstance(part := tree.get(section), dict) and name in part:
+            kind = bool if key == "model.trust_remote_code" else str
+            found.setdefault(section, {})[name] = convert(kind, key, part[name])
+    return found
 
 
 def refuse_record(config: RunConfig) -> None:

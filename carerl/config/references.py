@@ -61,7 +61,7 @@ def _literal(value: Any) -> Any:
         return literal(value)
     if isinstance(value, list):
         return [_literal(item) for item in value]
-    return _MARK.sub(lambda match: 2 * match[1] + r"\${", value) if isinstance(value, str) else value
+    return _MARK.sub(lambda match: 2 * match[1] + r"\${", value) if refers(value) else value  # else as it was typed
 
 
 def refers(value: Any) -> bool:

@@ -8,6 +8,7 @@ somebody decides (tests/config/test_stored.py).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -72,7 +73,7 @@ def has_checkpoint(run_dir: str | Path) -> bool:
     """Whether a run has committed a checkpoint. Its directory says so, and not the pointer ``latest`` alone: a process
     may have been killed between the two."""
     folder = Path(run_dir).expanduser() / "checkpoints"
-    return (folder / "latest").exists() or newest_checkpoint(run_dir) is not None
+    return os.path.exists(folder / "latest") or newest_checkpoint(run_dir) is not None
 
 
 def newest_checkpoint(run_dir: str | Path) -> Path | None:
@@ -85,7 +86,7 @@ def committed_checkpoints(run_dir: str | Path) -> list[Path]:
     """The checkpoints that a run has committed and kept, damaged since or not, in order of steps."""
     folder = Path(run_dir).expanduser() / "checkpoints"
     found = [(int(match[1]), path) for path in folder.glob("step_*") if (match := STEP.fullmatch(path.name))]
-    return [path for _, path in sorted(found) if path.is_dir()]
+    return [path for _, path in sorted(found) if os.path.isdir(path)]
 
 
 STEP = re.compile(r"step_(\d+)")

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from carerl.actors.workers import RolloutWorker
+from carerl.backends import vllm_engine
 from carerl.config.load import load
 
 RAYS = 4  # CPUs of the actor, which Ray writes into OMP_NUM_THREADS
@@ -41,6 +42,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
     module.LLM = LLM  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setattr(vllm_engine, "check_weights", lambda *_: [])  # there are none
+    monkeypatch.setattr(vllm_engine, "check_finite", lambda *_, **__: None)
     monkeypatch.setenv("OMP_NUM_THREADS", str(RAYS))
     for name in ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE", "VLLM_ENABLE_V1_MULTIPROCESSING"):
         monkeypatch.setenv(name, os.environ.get(name, ""))

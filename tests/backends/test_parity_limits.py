@@ -184,7 +184,7 @@ def sender_and_receiver(
 ) -> Iterator[tuple[LearnerWorker, RolloutWorker]]:
     """The two workers of a sync in this process, in bfloat16; what they put into Ray's store they hand over."""
     monkeypatch.setattr(workers.ray, "put", lambda value: value)
-    monkeypatch.setattr(workers.ray, "get", lambda reference: reference)
+    monkeypatch.setattr(workers.ray, "get", lambda reference, timeout: reference)
     directory = write_model(tmp_path / "model", ShapeConfig(**{**vars(SHAPE), "tie_embeddings": request.param}))
     config = config_of("bfloat16")
     config.rollout.engine = "hf"

@@ -127,7 +127,7 @@ def test_that_a_models_own_code_is_run_is_said(model_dir: Path, capsys: pytest.C
     config = settings(model_dir, "model.trust_remote_code=true")
     (model_dir.parent / "run").mkdir()
     (model_dir.parent / "run" / "config.yaml").write_text(dump(config))
-    say_trust(load([f"resume={model_dir.parent / 'run'}"]))
+    say_trust(load([f"resume={model_dir.parent / 'run'}", "model.trust_remote_code=true"]))
     said = capsys.readouterr().out
     assert "model.trust_remote_code is on" in said and str(model_dir) in said
 

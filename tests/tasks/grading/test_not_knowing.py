@@ -24,7 +24,8 @@ def outcome(response: str, *accepted: str) -> Outcome:
 
 ABSTENTIONS = [
     "idk", "IDK.", "I dont know.", "Dont know", "I haven't got a clue.", "I've no idea.",
-    "I have no idea what the answer is.", "I haven't the faintest idea.",  "I won't be able to answer that.", "I have not the slightest idea.",
+    "I have no idea what the answer is.", "I haven't the faintest idea.",
+    "I won't be able to answer that.", "I have not the slightest idea.",
     "Not sure.", "I can't say.", "I can't tell.", "I cannot say for sure.", "I cannot answer this.",
     "I can't answer.", "I was not able to find any information about this.", "I did not find an answer.",
     "I lack that information.", "I have no answer.", "There are no records of this.",
