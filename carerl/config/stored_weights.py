@@ -206,6 +206,8 @@ def _header(path: str, file: Path) -> Iterator[tuple[str, Stored]]:
                 raise ValueError(f"it has {size:,} bytes, and its header tells of {end:,}")
             for name, facts in tensors.items():
                 yield name, _stored(name, facts, file.name)
+    except UnusableModel:  # a pointer, which is told in words of its own
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         reason = f"{file.name} cannot be read: {error}"
         raise refusal(path, reason, "copy or download it again") from None

@@ -119,8 +119,14 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
         "outside of the directory",
     ),
     "index and single file": (lambda p: replaced(sound(p, shard="100KB"), WEIGHTS, b"x"), "libraries do not agree"),
-    "a shard is a pointer": (lambda p: replaced(sound(p, shard="100KB"), SHARD, LFS), f"{SHARD} is a Git LFS pointer"),
-    "the weights are a pointer": (lambda p: replaced(sound(p), WEIGHTS, LFS), "is a Git LFS pointer"),
+    "a shard is a pointer": (
+        lambda p: replaced(sound(p, shard="100KB"), SHARD, LFS),
+        f"{SHARD} is a Git LFS pointer",
+    ),
+    "the weights are a pointer": (
+        lambda p: replaced(sound(p), WEIGHTS, LFS),
+        f"{WEIGHTS} is a Git LFS pointer",
+    ),
     "config.json is a pointer": (lambda p: replaced(sound(p), "config.json", LFS), "config.json is a Git LFS pointer"),
     "cut off": (
         lambda p: replaced(sound(p), WEIGHTS, (p / WEIGHTS).read_bytes()[:-100]),
@@ -229,6 +235,7 @@ def test_a_faulty_directory_is_refused_before_anything_starts(tmp_path: Path, fa
     error = caught.value
     assert error.field == "model.path" and error.value == str(tmp_path / "model")
     assert said in error.reason and error.remedy, error
+    assert "is refused" not in error.reason, "an error inside of another"
 
 
 @pytest.mark.parametrize(
