@@ -51,6 +51,7 @@ class Grading:
         self._told = 0.0  # the largest share of responses without a grade that was told of
 
     def load(self, config: RunConfig, model_dir: str) -> list[Any]:
+        self._raised, self._told = "", 0.0  # of another run, in a sweep
         return [actor.load.remote(config, model_dir) for actor in self._actors]
 
     def grade(self, groups: list[Group]) -> list[Group]:
@@ -231,10 +232,6 @@ class Crew:
 
     def put(self, value: Any) -> Any:
         return self.ask.put(value)
-
-    def wait(self, references: list[Any]) -> None:
-        """Until all values exist, without bringing them here."""
-        self.ask.wait(references, "reference")
 
 
 START_TIMEOUT_S = 300.0

@@ -183,7 +183,7 @@ def _refuse_unnamed(stored: Tree, asked: Tree, folder: str) -> list[str]:
 
     def named() -> Tree:
         recipe = asked.get("recipe")
-        return compose.merge(compose.compose(recipe), asked) if isinstance(recipe, str) and recipe else asked
+        return resolve(compose.merge(compose.compose(recipe), asked) if isinstance(recipe, str) and recipe else asked)
 
     settings = _to_name(resolve(compose.merge(literal(resolve(stored, environment=False)), asked)))
     check_named(settings, lambda: _to_name(named()), folder)
@@ -319,8 +319,9 @@ def base_config(config: RunConfig) -> RunConfig:
             "use base_tiny",
         )
     overrides = parse(config.model.base_overrides)
-    for key in ("plugins", "cluster"):
-        if key in overrides:
+    set_here = [key for key, _ in compose.leaves(overrides)]
+    for key in ("plugins", "cluster", "tracking.wandb", "model.path", "model.trust_remote_code"):
+        if any(found == key or found.startswith(f"{key}.") for found in set_here):
             remedy = "leave it out of model.base_overrides, and write it as a setting of the run"
             raise ConfigError("model.base_overrides", key, "a base model is made with the run's own", remedy)
     base = build(resolve(compose.merge(compose.merge(tree, literal(own)), overrides)))

@@ -47,7 +47,7 @@ def environment_secrets(environment: Mapping[str, str]) -> list[str]:
     found = {
         value
         for name, value in environment.items()
-        if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET and not value.startswith(("/", "~", "./"))
+        if names_secret(name) and len(value) >= SHORTEST_SECRET and not value.startswith(("/", "~", "./"))
     }
     return sorted(found, key=lambda value: (-len(value), value))
 

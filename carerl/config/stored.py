@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,11 @@ def words_to_name(config: Mapping[str, Any]) -> list[str]:
     """The words that a command needs, beside ``resume=``, to go on with a run of these settings."""
     needed = [key for key, (matters, _) in NAMED_AGAIN.items() if matters(_value(config, key), config)]
     return [_word(key, _value(config, key)) for key in needed]
+
+
+def command_to_go_on(run_dir: str | Path, config: Mapping[str, Any]) -> str:
+    """The command that goes on with a run of these settings, as a shell reads it."""
+    return "python -m carerl.run " + shlex.join([f"resume={run_dir}", *words_to_name(config)])
 
 
 def has_checkpoint(run_dir: str | Path) -> bool:

@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from carerl.backends.model_files import ModelCard, describe_model
-from carerl.config.stored import STEP
+from carerl.config.stored import STEP, command_to_go_on
+from carerl.config.typed import plain
 from carerl.controller import disk
 from carerl.controller.context import Context
 from carerl.controller.loop_state import LoopState
@@ -117,7 +118,7 @@ def _not_saved(context: Context, what: str, reason: str) -> str:
     kept = f"the one of step {before[-1][0]} is untouched" if before else "there is none before it"
     return (
         f"{what} could not be saved in {context.run.checkpoints}: {reason}. Of earlier ones "
-        f"{kept}. Make room, then go on with: python -m carerl.run resume={context.run.path}"
+        f"{kept}. Make room, then go on with: {command_to_go_on(context.run.path, plain(context.config))}"
     )
 
 

@@ -8,7 +8,7 @@ way tells it so. Where the pipe just closes, it says what happened, what is save
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -23,31 +23,35 @@ WHAT = (
 
 
 class LastWords:
-    """As a context manager, for the length of a run. ``go_on``: the words that go on with it, with ``{}`` for the run
-    directory; what is saved is said where it has checkpoints."""
+    """As a context manager, for the length of a run; what is saved is said where it has checkpoints."""
 
-    def __init__(self, go_on: str = "python -m carerl.run resume={}") -> None:
-        self._go_on = go_on
+    def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> LastWords:
         with contextlib.suppress(OSError):  # a run is not kept from starting by what only tells of its end
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__, self._go_on],
+                [sys.executable, "-I", "-S", __file__],
                 stdin=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C and the terminal's end are the run's to answer
                 env={},
             )
         return self
 
-    def of(self, run_directory: Path) -> None:
-        """From now on it is this run that is told of."""
-        self._write(str(run_directory).encode() + b"\n")
+    def of(self, run_directory: Path, go_on: str, saves: bool = True) -> None:
+        """From now on it is this run that is told of. ``go_on``: the command that goes on with it; ``saves``: from its
+        newest checkpoint, so that there must be one."""
+        told = {"run": str(run_directory), "go on": go_on, "saves": saves}
+        self._write(json.dumps(told).encode() + b"\n")
+
+    def ended(self) -> None:
+        """The run has said itself how it ended. What becomes of its process after that is not told."""
+        self._write(ENDED + b"\n")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write(ENDED + b"\n")
+        self.ended()
         if self._process is not None:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 assert self._process.stdin is not None
@@ -62,24 +66,23 @@ class LastWords:
                 self._process.stdin.flush()
 
 
-def listen(lines: list[bytes], go_on: str) -> str:
+def listen(lines: list[bytes]) -> str:
     """What is to be said once the pipe has closed, after these lines; '' of a run that said it itself."""
     if lines and lines[-1].strip() == ENDED:
         return ""
-    told = [os.fsdecode(line.rstrip(b"\n")) for line in lines if line.strip()]
-    if not told:
+    if not lines:
         return f"{WHAT}\n  nothing was started yet"
-    run = Path(told[-1])
-    newest = run / "checkpoints" / "latest"
-    saved = newest.resolve().name.removeprefix("step_").lstrip("0") or "0"
-    what = f"saved is step {saved}; " if newest.exists() else ""
-    if not what and "resume=" in go_on:
+    told = json.loads(lines[-1])
+    # by their directories: the run may have been ended before it could point to the newest
+    steps = [int(path.name[5:]) for path in Path(told["run"]).glob("checkpoints/step_*") if path.name[5:].isdigit()]
+    if told["saves"] and not steps:
         return f"{WHAT}\n  nothing was saved yet, so start it again"
-    return f"{WHAT}\n  {what}go on with: {go_on.format(run)}"
+    saved = f"saved is step {max(steps)}; " if told["saves"] else ""
+    return f"{WHAT}\n  {saved}go on with: {told['go on']}"
 
 
 def main() -> None:
-    text = listen(sys.stdin.buffer.readlines(), sys.argv[1])
+    text = listen(sys.stdin.buffer.readlines())
     if not text:
         return
     with contextlib.suppress(OSError):

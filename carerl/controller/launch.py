@@ -24,7 +24,7 @@ from carerl.config.load import AUTO, base_config, dump
 from carerl.config.printable import printable
 from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
-from carerl.config.stored import has_checkpoint, newest_checkpoint, words_to_name
+from carerl.config.stored import command_to_go_on, newest_checkpoint
 from carerl.config.typed import plain
 from carerl.controller import base, best, checkpoints, disk, rl, sft, starting_weights, weights
 from carerl.controller.cache import check_room
@@ -35,7 +35,7 @@ from carerl.controller.loop_state import LoopState
 from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
 from carerl.controller.profiling import Profiler
 from carerl.controller.schedule import changed_schedule
-from carerl.controller.stopping import Interrupted, StopFlag
+from carerl.controller.stopping import Interrupted, StopFlag, starting
 from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
 from carerl.report.records import read_evaluations
 from carerl.tasks import SupervisedTask, Task
@@ -97,19 +97,22 @@ def launch(config: RunConfig) -> Result:
         if warning := jobs.short_grace():
             display.message(warning)
         display.stage("start ray")
-        # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
         with (
             LastWords() as last,
-            base.claim(config, display.message) as turn,
-            cluster(config.cluster.address, base.object_store_mib(config)) as resources,
             StopFlag() as stop,
+            base.claim(config, display.message, stop.check) as turn,
+            starting(stop),
+            cluster(config.cluster.address, base.object_store_mib(config)) as resources,
+            stop.again(),
         ):
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
             with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
                 model_dir = base.model_directory(config, actors.learner, display, stop)
                 turn.close()
-                return run(config, actors, model_dir, display, stop, prepared, last.of)
+                result = run(config, actors, model_dir, display, stop, prepared, last.of)
+                last.ended()  # what Ray does to this process as its cluster ends is no news
+                return result
     finally:
         display.close()
 
@@ -152,11 +155,11 @@ def run(
     display: Display,
     stop: StopFlag,
     prepared: tuple[Task, Any] | None = None,
-    opened: Callable[[Path], None] = lambda directory: None,
+    opened: Callable[[Path, str], None] = lambda directory, command: None,
 ) -> Result:
     """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
     directory says how it ended. ``prepared``: task and tokenizer of these settings and this model, where they are at
-    hand and were told of; ``opened`` is told the run directory."""
+    hand and were told of; ``opened`` is told the run directory, and the command that goes on with it."""
     config = base.pinned(config)
     task, tokenizer = prepared or prepare(config, model_dir)
     config = with_end_ids(config, task, model_dir)
@@ -170,7 +173,7 @@ def run(
     profiler = Profiler(actors, config.profile, config.kind, start or 0)
     context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop, profiler)
     prompts = prompt_record(config, task)
-    opened(directory.path)
+    opened(directory.path, command_to_go_on(directory.path, plain(config)))
     actors.ask.log.move_to(directory.path / ERROR_LOG)
     begin = time.monotonic()
     result = Result("failed", start or 0, directory.path, {}, {}, 1)
@@ -365,12 +368,10 @@ def _say_how_it_ended(config: RunConfig, result: Result, seconds: float) -> None
 
 
 def _how_to_go_on(result: Result) -> str:
-    if not has_checkpoint(result.run_dir):
+    newest = newest_checkpoint(result.run_dir)
+    if newest is None:
         return "nothing was saved yet, so start it again"
-    also = words_to_name(RunDirectory(result.run_dir).read_config())
-    command = " ".join(["python -m carerl.run", f"resume={result.run_dir}", *also])
-    newest = result.run_dir / "checkpoints" / "latest"
-    if result.status == "failed" and newest.exists():
-        saved = newest.resolve().name.removeprefix("step_").lstrip("0") or "0"
-        return f"saved is step {saved}; go on from it with: {command}"
+    command = command_to_go_on(result.run_dir, RunDirectory(result.run_dir).read_config())
+    if result.status == "failed":
+        return f"saved is step {int(newest.name.removeprefix('step_'))}; go on from it with: {command}"
     return f"go on with: {command}"

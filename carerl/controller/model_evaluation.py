@@ -67,11 +67,11 @@ def launch(config: RunConfig) -> Result:
             display.message(line)
         display.stage("start ray")
         with (
-            LastWords("the same command with out={}") as last,
+            LastWords() as last,
             cluster(config.cluster.address, base.object_store_mib(config)) as resources,
             stop,
         ):
-            last.of(directory.path)
+            last.of(directory.path, f"the same command with out={directory.path}", saves=False)
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
             with crew(config, display.message, stop.check, stop.request, stop.code) as actors:

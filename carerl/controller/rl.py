@@ -34,7 +34,6 @@ def train(context: Context, start: int) -> int:
             batch_ref, ref_streams = crew.put(batch), []
             if _reference_due(config, step):
                 ref_streams = crew.reference.score(batch_ref, batch.rows, with_hidden)
-                crew.wait(ref_streams)
         tabled, scores = bool(config.tracking.rollouts_every and step % config.tracking.rollouts_every == 0), {}
         if tabled:
             with clock.phase("table"):  # before the update: under the weights that sampled

@@ -11,9 +11,12 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from carerl.types import RunError
+
+NOTHING_YET = "stopped before its first step: there is nothing to save"
 
 
 class Interrupted(RunError):
@@ -60,7 +63,14 @@ class StopFlag:
     def check(self) -> None:
         """To be called where a stop cannot be answered by saving. Raises Interrupted."""
         if self:
-            raise Interrupted("stopped before its first step: there is nothing to save", self.exit_code)
+            raise Interrupted(NOTHING_YET, self.exit_code)
+
+    @contextlib.contextmanager
+    def again(self) -> Iterator[None]:
+        """Puts the handlers in place once more, over those that Ray's start has put there."""
+        for number in self._old:
+            signal.signal(number, self._handle)
+        yield
 
     def __enter__(self) -> StopFlag:
         self._terminals = [file for file in (1, 2) if os.isatty(file)]  # which one that was closed cannot be told from
@@ -98,3 +108,17 @@ class StopFlag:
         # Written past Python's buffers: a handler that waits for a lock of the code it interrupted never returns.
         with contextlib.suppress(OSError):  # of a pipe or a terminal that nobody reads any more
             os.write(2, f"\n{reason}: finishing this step and saving; Ctrl-C ends at once\n".encode())
+
+
+@contextlib.contextmanager
+def starting(stop: StopFlag) -> Iterator[None]:
+    """What Ray's own handler makes of SIGTERM while it starts, an exit without a word, as what the stop flag makes of
+    it. Raises Interrupted."""
+    try:
+        yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        if not stop:
+            stop.request("SIGTERM")
+        raise Interrupted(NOTHING_YET, stop.exit_code) from None

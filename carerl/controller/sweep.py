@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
 import signal
 import time
@@ -177,7 +178,7 @@ def _refuse_foreign(cell: Cell) -> None:
     if place.is_dir() and not (place / "config.yaml").is_file():
         foreign = sorted(path.name for path in place.iterdir() if path.name not in (".lock", ERROR_FILE))
     else:
-        foreign = [] if place.is_dir() or not place.exists() else [place.name]
+        foreign = [] if place.is_dir() or not os.path.lexists(place) else [place.name]  # a link to nowhere is one
     if foreign:
         reason = f"the cell's directory is there already and is no run: it holds {foreign[0]}"
         raise ConfigError("out", str(place), reason, "move it away, or give another out=")

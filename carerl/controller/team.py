@@ -92,6 +92,8 @@ def run_jobs(
                 except (EOFError, OSError):
                     members.remove(member)
                     why = _ended(member, kills)
+                    if member.job is not None and told and member.process.exitcode == 0:
+                        continue  # it left as it was told to, before it had begun
                     if member.job is not None:
                         heard(END, member.job, why)
                         if waiting:
@@ -105,6 +107,8 @@ def run_jobs(
                 if kind == DONE:
                     finished, member.job = member.job, None
                     heard(DONE, finished, text)
+                if stopped():
+                    waiting.clear()
                 _give(member, waiting)
     except BaseException:
         for member in members:

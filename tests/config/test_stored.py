@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -104,6 +105,35 @@ def test_a_recipe_names_it_too(a_run: Any, plugin: Any, tmp_path: Path, monkeypa
     assert load(["recipe=mine", f"run_dir={run}", "resume=auto"]).plugins == [PLUGIN] and plugin()
 
 
+@pytest.mark.parametrize("where", ["recipe", "word"])
+def test_it_may_be_named_by_a_reference(
+    where: str, a_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster whose head has another address each time; the stored file has the address itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEAD", "10.0.0.7:6379")
+    words = []
+    if where == "recipe":
+        (tmp_path / "recipes").mkdir()
+        (tmp_path / "recipes" / "mine.yaml").write_text(
+            "extends: [care_grpo_tiny]\ncluster: {address: '${oc.env:HEAD}'}\n"
+        )
+        run, words = a_run(recipe="mine", cluster__address="10.0.0.7:6379"), ["recipe=mine"]
+    else:
+        run, words = a_run(cluster__address="10.0.0.7:6379"), ["cluster.address=${oc.env:HEAD}"]
+    assert load([f"resume={run}", *words]).cluster.address == "10.0.0.7:6379"
+    monkeypatch.setenv("HEAD", "10.0.0.8:6379")
+    assert load([f"resume={run}", "cluster.address=${oc.env:HEAD}"]).cluster.address == "10.0.0.8:6379"
+
+
+def test_the_command_to_go_on_is_one_for_a_shell(a_run: Any) -> None:
+    run = a_run(cluster__address="10.0.0.7:6379", plugins=[PLUGIN])
+    words = shlex.split(stored.command_to_go_on("a run", yaml.safe_load((run / "config.yaml").read_text())))
+    assert words == [
+        "python", "-m", "carerl.run", "resume=a run", f"plugins=[{PLUGIN}]", "cluster.address=10.0.0.7:6379"
+    ]  # fmt: skip
+
+
 def test_what_no_file_can_turn_elsewhere_is_taken_over(a_run: Any) -> None:
     run = a_run(cluster__address="auto", tracking__wandb="offline", tracking__wandb_entity="my-team")
     assert load([f"resume={run}"]).cluster.address == "auto"
@@ -153,7 +183,13 @@ def test_names_that_only_a_plugin_knows_are_told_with_the_remedy(a_run: Any, plu
     assert caught.value.field == "reward.name" and f"plugins=[{PLUGIN}]" in caught.value.remedy and not plugin()
 
 
-@pytest.mark.parametrize("word", [f"plugins=[{PLUGIN}]", "cluster.address=ray://evil.example:10001"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        f"plugins=[{PLUGIN}]", "cluster.address=ray://evil.example:10001", "model.trust_remote_code=true",
+        "tracking.wandb=online", "model.path=/elsewhere",
+    ],
+)  # fmt: skip
 def test_the_overrides_of_a_base_model_are_no_way_round(a_run: Any, plugin: Any, word: str) -> None:
     run = a_run()
     settings = yaml.safe_load((run / "config.yaml").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,26 +17,28 @@ ENDS = {"killed": "os.kill(os.getpid(), 9)", "by Ray, from C++": "os._exit(1)", 
 @pytest.mark.parametrize("how", ENDS)
 def test_a_run_that_is_ended_without_a_word_is_told_of(how: str, tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "step_000040").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "latest").symlink_to("step_000040")
+    (tmp_path / "checkpoints" / "step_000020").mkdir()
+    (tmp_path / "checkpoints" / "latest").symlink_to("step_000020")  # it was ended between the save and the pointer
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom carerl.controller.last_words import LastWords\n"
-        f"with LastWords() as last:\n    last.of(Path({str(tmp_path)!r}))\n    {ENDS[how]}"
+        f"with LastWords() as last:\n    last.of(Path({str(tmp_path)!r}), 'go on so')\n    {ENDS[how]}"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     if how == "by itself":
         assert done.stderr == "", "it says so itself"
     else:
         assert "ended without a word" in done.stderr and "saved is step 40" in done.stderr
-        assert f"python -m carerl.run resume={tmp_path}" in done.stderr
+        assert "go on with: go on so" in done.stderr
 
 
 def test_what_is_said_depends_on_what_there_is(tmp_path: Path) -> None:
-    run = f"{tmp_path}\n".encode()
-    resume = "python -m carerl.run resume={}"
-    assert "nothing was started yet" in listen([], resume)
-    assert "start it again" in listen([run], resume)
-    assert f"the same command with out={tmp_path}" in listen([run], "the same command with out={}")
-    assert listen([run, b"ended\n"], resume) == "" and listen([b"ended\n"], resume) == ""
+    def told(saves: bool) -> bytes:
+        return json.dumps({"run": str(tmp_path), "go on": "the same command", "saves": saves}).encode() + b"\n"
+
+    assert "nothing was started yet" in listen([])
+    assert "start it again" in listen([told(saves=True)])
+    assert "go on with: the same command" in listen([told(saves=False)])
+    assert listen([told(saves=True), b"ended\n"]) == "" and listen([b"ended\n"]) == ""
 
 
 def test_a_run_whose_watcher_cannot_be_started_runs_all_the_same(
@@ -43,4 +46,4 @@ def test_a_run_whose_watcher_cannot_be_started_runs_all_the_same(
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     with LastWords() as last:
-        last.of(tmp_path)
+        last.of(tmp_path, "")

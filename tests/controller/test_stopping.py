@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl.controller.stopping import Interrupted, StopFlag
+from carerl.controller.stopping import Interrupted, StopFlag, starting
 
 
 def test_a_second_sigterm_does_not_cut_the_save_short() -> None:
@@ -29,6 +29,25 @@ def test_ctrl_c_ends_a_run_that_is_stopping(first: signal.Signals) -> None:
         assert stop.exit_code == 128 + first
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_what_ray_makes_of_sigterm_as_it_starts_is_a_stop() -> None:
+    """Ray's handler exits with the signal's number and without a word, and stays until ours are put over it."""
+
+    def rays(number: int, frame: object) -> None:
+        sys.exit(number)
+
+    with pytest.raises(Interrupted) as caught, StopFlag() as stop, starting(stop):
+        signal.signal(signal.SIGTERM, rays)
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.exit_code == 143 and "nothing to save" in str(caught.value)
+    with StopFlag() as stop, starting(stop):
+        signal.signal(signal.SIGTERM, rays)
+        with stop.again():
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.exit_code == 143
+    with pytest.raises(SystemExit), StopFlag() as stop, starting(stop):
+        sys.exit(3)
 
 
 def test_a_request_from_another_thread_is_a_sigterm(capfd: pytest.CaptureFixture[str]) -> None:

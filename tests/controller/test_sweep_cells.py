@@ -54,6 +54,15 @@ def test_a_file_at_its_name_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert cell.directory.read_text() == "a file"
 
 
+def test_a_link_to_nowhere_at_its_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carerl.controller.sweep.cluster", never)
+    cell = one_cell(tmp_path)
+    cell.directory.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError):
+        sweep([cell], 1, QUIET, print)
+    assert cell.directory.is_symlink()
+
+
 def test_a_run_without_a_checkpoint_is_set_aside_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("carerl.controller.sweep.cluster", never)
     cell, said = one_cell(tmp_path), []

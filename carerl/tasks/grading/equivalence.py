@@ -149,13 +149,15 @@ def _in_order(a: tuple[Answer, ...], g: tuple[Answer, ...]) -> bool:
 
 
 def _same_assignment(a: Answer, g: Answer) -> bool | None:
-    """``x=1, y=2`` as a point, or as another such list; None where no names are given, or to one side only and the
-    other is no point."""
+    """``x=1, y=2`` as a point, as another such list, or, as a gold, by its values in the order in which it writes them;
+    None where no names are given, or to one side only and the other is no point."""
     left, right = assigned(a), assigned(g)
     if left and right:
         values = dict(zip(*right, strict=True))
         return set(left[0]) == set(values) and all(_same(v, values[n]) for n, v in zip(*left, strict=True))
     named, other = (left, g) if left else (right, a)
+    if right is not None and a.kind == "list" and a.mark != "or":  # values of different names are no solutions of one
+        return _in_order(a.parts, right[1])
     if named is None or other.kind != "group":
         return None
     return other.mark == "()" and _in_order(in_order_of_names(*named), other.parts)

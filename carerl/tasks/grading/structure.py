@@ -50,7 +50,6 @@ _UNIT_QUOTIENT = re.compile(
     r"|/\\text\{([a-zA-Z ]+)\}$|(?<=\d)/([a-z]{3,})$"
 )
 _TEMPERATURE = re.compile(r"^(.*?)\\degree ?(?:\\text\{ ?([CFK]|celsius|fahrenheit)\}|([CFK]))$")
-_SCALED = re.compile(r"^(.*?)\\cdot ?(?=\\begin)|^(.*?)(?=\\begin)")
 _COORDINATES = re.compile(r"[A-Z]{2,}")
 
 
