@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SECONDS = 10.0  # of processor time, for the prompts of one call
 WALL_S = 120.0  # for the same, however busy the cores are
+ENDING_S = 5.0  # within which a process whose pipe is closed has ended
 START_S = 60.0  # for the process to come up
 MEMORY_MIB = 2048  # above what the process has
 IDLE_S = 30.0
@@ -95,7 +96,9 @@ class _Child:
 
     def _fate(self) -> str:
         """Why there is no answer; the process is ended if it has not."""
-        code = self._process.poll() if self._process is not None else None
+        code = None
+        with suppress(subprocess.TimeoutExpired):  # its pipe closes a moment before it has ended
+            code = self._process.wait(ENDING_S) if self._process is not None else None
         self.close()
         if code == -signal.SIGXCPU:
             return f"it took more than {SECONDS:g} s of processor time, and was ended"
