@@ -108,7 +108,10 @@ def write_evaluation(
 def read_evaluations(directory: str | Path) -> list[dict[str, Any]]:
     """Every evaluation of a run in order of steps; a file that cannot be read is left out."""
     found = [read_json(path) for path in sorted(Path(directory).glob("step_*.json"))]
-    return sorted((record for record in found if record and "step" in record), key=lambda record: record["step"])
+    return sorted(
+        (record for record in found if record and isinstance(record.get("step"), int)),
+        key=lambda record: record["step"],
+    )
 
 
 def evaluation_metrics(run: RunDirectory, step: int) -> dict[str, float]:

@@ -214,8 +214,13 @@ class RunDirectory:
         return loaded if isinstance(loaded, dict) else {}
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The summary, or None when the run has not written one (or only half of one)."""
-        return read_json(self.summary)
+        """The summary, or None when the run has not written one (or only half of one). Of its metrics only what is a
+        number is kept: the file may be another program's."""
+        summary = read_json(self.summary)
+        for key in ("base", "final"):
+            if summary is not None and key in summary:
+                summary[key] = numbers(summary[key])
+        return summary
 
     def read_versions(self) -> dict[str, Any]:
         return read_json(self.versions) or {}
@@ -247,6 +252,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return loaded if isinstance(loaded, dict) else None
+
+
+def numbers(metrics: Any) -> dict[str, float]:
+    """The entries of a mapping that are numbers; none of anything else.
+
+    >>> numbers({"a": 0.5, "b": "x", "c": True, "d": None})
+    {'a': 0.5}
+    """
+    if not isinstance(metrics, dict):
+        return {}
+    return {
+        name: value for name, value in metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def write_text(path: Path, text: str) -> None:

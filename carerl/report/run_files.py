@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from carerl.report.records import read_evaluations
-from carerl.report.run_directory import RunDirectory
+from carerl.report.run_directory import RunDirectory, numbers
 from carerl.report.sweep_file import SWEEP_FILE
 
 # settings that say where and how a run is watched, not what it computes
@@ -151,7 +151,7 @@ def read_run(path: Path) -> Run:
     evaluations = read_evaluations(directory.evaluations)
     last = evaluations[-1] if evaluations else {}
     alone = "evaluate" in (config.get("kind"), (summary or {}).get("kind"))
-    final = dict((summary or {}).get("final") or (last.get("metrics") if alone else None) or {})
+    final = (summary or {}).get("final") or numbers(last.get("metrics") if alone else None)
     if not unfinished:
         if not config:
             unfinished = "no config.yaml"

@@ -53,6 +53,11 @@ def test_seed_places_and_watching_make_no_difference_but_settings_do(tmp_path: P
         (lambda run: (run / "summary.json").write_text('{"status": "compl'), "no summary.json"),
         (lambda run: (run / "summary.json").write_text('{"status": "interrupted"}'), "status interrupted"),
         (lambda run: (run / "summary.json").write_text('{"status": "completed"}'), "no final evaluation"),
+        (lambda run: (run / "summary.json").write_text('{"status": "completed", "final": [1]}'), "no final evaluation"),
+        (
+            lambda run: (run / "summary.json").write_text('{"status": "completed", "final": {"eval/accuracy": "x"}}'),
+            "no final evaluation",
+        ),
         (lambda run: (run / "config.yaml").unlink(), "no config.yaml"),
         (lambda run: (run / "config.yaml").write_text("a: [1"), "config.yaml cannot be read"),
     ],
