@@ -25,7 +25,7 @@ from carerl.controller.evaluation import chosen, sample, score
 from carerl.controller.last_words import LastWords
 from carerl.controller.launch import Result, all_done, report_written, say_threads
 from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
-from carerl.controller.stopping import Interrupted, StopFlag
+from carerl.controller.stopping import Interrupted, StopFlag, starting
 from carerl.report import RunDirectory, SampleStore, make_display, write_evaluation, write_evaluation_report
 from carerl.report.display import Display
 from carerl.report.evaluation_table import print_evaluation
@@ -68,6 +68,7 @@ def launch(config: RunConfig) -> Result:
         display.stage("start ray")
         with (
             LastWords() as last,
+            starting(stop),
             cluster(config.cluster.address, base.object_store_mib(config)) as resources,
             stop,
         ):
