@@ -29,7 +29,7 @@ WALL_S = 120.0  # for the same, however busy the cores are
 ENDING_S = 5.0  # within which a process whose pipe is closed has ended
 START_S = 60.0  # for the process to come up
 MEMORY_MIB = 2048  # above what the process has
-IDLE_S = 30.0
+IDLE_S = 5.0  # a process that imports transformers takes 0.3 GiB, and prompts are rendered at the start
 Chat = Sequence[dict[str, str]]
 
 
