@@ -125,7 +125,7 @@ def test_none_inherits_no_strength() -> None:
 
 
 def test_a_model_path_replaces_an_inherited_base_recipe(tmp_path: Path) -> None:
-    config = load(["recipe=care_grpo_tiny", f"model.path={tmp_path}"])
+    config = load(["recipe=care_grpo_tiny", f"model.path={tmp_path}", "dry_run=true"])
     assert (config.model.path, config.model.base_recipe) == (str(tmp_path), "")
 
 
