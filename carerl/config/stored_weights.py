@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,18 @@ def no_model(path: str, error: Exception) -> UnusableModel:
     """Returns the error for a ``config.json`` that no model can be made of."""
     reason = f"no model can be built from its config.json: {first_words(error)}"
     return refusal(path, reason, "give a decoder-only language model that transformers knows")
+
+
+def no_model_there(path: str) -> Iterator[ConfigError]:
+    """Yields what keeps a directory from being a model at all, before its lengths are compared with anything."""
+    try:
+        check_kind(path)
+    except ConfigError as error:
+        yield error
+        return
+    if not os.path.isfile(Path(path).expanduser() / "config.json"):
+        remedy = "give a Hugging Face model directory (config.json, safetensors, tokenizer)"
+        yield refusal(path, "the directory has no config.json", remedy)
 
 
 def check_pointers(path: str, patterns: Sequence[str]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from carerl.config.actors import actor_groups
 from carerl.config.cards import card_pairings
@@ -23,7 +22,7 @@ from carerl.config.places import run_dir_errors
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.selection import selection_pairings
 from carerl.config.shapes import effective_shape, looks_local
-from carerl.config.stored_weights import check_kind
+from carerl.config.stored_weights import no_model_there
 from carerl.config.sync_pairings import sync_pairings
 from carerl.config.tables import CHOICES
 from carerl.config.task_values import task_pairings
@@ -102,19 +101,7 @@ def _paths(c: RunConfig) -> Errors:
             f"give a Hugging Face model directory that exists here, a hub id owner/name, or {', '.join(PACKAGED)}",
         )
     elif path and not (c.dry_run or c.rehearse) and path not in PACKAGED and looks_local(path):
-        yield from _no_model_there(path)
-
-
-def _no_model_there(path: str) -> Errors:
-    """What keeps a directory from being a model at all, before its lengths are compared with anything."""
-    try:
-        check_kind(path)
-    except ConfigError as error:
-        yield error
-        return
-    if not os.path.isfile(Path(path).expanduser() / "config.json"):
-        remedy = "give a Hugging Face model directory (config.json, safetensors, tokenizer)"
-        yield ConfigError("model.path", path, "the directory has no config.json", remedy)
+        yield from no_model_there(path)
 
 
 def _model(c: RunConfig) -> Errors:

@@ -116,17 +116,18 @@ def put_in_place(made: Path, target: Path) -> None:
     ``made`` is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for path in [*(path for path in made.rglob("*") if path.is_file()), made]:
-        _to_disk(path)
+        to_disk(path)
     try:
         os.rename(made, target)
     except OSError:
         if not target.exists():
             raise
         shutil.rmtree(made)
-    _to_disk(target.parent)
+    to_disk(target.parent)
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Return once a file, or the names in a directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

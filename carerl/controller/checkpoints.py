@@ -34,6 +34,7 @@ from carerl.backends.model_files import ModelCard, describe_model
 from carerl.config.stored import STEP, command_to_go_on
 from carerl.config.typed import plain
 from carerl.controller import disk
+from carerl.controller.cache import to_disk
 from carerl.controller.context import Context
 from carerl.controller.loop_state import LoopState
 from carerl.report import RunDirectory
@@ -193,11 +194,11 @@ def commit(partial: Path, final: Path, needed: Sequence[str] = ()) -> None:
         file.flush()
         os.fsync(file.fileno())
     for folder in [partial, *(path for path in partial.rglob("*") if path.is_dir())]:
-        _fsync_directory(folder)
+        to_disk(folder)
     if final.exists():
         _set_aside(final)
     os.rename(partial, final)
-    _fsync_directory(final.parent)
+    to_disk(final.parent)
 
 
 def verify(directory: Path) -> str | None:
@@ -304,11 +305,3 @@ def point(link: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.name)
     os.replace(temporary, link)
-
-
-def _fsync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
