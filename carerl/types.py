@@ -301,3 +301,14 @@ class Recording:
     samples: list[tuple[int, Stack]] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
     op_events: list[tuple[str, int, int]] = field(default_factory=list)
+
+
+def with_shares(batch: TokenBatch, shares: tuple[dict[str, Tensor], ...]) -> TokenBatch:
+    """The batch with the reference's streams, whose rows come in contiguous shares, in order. Hidden states stay in
+    their shares: of the whole batch each rank copies what it works on."""
+    if not shares:
+        return batch
+    if "ref_hidden_ND" in shares[0]:
+        parts_ND = tuple(share["ref_hidden_ND"] for share in shares)
+        return batch.with_streams(ref_hidden=TokenVectors(parts_ND, batch.response_lengths_B))
+    return batch.with_streams(ref_logprobs_BT=torch.cat([share["ref_logprobs_BT"] for share in shares]))

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from carerl.grade import main, read_row
+from carerl.backends.graded_rows import read_row
+from carerl.grade import main
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from carerl.actors.workers import with_shares
-from carerl.types import TokenBatch, TokenVectors
+from carerl.types import TokenBatch, TokenVectors, with_shares
 
 LENGTHS = torch.tensor([2, 0, 3, 1, 0, 4])
 

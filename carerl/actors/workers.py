@@ -33,7 +33,7 @@ from carerl.config.compose import import_plugins
 from carerl.config.cores import Threads, thread_count, usable_cores
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import absolute_path
-from carerl.types import Completion, Sampling, TokenBatch, TokenVectors
+from carerl.types import Completion, Sampling, TokenBatch, with_shares
 
 
 class StaleWeights(RuntimeError):
@@ -385,17 +385,6 @@ class LearnerWorker(Worker):
         weights: Bucket = [(name, t.to(DTYPES[dtype])) for name, t in self._learner.tensors() if first]
         if first:
             save_model(Path(directory), self._learner.hf_config, dict(weights), tokenizer, self._end_ids)
-
-
-def with_shares(batch: TokenBatch, shares: tuple[dict[str, Tensor], ...]) -> TokenBatch:
-    """The batch with the reference's streams, whose rows come in contiguous shares, in order. Hidden states stay in
-    their shares: of the whole batch each rank copies what it works on."""
-    if not shares:
-        return batch
-    if "ref_hidden_ND" in shares[0]:
-        parts_ND = tuple(share["ref_hidden_ND"] for share in shares)
-        return batch.with_streams(ref_hidden=TokenVectors(parts_ND, batch.response_lengths_B))
-    return batch.with_streams(ref_logprobs_BT=torch.cat([share["ref_logprobs_BT"] for share in shares]))
 
 
 def fresh_model(config: RunConfig) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from carerl.actors import crew
 from carerl.actors.grading import RewardWorker
-from carerl.actors.workers import ReferenceWorker, with_shares
+from carerl.actors.workers import ReferenceWorker
 from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.batching import make_batch
 from carerl.backends.engines import Request
@@ -28,7 +28,7 @@ from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.regularizers import REGULARIZERS
 from carerl.tasks.tiny.initial import init_tiny
 from carerl.tasks.tiny.tokenizer import EOS, PAD, make_tokenizer
-from carerl.types import Completion, Example, Group, Sampling, TokenBatch
+from carerl.types import Completion, Example, Group, Sampling, TokenBatch, with_shares
 from tests.actors.local import without_ray
 from tests.backends.completions import complete
 

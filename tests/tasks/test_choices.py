@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from carerl.grade import read_row
+from carerl.backends.graded_rows import read_row
 from carerl.tasks.benchmarks import find_benchmark
 from carerl.tasks.grading import Gold
 from carerl.tasks.questions import Question, parse_question
