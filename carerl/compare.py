@@ -26,19 +26,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from carerl.config.paths import local
-from carerl.config.places import check_writable
-from carerl.config.printable import printable
-from carerl.config.terminal import command
-from carerl.report.calibration_rows import add_calibration
-from carerl.report.compare_page import FIGURES, terminal_table, terminal_tables, write_comparison
-from carerl.report.compare_tables import difference_notes, main_tables, notes
-from carerl.report.comparison import ComparisonError, compare_runs
-from carerl.report.evaluated import read_evaluated
-from carerl.report.question_differences import question_differences
-from carerl.report.run_files import find_runs, find_sweeps, read_run
-from carerl.report.sweep_file import read_cells
-from carerl.report.views import views
+from carerl.config.check.places import check_writable
+from carerl.config.reading.paths import local
+from carerl.report.compare.calibration import add_calibration
+from carerl.report.compare.differences import question_differences
+from carerl.report.compare.evaluated import read_evaluated
+from carerl.report.compare.page import FIGURES, terminal_table, terminal_tables, write_comparison
+from carerl.report.compare.rows import ComparisonError, compare_runs
+from carerl.report.compare.tables import difference_notes, main_tables, notes
+from carerl.report.compare.views import views
+from carerl.runs.find import find_runs, find_sweeps, read_run
+from carerl.runs.sweep_file import read_cells
+from carerl.text.printable import printable
+from carerl.text.terminal import command
 
 OPTIONS = ("out", "baseline")
 

@@ -20,19 +20,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from carerl.config.errors import ConfigError, raise_all
+from carerl.config.check.places import check_file
+from carerl.config.check.tracking import entity_errors, project_errors
 from carerl.config.load import parse
-from carerl.config.paths import local
-from carerl.config.places import check_file
-from carerl.config.printable import printable
+from carerl.config.reading.paths import local
+from carerl.config.reading.typed import fill, plain
 from carerl.config.schema import RunConfig
-from carerl.config.terminal import command
-from carerl.config.tracking import entity_errors, project_errors
-from carerl.config.typed import fill, plain
-from carerl.report.dashboards import BY, as_json, declared_names, logged_names, make_report, make_workspace, sections
-from carerl.report.redaction import ALLOWED_FIELDS
-from carerl.report.run_directory import write_text
-from carerl.report.run_files import find_runs
+from carerl.errors import ConfigError, raise_all
+from carerl.runs.directory import write_text
+from carerl.runs.find import find_runs
+from carerl.runs.redaction import ALLOWED_FIELDS
+from carerl.text.printable import printable
+from carerl.text.terminal import command
+from carerl.tracking.workspace import BY, as_json, declared_names, logged_names, make_report, make_workspace, sections
 
 
 @dataclass

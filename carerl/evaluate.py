@@ -21,10 +21,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from carerl.config.errors import ConfigError
-from carerl.config.evaluation import as_typed, evaluation_config
-from carerl.config.printable import printable
-from carerl.config.terminal import command
+from carerl.config.evaluate import as_typed, evaluation_config
+from carerl.errors import ConfigError
+from carerl.text.printable import printable
+from carerl.text.terminal import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or "--help" in words or "-h" in words:
         print(__doc__)
         return 0
-    from carerl.controller.base import fetch_model
-    from carerl.controller.model_evaluation import launch
-    from carerl.report import RunDirectoryError
+    from carerl.controller.evaluate_model import launch
+    from carerl.controller.models.base_model import fetch_model
+    from carerl.runs.directory import RunDirectoryError
     from carerl.types import RunError
 
     try:

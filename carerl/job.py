@@ -30,15 +30,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from carerl.actors import jobs, uploads
-from carerl.config.errors import ConfigError
+from carerl.actors.cluster import jobs, uploads
 from carerl.config.load import load
 from carerl.config.load import parse as parse_settings
-from carerl.config.paths import local, refuse_address
-from carerl.config.printable import printable, printable_log
+from carerl.config.reading.paths import local, refuse_address
+from carerl.config.reading.scalars import native, whole_number
 from carerl.config.rehearsal import PREFIX, check_rehearsal
-from carerl.config.scalars import native, whole_number
-from carerl.config.terminal import command
+from carerl.errors import ConfigError
+from carerl.text.printable import printable, printable_log
+from carerl.text.terminal import command
 from carerl.types import RunError
 
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".jar", ".whl")

@@ -20,12 +20,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from carerl.config.compose import find, read_file, recipe_names
-from carerl.config.errors import ConfigError
 from carerl.config.load import load
-from carerl.config.printable import printable
-from carerl.config.sweeps import split_values
-from carerl.config.terminal import command
+from carerl.config.reading.compose import find, read_file, recipe_names
+from carerl.config.sweep import split_values
+from carerl.errors import ConfigError
+from carerl.text.printable import printable
+from carerl.text.terminal import command
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def rehearsal(recipe: str, words: Sequence[str], run: Callable[[list[str]], Row]
 def _rehearse(asked: list[str]) -> Row:
     recipe = asked[0].partition("=")[2]
     try:
-        from carerl.controller.rehearsal import rehearse
+        from carerl.controller.rehearsal.rehearsal import rehearse
 
         found = rehearse(load(_known(asked)))
         return Row(recipe, found.word, found.seconds, found.gib, found.dropped)

@@ -22,11 +22,11 @@ from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
-from carerl.config.errors import ConfigError
-from carerl.config.paths import local
-from carerl.config.printable import printable
-from carerl.config.terminal import command
+from carerl.config.reading.paths import local
+from carerl.errors import ConfigError
 from carerl.report.rollout_pages import RolloutsError, Row, open_run, page, read_step, select
+from carerl.text.printable import printable
+from carerl.text.terminal import command
 
 OPTIONS = ("step", "outcome", "question")
 KEYS = {b"n": 1, b" ": 1, b"\r": 1, b"\n": 1, b"\x1b[C": 1, b"p": -1, b"\x1b[D": -1}

@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from carerl.config.errors import ConfigError
 from carerl.config.help import help_text, wants_help
 from carerl.config.load import load
-from carerl.config.printable import printable
 from carerl.config.schema import RunConfig
-from carerl.config.terminal import command
+from carerl.errors import ConfigError
+from carerl.text.printable import printable
+from carerl.text.terminal import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         config = load(words)
         if config.dry_run:
-            from carerl.config.plan import plan
-            from carerl.config.render import render
+            from carerl.config.plan.plan import plan
+            from carerl.config.plan.render import render
 
             planned = plan(config)
             print(render(planned))
@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: RunConfig) -> int:
     from carerl.controller.launch import launch
-    from carerl.report import RunDirectoryError
+    from carerl.runs.directory import RunDirectoryError
     from carerl.types import RunError
 
     try:
         if config.rehearse:
-            from carerl.controller.rehearsal import rehearse
+            from carerl.controller.rehearsal.rehearsal import rehearse
 
             return rehearse(config).exit_code
         return launch(config).exit_code

@@ -15,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from carerl.config.compose import label
-from carerl.config.errors import ConfigError
-from carerl.config.paths import local
-from carerl.config.printable import printable
-from carerl.config.scalars import whole_number
-from carerl.config.sweeps import bare_word, row_words, split_values, sweep_rows
-from carerl.config.terminal import command
+from carerl.config.reading.compose import label
+from carerl.config.reading.paths import local
+from carerl.config.reading.scalars import whole_number
+from carerl.config.sweep import bare_word, row_words, split_values, sweep_rows
+from carerl.errors import ConfigError
+from carerl.text.printable import printable
+from carerl.text.terminal import command
 
 OPTIONS = ("out", "workers", "sweep")
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         rows, grid, options = _parse(words)
-        from carerl.controller.sweep import cells, sweep
+        from carerl.controller.sweeps.sweep import cells, sweep
 
         name = options.get("sweep") or label(row_words(rows[0])[0].partition("=")[2])
         directory = Path(options.get("out") or Path("sweeps") / name)

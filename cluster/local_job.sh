@@ -14,7 +14,7 @@ if answers 8265; then
   exit 2
 fi
 export RAY_AUTH_MODE=token # Ray itself starts a head that anybody can use where there is no token
-"$bin/python" -c 'from carerl.actors.access import main; raise SystemExit(main())' || exit
+"$bin/python" -c 'from carerl.actors.cluster.access import main; raise SystemExit(main())' || exit
 options=()
 answers 6379 && options=(--port=0) # often Redis; any other port will do for this head
 

@@ -64,7 +64,7 @@ def test_the_chat_template_adds_a_system_prompt_where_none_is_given(tokenizer: A
 
 
 def test_shape_and_tokenizer_are_the_recipes(tmp_path: Path) -> None:
-    from carerl.config.checks import check_model_dir
+    from carerl.config.check.at_hand import check_model_dir
     from carerl.config.load import load
     from carerl.config.shapes import shape_from_directory
 

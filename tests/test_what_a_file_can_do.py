@@ -14,14 +14,14 @@ import pytest
 import torch
 import yaml
 
-from carerl.backends.model_files import load_model, load_tokenizer, make_base_bytes
+from carerl.backends.models import load_model, load_tokenizer, make_base_bytes
 from carerl.config.load import load
 from carerl.config.schema import ShapeConfig
-from carerl.report import JsonlTracker
-from carerl.report.run_directory import RunDirectory
-from carerl.report.sweep_file import read_cells
-from carerl.report.wandb_server import server_of_a_strangers_file
+from carerl.runs.directory import RunDirectory
+from carerl.runs.jsonl import JsonlTracker
+from carerl.runs.sweep_file import read_cells
 from carerl.tasks.byte_tokenizer import VOCAB_SIZE
+from carerl.tracking.wandb_server import server_of_a_strangers_file
 from carerl.types import RunError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,6 +20,6 @@
 ``jobs``         Ray jobs, submitted and seen from within
 """
 
-from carerl.actors.access import enable_token
+from carerl.actors.cluster.access import enable_token
 
 enable_token()  # before Ray is imported, and all of our imports of it pass through here

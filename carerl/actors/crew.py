@@ -18,24 +18,26 @@ import torch
 from ray.exceptions import RayError
 from torch import Tensor
 
-from carerl.actors import grading, profiling, workers
-from carerl.actors.asking import WATCH, Asker
-from carerl.actors.draining import watched
-from carerl.actors.ending import end
-from carerl.actors.error_log import raylets_words
-from carerl.actors.heads import Head
-from carerl.actors.oom import oom_kills
-from carerl.actors.placement import NotPlaced, reserved
-from carerl.actors.rollout import Rollout, shares
-from carerl.algorithms.objective import Strengths
-from carerl.backends.grader_pool import Job
-from carerl.backends.learners import Minibatch
-from carerl.config.actors import actor_groups
+from carerl.actors import profiling
+from carerl.actors.cluster.placement import NotPlaced, reserved
+from carerl.actors.handles.engines import Rollout, shares
+from carerl.actors.health.asking import WATCH, Asker
+from carerl.actors.health.draining import watched
+from carerl.actors.health.ending import end
+from carerl.actors.health.error_log import raylets_words
+from carerl.actors.health.heads import Head
+from carerl.actors.health.oom import oom_kills
+from carerl.actors.workers import base as workers
+from carerl.actors.workers import grader as grading
+from carerl.backends.learners.base import Minibatch
 from carerl.config.cores import Threads
 from carerl.config.load import base_config
-from carerl.config.printable import printable
+from carerl.config.roles import actor_groups
 from carerl.config.schema import RunConfig
-from carerl.tasks.grading import Verdict
+from carerl.grading import Verdict
+from carerl.grading.pool import Job
+from carerl.loss.objective import Strengths
+from carerl.text.printable import printable
 from carerl.types import Group, Outcome, Recording, RunError, TokenBatch
 
 
@@ -246,9 +248,9 @@ def crew(
     stopped: Callable[[], int] = lambda: 0,
 ) -> Iterator[Crew]:
     """Starts the actors that the plan names once there is room for all of them, and ends them. See
-    :func:`carerl.actors.placement.reserved` for ``say`` and ``check``; ``drained`` is told, on another thread, when a
-    node of theirs is about to go or the cluster's head is gone; ``stopped`` gives the exit code of a stop that was
-    asked for, 0 without one. What Ray raises leaves it as ActorFailed."""
+    :func:`carerl.actors.cluster.placement.reserved` for ``say`` and ``check``; ``drained`` is told, on another thread,
+    when a node of theirs is about to go or the cluster's head is gone; ``stopped`` gives the exit code of a stop that
+    was asked for, 0 without one. What Ray raises leaves it as ActorFailed."""
     classes: dict[str, type] = {
         "learner": workers.LearnerWorker,
         "rollout": workers.RolloutWorker,

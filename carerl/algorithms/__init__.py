@@ -13,7 +13,6 @@ from .dapo import DAPOConfig, dapo
 from .dr_grpo import DrGRPOConfig, dr_grpo
 from .grpo import GRPOConfig, grpo
 from .gspo import GSPOConfig, gspo
-from .mismatch import CORRECTIONS
 from .reinforce_pp import ReinforcePPConfig, reinforce_pp
 from .rloo import RLOOConfig, rloo
 

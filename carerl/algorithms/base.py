@@ -50,10 +50,10 @@ class Algorithm:
     ``update``: which samples' policy terms take part, by the sign of the advantage; positive and negative add up to
     full, as denominators, regularizer and entropy bonus are those of the full batch whichever it is.
     ``entropy_bonus`` multiplies the mean token entropy, which is subtracted from the loss; with an ``entropy_target``
-    it is only the first value, see :mod:`carerl.algorithms.entropy`.
+    it is only the first value, see :mod:`carerl.loss.entropy`.
     ``mismatch_cap`` bounds the weight exp(old − rollout) by which a token's policy term and sampled
     regularizer are corrected when engine and learner disagree about the same weights; 0: no such weight.
-    ``mismatch_correction``: what becomes of weights beyond it, see :mod:`carerl.algorithms.mismatch`.
+    ``mismatch_correction``: what becomes of weights beyond it, see :mod:`carerl.loss.mismatch`.
     ``length_reward``: added to a sample's reward before its advantage, from its number of tokens.
     ``drop_uniform_groups``: groups that are all correct or all not lose their policy term and their regularizer, and
     are counted in no denominator; ``max_draws`` times the prompts of a step may be drawn to have others in their place.

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from carerl.backends.model_files import DTYPES, end_ids, load_tokenizer, make_model, save_model
+from carerl.backends.models import DTYPES, end_ids, load_tokenizer, make_model, save_model
 from carerl.config.schema import ShapeConfig
 from carerl.tasks.end_of_turn import end_of_turn
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carerl.backends.model_files import DTYPES, save_model
+from carerl.backends.models import DTYPES, save_model
 
 SPECIAL = 3  # GGUF's token type of control tokens
 MODULES = {

@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from carerl.config.errors import ConfigError
 from carerl.config.shapes import looks_local
 from carerl.config.stored_weights import Stored, refusal
+from carerl.errors import ConfigError
 
 BESIDE_WEIGHTS = ("*.json", "*.model", "*.jinja", "*.txt")
 WHOLE = (*BESIDE_WEIGHTS, "*.safetensors")

@@ -27,10 +27,10 @@ from .debiased import debiased_ece
 from .floors import AnswerTable, Floor, labels_floor, observed_answers, votes_floor
 from .intervals import REPEATS, Estimate, auroc_interval, bootstrap_interval, mean_interval, share_interval, wilson
 from .measure import measure, vote_clip
+from .over_seeds import Interval, PairedTest, holm, paired_t, t_interval
 from .paired import paired_differences
 from .proper_scores import BrierDecomposition, brier, brier_decomposition, brier_scores, nll, nll_scores
 from .ranking import accuracy_at_coverage, aurc, auroc, risk_coverage
-from .seeds import Interval, PairedTest, holm, paired_t, t_interval
 from .temperature import Temperature, fit_temperature, scale_confidence
 from .votes import majority
 

@@ -22,12 +22,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from carerl.config import compose
-from carerl.config.errors import SURE, ConfigError, nearest, shown
-from carerl.config.limits import bounds
+from carerl.config.check.values import bounds
 from carerl.config.load import parse
+from carerl.config.reading import compose
 from carerl.config.schema import RunConfig
 from carerl.config.tables import CHOICES
+from carerl.errors import SURE, ConfigError, nearest, shown
 
 HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
 TOP = "run"  # the topic of settings that are in no section

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from carerl.config.schema import RunConfig
 from carerl.tasks.base import Suite
-from carerl.tasks.benchmark import TextConfig
+from carerl.tasks.benchmarks.benchmark import TextConfig
 from carerl.tasks.prompts import PromptLengths, prompt_lengths
 
 

@@ -4,7 +4,7 @@
 
 A value is taken as it was typed (``steps=20``, ``run_dir=0042``, ``resume=``); one that begins with a quote or a
 bracket is YAML (``learner.optimizer.betas=[0.9,0.95]``). ``${other.key}`` repeats another setting's value,
-``${oc.env:NAME}`` that of an environment variable (:mod:`carerl.config.references`).
+``${oc.env:NAME}`` that of an environment variable (:mod:`carerl.config.reading.references`).
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from carerl.config import compose
-from carerl.config.compose import Tree
-from carerl.config.errors import SURE, ConfigError, closest, nearest
+from carerl.config.check.run import validate
 from carerl.config.lengths import settle_prompt_room
-from carerl.config.paths import local
-from carerl.config.printable import printable
-from carerl.config.references import literal, refers, resolve
+from carerl.config.reading import compose
+from carerl.config.reading.compose import Tree
+from carerl.config.reading.paths import local
+from carerl.config.reading.references import literal, refers, resolve
+from carerl.config.reading.scalars import native, quoted_word, read_word, word_fault
+from carerl.config.reading.typed import RETIRED, build, convert, plain
 from carerl.config.rehearsal import FIELD, check_rehearsal, leave_real_run
-from carerl.config.scalars import native, quoted_word, read_word, word_fault
 from carerl.config.schema import RunConfig
 from carerl.config.stored import NAMED_AGAIN, check_named, has_checkpoint
 from carerl.config.tables import source_text
-from carerl.config.typed import RETIRED, build, convert, plain
-from carerl.config.validate import validate
+from carerl.errors import SURE, ConfigError, closest, nearest
+from carerl.text.printable import printable
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 LEARNER_ACTORS = ("backend", "ranks", "cpus_per_rank", "gpus_per_rank", "threads")  # who they are, not what they do

@@ -1,7 +1,7 @@
 """The models that have a short name: it stands where a directory or a hub id could stand.
 
 ``base_bytes`` is made by its recipe. The others lie in wheels of the package index, for machines that reach no hub, and
-are converted once into the user's cache (``carerl/controller/packaged_models.py``). Where a directory has such a name,
+are converted once into the user's cache (``carerl/controller/models/packaged.py``). Where a directory has such a name,
 write ``./NAME`` for the directory.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from carerl.config.errors import SURE, nearest
 from carerl.config.schema import ShapeConfig
+from carerl.errors import SURE, nearest
 
 BYTES = "base_bytes"  # untrained, reads bytes; a run takes it by model.base_recipe=base_bytes
 

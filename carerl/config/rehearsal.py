@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from carerl.config.compose import Tree, leaves
-from carerl.config.errors import ConfigError
-from carerl.config.loss_pairings import setting
+from carerl.config.check.loss import setting
+from carerl.config.check.run import validate
+from carerl.config.reading.compose import Tree, leaves
+from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import effective_shape
-from carerl.config.typed import plain
-from carerl.config.validate import validate
+from carerl.errors import ConfigError
 
 FIELD = "rehearse"
 PREFIX = "rehearse_"  # of the recipe's name in what a rehearsal writes, so that nothing takes it for a run of it

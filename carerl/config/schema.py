@@ -169,7 +169,7 @@ class ClusterConfig:
     answer_seconds: float = 60.0  # that an actor at work may give no sign of life; after a stop a quarter of it
     progress_minutes: float = 30.0  # that one may be alive without progress, four times that to load or save
     gpus_per_node: int = 0
-    gpu: str = ""  # the card that a plan counts with, see carerl/config/cards.py; empty: h100 is assumed
+    gpu: str = ""  # the card that a plan counts with, see carerl/config/plan/cards.py; empty: h100 is assumed
     gpu_memory_gib: float = 0.0  # of one GPU, in place of the card's own; 0: the card's
     gpu_tflops: float = 0.0  # dense bfloat16 matmul rate in TFLOP/s, in place of the card's own; 0: the card's
     gpu_bandwidth_tbps: float = 0.0  # memory bandwidth in TB/s, in place of the card's own; 0: the card's

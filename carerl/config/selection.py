@@ -17,9 +17,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from carerl.config.errors import ConfigError, suggestion
-from carerl.config.loss_pairings import setting
+from carerl.config.check.loss import setting
 from carerl.config.schema import RunConfig
+from carerl.errors import ConfigError, suggestion
 
 FIELD = "checkpoint.best"
 EXAMPLE = 'checkpoint.best="accuracy subject to ece <= 0.1"'

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carerl.config.errors import ConfigError
 from carerl.config.named_models import PACKAGED
 from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.errors import ConfigError
 
 # what config.json must say of a decoder
 NEEDED = (

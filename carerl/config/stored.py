@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from carerl.config.errors import ConfigError, raise_all
+from carerl.errors import ConfigError, raise_all
 
 TAKEN_OVER = (
     "recipe", "description", "kind", "seed", "steps", "prompts_per_step", "task", "algorithm", "regularizer", "reward",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carerl.config.errors import ConfigError
+from carerl.errors import ConfigError
 from carerl.types import RunError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

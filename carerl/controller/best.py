@@ -17,8 +17,7 @@ from typing import Any
 from carerl.config.selection import Selection, parse_selection
 from carerl.controller.checkpoints import commit, export, numbered, point, whole_or_absent
 from carerl.controller.context import Context
-from carerl.report import RunDirectory
-from carerl.report.run_directory import finite, read_json
+from carerl.runs.directory import RunDirectory, finite, read_json
 
 LINK = "best"
 RECORD = "best.json"

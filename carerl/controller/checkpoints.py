@@ -8,7 +8,7 @@ what a run goes on from is the newest directory whose manifest holds. One whose 
 one before; the run that goes on from that one renames it to ``step_000100.damaged``.
 
 A manifest tells damage, not intent: who can write a checkpoint's files can write its manifest too. What is read from
-one is therefore read as data (:mod:`carerl.backends.learner_files`); that its numbers are those of the run nobody can
+one is therefore read as data (:mod:`carerl.backends.learners.files`); that its numbers are those of the run nobody can
 tell from the directory.
 
 Learning rate and all random streams are functions of (seed, step): there is no generator whose state would have to be
@@ -30,17 +30,16 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from carerl.backends.model_files import ModelCard, describe_model
+from carerl.backends.models import ModelCard, describe_model
+from carerl.config.reading.typed import plain
 from carerl.config.stored import STEP, command_to_go_on
-from carerl.config.typed import plain
 from carerl.controller import disk
-from carerl.controller.cache import to_disk
 from carerl.controller.context import Context
 from carerl.controller.loop_state import LoopState
-from carerl.report import RunDirectory
-from carerl.report.metric_table import metric_line
-from carerl.report.records import evaluation_metrics
-from carerl.report.summary import summary_rows
+from carerl.controller.models.cache import to_disk
+from carerl.metrics.table import metric_line, summary_rows
+from carerl.runs.directory import RunDirectory
+from carerl.runs.tables import evaluation_metrics
 from carerl.types import RunError
 
 FORMAT = 1

@@ -14,8 +14,10 @@ from carerl.config.schema import RunConfig
 from carerl.controller.loop_state import LoopState
 from carerl.controller.profiling import Profiler
 from carerl.controller.stopping import StopFlag
-from carerl.report import Display, RunDirectory, Trackers
+from carerl.runs.directory import RunDirectory
 from carerl.tasks import Task
+from carerl.tracking.display import Display
+from carerl.tracking.trackers import Trackers
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 Asked of the engines when a suite's responses have ended, one forward pass over each response up to its decision (less
 what the engine's prefix cache has of it). Training rollouts are not asked. Which token decides is found by grading
-variants of a response: like the response itself, under the limits of :mod:`carerl.backends.grader_pool`.
+variants of a response: like the response itself, under the limits of :mod:`carerl.grading.pool`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from carerl.actors.crew import Rollout
-from carerl.backends.engines import Query
-from carerl.backends.grader_pool import GraderPool, Job
+from carerl.backends.engines.base import Query
 from carerl.calibration import option_probability
+from carerl.grading import Verdict
+from carerl.grading.decision import Decision
+from carerl.grading.pool import GraderPool, Job
 from carerl.tasks import DecisionTask, Task, TextTask
-from carerl.tasks.decision import Decision
-from carerl.tasks.grading import Verdict
 from carerl.types import Example, Group, Sample
 
 AT_A_TIME = 64  # questions: between two of these an evaluation can be stopped

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from carerl.config.host_memory import checkpoint_bytes
+from carerl.config.plan.host_memory import checkpoint_bytes
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local, shape_from_directory
 from carerl.config.stored import newest_checkpoint

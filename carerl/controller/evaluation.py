@@ -1,7 +1,7 @@
 """Evaluation: the task's suites, sampled with settings and a seed of their own, graded and scored.
 
 In the loop, training is not touched by it: evaluating more or less often changes no rollout and no weight. The same
-sampling serves ``python -m carerl.evaluate`` (:mod:`carerl.controller.model_evaluation`).
+sampling serves ``python -m carerl.evaluate`` (:mod:`carerl.controller.evaluate_model`).
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from carerl.actors.crew import Crew
-from carerl.algorithms.batching import pack_rows
-from carerl.backends.engines import request_seed
 from carerl.backends.recorder import span
 from carerl.config.lengths import asked, new_tokens
 from carerl.config.schema import RunConfig
 from carerl.controller import best
 from carerl.controller.context import Context
 from carerl.controller.decisions import answer_probabilities
+from carerl.controller.engine_queue import Rounds
 from carerl.controller.preparation import stop_ids
-from carerl.controller.rounds import Rounds
-from carerl.report import SampleStore, write_evaluation
+from carerl.loss.batching import pack_rows
+from carerl.runs.samples import SampleStore
+from carerl.runs.tables import write_evaluation
+from carerl.seeds import derived_seed
 from carerl.tasks import Evaluation, Suite, Task
 from carerl.tasks.base import VALIDATION
 from carerl.tasks.text_evaluation import TOO_LONG
@@ -156,7 +157,7 @@ def _sampling(config: RunConfig, task: Task, suite: Suite) -> Sampling:
         n=settings.samples,
         temperature=settings.temperature,
         max_new_tokens=new_tokens(config, suite),
-        seed=request_seed(settings.seed, zlib.crc32(suite.name.encode())),
+        seed=derived_seed(settings.seed, zlib.crc32(suite.name.encode())),
         top_p=settings.top_p,
         top_k=settings.top_k,
         stop_ids=stop_ids(config, task),

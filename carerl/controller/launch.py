@@ -11,34 +11,41 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from carerl.actors import jobs
-from carerl.actors.asking import RAY_ERRORS
+from carerl.actors.cluster import jobs
+from carerl.actors.cluster.cluster import cluster, joins_cluster
 from carerl.actors.crew import Crew, crew
-from carerl.actors.error_log import NAME as ERROR_LOG
-from carerl.actors.gauges import ray_gauges
-from carerl.actors.ray_cluster import cluster, joins_cluster
-from carerl.config import places
-from carerl.config.checks import check_cluster
-from carerl.config.errors import ConfigError
+from carerl.actors.gauges import ray_gauge
+from carerl.actors.health.asking import RAY_ERRORS
+from carerl.actors.health.error_log import NAME as ERROR_LOG
+from carerl.config.check import places
+from carerl.config.check.at_hand import check_cluster
+from carerl.config.check.prompts import prompt_record
 from carerl.config.load import AUTO, base_config, dump
-from carerl.config.printable import printable
-from carerl.config.prompts_at_hand import prompt_record
+from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig
 from carerl.config.stored import command_to_go_on, newest_checkpoint
-from carerl.config.typed import plain
-from carerl.controller import base, best, checkpoints, disk, rl, sft, starting_weights, weights
-from carerl.controller.cache import check_room
+from carerl.controller import best, checkpoints, disk, weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, questions_due
 from carerl.controller.last_words import LastWords
 from carerl.controller.loop_state import LoopState
+from carerl.controller.loops import rl, sft
+from carerl.controller.models import base_model, starting_weights
+from carerl.controller.models.cache import check_room
 from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
 from carerl.controller.profiling import Profiler
 from carerl.controller.schedule import changed_schedule
 from carerl.controller.stopping import Interrupted, StopFlag, starting
-from carerl.report import Display, RunDirectory, make_display, make_trackers, print_summary, write_report
-from carerl.report.records import read_evaluations
+from carerl.errors import ConfigError
+from carerl.report import reliability_pictures, write_report
+from carerl.runs.directory import RunDirectory
+from carerl.runs.tables import read_evaluations
 from carerl.tasks import SupervisedTask, Task
+from carerl.text.printable import printable
+from carerl.tracking.display import Display, make_display
+from carerl.tracking.gauges import GaugeTracker
+from carerl.tracking.summary import print_summary
+from carerl.tracking.trackers import make_trackers
 from carerl.types import RunError
 
 
@@ -58,7 +65,7 @@ def launch(config: RunConfig) -> Result:
     """One run in a cluster and with actors of its own. Raises ConfigError before any actor has started. A recipe that
     trains nothing leaves a base model in the cache, and no run directory."""
     if config.kind == "untrained":
-        made = Path(base.untrained_model(config))
+        made = Path(base_model.untrained_model(config))
         print(f"base model: {made}", flush=True)
         return Result("completed", 0, made, {}, {}, 0)
     jobs.check_storage("run_dir" if config.run_dir else "runs_dir", config.run_dir or config.runs_dir)
@@ -67,9 +74,9 @@ def launch(config: RunConfig) -> Result:
         return done
     places.check_run(config)
     if config.model.base_recipe:
-        check_room(Path(base.starting_directory(config)))
+        check_room(Path(base_model.starting_directory(config)))
     say_trust(config)
-    config, place = base.pinned(config), base.absolute(config.model.path)
+    config, place = base_model.pinned(config), base_model.absolute(config.model.path)
     task, tokenizer = prepare(config, place)
     if config.resume == AUTO:  # there is no checkpoint to go on from
         if (aside := RunDirectory.set_aside(config.run_dir)) is not None:
@@ -80,9 +87,9 @@ def launch(config: RunConfig) -> Result:
         starting_weights.check_recipe(
             config, config.resume, "go on with the recipe and code of its start, or start a new run"
         )
-        start = base.starting_directory(config)
+        start = base_model.starting_directory(config)
         if config.model.base_recipe:
-            base.remove_if_damaged(Path(start), base_config(config), print)
+            base_model.remove_if_damaged(Path(start), base_config(config), print)
         if Path(start).exists():  # else it is made again, and checked then
             starting_weights.check_unchanged(config, config.resume, start, say=lambda line: None)  # is said later
     prepared: tuple[Task, Any] | None = None
@@ -100,15 +107,15 @@ def launch(config: RunConfig) -> Result:
         with (
             LastWords() as last,
             StopFlag() as stop,
-            base.claim(config, display.message, stop.check) as turn,
+            base_model.claim(config, display.message, stop.check) as turn,
             starting(stop),
-            cluster(config.cluster.address, base.object_store_mib(config)) as resources,
+            cluster(config.cluster.address, base_model.object_store_mib(config)) as resources,
             stop.again(),
         ):
             check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
             display.stage("start actors")
             with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
-                model_dir = base.model_directory(config, actors.learner, display, stop)
+                model_dir = base_model.model_directory(config, actors.learner, display, stop)
                 turn.close()
                 result = run(config, actors, model_dir, display, stop, prepared, last.of)
                 last.ended()  # what Ray does to this process as its cluster ends is no news
@@ -160,15 +167,17 @@ def run(
     """One run with actors that are there already (a sweep's are used by many). Whatever happens, the run
     directory says how it ended. ``prepared``: task and tokenizer of these settings and this model, where they are at
     hand and were told of; ``opened`` is told the run directory, and the command that goes on with it."""
-    config = base.pinned(config)
+    config = base_model.pinned(config)
     task, tokenizer = prepared or prepare(config, model_dir)
     config = with_end_ids(config, task, model_dir)
     directory, start, state = _open(config, display, model_dir)
     if prepared is None:
         _say_first(config, task, tokenizer, display)
     labels = {"recipe": config.recipe, "seed": config.seed, "run": directory.name}
-    gauges = [ray_gauges(labels, display.message)] if joins_cluster(config.cluster.address) else []
-    trackers = make_trackers(directory, plain(config), resume_step=start, warn=display.message, also=gauges)
+    gauges = [GaugeTracker(ray_gauge, labels, display.message)] if joins_cluster(config.cluster.address) else []
+    trackers = make_trackers(
+        directory, plain(config), resume_step=start, warn=display.message, also=gauges, pictures=reliability_pictures
+    )
     loop = LoopState.after(config, start or 0, state)
     profiler = Profiler(actors, config.profile, config.kind, start or 0)
     context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop, profiler)
@@ -333,11 +342,11 @@ def _sft(context: Context, start: int) -> int:
     step = sft.train(
         config, context.task, crew_.learner, start, context.stop, on_step, on_checkpoint, context.profiler.reach
     )
-    target = base.base_directory(config)
+    target = base_model.base_directory(config)
     if step == config.steps and not target.exists():
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         crew_.learner.export(partial, context.tokenizer, config.model.dtype)
-        base.install(partial, target, config, {"steps": config.steps})
+        base_model.install(partial, target, config, {"steps": config.steps})
         context.display.message(f"base model: {target}")
     return step
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from carerl.algorithms.entropy import adapted_entropy_bonus
-from carerl.algorithms.objective import Strengths
 from carerl.config.schema import RunConfig
-from carerl.regularizers.adaptive import adapted_beta
+from carerl.loss.adaptive import adapted_beta
+from carerl.loss.entropy import adapted_entropy_bonus
+from carerl.loss.objective import Strengths
 
 
 @dataclass

@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from carerl.backends import hub
-from carerl.backends.model_files import end_ids
+from carerl.backends.models import end_ids
 from carerl.backends.whole_checkpoint import check_finite, check_remote_weights, check_weights
-from carerl.config.checks import check_model_dir, check_task
-from carerl.config.errors import ConfigError
-from carerl.config.printable import printable
-from carerl.config.prompts_at_hand import own_tokenizer, prompt_lines, refusals
+from carerl.config.check.at_hand import check_model_dir, check_task
+from carerl.config.check.prompts import own_tokenizer, prompt_lines, refusals
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.config.stored_weights import whole
+from carerl.errors import ConfigError
 from carerl.tasks import TASKS, Task
+from carerl.text.printable import printable
 
 
 def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM, SIGHUP (the terminal is closed) and a node that is drained end a run at the next step, saved. A
-second Ctrl-C ends it at once. A call that is stuck does not keep a run from ending: see :mod:`carerl.actors.asking`.
+second Ctrl-C ends it at once. A call that is stuck does not keep a run from ending: see
+:mod:`carerl.actors.health.asking`.
 
 A second SIGTERM does not: a deleted job is told both by Ray and by its pod, and who sends SIGTERM has a deadline and
 SIGKILL of its own.

@@ -4,8 +4,8 @@ The version of the weights is the number of loop steps that they have been throu
 few responses right after a sync and compares the engine's log-probs with the learner's: it notices a
 layer that the engine does not use, a tied head, or cached prefixes of older weights. The other comparison costs
 nothing: the learner scores every step's rollouts anyway. What counts as a fault is in
-:mod:`carerl.algorithms.parity`; that every tensor was sent is not left to log-probs, see
-:mod:`carerl.backends.weight_sync`.
+:mod:`carerl.loss.parity`; that every tensor was sent is not left to log-probs, see
+:mod:`carerl.backends.transfer.buckets`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Mapping
 import torch
 
 from carerl.actors.crew import Crew
-from carerl.algorithms.batching import pack_rows
-from carerl.algorithms.parity import GapLimits, Gaps, GapStatistics, fault, limits_for
 from carerl.config.schema import RunConfig
 from carerl.controller.preparation import stop_ids
+from carerl.loss.batching import pack_rows
+from carerl.loss.parity import GapLimits, Gaps, GapStatistics, fault, limits_for
 from carerl.tasks import Task
 from carerl.types import RunError, Sampling
 

@@ -19,7 +19,7 @@ PLACES = ("loss", "reward")
 @dataclass
 class PenaltyConfig:
     """The settings of every penalty. ``beta``: strength, or the first value of one that is adapted until the reverse
-    KL to the reference is ``target_kl``, see :mod:`carerl.regularizers.adaptive`. ``estimator``: see
+    KL to the reference is ``target_kl``, see :mod:`carerl.loss.adaptive`. ``estimator``: see
     :mod:`carerl.regularizers.estimators`. ``place``: loss, a component of its own; reward, −beta · coefficient added to
     each token's advantage."""
 

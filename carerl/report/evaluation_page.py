@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from carerl.calibration import ESTIMATORS, reliability_bins
-from carerl.report.calibration_rows import Rescaled, rescale
-from carerl.report.evaluation_plots import OUTCOMES, coverage_lines, outcome_bars
+from carerl.metrics.table import format_number, suite_label
+from carerl.report.compare.calibration import Rescaled, rescale
 from carerl.report.evaluation_table import (
     AFTER,
     Lines,
@@ -20,13 +20,13 @@ from carerl.report.evaluation_table import (
     scaled_rows,
     with_intervals,
 )
-from carerl.report.html import badges, render, sampling_words
-from carerl.report.metric_table import format_number, suite_label
-from carerl.report.plots import reliability
-from carerl.report.questions import Asked, reported
-from carerl.report.records import read_chosen, read_sample_texts
-from carerl.report.redaction import redact
-from carerl.report.run_directory import RunDirectory, write_text
+from carerl.report.pictures.curves import reliability
+from carerl.report.pictures.evaluation import OUTCOMES, coverage_lines, outcome_bars
+from carerl.report.run_page import badges, render, sampling_words
+from carerl.runs.directory import RunDirectory, write_text
+from carerl.runs.questions import Asked, reported
+from carerl.runs.redaction import redact
+from carerl.runs.tables import read_chosen, read_sample_texts
 
 SHOWN = 4  # samples of a kind
 ROOM = 5  # benchmarks that have room beside each other with their intervals behind the figures

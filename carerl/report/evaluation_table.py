@@ -14,14 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from carerl.calibration import Estimate
-from carerl.config.printable import printable
-from carerl.report.calibration_rows import MEASURES, SCALED, no_validation, rescale, scaled_label
-from carerl.report.metric_table import format_number, metric_line, suite_label
-from carerl.report.questions import intervals, primary_suite, reported
-from carerl.report.records import read_questions
-from carerl.report.run_directory import RunDirectory
-from carerl.report.run_files import flatten
+from carerl.metrics.table import format_number, metric_line, suite_label
+from carerl.report.compare.calibration import MEASURES, SCALED, no_validation, rescale, scaled_label
+from carerl.runs.directory import RunDirectory
+from carerl.runs.find import flatten
+from carerl.runs.questions import intervals, primary_suite, reported
+from carerl.runs.tables import read_questions
 from carerl.tasks.base import VALIDATION
+from carerl.text.printable import printable
 
 _OF_SUITE = re.compile(r"(?:eval|calibration)/([^/]+)/([^/]+)")
 # of a benchmark's metrics, in this order; all of them are in the evaluation's file

@@ -14,11 +14,11 @@ from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
-from carerl.config.printable import printable
-from carerl.report.metric_table import format_number
-from carerl.report.records import read_rollouts
-from carerl.report.run_directory import RunDirectory
-from carerl.report.run_files import find_runs
+from carerl.metrics.table import format_number
+from carerl.runs.directory import RunDirectory
+from carerl.runs.find import find_runs
+from carerl.runs.tables import read_rollouts
+from carerl.text.printable import printable
 
 Row = Mapping[str, Any]
 Piece = tuple[str, float | None]  # text of a token, with the blanks before it, and its divergence in nats

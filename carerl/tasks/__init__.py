@@ -6,16 +6,16 @@ A task is one file or package with its Config, and one line in :data:`TASKS`. Ta
 
 from __future__ import annotations
 
+from carerl.tasks.benchmarks.benchmark import Benchmark, TextConfig
+from carerl.tasks.benchmarks.commonsenseqa import CommonsenseQAConfig
+from carerl.tasks.benchmarks.countdown import CountdownConfig
+from carerl.tasks.benchmarks.gsm8k import Gsm8kConfig
+from carerl.tasks.benchmarks.math import MathConfig
+from carerl.tasks.benchmarks.openbookqa import OpenBookQAConfig
+from carerl.tasks.benchmarks.table import BENCHMARKS
+from carerl.tasks.rows.questions import Question
+
 from .base import ASKS_CONFIDENCE, DecisionTask, Evaluation, Suite, SupervisedTask, Task, TaskEntry
-from .benchmark import Benchmark, TextConfig
-from .benchmarks import BENCHMARKS
-from .commonsenseqa import CommonsenseQAConfig
-from .countdown import CountdownConfig
-from .decision import Decision
-from .gsm8k import Gsm8kConfig
-from .math import MathConfig
-from .openbookqa import OpenBookQAConfig
-from .questions import Question
 from .text import TextTask
 from .tiny import TinyConfig, TinyTask
 

@@ -10,16 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from carerl.calibration import ReliabilityBin
+from carerl.grading.decision import Decision
 from carerl.types import Example, Group, Outcome, Sample, TokenBatch
-
-from .decision import Decision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 VALIDATION = "validation"  # the suite of questions held out of the training set, to choose by and never to report
 ASKS_CONFIDENCE = "asks_confidence"  # in Example.meta, and true: the prompt asks for a stated confidence
-VOTED = (Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED)  # outcomes whose answer takes part in a majority vote
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from carerl.grading.votes import ABSTENTION
 from carerl.types import Group, Outcome
-
-from .votes import ABSTENTION
 
 
 def heads(seed: int, example_id: str, sample: int) -> bool:

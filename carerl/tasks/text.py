@@ -5,7 +5,7 @@ Training questions come from one data set, evaluation suites from others; a suit
 [ours] An epoch's order is a permutation from (seed, epoch), and epochs follow each other without a gap. Evaluation
 questions are shuffled once, by a fixed seed that is not the run's, so that the first n are a fair subset and the same
 in every run; validation questions are drawn from the training set by that seed too. Training questions that overlap an
-evaluation prompt are dropped, or refused (:mod:`~carerl.tasks.decontamination`); those that overlap a validation
+evaluation prompt are dropped, or refused (:mod:`~carerl.tasks.rows.decontamination`); those that overlap a validation
 question are always dropped. Of what is left, questions whose prompt has more than ``task.max_prompt_tokens`` tokens are
 dropped last, so that a model's vocabulary changes no validation set. Suites hold every question: which of them fit a
 model's context is decided by whoever asks them (:func:`carerl.config.lengths.asked`).
@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from carerl.calibration import without_statement
+from carerl.grading import GRADERS, Verdict
+from carerl.grading.decision import Decision, decision_search, spellings
+from carerl.grading.votes import vote
+from carerl.tasks.benchmarks.benchmark import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
+from carerl.tasks.benchmarks.table import find_benchmark, training_questions
+from carerl.tasks.rows.decontamination import Overlap, overlaps
+from carerl.tasks.rows.questions import Question
 from carerl.types import Example, Group, Outcome, Sample
 
 from . import text_evaluation
 from .base import ASKS_CONFIDENCE, VALIDATION, Evaluation, Suite
-from .benchmark import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
-from .benchmarks import find_benchmark, training_questions
-from .decision import Decision, decision_search, spellings
-from .decontamination import Overlap, overlaps
 from .end_of_turn import end_of_turn
-from .grading import GRADERS, Verdict
 from .prompts import Prompt, PromptEncoder, PromptLengths, prompt_encoder, prompt_lengths
-from .questions import Question
-from .votes import vote
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -123,7 +123,7 @@ class TextTask:
 
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
         """By the data set's grader, in this process and without limits; the answer returned is what it votes for. Runs
-        grade in :mod:`carerl.backends.grader_pool`."""
+        grade in :mod:`carerl.grading.pool`."""
         verdict = self._verdict(example, response_ids, truncated)
         return verdict.outcome, vote(example.meta["grader"], verdict, example.meta["gold"])
 
@@ -141,7 +141,7 @@ class TextTask:
         return str(self._attached().decode(said, skip_special_tokens=True))
 
     def decision(self, example: Example, sample: Sample) -> Decision | None:
-        """The token of a graded response that names the option which was graded, see :mod:`~carerl.tasks.decision`;
+        """The token of a graded response that names the option which was graded, see :mod:`~carerl.grading.decision`;
         None for a question without options and for a response that names none by its label. It grades in this process
         and without limits, as :meth:`grade` does; runs use :meth:`decision_search`."""
         search, grader = self.decision_search(example, sample), GRADERS[example.meta["grader"]]

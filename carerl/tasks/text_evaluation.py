@@ -6,7 +6,7 @@ For each suite S, with N samples per question:
     Share of right samples (:attr:`carerl.types.Sample.correct`): outcome ``correct``, and at a question that nobody can
     answer ``abstained``.
 ``eval/S/maj``
-    Share of questions whose majority answer is right. Votes: :mod:`~carerl.tasks.votes`. A response without an answer
+    Share of questions whose majority answer is right. Votes: :mod:`~carerl.grading.votes`. A response without an answer
     counts in N and never wins. Answers come with their votes: nothing is compared here, whatever it may hold.
 ``eval/S/pass@N``
     Share of questions with a right sample. Where questions differ in N, of their smallest number, unbiased.
@@ -16,7 +16,7 @@ For each suite S, with N samples per question:
 ``eval/S/unstated``
     Share of samples that state no confidence, where the prompt asks for one or any states one.
 ``eval/S/undecided``
-    Share of samples that have an answer, but no token that names an option (:mod:`~carerl.tasks.decision`), where any
+    Share of samples that have an answer, but no token that names an option (:mod:`~carerl.grading.decision`), where any
     has one. Under ``answer_prob`` their confidence is 0.
 ``eval/S/sampled_entropy``
     Mean of -log p over response tokens, nats.
@@ -66,13 +66,13 @@ from carerl.calibration import (
     sequence_confidence,
     share_interval,
 )
+from carerl.grading import Gold
+from carerl.grading.votes import ABSTENTION
+from carerl.tasks.benchmarks.truthfulqa import TRUTHFULQA
 from carerl.types import Group, Outcome
 
 from .base import ASKS_CONFIDENCE, Evaluation, check_graded
-from .grading import Gold
 from .scoring import f1_score, mean_surprise, question_row, unstated_share
-from .truthfulqa import TRUTHFULQA
-from .votes import ABSTENTION
 
 TOO_LONG = "too_long"
 HEADLINES = ("accuracy", "maj", "sampled_entropy")

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from carerl.actors import crew, grading, workers
+from carerl.actors import crew
 from carerl.actors.crew import Crew
+from carerl.actors.workers import base as workers
+from carerl.actors.workers import grader as grading
 from tests.actors.local import Local, without_ray
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from carerl.actors import crew
-from carerl.actors.asking import Asker
+from carerl.actors.health.asking import Asker
 
 
 class Local:

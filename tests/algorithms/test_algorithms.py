@@ -14,16 +14,16 @@ from torch import Tensor
 from carerl.algorithms import ALGORITHMS, Algorithm
 from carerl.algorithms.advantages import batch_normalised, group_relative, leave_one_out
 from carerl.algorithms.aggregation import sequence_mean, sequence_sum, token_mean
-from carerl.algorithms.batching import Normalisers, informative, make_batch, normalisers, pack_rows
 from carerl.algorithms.dapo import overlong_punishment
-from carerl.algorithms.objective import FlatStreams, Objective, flatten
 from carerl.algorithms.rows import row_means
 from carerl.algorithms.surrogate import clipped, sequence_clipped
-from carerl.algorithms.token_statistics import TokenStatistics
+from carerl.loss.batching import Normalisers, informative, make_batch, normalisers, pack_rows
+from carerl.loss.head import TokenStatistics
+from carerl.loss.objective import FlatStreams, Objective, flatten
 from carerl.regularizers import REGULARIZERS
 from carerl.types import Group, Outcome, TokenBatch
-from tests.algorithms.batches import LENGTHS, Toy, algorithm, full_batch, groups, objective, positions, run
-from tests.algorithms.test_objective import SPLITS, models, padded
+from tests.loss.batches import LENGTHS, Toy, algorithm, full_batch, groups, objective, positions, run
+from tests.loss.test_objective import SPLITS, models, padded
 
 VARIANTS: list[tuple[str, dict[str, object]]] = [
     *((name, {"constant_length": 8} if name == "dr_grpo" else {}) for name in ALGORITHMS),

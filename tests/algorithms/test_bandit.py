@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from carerl.algorithms import Algorithm
-from carerl.algorithms.batching import make_batch, normalisers
-from carerl.algorithms.objective import Objective, flatten
-from carerl.algorithms.token_statistics import token_statistics
+from carerl.loss.batching import make_batch, normalisers
+from carerl.loss.head import token_statistics
+from carerl.loss.objective import Objective, flatten
 from carerl.regularizers import REGULARIZERS
 from carerl.types import Example, Group, Sample
-from tests.algorithms.batches import algorithm
+from tests.loss.batches import algorithm
 
 REWARDS = (1.0, 0.5, 0.25, 0.0)  # exact in float32, in which advantages are stored, as are the means of pairs
 PRIOR = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)

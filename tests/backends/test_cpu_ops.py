@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from carerl.backends import cpu_ops
-from carerl.backends.model_files import make_model
+from carerl.backends.models import make_model
 from carerl.config.schema import ShapeConfig
 
 SHAPES = {

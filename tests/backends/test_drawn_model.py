@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from carerl.backends.drawn_model import make_drawn_model
-from carerl.backends.model_files import end_ids, load_tokenizer
+from carerl.backends.models import end_ids, load_tokenizer
 from carerl.config.rehearsal import shrunk
 from carerl.config.schema import ShapeConfig
 from carerl.config.shapes import shape_from_directory

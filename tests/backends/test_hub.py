@@ -15,13 +15,13 @@ import pytest
 from huggingface_hub import constants
 
 from carerl.backends import hub
-from carerl.config.errors import ConfigError
 from carerl.config.load import dump, load, read
+from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig
-from carerl.config.sweeps import differences
-from carerl.config.typed import plain
-from carerl.controller import base, starting_weights
+from carerl.config.sweep import differences
+from carerl.controller.models import base_model, starting_weights
 from carerl.controller.preparation import check_model, prepare, with_end_ids
+from carerl.errors import ConfigError
 from carerl.fetch import fetch
 from tests.backends.hub_server import hub_of
 from tests.backends.model_directories import Q_PROJ, WEIGHTS, reweighted, sound
@@ -67,11 +67,11 @@ def settings(folder: Path, *words: str) -> RunConfig:
 
 
 def test_a_run_is_pinned_to_the_commit_that_it_found(cache: Cache, tmp_path: Path) -> None:
-    config = base.pinned(settings(tmp_path))
+    config = base_model.pinned(settings(tmp_path))
     assert config.model.revision == FIRST
     cache.commit(SECOND, sound(tmp_path / "second", "llama"))
-    assert base.pinned(config).model.revision == FIRST, "the name stands for other files by now"
-    assert base.pinned(settings(tmp_path)).model.revision == SECOND
+    assert base_model.pinned(config).model.revision == FIRST, "the name stands for other files by now"
+    assert base_model.pinned(settings(tmp_path)).model.revision == SECOND
     for revision in (FIRST, SECOND):
         folder = Path(hub.model_files(NAME, revision, hub.WHOLE))
         assert folder.name == revision and (folder / WEIGHTS).is_file()
@@ -80,18 +80,18 @@ def test_a_run_is_pinned_to_the_commit_that_it_found(cache: Cache, tmp_path: Pat
 
 def test_a_tag_or_branch_becomes_its_commit(cache: Cache, tmp_path: Path) -> None:
     cache.commit(SECOND, tmp_path / "first", branch="v1.0")
-    assert base.pinned(settings(tmp_path, "model.revision=v1.0")).model.revision == SECOND
-    assert base.pinned(settings(tmp_path, f"model.revision={SECOND}")).model.revision == SECOND
+    assert base_model.pinned(settings(tmp_path, "model.revision=v1.0")).model.revision == SECOND
+    assert base_model.pinned(settings(tmp_path, f"model.revision={SECOND}")).model.revision == SECOND
 
 
 def test_the_commit_is_in_the_record_and_another_one_is_refused(cache: Cache, tmp_path: Path) -> None:
-    config = base.pinned(settings(tmp_path))
+    config = base_model.pinned(settings(tmp_path))
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.yaml").write_text(dump(config))
     starting_weights.record(run, NAME, config.model.revision)
     cache.commit(SECOND, sound(tmp_path / "second"))
-    again = base.pinned(load([f"resume={run}"]))
+    again = base_model.pinned(load([f"resume={run}"]))
     assert again.model.revision == FIRST == read(run / "config.yaml").model.revision
     said: list[str] = []
     starting_weights.check_unchanged(again, run, NAME, said.append)
@@ -107,13 +107,13 @@ def test_a_commit_that_is_nowhere_is_refused(cache: Cache, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=f"not in the hub's cache here.*{SECOND}"):
         check_model(settings(tmp_path, f"model.revision={SECOND}"), NAME)
     with pytest.raises(ConfigError, match="not in the hub's cache here"):
-        base.pinned(settings(tmp_path, "model.revision=v9"))
+        base_model.pinned(settings(tmp_path, "model.revision=v9"))
 
 
 def test_a_record_without_a_commit_is_said(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / starting_weights.RECORD).write_text(json.dumps({"model": NAME, "identity": f"hub:{NAME}"}))
     said: list[str] = []
-    starting_weights.check_unchanged(base.pinned(settings(tmp_path)), tmp_path, NAME, said.append)
+    starting_weights.check_unchanged(base_model.pinned(settings(tmp_path)), tmp_path, NAME, said.append)
     assert len(said) == 1 and "names no commit of owner/name" in said[0]
 
 
@@ -128,7 +128,7 @@ def test_a_damaged_or_missing_record_is_said(tmp_path: Path, content: str | None
 
 
 def test_a_hub_model_passes_the_checks_of_a_directory(cache: Cache, tmp_path: Path) -> None:
-    config = base.pinned(settings(tmp_path))
+    config = base_model.pinned(settings(tmp_path))
     task, tokenizer = prepare(config, NAME)
     assert with_end_ids(config, task, NAME).rollout.end_ids == [tokenizer.eos_token_id]
     reweighted(cache.place / "snapshots" / FIRST, lambda w: {n: t for n, t in w.items() if n != Q_PROJ})
@@ -140,7 +140,7 @@ def test_of_a_hub_model_without_weights_here_the_rest_is_checked(cache: Cache, t
     """The actors' nodes may have them, and check what they load."""
     snapshot = cache.place / "snapshots" / FIRST
     (snapshot / WEIGHTS).unlink()
-    config = base.pinned(settings(tmp_path))
+    config = base_model.pinned(settings(tmp_path))
     prepare(config, NAME)
     found = json.loads((snapshot / "config.json").read_text())
     (snapshot / "config.json").write_text(json.dumps({**found, "vocab_size": 10}))
@@ -149,14 +149,14 @@ def test_of_a_hub_model_without_weights_here_the_rest_is_checked(cache: Cache, t
 
 
 def test_an_evaluated_or_fetched_model_may_have_a_revision(cache: Cache, tmp_path: Path) -> None:
-    from carerl.config.evaluation import evaluation_config
+    from carerl.config.evaluate import evaluation_config
 
     cache.commit(SECOND, tmp_path / "first", branch="v1.0")
     assert Path(fetch([f"{NAME}@v1.0"])).name == SECOND and Path(fetch([NAME])).name == FIRST
     (tmp_path / "test.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
     words = [f"model={NAME}", f"benchmarks=[{tmp_path / 'test.jsonl'}]", "engine=hf"]
     for more, commit in (([], FIRST), (["model.revision=v1.0"], SECOND)):
-        config = evaluation_config([*words, *more], base.fetch_model)
+        config = evaluation_config([*words, *more], base_model.fetch_model)
         assert Path(config.model.path).name == commit and config.model.revision == ""
 
 
@@ -178,14 +178,14 @@ def test_data_of_the_hub_are_pinned_and_another_commit_is_refused(
     refs = tmp_path / "hub" / "datasets--openai--gsm8k" / "refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text(FIRST)
-    config = base.pinned(settings(tmp_path, "task.train=gsm8k_train"))
+    config = base_model.pinned(settings(tmp_path, "task.train=gsm8k_train"))
     assert config.task.hub_revisions == [f"openai/gsm8k@{FIRST}"]
     (refs / "main").write_text(SECOND)
-    assert base.pinned(config).task.hub_revisions == [f"openai/gsm8k@{FIRST}"]
+    assert base_model.pinned(config).task.hub_revisions == [f"openai/gsm8k@{FIRST}"]
     task, _ = prepare(config, NAME)
     assert len(task.train_examples(0, 1)) == 1 and set(asked) == {FIRST}
     with pytest.raises(ConfigError, match=f"the cache holds commit {FIRST}, and the run was started with {SECOND}"):
-        prepare(base.pinned(settings(tmp_path, "task.train=gsm8k_train")), NAME)
+        prepare(base_model.pinned(settings(tmp_path, "task.train=gsm8k_train")), NAME)
     stored, now = plain(config), plain(settings(tmp_path, "task.train=gsm8k_train"))
     assert differences(now, stored) == [], "a sweep's cell that is asked for again has found its commits itself"
     now["model"]["revision"] = SECOND

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from carerl.actors import workers
-from carerl.backends.weight_sync import Bucket
+from carerl.actors.workers import base as workers
+from carerl.backends.transfer.buckets import Bucket
 from carerl.config.load import load
-from carerl.config.plan import plan
+from carerl.config.plan.plan import plan
 from carerl.config.schema import RunConfig
-from tests.backends.ranks import on_ranks
+from tests.backends.learners.ranks import on_ranks
 
 
 def settings(*words: str) -> RunConfig:

@@ -15,14 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from carerl.backends import model_files, whole_checkpoint
-from carerl.backends.hf_engine import HFEngine
-from carerl.backends.model_files import load_model
+from carerl.backends import models, whole_checkpoint
+from carerl.backends.engines.hf import HFEngine
+from carerl.backends.models import load_model
 from carerl.backends.whole_checkpoint import check_finite, check_weights
-from carerl.config.checks import check_model_dir
-from carerl.config.errors import ConfigError
+from carerl.config.check.at_hand import check_model_dir
 from carerl.config.load import load
 from carerl.config.stored_weights import INDEX
+from carerl.errors import ConfigError
 from carerl.types import RunError
 from tests.backends.model_directories import Q_PROJ, WEIGHTS, configured, renamed, replaced, reweighted, sound
 
@@ -343,7 +343,7 @@ class Planted:
 def test_pickled_weights_are_not_read_even_past_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = gone(sound(tmp_path / "model"), WEIGHTS)
     torch.save({"w": Planted(tmp_path / "hacked")}, place / "pytorch_model.bin")
-    monkeypatch.setattr(model_files, "check_weights", lambda *_: [])
+    monkeypatch.setattr(models, "check_weights", lambda *_: [])
     with pytest.raises(OSError, match="safetensors"):
         load_model(str(place), "float32")
     assert not (tmp_path / "hacked").exists()
@@ -361,6 +361,6 @@ def test_a_check_needs_no_memory_for_the_weights(tmp_path: Path) -> None:
 
 def test_a_base_model_is_not_refused_for_its_tiny_shape(tmp_path: Path) -> None:
     shape = replace(load(["recipe=base_bytes"]).model.shape, num_layers=1, hidden_size=32)
-    model_files.make_base_bytes(tmp_path / "model", 1, shape)
+    models.make_base_bytes(tmp_path / "model", 1, shape)
     assert checked(tmp_path / "model") == []
     assert json.loads((tmp_path / "model" / "config.json").read_text())["num_hidden_layers"] == 1

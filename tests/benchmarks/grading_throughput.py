@@ -17,8 +17,8 @@ import resource
 import time
 from pathlib import Path
 
-from carerl.backends.grader_pool import GraderPool, Job
-from carerl.tasks.grading import Gold
+from carerl.grading import Gold
+from carerl.grading.pool import GraderPool, Job
 
 FORMS = (
     "{steps}\n#### {answer}",

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carerl.algorithms.token_statistics import token_statistics
+from carerl.loss.head import token_statistics
 from carerl.regularizers import REGULARIZERS
 from tests.allocations import allocations
 

@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from carerl.algorithms.parity import Gaps
-from carerl.backends import vllm_engine
 from carerl.backends.engines import ENGINES
-from carerl.backends.model_files import load_tokenizer
+from carerl.backends.engines import vllm as vllm_engine
+from carerl.backends.models import load_tokenizer
+from carerl.loss.parity import Gaps
 from carerl.types import Sampling
-from tests.backends.parity_models import Pair, other_numbers, settings, with_rope_base
-from tests.backends.ranks import alone
+from tests.backends.learners.parity_models import Pair, other_numbers, settings, with_rope_base
+from tests.backends.learners.ranks import alone
 from tests.tasks.shared_data import DATA
 
 FAULTS = ("none", "layer", "head", "stale", "rope")
@@ -107,7 +107,7 @@ def made(pair: Pair, fault: str, asked: Any, sampling: Sampling, lr: float) -> A
 
 
 def _leave_head(model: Any) -> None:
-    """In place of :func:`carerl.backends.vllm_engine._repack_tied_head`."""
+    """In place of :func:`carerl.backends.engines.vllm._repack_tied_head`."""
 
 
 def main() -> None:

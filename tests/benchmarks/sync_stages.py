@@ -1,4 +1,4 @@
-r"""Rates of a weight sync's stages on the host, GB/s, single-threaded: what ``carerl.config.seconds`` assumes.
+r"""Rates of a weight sync's stages on the host, GB/s, single-threaded: what ``carerl.config.plan.seconds`` assumes.
 
     python -m tests.benchmarks.sync_stages [--mib 256] [--repeats 5]
 

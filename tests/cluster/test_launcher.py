@@ -15,8 +15,8 @@ from ray.autoscaler._private import commands
 
 import carerl
 from carerl.config.load import load
-from carerl.config.memory import GIB
-from carerl.config.plan import plan
+from carerl.config.plan.memory import GIB
+from carerl.config.plan.plan import plan
 from tests.cluster.manifests import ROOT
 
 FILE = ROOT / "cluster" / "ray-cluster.yaml"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl.actors import access
+from carerl.actors.cluster import access
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def make(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.run(
-        [sys.executable, "-c", "from carerl.actors.access import main; raise SystemExit(main())"],
+        [sys.executable, "-c", "from carerl.actors.cluster.access import main; raise SystemExit(main())"],
         cwd=ROOT, env={**kept, "HOME": str(home), **variables}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ def test_without_a_token_no_head_is_started(tmp_path: Path) -> None:
     assert done.returncode == 2 and "RAY_AUTH_TOKEN_PATH" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("line", ["export RAY_AUTH_MODE=token", "from carerl.actors.access import main"])
+@pytest.mark.parametrize("line", ["export RAY_AUTH_MODE=token", "from carerl.actors.cluster.access import main"])
 def test_the_head_is_started_after_it(line: str) -> None:
     script = (ROOT / "cluster" / "local_job.sh").read_text()
     assert script.index(line) < script.index('"$bin/ray" start --head')

@@ -14,8 +14,8 @@ import pytest
 
 import carerl
 from carerl.config.load import load
-from carerl.config.memory import GIB, hidden_states_gib
-from carerl.config.plan import Plan, plan
+from carerl.config.plan.memory import GIB, hidden_states_gib
+from carerl.config.plan.plan import Plan, plan
 from carerl.config.schema import RunConfig
 from tests.cluster.manifests import (
     OVERLAYS,

@@ -9,12 +9,12 @@ from typing import Any, get_type_hints
 import pytest
 
 from carerl import run
-from carerl.config.errors import ConfigError
+from carerl.config.check.values import AT_LEAST, NAMES, bounds, values
 from carerl.config.help import every_setting, field_comments, help_text, topic_text, usage, wants_help
-from carerl.config.limits import AT_LEAST, NAMES, bounds, values
 from carerl.config.load import load
 from carerl.config.schema import RolloutConfig, RunConfig
 from carerl.config.tables import CHOICES
+from carerl.errors import ConfigError
 
 
 def leaf_paths(cls: type, prefix: str = "") -> list[str]:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from carerl.config.errors import ConfigError
-from carerl.config.evaluation import evaluation_config
+from carerl.config.evaluate import evaluation_config
 from carerl.config.lengths import asked, new_tokens
 from carerl.config.load import dump, load, read
 from carerl.config.schema import RunConfig
-from carerl.config.sweeps import check_stored
+from carerl.config.sweep import check_stored
+from carerl.errors import ConfigError
 from carerl.tasks.base import Suite
 from carerl.types import Example
 from tests.controller.test_going_on import model

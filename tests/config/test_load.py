@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from carerl.config import load as module
-from carerl.config.errors import ConfigError
+from carerl.config.check.run import validate
 from carerl.config.help import usage, wants_help
 from carerl.config.load import base_config, base_key, dump, load, parse, read, settings_key
-from carerl.config.scalars import native
-from carerl.config.validate import validate
+from carerl.config.reading.scalars import native
+from carerl.errors import ConfigError
 
 
 def test_values_are_yaml_and_the_last_word_wins() -> None:

@@ -1,6 +1,6 @@
 """What a rehearsal makes of a recipe: small enough for a laptop, and otherwise the recipe.
 
-Not covered: that it runs (``tests/controller/test_rehearsal.py``, ``tests/e2e/test_rehearsal.py``)."""
+Not covered: that it runs (``tests/controller/rehearsal/test_rehearsal.py``, ``tests/e2e/test_rehearsal.py``)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from carerl import job
-from carerl.config.actors import actor_groups
-from carerl.config.compose import leaves
-from carerl.config.errors import ConfigError
-from carerl.config.evaluation import evaluation_config
+from carerl.config.check.run import validate
+from carerl.config.evaluate import evaluation_config
 from carerl.config.load import dump, load, parse
+from carerl.config.reading.compose import leaves
+from carerl.config.reading.typed import plain
 from carerl.config.rehearsal import changes, leave_real_run, rehearsed
+from carerl.config.roles import actor_groups
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import count_parameters
-from carerl.config.sweeps import refuse_own
-from carerl.config.typed import plain
-from carerl.config.validate import validate
+from carerl.config.sweep import refuse_own
+from carerl.errors import ConfigError
 from carerl.rehearse import trained_recipes
 
 # settings of a user's own, each with something that the smaller lengths and batches must follow

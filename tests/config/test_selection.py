@@ -8,9 +8,9 @@ import random
 import pytest
 
 from carerl.calibration import measure
-from carerl.config.errors import ConfigError
 from carerl.config.load import load
 from carerl.config.selection import METRICS, Selection, full_name, parse_selection
+from carerl.errors import ConfigError
 from carerl.tasks import TASKS
 from carerl.tasks.tiny import TinyConfig
 from carerl.types import Group, Outcome, Sample

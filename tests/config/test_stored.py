@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from carerl.config import stored
-from carerl.config.errors import ConfigError
-from carerl.config.evaluation import evaluation_config
+from carerl.config.evaluate import evaluation_config
 from carerl.config.load import base_config, dump, load, read
+from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig
-from carerl.config.sweeps import check_stored
-from carerl.config.typed import plain
+from carerl.config.sweep import check_stored
+from carerl.errors import ConfigError
 from tests.controller.test_going_on import model
 
 TINY = "recipe=care_grpo_tiny"

@@ -12,8 +12,8 @@ import pytest
 from carerl.config.load import load
 from carerl.config.selection import full_name
 from carerl.controller import best
-from carerl.report import RunDirectory
-from carerl.report.display import QuietDisplay
+from carerl.runs.directory import RunDirectory
+from carerl.tracking.display import QuietDisplay
 
 RULE = "accuracy subject to ece <= 0.1"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from carerl.controller import checkpoints
-from carerl.report import RunDirectory
+from carerl.runs.directory import RunDirectory
 
 
 def commit(run: RunDirectory, step: int) -> Path:

@@ -15,20 +15,19 @@ import pytest
 import torch
 
 from carerl.actors.crew import Crew, Grading, Rollout
-from carerl.actors.grading import RewardWorker
-from carerl.actors.workers import RolloutWorker, StaleWeights
-from carerl.backends.engines import Query
-from carerl.backends.model_files import load_model, make_base_bytes
-from carerl.config.evaluation import evaluation_config
+from carerl.actors.workers.base import RolloutWorker, StaleWeights
+from carerl.actors.workers.grader import RewardWorker
+from carerl.backends.engines.base import Query
+from carerl.backends.models import load_model, make_base_bytes
+from carerl.config.evaluate import evaluation_config
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.controller import decisions
 from carerl.controller.decisions import answer_probabilities
 from carerl.controller.evaluation import chosen, sample
-from carerl.report import SampleStore
-from carerl.report.samples import read_samples
+from carerl.grading import Verdict
+from carerl.runs.samples import SampleStore, read_samples
 from carerl.tasks import TASKS
 from carerl.tasks.byte_tokenizer import VOCAB_SIZE, make_byte_tokenizer
-from carerl.tasks.grading import Verdict
 from carerl.types import Group, Outcome, Sample
 from tests.actors.local import Local, without_ray
 

@@ -14,25 +14,24 @@ import pytest
 import torch
 
 from carerl.actors.crew import Crew, Grading, Rollout
-from carerl.actors.grading import RewardWorker
-from carerl.actors.workers import RolloutWorker, StaleWeights
-from carerl.backends.model_files import load_model, load_tokenizer, make_model, save_model
-from carerl.backends.weight_sync import checksum
-from carerl.config.errors import ConfigError
-from carerl.config.evaluation import evaluation_config
+from carerl.actors.workers.base import RolloutWorker, StaleWeights
+from carerl.actors.workers.grader import RewardWorker
+from carerl.backends.initial import init_tiny
+from carerl.backends.models import load_model, load_tokenizer, make_model, save_model
+from carerl.backends.transfer.buckets import checksum
+from carerl.config.evaluate import evaluation_config
 from carerl.config.load import base_config, dump, load
 from carerl.config.schema import RunConfig
-from carerl.controller.base import bytes_model
 from carerl.controller.evaluation import chosen, sample, score
-from carerl.report import SampleStore, write_evaluation
+from carerl.controller.models.base_model import bytes_model
+from carerl.errors import ConfigError
+from carerl.metrics.names import undeclared
 from carerl.report.evaluation_table import evaluation_rows
-from carerl.report.metric_names import undeclared
-from carerl.report.records import read_evaluations
-from carerl.report.samples import read_samples
-from carerl.report.summary import summary_rows
+from carerl.runs.samples import SampleStore, read_samples
+from carerl.runs.tables import read_evaluations, write_evaluation
 from carerl.tasks import TASKS, Suite
-from carerl.tasks.tiny.initial import init_tiny
 from carerl.tasks.tiny.tokenizer import make_tokenizer
+from carerl.tracking.summary import summary_rows
 from carerl.types import Completion, Group
 from tests.actors.local import Local, without_ray
 

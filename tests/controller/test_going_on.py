@@ -15,16 +15,17 @@ from filelock import FileLock
 from safetensors.torch import save as serialise
 
 from carerl import sweep as command
-from carerl.actors.ray_cluster import Resources
-from carerl.backends.model_files import make_model
-from carerl.config.errors import ConfigError
+from carerl.actors.cluster.cluster import Resources
+from carerl.backends.models import make_model
 from carerl.config.load import base_config, dump, load
 from carerl.config.schema import RunConfig, ShapeConfig
-from carerl.controller import base, launch, starting_weights
-from carerl.controller.sweep import _record_failure, _start, cells, sweep
-from carerl.report.display import QuietDisplay
-from carerl.report.sweep_file import Cell, read_cells, status, why_absent
+from carerl.controller import launch
+from carerl.controller.models import base_model, starting_weights
+from carerl.controller.sweeps.sweep import _record_failure, _start, cells, sweep
+from carerl.errors import ConfigError
+from carerl.runs.sweep_file import Cell, read_cells, status, why_absent
 from carerl.tasks.tiny.tokenizer import make_tokenizer
+from carerl.tracking.display import QuietDisplay
 from tests.controller.test_checkpoints import commit, damage
 
 TINY = ["recipe=care_grpo_tiny", "steps=200"]
@@ -176,7 +177,7 @@ def test_launch_refuses_other_weights_before_any_actor(run: tuple[Path, Path], m
 def stopped_or_complete(directory: Path, words: list[str], complete: bool) -> RunConfig:
     """A run of a cell, from the base model that its recipe makes."""
     config = load([*words, f"run_dir={directory}"])
-    run, *_ = launch._open(config, QuietDisplay(), str(model(base.base_directory(base_config(config)))))
+    run, *_ = launch._open(config, QuietDisplay(), str(model(base_model.base_directory(base_config(config)))))
     commit(run, 200 if complete else 50)
     if complete:
         run.write_summary({"status": "completed", "steps": 200})
@@ -239,14 +240,14 @@ def test_a_cell_that_starts_afresh_takes_what_is_asked(tmp_path: Path, monkeypat
     cell = one_cell(tmp_path)
     cell.directory.mkdir()
     (cell.directory / "config.yaml").write_text(dump(load([*cell.words, "regularizer.beta=0.5"])))
-    monkeypatch.setattr("carerl.controller.sweep.cluster", never)
+    monkeypatch.setattr("carerl.controller.sweeps.sweep.cluster", never)
     with pytest.raises(Started):  # it had no checkpoint: it is started
         sweep([cell], 1, QUIET, print)
 
 
 def test_a_sweep_leaves_a_list_of_the_cells_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of those that are complete, before anything is run; an extension adds its own, a refused one nothing."""
-    monkeypatch.setattr("carerl.controller.sweep.cluster", never)
+    monkeypatch.setattr("carerl.controller.sweeps.sweep.cluster", never)
     plan = cells(TINY[:1], {"regularizer.alpha": ["0", ".5"], "seed": ["100"]}, tmp_path)
     stopped_or_complete(plan[0].directory, [*plan[0].words, *QUIET], complete=True)
     with pytest.raises(Started):
@@ -298,7 +299,7 @@ def test_a_run_made_from_nothing_has_no_record(tmp_path: Path) -> None:
 
 
 def test_a_sweep_refuses_a_models_files_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carerl.controller.sweep.cluster", never)
+    monkeypatch.setattr("carerl.controller.sweeps.sweep.cluster", never)
     start = model(tmp_path / "model")
     words = [f"recipe=care_grpo_tiny model.path={start}"]
     plan = cells(words, {"seed": ["1", "2"]}, tmp_path / "sweep")

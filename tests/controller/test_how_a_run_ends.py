@@ -15,12 +15,12 @@ from carerl.config.schema import RunConfig
 from carerl.controller import launch
 from carerl.controller.preparation import prepare
 from carerl.controller.stopping import StopFlag
-from carerl.report import RunDirectory
-from carerl.report.display import QuietDisplay
+from carerl.runs.directory import RunDirectory
+from carerl.tracking.display import QuietDisplay
 from carerl.types import RunError
 from tests.actors.in_process import crew_in_process
 from tests.controller.disks import fill, small_disk
-from tests.controller.test_rehearsal import WORDS, base_model  # noqa: F401 (a fixture)
+from tests.controller.rehearsal.test_rehearsal import WORDS, base_model  # noqa: F401 (a fixture)
 
 
 class At(QuietDisplay):

@@ -8,7 +8,7 @@ import pytest
 
 from carerl.config.load import load
 from carerl.controller.loop_state import LoopState
-from carerl.regularizers.adaptive import adapted_beta
+from carerl.loss.adaptive import adapted_beta
 
 
 def config(*words: str):

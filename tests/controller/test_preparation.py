@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from carerl.backends.model_files import make_model, save_model
-from carerl.config.errors import ConfigError
+from carerl.backends.models import make_model, save_model
+from carerl.config.check.prompts import prompt_record
 from carerl.config.load import dump, load, read
-from carerl.config.prompts_at_hand import prompt_record
 from carerl.config.schema import RunConfig
 from carerl.controller.preparation import first_lines, prepare, say_trust, stop_ids, with_end_ids
+from carerl.errors import ConfigError
 from carerl.tasks.byte_tokenizer import EOS, VOCAB_SIZE, make_byte_tokenizer
 
 TURN = "<|im_end|>"

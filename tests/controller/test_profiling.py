@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from carerl.actors import profiling
-from carerl.actors.workers import Worker
+from carerl.actors.workers.base import Worker
 from carerl.backends import recorder
 from carerl.controller.profiling import Profiler
 from carerl.report.profile import segments, spent

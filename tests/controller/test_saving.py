@@ -22,8 +22,8 @@ from carerl.config.load import dump, load
 from carerl.config.stored import newest_checkpoint
 from carerl.controller import checkpoints, disk
 from carerl.controller.loop_state import LoopState
-from carerl.report import RunDirectory
-from carerl.report.display import QuietDisplay
+from carerl.runs.directory import RunDirectory
+from carerl.tracking.display import QuietDisplay
 from carerl.types import RunError
 from tests.controller.disks import fill, small_disk
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from carerl.config.errors import ConfigError
 from carerl.config.load import dump, load
 from carerl.config.schema import LearnerConfig, OptimizerConfig, ScheduleConfig
 from carerl.controller import launch as launching
 from carerl.controller.launch import _steps_before
 from carerl.controller.schedule import changed_schedule
+from carerl.errors import ConfigError
 
 
 def learner(name: str = "linear", warmup: int = 0) -> LearnerConfig:

@@ -1,7 +1,7 @@
 """A sync and its probe through the real workers in this process, and what ends a run.
 
 The plain engine, without Ray; vLLM and Ray are in ``tests/e2e/test_pipeline.py``, the limits in
-``tests/backends/test_parity_limits.py``.
+``tests/backends/learners/test_parity_limits.py``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import torch
 import torch.distributed as dist
 
 from carerl.actors import crew
-from carerl.actors.workers import LearnerWorker, RolloutWorker
-from carerl.backends.model_files import make_model, save_model
-from carerl.backends.weight_sync import checksum
+from carerl.actors.workers.base import LearnerWorker, RolloutWorker
+from carerl.backends.initial import init_tiny
+from carerl.backends.models import make_model, save_model
+from carerl.backends.transfer.buckets import checksum
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
 from carerl.controller import weights
 from carerl.tasks import TASKS
-from carerl.tasks.tiny.initial import init_tiny
 from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from tests.actors.local import Local, without_ray
-from tests.backends.parity_models import other_numbers
+from tests.backends.learners.parity_models import other_numbers
 
 
 def config_of(*words: str) -> RunConfig:

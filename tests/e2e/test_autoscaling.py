@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl.report.jsonl import read_metrics
+from carerl.runs.jsonl import read_metrics
 from tests.cluster.hook import load_hook, proc_of
 from tests.e2e.heads import RAY, ROOT, SMALL, Head, ray_head
 

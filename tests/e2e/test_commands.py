@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from carerl.report.records import read_evaluations
-from carerl.report.samples import read_samples
+from carerl.runs.samples import read_samples
+from carerl.runs.tables import read_evaluations
 from tests.backends.model_directories import Q_PROJ, reweighted, sound
 
 SMALL = [

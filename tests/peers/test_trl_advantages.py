@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from carerl.algorithms.batching import make_batch
-from tests.algorithms.batches import algorithm
+from carerl.loss.batching import make_batch
+from tests.loss.batches import algorithm
 from tests.peers.agreement import agree
 from tests.peers.trl_steps import Bench, graded_groups, set_rewards
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.algorithms.batches import algorithm, objective
+from tests.loss.batches import algorithm, objective
 from tests.peers.agreement import agree, distance
 from tests.peers.trl_steps import EOS, PAD, Bench, graded_groups, set_rewards
 

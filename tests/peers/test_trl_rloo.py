@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.algorithms.batches import algorithm
+from tests.loss.batches import algorithm
 from tests.peers.agreement import agree, distance
 from tests.peers.trl_steps import Bench, graded_groups
 

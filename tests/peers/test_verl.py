@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from carerl.algorithms.base import Algorithm
-from tests.algorithms.batches import algorithm, objective
+from tests.loss.batches import algorithm, objective
 from tests.peers.agreement import agree, distance
 from tests.peers.token_case import Case
 from tests.peers.trl_steps import graded_groups

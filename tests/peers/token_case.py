@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from carerl.algorithms import Algorithm
-from carerl.algorithms.batching import make_batch, normalisers
-from carerl.algorithms.objective import Objective, flatten
-from carerl.algorithms.token_statistics import TokenStatistics
-from tests.algorithms.batches import LENGTHS, objective, streams_of
+from carerl.loss.batching import make_batch, normalisers
+from carerl.loss.head import TokenStatistics
+from carerl.loss.objective import Objective, flatten
+from tests.loss.batches import LENGTHS, objective, streams_of
 from tests.peers.trl_steps import graded_groups
 
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from carerl.algorithms import Algorithm
-from carerl.algorithms.batching import make_batch, normalisers
-from carerl.algorithms.objective import Objective, flatten
-from carerl.algorithms.token_statistics import TokenStatistics, token_statistics
-from carerl.tasks.tiny.initial import init_tiny
+from carerl.backends.initial import init_tiny
+from carerl.loss.batching import make_batch, normalisers
+from carerl.loss.head import TokenStatistics, token_statistics
+from carerl.loss.objective import Objective, flatten
 from carerl.types import Group, Outcome, TokenBatch
-from tests.algorithms.batches import LENGTHS, V, groups, objective, positions, streams_of
+from tests.loss.batches import LENGTHS, V, groups, objective, positions, streams_of
 
 WORDS = string.ascii_lowercase[:V]
 PAD, EOS = 0, 1

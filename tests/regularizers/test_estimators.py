@@ -2,7 +2,7 @@
 
 Vocabularies are enumerated in float64: the numbers are exact, no sampling is involved. Not covered here:
 values and limits of the regularizers (``test_regularizers.py``), the sum over a batch
-(``tests/algorithms/test_objective.py``).
+(``tests/loss/test_objective.py``).
 """
 
 from __future__ import annotations

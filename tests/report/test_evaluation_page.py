@@ -14,11 +14,11 @@ import pytest
 
 from carerl.report import write_evaluation_report
 from carerl.report.evaluation_page import SHOWN, estimators, outcome_shares, samples
-from carerl.report.records import read_evaluations, read_questions, read_sample_texts, samples_table
-from tests.report.synthetic_evaluations import make_text_evaluation
-from tests.report.synthetic_runs import BASE, make_evaluate
-from tests.report.test_html import check_page
-from tests.report.test_questions import tiny_metrics, tiny_rows
+from carerl.runs.tables import read_evaluations, read_questions, read_sample_texts, samples_table
+from tests.report.test_run_page import check_page
+from tests.runs.synthetic_evaluations import make_text_evaluation
+from tests.runs.synthetic_runs import BASE, make_evaluate
+from tests.runs.test_questions import tiny_metrics, tiny_rows
 
 SUITES = ("selfaware", "truthfulqa", "validation")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from carerl.report import RunDirectory
 from carerl.report.evaluation_table import evaluation_rows, print_evaluation
+from carerl.runs.directory import RunDirectory
 
 RECORD = {
     "step": 0,

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from carerl.report import write_evaluation_report, write_report
+from carerl.report import reliability_pictures, write_evaluation_report, write_report
 from carerl.report.evaluation_table import print_evaluation
-from carerl.report.plots import reliability
-from carerl.report.records import read_evaluations
-from carerl.report.run_directory import RunDirectory
-from carerl.report.svg import Picture, page_id
-from carerl.report.wandb_content import reliability_pictures
-from tests.report.synthetic_evaluations import make_text_evaluation
-from tests.report.synthetic_runs import BASE, bins, config, fill_run, make_run
-from tests.report.test_html import Page
+from carerl.report.pictures.curves import reliability
+from carerl.report.pictures.svg import Picture, page_id
+from carerl.runs.directory import RunDirectory
+from carerl.runs.tables import read_evaluations
+from tests.report.test_run_page import Page
+from tests.runs.synthetic_evaluations import make_text_evaluation
+from tests.runs.synthetic_runs import BASE, bins, config, fill_run, make_run
 
 FINAL = {**BASE, "eval/accuracy": 0.9}
 NAMES = (
@@ -139,7 +138,7 @@ def test_a_picture_is_an_element_and_a_file(tmp_path: Path, name: str) -> None:
     svg = reliability(name, {name: bins(0.1)})
     assert svg is not None
     ElementTree.fromstring(svg)
-    from carerl.report.plots import reliability_figure
+    from carerl.report.pictures.curves import reliability_figure
 
     figure = reliability_figure({name: bins(0.1)})
     assert figure is not None

@@ -1,6 +1,6 @@
 """Responses in the terminal: which rows are shown, how a response is cut at its tokens, what is coloured, the keys.
 
-That a run's own tables have the values is in tests/controller/test_rollouts.py and, for whole runs, in tests/e2e."""
+That a run's own tables have the values is in tests/controller/test_sampling.py and, for whole runs, in tests/e2e."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from carerl.report.records import write_rollouts
 from carerl.report.rollout_pages import page, select, token_pieces
 from carerl.rollouts import browse, main
-from tests.report.synthetic_runs import config, fill_run, make_run
+from carerl.runs.tables import write_rollouts
+from tests.runs.synthetic_runs import config, fill_run, make_run
 
 
 def row(**changed: Any) -> dict[str, Any]:

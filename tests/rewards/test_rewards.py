@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from carerl.config.errors import ConfigError
 from carerl.config.load import load
+from carerl.errors import ConfigError
 from carerl.rewards import REWARDS
 from carerl.types import Outcome, Sample
 

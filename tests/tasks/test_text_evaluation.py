@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from carerl.report import write_evaluation
+from carerl.runs.tables import write_evaluation
 from carerl.tasks import TASKS, Evaluation, TextConfig, TextTask
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
 from carerl.types import Group, Outcome, Sample

@@ -14,7 +14,6 @@ Everything is a pure function of (seed, purpose, step); ``seed`` moves the world
 from __future__ import annotations
 
 from .config import TinyConfig
-from .initial import init_tiny
 from .task import TinyTask
 
 __all__ = ["TinyConfig", "TinyTask", "init_tiny"]

@@ -50,9 +50,10 @@ from carerl.calibration import (
     reliability_bins,
     votes_floor,
 )
+from carerl.grading.base import VOTED
 from carerl.types import Group, Outcome
 
-from ..base import VALIDATION, VOTED, Evaluation, check_graded
+from ..base import VALIDATION, Evaluation, check_graded
 from ..scoring import f1_score, mean_surprise, question_row
 from .grading import ABSTENTION, answer_position
 from .world import STREAM_FLOOR, FloatArray, World, stream

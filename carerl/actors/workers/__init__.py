@@ -1,0 +1,1 @@
+"""The actors themselves: one class a role."""

@@ -1,0 +1,148 @@
+"""A rollout engine on plain transformers: the oracle in tests, the fallback where vLLM has no build.
+
+Correct first: float32 log-probs from the whole softmax, one generator per response. It decodes as many rows together
+as it may, with a key–value cache and left padding, and lets nothing join them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+import torch
+from torch import Tensor
+
+from carerl import progress
+from carerl.backends.engines.base import Query, Request, check_new_weights, check_queries
+from carerl.backends.models import load_model
+from carerl.config.schema import RunConfig
+from carerl.seeds import derived_seed
+from carerl.types import Completion, Sampling
+
+
+class HFEngine:
+    """See :class:`carerl.backends.engines.base.Engine`."""
+
+    def __init__(self, config: RunConfig, model_dir: str):
+        self._device = torch.device("cuda" if config.rollout.gpus_per_actor > 0 else "cpu")
+        self._model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code).to(self._device).eval()
+        self._max_rows = config.rollout.max_batch_rows
+        self._queue: list[tuple[Request, Sampling]] = []
+
+    def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        self._queue += [(request, sampling) for request in requests]
+
+    def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
+        """A batch to its end, whatever ``steps`` says; 0: all batches."""
+        ended: list[tuple[int, list[Completion]]] = []
+        while self._queue and not (steps and ended):
+            sampling, alike = next(groupby(self._queue, key=itemgetter(1)))
+            batch = [request for request, _ in alike][: max(1, self._max_rows // sampling.n)]
+            del self._queue[: len(batch)]
+            ended += self._complete(batch, sampling)
+        return ended
+
+    @torch.inference_mode()
+    def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        check_queries(len(self._queue))
+        found: list[tuple[float, ...]] = []
+        for start in range(0, len(queries), self._max_rows):
+            part = queries[start : start + self._max_rows]
+            ids_BS, attention_BS = self._padded([list(query.prefix_ids) for query in part])
+            logits_BV = self._model(
+                input_ids=ids_BS, attention_mask=attention_BS, position_ids=_positions(attention_BS), logits_to_keep=1
+            ).logits[:, -1]
+            progress.step()
+            logp_BV = logits_BV.float().cpu().log_softmax(-1)
+            found += [tuple(logp_BV[b, list(query.token_ids)].tolist()) for b, query in enumerate(part)]
+        return found
+
+    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Ids and attention (B, S), padded on the left."""
+        width = max(len(row) for row in rows)
+        ids_BS = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self._device)
+        attention_BS = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self._device)
+        return ids_BS, attention_BS
+
+    def cancel(self) -> None:
+        self._queue.clear()
+
+    def _complete(self, requests: list[Request], sampling: Sampling) -> list[tuple[int, list[Completion]]]:
+        n = sampling.n
+        rows = [list(request.prompt_ids) for request in requests for _ in range(n)]
+        seeds = [derived_seed(sampling.seed, request.number) + k for request in requests for k in range(n)]
+        done: list[Completion] = []
+        for start in range(0, len(rows), self._max_rows):
+            part = slice(start, start + self._max_rows)
+            done += self._decode(rows[part], seeds[part], sampling)
+        return [(request.number, done[i * n : (i + 1) * n]) for i, request in enumerate(requests)]
+
+    @torch.inference_mode()
+    def _decode(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Completion]:
+        ids_BS, attention_BS = self._padded(rows)
+        ends = set(sampling.stop_ids)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        tokens: list[list[int]] = [[] for _ in rows]
+        logprobs: list[list[float]] = [[] for _ in rows]
+        open_rows = set(range(len(rows)))
+        cache = None
+        for _ in range(sampling.max_new_tokens):
+            out = self._model(
+                input_ids=ids_BS,
+                attention_mask=attention_BS,
+                position_ids=_positions(attention_BS)[:, -ids_BS.shape[1] :],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            progress.step()
+            cache = out.past_key_values
+            logp_BV = _processed_logprobs(out.logits[:, -1].float().cpu(), sampling)
+            noise_BV = torch.stack([torch.empty(logp_BV.shape[1]).exponential_(generator=g) for g in generators])
+            # argmax of p / Exp(1) noise is an exact draw from p.
+            chosen_B = logp_BV.argmax(-1) if sampling.temperature == 0 else (logp_BV - noise_BV.log()).argmax(-1)
+            for b in sorted(open_rows):
+                token = int(chosen_B[b])
+                tokens[b].append(token)
+                logprobs[b].append(float(logp_BV[b, token]))
+                if token in ends:
+                    open_rows.discard(b)
+            if not open_rows:
+                break
+            ids_BS = chosen_B[:, None].to(self._device)
+            attention_BS = torch.cat([attention_BS, torch.ones_like(attention_BS[:, :1])], dim=1)
+        return [
+            Completion(tuple(t), tuple(lp), truncated=b in open_rows)
+            for b, (t, lp) in enumerate(zip(tokens, logprobs, strict=True))
+        ]
+
+    @torch.no_grad()
+    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        check_new_weights(len(self._queue))
+        own = dict(self._model.named_parameters())
+        missing = set(own)
+        for name, tensor in tensors:
+            own[name].copy_(tensor)
+            missing.discard(name)
+        if missing:
+            raise ValueError(f"weight update left out {len(missing)} tensors, {sorted(missing)[0]} among them")
+
+
+def _positions(attention_BS: Tensor) -> Tensor:
+    """Of each token in its row, padding left out."""
+    return (attention_BS.cumsum(-1) - 1).clamp(min=0)
+
+
+def _processed_logprobs(logits_BV: Tensor, sampling: Sampling) -> Tensor:
+    """Log-probs after temperature, top-k and top-p; -inf for what cannot be drawn."""
+    logits_BV = logits_BV if sampling.temperature == 0 else logits_BV / sampling.temperature
+    if sampling.top_k > 0:
+        kth_B1 = logits_BV.topk(min(sampling.top_k, logits_BV.shape[-1])).values[:, -1:]
+        logits_BV = logits_BV.masked_fill(logits_BV < kth_B1, -torch.inf)
+    if sampling.top_p < 1:
+        ordered_BV, order_BV = logits_BV.sort(descending=True)
+        before_BV = ordered_BV.softmax(-1).cumsum(-1) - ordered_BV.softmax(-1)
+        drop_BV = torch.zeros_like(before_BV, dtype=torch.bool).scatter(1, order_BV, before_BV >= sampling.top_p)
+        logits_BV = logits_BV.masked_fill(drop_BV, -torch.inf)
+    return logits_BV.log_softmax(-1)

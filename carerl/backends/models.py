@@ -1,0 +1,233 @@
+"""Hugging Face model directories: make one from a shape, load one, save one.
+
+Weights are safetensors only, and ``trust_remote_code`` is off unless a recipe turns it on.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from carerl.backends.initial import init_tiny
+from carerl.backends.whole_checkpoint import check_weights, refuse_not_finite
+from carerl.config.reading.typed import plain
+from carerl.config.schema import EvaluationConfig, RunConfig, ShapeConfig
+from carerl.config.shapes import looks_local
+from carerl.config.stored_weights import refusal
+from carerl.tasks import byte_tokenizer
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+def make_model(
+    shape: ShapeConfig, stop_ids: tuple[int, ...], initialise: Callable[[nn.Module], None] | None = None
+) -> Any:
+    """A fresh model of the given shape, float32, on the CPU; ``initialise`` overwrites its weights in place."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        shape.architecture,
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        attention_bias=shape.attention_bias,
+        tie_word_embeddings=shape.tie_embeddings,
+        max_position_embeddings=shape.context_length,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        eos_token_id=list(stop_ids) if len(stop_ids) != 1 else stop_ids[0],
+        bos_token_id=None,
+        pad_token_id=0,
+        use_cache=True,
+    )
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.config.architectures = [type(model).__name__]  # vLLM chooses its implementation by it
+    if initialise is not None:
+        initialise(model)
+    return model
+
+
+def make_base_bytes(directory: Path, seed: int, shape: ShapeConfig, dtype: str = "float32") -> None:
+    """Writes an untrained model that reads bytes, with its tokenizer beside it: what plumbing on real text needs.
+    The weights, drawn as the tiny world's, depend on ``seed`` and ``shape`` alone. Raises ValueError for a vocabulary
+    that is not the tokenizer's: a longer one would sample tokens that stand for nothing."""
+    if shape.vocab_size != byte_tokenizer.VOCAB_SIZE:
+        raise ValueError(f"vocab_size = {shape.vocab_size}: the byte tokenizer has {byte_tokenizer.VOCAB_SIZE} tokens")
+    generator = torch.Generator().manual_seed(seed)
+    model = make_model(shape, (byte_tokenizer.EOS,), lambda made: init_tiny(made, generator))
+    weights = {name: parameter.detach().to(DTYPES[dtype]) for name, parameter in model.named_parameters()}
+    tokenizer = byte_tokenizer.make_byte_tokenizer(context=shape.context_length)
+    model.config.dtype = dtype
+    save_model(directory, model.config, weights, tokenizer)
+
+
+def load_model(path: str, dtype: str, trust_remote_code: bool = False) -> Any:
+    """The causal language model of a directory, on the CPU. Raises ConfigError where a tensor is missing, of another
+    shape or not finite: nothing is drawn at random in its place."""
+    from transformers import AutoModelForCausalLM
+
+    check_weights(path, trust_remote_code)
+    model, found = AutoModelForCausalLM.from_pretrained(
+        path, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, use_safetensors=True, output_loading_info=True
+    )
+    if lacking := sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"]):
+        reason = f"{len(lacking)} of its tensors are not in its files: {', '.join(lacking[:3])}"
+        raise refusal(path, reason, "give the whole checkpoint")
+    refuse_not_finite(path, model.named_parameters())
+    return model
+
+
+def parameter_shapes(path: str, trust_remote_code: bool = False) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a model's parameters by its config.json alone; no weight is read or made. A head tied to the
+    embedding is no parameter of its own."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+
+
+def end_ids(path: str, trust_remote_code: bool = False) -> tuple[int, ...]:
+    """The tokens that end a response by the model's own files: ``eos_token_id`` of ``generation_config.json`` (an
+    instruction model's list may hold more than its tokenizer's one), and where that file is missing of
+    ``config.json``."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        stated = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:
+        stated = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code).eos_token_id
+    return tuple(stated) if isinstance(stated, list) else () if stated is None else (int(stated),)
+
+
+def save_model(
+    directory: Path, config: Any, weights: Mapping[str, Tensor], tokenizer: Any, ends: Sequence[int] = ()
+) -> None:
+    """Writes config, safetensors and tokenizer so that transformers and vLLM load them like any other model.
+
+    ``ends``: tokens that ended its responses; both configs name them beside the one that ``config`` has, as servers
+    stop at what these files say."""
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    config = copy.deepcopy(config)
+    stated = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    every = list(dict.fromkeys(token for token in (*stated, *ends) if token is not None))
+    config.eos_token_id = every if len(every) > 1 else every[0] if every else None
+    config.save_pretrained(directory)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in weights.items()},
+        directory / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+    generation = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id, "do_sample": True}
+    (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a reader of an exported model is told beside its weights. ``base``: a hub id, or what made the base model;
+    ``metrics``: (label, value) of the evaluation at ``step``, in the order shown; ``versions``: as in versions.json."""
+
+    recipe: str
+    seed: int
+    step: int
+    algorithm: str
+    regularizer: Mapping[str, Any]
+    base: str
+    base_on_hub: bool
+    evaluation: EvaluationConfig
+    metrics: tuple[tuple[str, float], ...] = ()
+    versions: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, step: int, metrics: tuple[tuple[str, float], ...], versions: Mapping[str, Any]
+    ) -> ModelCard:
+        """A local base model is named by its directory's last part: where it lies is nobody's business."""
+        base_recipe, path = config.model.base_recipe, config.model.path
+        local = bool(path) and looks_local(path)
+        name = f"recipe {base_recipe}" if base_recipe else (Path(path).name if local else path)
+        return cls(
+            recipe=config.recipe,
+            seed=config.seed,
+            step=step,
+            algorithm=str(getattr(config.algorithm, "name", "")),
+            regularizer=plain(config.regularizer) if config.regularizer is not None else {},
+            base=name,
+            base_on_hub=bool(path) and not base_recipe and not local,
+            evaluation=config.evaluation,
+            metrics=metrics,
+            versions=versions,
+        )
+
+    def text(self) -> str:
+        """README.md of a Hugging Face directory: metadata between dashes, then Markdown."""
+        head = ["library_name: transformers", "pipeline_tag: text-generation", "tags: [carerl]"]
+        if self.base_on_hub:
+            head.insert(0, f"base_model: {self.base}")
+        penalty = ", ".join(f"{name} {value}" for name, value in self.regularizer.items() if name != "name")
+        commit = (
+            f"{self.versions.get('commit') or 'unknown'}{' with local changes' if self.versions.get('dirty') else ''}"
+        )
+        facts = [
+            ("base model", self.base or "made from nothing"),
+            ("recipe", f"{self.recipe}, seed {self.seed}, {self.step} steps"),
+            ("algorithm", self.algorithm or "none"),
+            ("regularizer", f"{self.regularizer.get('name') or 'none'}{f' ({penalty})' if penalty else ''}"),
+            ("code", f"carerl {self.versions.get('carerl') or ''}, commit {commit}"),
+        ]
+        sampling = f"{self.evaluation.samples} samples a question at temperature {self.evaluation.temperature:g}"
+        licence = (
+            f"The weights derive from {self.base}, whose licence and terms of use apply to them."
+            if self.base and not self.base.startswith("recipe ")
+            else "The weights were trained from nothing by the recipe above; no other model's licence applies to them."
+        )
+        lines = ["---", *head, "---", "", f"# {self.recipe}, step {self.step}", ""]
+        lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts), ""]
+        if self.metrics:
+            lines += [f"Evaluated at step {self.step} with {sampling}:", "", "| metric | value |", "|---|--:|"]
+            lines += [f"| {label} | {value:.4g} |" for label, value in self.metrics] + [""]
+        else:
+            lines += [f"Not evaluated at step {self.step}.", ""]
+        return "\n".join([*lines, "## Licence", "", licence, ""])
+
+
+def describe_model(directory: Path, card: ModelCard) -> None:
+    """Completes an exported directory: README.md, and in generation_config.json the sampling under which the card's
+    figures were measured. Its chat template is the tokenizer's, which :func:`save_model` has written; a tokenizer
+    without one gets none, as the model has never seen any.
+
+    No length is set: servers would take it for a limit."""
+    (directory / "README.md").write_text(card.text(), encoding="utf-8")
+    file = directory / "generation_config.json"
+    generation = json.loads(file.read_text())
+    sampling = card.evaluation
+    greedy = sampling.temperature == 0
+    # transformers samples from the 50 likeliest tokens where nothing is said
+    kept = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": max(sampling.top_k, 0)}
+    generation |= {"do_sample": not greedy, **({} if greedy else kept)}
+    file.write_text(json.dumps(generation, indent=2) + "\n")

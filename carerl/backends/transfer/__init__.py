@@ -1,0 +1,1 @@
+"""Brings weights from the learner to the engines."""

@@ -1,0 +1,1 @@
+"""Refuses settings that cannot work, before anything starts."""

@@ -1,0 +1,148 @@
+"""What each node's main memory is made of while a run loads, syncs, scores, and saves: as the code does it today.
+
+Figures in GiB, each an estimate. Ray's object store is counted where a value lies in it. Left out: the driver (2 GiB
+and a step's batch), the operating system, and files that the kernel caches. N parameters; b bytes of ``model.dtype``.
+
+- loading: every rank of the learner builds the whole model in float32, 4N, before it moves it to its GPU, a reference
+  b·N; vLLM reads files straight to its GPU
+- weight sync: every rank has the largest tensor in float32 and a bucket in b bytes, the first one the pickled bucket
+  too. All buckets lie in the object store of the first rank's node and, pulled, of every node with engines, b·N each;
+  every engine unpickles a copy of its own, b·N, and hashes a copy of one tensor
+- hidden states, where the reference sends them: its own share twice (as tensor and pickled), the shares in the object
+  stores of both sides, and all of them unpickled on every rank
+- checkpoint: every rank has the largest tensor in float32, the first one the model in b bytes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from carerl.config.plan.memory import BYTES, GIB, actor_memory, hidden_states_gib
+from carerl.config.roles import Node, actor_groups
+from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.config.shapes import count_parameters
+
+PROCESS_GIB = 1.5  # an actor's interpreter with torch and, in an engine, vLLM
+PRIMARY_QUESTIONS = 500  # of the suite that is scored, where all are asked: MATH-500's
+
+
+@dataclass(frozen=True)
+class NodeMemory:
+    """Main memory of one node, GiB, by moment; processes that only wait are in every moment."""
+
+    moments: dict[str, float]
+
+    @property
+    def peak(self) -> float:
+        return max(self.moments.values())
+
+
+def host_memory(config: RunConfig, shape: ShapeConfig, nodes: Sequence[Node]) -> tuple[NodeMemory, ...]:
+    """Returns the memory of each node of the plan, in order. Moments that a run does not have are left out."""
+    resting = [_resting(config, shape, node.actors) for node in nodes]
+    first = next((k for k, node in enumerate(nodes) if node.actors.get("learner")), -1)
+    moments: dict[str, Callable[[int], float]] = {}
+    if first >= 0:
+        moments["loading"] = lambda k: _loading(config, shape, nodes[k].actors)
+    if first >= 0 and any("rollout" in node.actors for node in nodes):
+        moments["weight sync"] = lambda k: _sync(config, shape, nodes[k].actors, k == first)
+    if sent := largest_hidden_gib(config, shape):
+        moments["hidden states"] = lambda k: _hidden(config, nodes[k].actors, sent)
+    if first >= 0:
+        moments["checkpoint"] = lambda k: _checkpoint(config, shape, nodes[k].actors, k == first)
+    return tuple(
+        NodeMemory({"resting": rest} | {name: rest + extra(k) for name, extra in moments.items()})
+        for k, rest in enumerate(resting)
+    )
+
+
+def _resting(config: RunConfig, shape: ShapeConfig, held: dict[str, int]) -> float:
+    """Adds up processes, what graders may take, and the models of actors without a GPU."""
+    groups = tuple(actor_groups(config))
+    models = actor_memory(config, shape, groups)
+    total = PROCESS_GIB * sum(held.values())
+    total += held.get("grading", 0) * config.grading.processes * config.grading.memory_mib / 1024
+    for group in groups:
+        if not group.gpus_each and group.role in models:
+            total += held.get(group.role, 0) * sum(models[group.role].values())
+    return total
+
+
+def _loading(config: RunConfig, shape: ShapeConfig, held: dict[str, int]) -> float:
+    """Adds up the models that are built on the host; without a GPU they are in what rests already, but for the
+    learner's, which it shards after it is built."""
+    n, b = count_parameters(shape).total, BYTES[config.model.dtype]
+    plain = config.rollout.engine != "vllm"  # transformers builds its model on the host
+    built = held.get("learner", 0) * 4 * n
+    built += held.get("reference", 0) * b * n if config.reference.gpus_per_actor else 0
+    built += held.get("rollout", 0) * b * n if plain and config.rollout.gpus_per_actor else 0
+    return built / GIB
+
+
+def _largest_tensor(shape: ShapeConfig) -> int:
+    return shape.hidden_size * max(shape.vocab_size, shape.intermediate_size)
+
+
+def _bucket_bytes(config: RunConfig, shape: ShapeConfig) -> int:
+    """Returns the size of the largest bucket: a tensor beyond ``sync.bucket_mib`` is one by itself."""
+    whole = BYTES[config.model.dtype] * count_parameters(shape).total
+    return min(max(config.sync.bucket_mib * 2**20, BYTES[config.model.dtype] * _largest_tensor(shape)), whole)
+
+
+def sync_bytes(config: RunConfig, shape: ShapeConfig) -> int:
+    """Returns what one weight sync puts into the object store, and each engine unpickles: b·N."""
+    return BYTES[config.model.dtype] * count_parameters(shape).total
+
+
+def _sync(config: RunConfig, shape: ShapeConfig, held: dict[str, int], sends: bool) -> float:
+    bucket, tensor = _bucket_bytes(config, shape), _largest_tensor(shape)
+    whole, b = sync_bytes(config, shape), BYTES[config.model.dtype]
+    engines, ranks = held.get("rollout", 0), held.get("learner", 0)
+    total = ranks * (4 * tensor + bucket) + engines * (whole + b * tensor)
+    total += bucket if sends else 0
+    total += whole if sends or engines else 0
+    return total / GIB
+
+
+def largest_hidden_gib(config: RunConfig, shape: ShapeConfig) -> float:
+    """Returns the most hidden states that one request to the reference sends, GiB, at full length; 0 where none are
+    ever asked for. A step sends them for an exact divergence, for its table and for reports without a penalty; an
+    evaluation for ``scored_samples`` responses to each question of the primary suite."""
+    if config.kind != "rl":
+        return 0.0
+    r, e = config.regularizer, config.evaluation
+    step = getattr(r, "estimator", "") == "full" or config.tracking.rollouts_every > 0 or r.beta == 0
+    rows = config.prompts_per_step * int(getattr(config.algorithm, "group_size", 1))
+    asked = [rows] if step else []
+    if e.at_start or e.at_end:
+        asked.append((e.questions or PRIMARY_QUESTIONS) * e.scored_samples)
+    if e.every:
+        asked.append((e.questions_between or PRIMARY_QUESTIONS) * e.scored_samples)
+    return max(asked, default=0) / rows * hidden_states_gib(config, shape)
+
+
+def _hidden(config: RunConfig, held: dict[str, int], sent: float) -> float:
+    """Adds up the copies of a batch's hidden states, ``sent`` GiB."""
+    references, ranks = held.get("reference", 0), held.get("learner", 0)
+    own = sent * references / config.reference.actors
+    stored = sent if ranks else own
+    return 2 * own + stored + ranks * sent
+
+
+def _checkpoint(config: RunConfig, shape: ShapeConfig, held: dict[str, int], exports: bool) -> float:
+    total = held.get("learner", 0) * 4 * _largest_tensor(shape)
+    total += sync_bytes(config, shape) if exports else 0
+    return total / GIB
+
+
+def checkpoint_bytes(config: RunConfig, shape: ShapeConfig) -> int:
+    """Returns the size of one checkpoint on disk: weights and both moments in float32, 12N, and the exported model in
+    ``model.dtype``, b·N."""
+    return 12 * count_parameters(shape).total + sync_bytes(config, shape)
+
+
+def disk_bytes(config: RunConfig, shape: ShapeConfig) -> int:
+    """Returns the most that a run's checkpoints take: those kept, one being written, and the best model."""
+    kept = (config.checkpoint.keep + 1) * checkpoint_bytes(config, shape)
+    return kept + (2 * sync_bytes(config, shape) if config.checkpoint.best else 0)

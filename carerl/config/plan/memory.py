@@ -1,0 +1,265 @@
+"""What the GPU memory of an actor is made of, from the model's shape alone. All figures in GiB, each an estimate.
+
+The memory of an actor without a GPU has the same parts, on the host. Bytes per number: 4 in float32, 2 in bfloat16, 8
+in float64. The parts of an actor are summed though not all of them exist at one time, so that the sum is an upper
+estimate. Left out: fragmentation, and the CUDA context with its libraries, for which :func:`overflows` adds
+``CONTEXT_GIB``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from carerl.config.plan.cards import card_of, is_named
+from carerl.config.roles import ActorGroup, actor_groups
+from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.config.shapes import count_parameters, effective_shape
+from carerl.errors import ConfigError
+
+BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+GIB = float(2**30)
+CONTEXT_GIB = 1.5  # of a GPU: CUDA context, NCCL's and cuBLAS's buffers [assumed]
+TIGHT = 0.85  # of a GPU's memory: above it, fragmentation alone can end a run [assumed]
+STATE = ("weights", "gradients", "optimizer")  # parts that follow from the parameter count without any estimate
+
+Parts = dict[str, float]
+
+
+def actor_memory(config: RunConfig, shape: ShapeConfig, actors: tuple[ActorGroup, ...]) -> dict[str, Parts]:
+    """Returns the parts of one actor's memory by role, for the roles that hold a model."""
+    parts = {"learner": learner_memory, "rollout": rollout_memory, "reference": reference_memory}
+    return {group.role: parts[group.role](config, shape) for group in actors if group.role in parts}
+
+
+def learner_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
+    """Of one rank. N parameters, R ranks, L layers, d hidden, V vocabulary, b bytes of the compute dtype.
+
+    - weights 4N/R, gradients 4N/R, AdamW's two moments 8N/R: float32 whatever the compute dtype, sharded
+    - gathered: two layers whole at one time, b bytes each (one is used while the next arrives), and the root
+      (embedding, head and last norm), which stays whole from the forward pass to the end of the backward pass; when
+      R > 1 or the compute dtype is not float32
+    - root gradients: whole in b bytes, and in float32 while they are summed over ranks
+    - activations of ``micro_batch_rows`` rows of ``max_model_len`` tokens: per token and layer
+      ``6d + 2(h + kv)·head + 4·mlp`` numbers kept for the backward pass (inputs of both norms, queries, keys,
+      values, attention's output, the gated MLP's four); with checkpointing d per layer and one layer's all
+    - head: C·V numbers for C tokens of logits at a time, see ``head_chunks``, float32 (float64 for that compute dtype)
+    - head matrices, V·d each, whole on every rank: the policy's gradient while it is summed and, where the compute
+      dtype is narrower, its float32 copy; and the frozen reference head with its copy, which evaluations use whatever
+      the estimator
+    """
+    ranks = config.learner.ranks
+    p = count_parameters(shape)
+    b = BYTES[config.learner.compute_dtype]
+    tokens = min(config.learner.micro_batch_rows, _rows_per_rank(config)) * config.rollout.max_model_len
+    per_layer = _layer_numbers(shape)
+    if config.learner.gradient_checkpointing:
+        kept = shape.num_layers * shape.hidden_size + per_layer
+    else:
+        kept = shape.num_layers * per_layer
+    chunk = min(config.learner.head_chunk_tokens, tokens)
+    wide = max(b, BYTES["float32"])
+    matrices = wide + (wide if b < wide else 0)
+    if config.kind == "rl":
+        own = BYTES[config.reference.compute_dtype]
+        matrices += own + (wide if own < wide else 0)
+    root, layer = root_parameters(shape), (p.total - root_parameters(shape)) // shape.num_layers
+    copied = ranks > 1 or b != BYTES["float32"]
+    return {
+        "weights": 4 * p.total / ranks / GIB,
+        "gradients": 4 * p.total / ranks / GIB,
+        "optimizer": 8 * p.total / ranks / GIB,
+        "gathered": b * (2 * layer + root) / GIB if copied else 0.0,
+        "root gradients": (b + wide) * root / GIB if copied else 0.0,
+        "activations": b * tokens * kept / GIB,
+        "head": head_chunks(config) * wide * chunk * shape.vocab_size / GIB,
+        "head matrices": matrices * shape.vocab_size * shape.hidden_size / GIB,
+    }
+
+
+def root_parameters(shape: ShapeConfig) -> int:
+    """Counts what FSDP2's root unit holds: all that is in no layer."""
+    return count_parameters(shape).embedding + shape.hidden_size
+
+
+def head_chunks(config: RunConfig) -> int:
+    """How many tables of C × V numbers are alive at the peak of a forward and backward pass; measured, and held to it
+    by the tests of :mod:`carerl.loss.head`. 3.1: log-probs, gradient, probabilities. For an exact
+    divergence 6.3, and 11.3 for Jensen–Shannon."""
+    if getattr(config.regularizer, "estimator", None) != "full":
+        return 4
+    return 12 if config.regularizer.name == "js" else 7
+
+
+def _layer_numbers(shape: ShapeConfig) -> int:
+    """Counts the numbers per token that one layer keeps for its backward pass, see :func:`learner_memory`."""
+    heads = 2 * (shape.num_heads + shape.num_kv_heads) * shape.head_dim
+    return 6 * shape.hidden_size + heads + 4 * shape.intermediate_size
+
+
+def _rows_per_rank(config: RunConfig) -> int:
+    if config.kind == "sft":
+        rows = int(getattr(config.task, "rows_per_step", config.learner.micro_batch_rows))
+    else:
+        groups = config.prompts_per_step // config.algorithm.minibatches
+        rows = groups * config.algorithm.group_size
+    return -(-rows // config.learner.ranks)
+
+
+def kv_bytes_per_token(config: RunConfig, shape: ShapeConfig) -> int:
+    """Keys and values of one token in all layers: 2·L·kv·head·b bytes, b of ``model.dtype``."""
+    return 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * BYTES[config.model.dtype]
+
+
+def rollout_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
+    """Of one engine, all its GPUs together.
+
+    Weights b·N. The KV cache is what the engine reserves: ``kv_cache_gib`` on the CPU, on GPUs what
+    ``gpu_memory_utilization`` of the card's memory leaves beside the weights (the plain engine reserves none: what
+    ``max_batch_rows`` sequences of full length take). Activations: logits of one token per sequence in float32,
+    4·rows·V.
+    """
+    r = config.rollout
+    weights = BYTES[config.model.dtype] * count_parameters(shape).total / GIB
+    logits = 4 * r.max_batch_rows * shape.vocab_size / GIB
+    if r.engine != "vllm":
+        cache = r.max_batch_rows * r.max_model_len * kv_bytes_per_token(config, shape) / GIB
+    elif r.gpus_per_actor == 0:
+        cache = r.kv_cache_gib
+    else:
+        cache = max(0.0, _engine_budget(config) - weights - logits)
+    return {"weights": weights, "KV cache": cache, "logits": logits}
+
+
+def _engine_budget(config: RunConfig) -> float:
+    """Returns what vLLM allows itself on all GPUs of an engine, GiB."""
+    r = config.rollout
+    return r.gpu_memory_utilization * card_of(config).memory_gib * r.tensor_parallel
+
+
+def reference_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
+    """Of one reference actor: weights b·N, one layer's activations of a micro-batch (nothing is kept for a
+    backward pass), and what leaves it: logits of ``head_chunk_tokens`` tokens at a time with their log-softmax, 8·C·V
+    bytes, and the head's float32 copy; for ``estimator=full`` instead the last hidden states, b·tokens·d."""
+    b = BYTES[config.reference.compute_dtype]
+    tokens = config.reference.micro_batch_rows * config.rollout.max_model_len
+    memory = {
+        "weights": b * count_parameters(shape).total / GIB,
+        "activations": b * tokens * _layer_numbers(shape) / GIB,
+    }
+    if getattr(config.regularizer, "estimator", None) == "full":
+        memory["hidden states"] = b * tokens * shape.hidden_size / GIB
+    else:
+        chunk = min(config.learner.head_chunk_tokens, tokens)
+        wide = max(b, BYTES["float32"])
+        copy = wide * shape.hidden_size if b < wide else 0
+        memory["head"] = (2 * wide * chunk + copy) * shape.vocab_size / GIB
+    return memory
+
+
+def loading_gib(role: str, config: RunConfig, shape: ShapeConfig) -> float:
+    """Returns what one actor's GPU holds while its model is loaded, GiB. A learner moves the whole model in float32, 4N
+    bytes, before it is sharded; a reference its weights; an engine takes its budget at once."""
+    n = count_parameters(shape).total
+    if role == "learner":
+        return 4 * n / GIB
+    if role == "rollout" and config.rollout.engine == "vllm":
+        return sum(rollout_memory(config, shape).values())
+    return BYTES[config.model.dtype if role == "rollout" else config.reference.compute_dtype] * n / GIB
+
+
+def hidden_states_gib(config: RunConfig, shape: ShapeConfig) -> float:
+    """Of a step's responses at their full length, from the reference for exact divergences: b·tokens·d, packed."""
+    rows = config.prompts_per_step * int(getattr(config.algorithm, "group_size", 1))
+    tokens = rows * config.rollout.max_new_tokens
+    return BYTES[config.reference.compute_dtype] * tokens * shape.hidden_size / GIB
+
+
+# what makes a part smaller, by role
+SMALLER = {
+    "learner": {"activations": "learner.micro_batch_rows", "head": "learner.head_chunk_tokens"},
+    "reference": {"activations": "reference.micro_batch_rows", "head": "learner.head_chunk_tokens"},
+}
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """An actor that does not fit its GPUs, or hardly.
+
+    ``certain``: it is beyond them by the parameter count alone, without any estimate. ``largest``: its largest part,
+    with its GiB; ``remedy``: what would make it fit."""
+
+    role: str
+    moment: str  # "loading" or "a step"
+    needed_gib: float
+    room_gib: float
+    largest: str
+    remedy: str
+    certain: bool
+
+    @property
+    def fits(self) -> bool:
+        return self.needed_gib <= self.room_gib
+
+    def __str__(self) -> str:
+        figures = f"{self.needed_gib:.1f} GiB of {self.room_gib:.1f} GiB in {self.moment} ({self.largest})"
+        verdict = "fits on paper only, fragmentation can end the run" if self.fits else "does NOT fit"
+        return f"{self.role} {verdict}: {figures}; {self.remedy}"
+
+
+def overflows(config: RunConfig, shape: ShapeConfig, actors: tuple[ActorGroup, ...]) -> list[Overflow]:
+    """Returns the actors on GPUs that need more than ``TIGHT`` of the memory that they may take, by role and moment."""
+    found: list[Overflow] = []
+    for group in actors:
+        if not group.gpus_each or group.role == "grading":
+            continue
+        if group.role == "rollout" and config.rollout.engine == "vllm":
+            found += [o for o in [_engine_overflow(config, shape)] if not o.fits]
+        else:
+            found += [o for o in _model_overflow(config, shape, group) if o.needed_gib > TIGHT * o.room_gib]
+    return found
+
+
+def _model_overflow(config: RunConfig, shape: ShapeConfig, group: ActorGroup) -> list[Overflow]:
+    """Checks a learner's rank, a reference or the plain engine: each has its model on one GPU, or a part of one."""
+    role = group.role
+    room = card_of(config).memory_gib * min(1.0, group.gpus_each)
+    parts = actor_memory(config, shape, (group,))[role]
+    largest = max(parts, key=lambda name: parts[name])
+    state, loading = sum(parts.get(name, 0.0) for name in STATE), loading_gib(role, config, shape)
+    lower = SMALLER.get(role, {}).get(largest)
+    more = "raise learner.ranks, or " if role == "learner" else ""
+    remedy = f"lower {lower}, {more}use a larger card" if lower else f"{more}use a larger card"
+    step, whole = f"{largest} {parts[largest]:.1f}", f"the whole model {loading:.1f}"
+    return [
+        Overflow(role, "loading", CONTEXT_GIB + loading, room, whole, "use a larger card", loading > room),
+        Overflow(role, "a step", CONTEXT_GIB + sum(parts.values()), room, step, remedy, state > room),
+    ]
+
+
+def _engine_overflow(config: RunConfig, shape: ShapeConfig) -> Overflow:
+    """Checks vLLM's budget, which it takes whatever happens, for weights, logits and one whole sequence."""
+    r, budget, parts = config.rollout, _engine_budget(config), rollout_memory(config, shape)
+    one = r.max_model_len * kv_bytes_per_token(config, shape) / GIB
+    needed = CONTEXT_GIB + parts["weights"] + parts["logits"] + one
+    remedy = (
+        f"the room is rollout.gpu_memory_utilization={r.gpu_memory_utilization:g} of it: raise that, or write "
+        f"rollout.tensor_parallel={2 * r.tensor_parallel} rollout.gpus_per_actor={2 * r.tensor_parallel}"
+    )
+    largest = f"weights {parts['weights']:.1f}"
+    return Overflow("rollout", "a step", needed, budget, largest, remedy, parts["weights"] > budget)
+
+
+def fit_pairings(c: RunConfig) -> Iterator[ConfigError]:
+    """Yields an error for each role that is beyond the GPUs which the settings name, by the parameter count alone.
+    Estimates refuse nothing, a card that was only assumed neither, and a dry run shows the whole plan instead."""
+    if c.dry_run or not is_named(c):
+        return
+    key = "cluster.gpu" if c.cluster.gpu else "cluster.gpu_memory_gib"
+    value = c.cluster.gpu or c.cluster.gpu_memory_gib
+    refused: set[str] = set()
+    for overflow in overflows(c, effective_shape(c)[0], tuple(actor_groups(c))):
+        if overflow.certain and overflow.role not in refused:
+            refused.add(overflow.role)
+            reason, _, remedy = str(overflow).partition("; ")
+            yield ConfigError(key, value, reason, f"{remedy}; dry_run=true prints the whole plan")

@@ -1,0 +1,192 @@
+"""What a run would do, before it does it: actors and placement, batches, memory, seconds, GPU-hours.
+
+Needs no weights, no Ray and no GPU: everything follows from the settings and the model's shape, but for the prompts,
+which are counted where data and tokenizer are on this machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from carerl.config.check.prompts import planned_prompts
+from carerl.config.load import dump
+from carerl.config.plan.cards import describe_card
+from carerl.config.plan.host_memory import NodeMemory, checkpoint_bytes, disk_bytes, host_memory, sync_bytes
+from carerl.config.plan.memory import (
+    GIB,
+    Overflow,
+    Parts,
+    actor_memory,
+    hidden_states_gib,
+    kv_bytes_per_token,
+    loading_gib,
+    overflows,
+)
+from carerl.config.plan.seconds import assumptions, stage_seconds, work_of
+from carerl.config.roles import ActorGroup, Node, actor_groups, place
+from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.config.shapes import Parameters, count_parameters, effective_shape
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How one step's data is cut up. ``rows`` are responses (RL) or corpus rows (sft)."""
+
+    prompts: int
+    samples: int  # responses per prompt
+    rows: int
+    minibatches: int  # optimizer steps that pass over the rows once
+    epochs: int
+    rows_per_minibatch: int
+    ranks: int
+    rows_per_rank: int  # of a minibatch, the largest
+    micro_batches: int  # per rank and minibatch
+    row_tokens: int  # longest row
+    tokens_per_step: int  # at most, prompts included
+    response_tokens_per_step: int  # at most
+    optimizer_steps: int  # per step of the loop
+    forward_backward: int  # per rank and step of the loop
+    forward_only: int  # per rank and step: log-probs before the first update, of all minibatches but the first
+
+
+@dataclass(frozen=True)
+class ComputeEstimate:
+    """Seconds of one step by stage, and GPU-hours of the run, evaluations not counted."""
+
+    stages: dict[str, float]
+    gpus: float
+    gpu_hours: float
+    assumptions: tuple[str, ...]
+
+    @property
+    def step(self) -> float:
+        return sum(self.stages.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that ``dry_run=true`` prints."""
+
+    title: str  # name and description
+    recipe: str  # resolved settings, YAML
+    shape: ShapeConfig
+    shape_origin: str
+    parameters: Parameters
+    actors: tuple[ActorGroup, ...]
+    nodes: tuple[Node, ...]
+    batch: BatchPlan
+    card: str  # what is counted with, in words; empty without GPUs
+    memory: dict[str, Parts]  # role -> part -> GiB of one actor
+    loading: dict[str, float]  # role -> GiB of one actor's GPU while it loads, for roles on GPUs
+    overflows: tuple[Overflow, ...]  # actors that do not fit their GPUs, or hardly
+    host: tuple[NodeMemory, ...]  # of each node; empty where no actor has a model
+    sync_bytes: int  # of one weight sync
+    checkpoint_bytes: int  # of one checkpoint
+    disk_bytes: int  # of all checkpoints of a run, at most
+    compute: ComputeEstimate | None  # None without GPUs
+    notes: tuple[str, ...]
+    prompts: tuple[str, ...] = ()  # what is known of their lengths
+
+    @property
+    def fits(self) -> bool:
+        """False if an actor is beyond the memory of its GPUs."""
+        return all(overflow.fits for overflow in self.overflows)
+
+
+def plan(config: RunConfig) -> Plan:
+    """The plan of a validated run. Raises ConfigError when an actor needs more GPUs than a node has."""
+    shape, origin = effective_shape(config)
+    actors, nodes = tuple(actor_groups(config)), tuple(place(config))
+    on_gpus = [group.role for group in actors if group.gpus_each]
+    memory = actor_memory(config, shape, actors)
+    found = tuple(overflows(config, shape, actors))
+    return Plan(
+        title=f"{config.recipe}: {config.description}",
+        recipe=dump(config),
+        shape=shape,
+        shape_origin=origin,
+        parameters=count_parameters(shape),
+        actors=actors,
+        nodes=nodes,
+        batch=batch_plan(config),
+        card=describe_card(config) if on_gpus else "",
+        memory=memory,
+        loading={role: loading_gib(role, config, shape) for role in on_gpus if role in memory},
+        overflows=found,
+        host=host_memory(config, shape, nodes) if memory else (),
+        sync_bytes=sync_bytes(config, shape),
+        checkpoint_bytes=checkpoint_bytes(config, shape),
+        disk_bytes=disk_bytes(config, shape),
+        compute=compute_estimate(config, shape, nodes),
+        notes=tuple(_notes(config, shape, memory)),
+        prompts=planned_prompts(config),
+    )
+
+
+def batch_plan(config: RunConfig) -> BatchPlan:
+    """The cut of one step. Whole groups make a minibatch; ranks share its rows as evenly as they divide."""
+    c = config
+    if c.kind == "rl":
+        prompts, samples = c.prompts_per_step, int(c.algorithm.group_size)
+        minibatches, epochs = int(c.algorithm.minibatches), int(c.algorithm.epochs)
+        response = c.rollout.max_new_tokens
+    else:
+        prompts = int(getattr(c.task, "rows_per_step", c.prompts_per_step))
+        samples, minibatches, epochs, response = 1, 1, 1, c.rollout.max_new_tokens
+    rows = prompts * samples
+    per_minibatch = rows // minibatches
+    per_rank = -(-per_minibatch // c.learner.ranks)
+    micro = -(-per_rank // c.learner.micro_batch_rows)
+    later = -(-(rows - per_minibatch) // c.learner.ranks)  # rows a rank whose minibatch meets other weights
+    return BatchPlan(
+        prompts=prompts,
+        samples=samples,
+        rows=rows,
+        minibatches=minibatches,
+        epochs=epochs,
+        rows_per_minibatch=per_minibatch,
+        ranks=c.learner.ranks,
+        rows_per_rank=per_rank,
+        micro_batches=micro,
+        row_tokens=c.rollout.max_model_len,
+        tokens_per_step=rows * c.rollout.max_model_len,
+        response_tokens_per_step=rows * response,
+        optimizer_steps=minibatches * epochs,
+        forward_backward=minibatches * epochs * micro,
+        forward_only=-(-later // c.learner.micro_batch_rows),
+    )
+
+
+def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, ...]) -> ComputeEstimate | None:
+    """Seconds of a step and GPU-hours, see :mod:`carerl.config.plan.seconds`; None for a run without GPUs."""
+    gpus = sum(a.count * a.gpus_each for a in actor_groups(config))
+    if not gpus or config.kind != "rl":
+        return None
+    work = work_of(config, shape, nodes)
+    stages = stage_seconds(work)
+    hours = config.steps * sum(stages.values()) * gpus / 3600
+    return ComputeEstimate(stages, gpus, hours, assumptions(work))
+
+
+def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[str]:
+    notes = []
+    rows = c.rollout.max_batch_rows * c.rollout.max_model_len * kv_bytes_per_token(c, shape) / GIB
+    if "rollout" in memory and rows > memory["rollout"]["KV cache"]:
+        notes.append(
+            f"the KV cache holds {memory['rollout']['KV cache']:.2g} GiB, "
+            f"{c.rollout.max_batch_rows} sequences of full length take {rows:.2g}: long ones wait their turn"
+        )
+    hidden = hidden_states_gib(c, shape)
+    if getattr(c.regularizer, "estimator", "") == "full" and hidden >= 0.1:
+        notes.append(
+            f"estimator full: the reference's hidden states of a step, up to {hidden:.2g} GiB, go through the object "
+            "store of every node that learns"
+        )
+    if (draws := getattr(c.algorithm, "max_draws", 1)) > 1:
+        notes.append(
+            f"dynamic sampling draws up to {draws * c.prompts_per_step} prompts a step, {draws} times the batch, until "
+            "it is full of groups with right and wrong responses; the figures above are without these draws"
+        )
+    if c.model.base_recipe:
+        notes.append(f"the base model comes from recipe {c.model.base_recipe}, made once and cached")
+    return notes

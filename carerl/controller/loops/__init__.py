@@ -1,0 +1,1 @@
+"""The loops: what a run does step by step."""

@@ -1,0 +1,1 @@
+"""The weights that a run starts from: made, fetched, cached and checked."""

@@ -1,0 +1,1 @@
+"""Takes a recipe through everything on this machine, made small."""

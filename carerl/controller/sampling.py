@@ -1,0 +1,257 @@
+"""The rollouts of a step: as many groups as it takes, graded, and what they come to.
+
+Under an algorithm that replaces groups without information (DAPO's dynamic sampling) prompts are drawn into the running
+batch of the engines. These work in rounds of a few tokens a sequence, of which two are kept queued: while the groups
+that ended in one are graded, the next is decoded, and it is decided after every round how many more prompts are needed,
+from the groups that have ended and what those under way are expected to give. Rounds are counted in tokens and not in
+seconds, so that a run can be repeated. Nothing is cut off, and groups are taken in the order of their prompts: short
+responses have no better chance of being trained on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from carerl.actors.crew import Crew
+from carerl.algorithms import Algorithm
+from carerl.config.schema import RunConfig
+from carerl.controller.context import Context
+from carerl.controller.engine_queue import DEPTH, Ended, Rounds
+from carerl.controller.preparation import stop_ids
+from carerl.loss.batching import informative, rows_with_weight
+from carerl.seeds import derived_seed
+from carerl.tasks import ASKS_CONFIDENCE
+from carerl.tasks.scoring import unstated_share
+from carerl.types import Group, Outcome, Sample, Sampling, TokenBatch
+
+Phase = Callable[[str], AbstractContextManager[None]]
+
+ROUNDS = 32  # of a response of full length: so finely is decided how many prompts are drawn
+SHORTEST_ROUND = 4  # tokens: one that takes no longer than its call leaves the engines waiting
+
+
+@dataclass
+class Rollouts:
+    """``groups``: the step's batch, as many as it has prompts. ``generated``: all that were sampled for it, in the
+    order of their prompts. ``missing``: groups of the batch that are dropped from the loss, as the bound on draws came
+    before others in their place."""
+
+    groups: list[Group]
+    generated: list[Group]
+    missing: int
+
+    @property
+    def tokens(self) -> int:
+        """Response tokens of all that was sampled."""
+        return sum(len(sample.response_ids) for sample in _samples(self.generated))
+
+
+def collect(
+    submit: Callable[[int, int], None],
+    advance: Callable[[], Callable[[], Ended]],
+    grade: Callable[[list[Group]], list[Group]],
+    wanted: int,
+    expected: float,
+    phase: Phase,
+    *,
+    room: int,
+    select: bool,
+    max_draws: int,
+) -> tuple[Rollouts, float]:
+    """The groups of a step, and the share of informative ones to expect in the next.
+
+    ``submit(first, n)`` queues the n prompts after the step's first ``first`` ones; ``advance()`` has the engines work
+    a round, and what it returns waits for the groups that ended in it. ``select``: groups without information are
+    dropped, and at most ``max_draws * wanted`` prompts drawn to have others in their place, never more than ``room``
+    under way; otherwise the first ``wanted`` groups are taken as they are. ``expected``: the share of informative
+    groups so far; it is held with the weight of a step's groups against those of this one.
+    """
+    limit = wanted * max_draws if select else wanted
+    replaces = limit > wanted
+    rate, few = (expected, math.ceil(wanted / 8)) if replaces else (1.0, 1)
+    rounds = Rounds(advance, DEPTH if replaces else 1)
+    ended: dict[int, Group] = {}
+    good: dict[int, bool] = {}
+    drawn = 0
+    while True:
+        under_way = drawn - len(ended)
+        short = wanted - sum(good.values()) - rate * under_way
+        if short > 0 and drawn < limit:
+            # One prompt in place of another would often be without information too, and a response's time be lost.
+            n = max(few, math.ceil(short / max(rate, 1 / limit)))
+            n = min(n, limit - drawn, room - under_way if replaces else n)
+            if n > 0:
+                submit(drawn, n)
+                drawn += n
+        if drawn > len(ended):
+            rounds.fill()
+        if not rounds:
+            break
+        with phase("generate"):
+            part = rounds.wait()
+        if part:
+            with phase("reward"):
+                part = dict(zip(part, grade(list(part.values())), strict=True))
+            ended |= part
+            informed = informative(list(part.values())).tolist() if select else [True] * len(part)
+            good |= dict(zip(part, informed, strict=True))
+        if replaces:
+            rate = (expected * wanted + sum(good.values())) / (wanted + len(good))
+    generated = [ended[number] for number in range(drawn)]
+    taken = [ended[number] for number in range(drawn) if good[number]][:wanted]
+    missing = wanted - len(taken)
+    taken += [ended[number] for number in range(drawn) if not good[number]][:missing]
+    return Rollouts(taken, generated, missing), rate
+
+
+def roll_out(context: Context, algorithm: Algorithm, step: int, phase: Phase) -> Rollouts:
+    """Samples and grades a step's groups, and moves the data position and the expected share of informative ones."""
+    config, task, crew, loop = context.config, context.task, context.crew, context.loop
+    assert crew.rollout is not None and crew.grading is not None
+    begin, sampling, engines = loop.position, _sampling(config, step, stop_ids(config, task)), config.rollout
+    generation = crew.rollout.start(sampling)
+    tokens = 0
+    if algorithm.drop_uniform_groups and algorithm.max_draws > 1:
+        tokens = max(SHORTEST_ROUND, math.ceil(sampling.max_new_tokens / ROUNDS))
+    rollouts, loop.informative = collect(
+        lambda first, n: generation.submit(dict(enumerate(task.train_examples(begin + first, n), first))),
+        lambda: generation.advance(tokens),  # 0: to the end, as nothing is decided on the way
+        crew.grading.grade,
+        config.prompts_per_step,
+        loop.informative,
+        phase,
+        # What is decoded at one time, and a quarter of it in the queue.
+        room=max(1, 5 * engines.actors * engines.max_batch_rows // (4 * sampling.n)),
+        select=algorithm.drop_uniform_groups,
+        max_draws=algorithm.max_draws,
+    )
+    if warning := crew.grading.check(rollouts.generated, config.grading.max_invalid):
+        context.display.message(f"step {step}: {warning}")
+    loop.position = begin + len(rollouts.generated)
+    return rollouts
+
+
+def _sampling(config: RunConfig, step: int, ends: tuple[int, ...]) -> Sampling:
+    return Sampling(
+        n=config.algorithm.group_size,
+        temperature=config.rollout.temperature,
+        max_new_tokens=config.rollout.max_new_tokens,
+        seed=derived_seed(config.seed, step),
+        top_p=config.rollout.top_p,
+        top_k=config.rollout.top_k,
+        stop_ids=ends,
+    )
+
+
+def _samples(groups: list[Group]) -> Iterator[Sample]:
+    return (sample for group in groups for sample in group.samples)
+
+
+def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
+    """Means are over all that was sampled, thrown away or not: those over what is trained on would say .5 for every
+    policy where groups are selected. ``rollout/tokens``: of rows that take part in the loss;
+    ``rollout/generated_tokens``: of all that was sampled; ``rollout/unstated_fraction``: of the responses that were
+    asked for a confidence, those that state none, where any was."""
+    groups = rollouts.generated
+    samples = list(_samples(groups))
+
+    def share(outcome: Outcome) -> float:
+        return sum(sample.outcome is outcome for sample in samples) / len(samples)
+
+    asked = [sample for group in groups if group.example.meta.get(ASKS_CONFIDENCE) for sample in group.samples]
+    unstated = {"rollout/unstated_fraction": unstated_share(asked)} if asked else {}
+    return unstated | {
+        "rollout/reward": sum(sample.reward or 0.0 for sample in samples) / len(samples),
+        "rollout/accuracy": sum(sample.correct for sample in samples) / len(samples),
+        "rollout/response_length": rollouts.tokens / len(samples),
+        "rollout/truncated_fraction": sum(sample.truncated for sample in samples) / len(samples),
+        "rollout/unparsed_fraction": share(Outcome.UNPARSED),
+        "rollout/invalid_fraction": share(Outcome.INVALID),
+        "rollout/zero_variance_fraction": sum(len({sample.reward for sample in group.samples}) == 1 for group in groups)
+        / len(groups),
+        "rollout/informative_fraction": float(informative(groups).float().mean()),
+        "rollout/groups": len(groups),
+        "rollout/missing_groups": rollouts.missing,
+        "rollout/tokens": int(batch.response_lengths_B[rows_with_weight(batch)].sum()),
+        "rollout/generated_tokens": rollouts.tokens,
+    }
+
+
+def token_scores(
+    crew: Crew, batch: TokenBatch, batch_ref: Any, ref_streams: list[Any], with_hidden: bool
+) -> dict[str, Tensor]:
+    """(B, T) ``entropy`` and ``rkl``, the exact reverse KL to the reference, under the weights that the step begins
+    with: what a rollout table says of each token. ``ref_streams``: what the reference was asked for already, empty if
+    it was not; then there are none.
+
+    Costs a forward pass of the learner, and one of the reference where it had sent log-probs only (``with_hidden``
+    false): from them the divergence would be an estimate that shrinks with the entropy.
+    """
+    if not ref_streams:
+        return {}
+    assert crew.reference is not None
+    streams = ref_streams if with_hidden else crew.reference.score(batch_ref, batch.rows, True)
+    scores = crew.learner.score(batch, streams)
+    return {name: scores[name] for name in ("entropy", "rkl")}
+
+
+def rollout_rows(
+    decode: Callable[[list[int]], str],
+    step: int,
+    rollouts: Rollouts,
+    batch: TokenBatch,
+    scores: Mapping[str, Tensor] | None = None,
+) -> list[dict[str, Any]]:
+    """One dict for each sample, as the rollout tables hold them; what takes no part in the loss has no advantage.
+
+    ``scores``: (B, T) streams of the batch's rows, see :func:`token_scores`; a sample that is not in the batch has
+    none. ``token_logprob`` is the engine's own, at the sampling temperature.
+    """
+    assert batch.advantages_BT is not None
+    token_text = cache(lambda token: decode([token]))
+    first_row = {id(group): k * len(group.samples) for k, group in enumerate(rollouts.groups)}
+    takes_part = rows_with_weight(batch).tolist()
+    rows: list[dict[str, Any]] = []
+    for group in rollouts.generated:
+        first = first_row.get(id(group))
+        for number, sample in enumerate(group.samples):
+            trained = first is not None and takes_part[first + number]
+            length = len(sample.response_ids)
+            scored = {
+                f"token_{name}": stream_BT[first + number, :length].tolist() if first is not None else None
+                for name, stream_BT in (scores or {}).items()
+            }
+            rows.append(
+                {
+                    "step": step,
+                    "example_id": sample.example_id,
+                    "sample": number,
+                    "prompt": decode(list(group.example.prompt_ids)),
+                    "response": decode(list(sample.response_ids)),
+                    "gold": group.example.gold,
+                    "answer": sample.answer,
+                    "outcome": str(sample.outcome),
+                    "correct": sample.correct,
+                    "reward": sample.reward,
+                    "advantage": float(batch.advantages_BT[first + number, 0])
+                    if trained and first is not None
+                    else None,
+                    "trained": trained,
+                    "confidence": sample.confidence,
+                    "tokens": length,
+                    "mean_logprob": sum(sample.rollout_logprobs) / length if length else None,
+                    "weight_version": sample.weight_version,
+                    "response_ids": list(sample.response_ids),
+                    "token_text": [token_text(token) for token in sample.response_ids],
+                    "token_logprob": list(sample.rollout_logprobs),
+                    **scored,
+                }
+            )
+    return rows

@@ -1,0 +1,52 @@
+"""What a grader is: response, gold answer and whether the length limit ended it in; outcome and answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from carerl.types import Outcome
+
+VOTED = (Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED)  # outcomes whose answer takes part in a majority vote
+
+
+class LimitError(ValueError):
+    """An answer too large to be judged (digits, exponents, depth). Its outcome is INVALID, never WRONG."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    r"""What is right. Which fields a grader reads stands in its docstring.
+
+    ``accepted``: answers of which any one is right, the gold answer first; an answer in several parts is one string
+    with commas (``1, 9``). ``choices``: (label, text) of every option. ``numbers`` and ``target``: Countdown's.
+    ``answerable``: False for a question that nobody can answer; then ``accepted`` may be empty.
+
+    >>> Gold((r"\frac{1}{2}",)).accepted[0]
+    '\\frac{1}{2}'
+    """
+
+    accepted: tuple[str, ...] = ()
+    choices: tuple[tuple[str, str], ...] = ()
+    numbers: tuple[int, ...] = ()
+    target: int | None = None
+    answerable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An outcome, and the answer as it was read from the response (None if none was). ``reason``: of INVALID."""
+
+    outcome: Outcome
+    extracted: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GraderEntry:
+    """A line of the table. ``grade(response, gold, truncated)``; ``requires`` names the fields of :class:`Gold`
+    without which a question cannot be graded."""
+
+    grade: Callable[[str, Gold, bool], Verdict]
+    requires: tuple[str, ...]
+    line: str

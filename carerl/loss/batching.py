@@ -1,0 +1,158 @@
+"""From graded groups to the streams that the learner sums over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carerl.algorithms.aggregation import policy_mask
+from carerl.algorithms.base import Algorithm
+from carerl.types import Group, Sample, TokenBatch
+
+from .strata import strata
+
+
+@dataclass(frozen=True)
+class Normalisers:
+    """Denominators of the loss's components, counted over an optimizer minibatch and all ranks.
+
+    ``policy``: what the algorithm's aggregation counts. The others count tokens whose weight is not 0, so that a
+    weight keeps its scale. ``regularizer``: all response tokens, under every algorithm but one that drops groups; a
+    weight of 1/|y| would depend on the response and bias the score estimator. ``ce``: a corpus that normalises its own
+    weights passes 1 instead. ``entropy``: the tokens of the policy term. Each is 1 where there is nothing to count.
+    """
+
+    policy: float
+    regularizer: float
+    ce: float
+    entropy: float = 1.0
+
+
+def pack_rows(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float = 1.0
+) -> TokenBatch:
+    """Rows of prompt and response, right-padded with 0; no streams. Raises ValueError for an empty prompt."""
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise ValueError("a prompt is empty: its response's first token would have nothing to be predicted from")
+    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+    width = max((len(row) for row in rows), default=0)
+    return TokenBatch(
+        input_ids_BS=torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=torch.long).reshape(
+            len(rows), width
+        ),
+        prompt_lengths_B=torch.tensor([len(prompt) for prompt in prompts], dtype=torch.long),
+        response_lengths_B=torch.tensor([len(response) for response in responses], dtype=torch.long),
+        temperature=temperature,
+    )
+
+
+def make_batch(groups: Sequence[Group], algorithm: Algorithm, temperature: float) -> TokenBatch:
+    """The rows of all groups, in their order, with advantages, weights and the engine's log-probs.
+
+    Advantages are computed in float64 and stored in float32, one number on all tokens of a response. Groups without
+    variance keep their rows: their advantage is 0, their regularizer and their part of the denominators stay, unless
+    the algorithm drops groups that are all correct or all not. Which samples' policy terms take part is said by
+    weights of 0 (``update``, which no denominator sees) and by ``policy_rows_B`` (which the denominator follows).
+    Raises ValueError if a sample has no reward or not one log-prob a token, a reward is not finite, groups
+    differ in size, or groups are to be dropped by outcomes that are not there.
+    """
+    samples = [sample for group in groups for sample in group.samples]
+    if len({len(group.samples) for group in groups}) != 1:
+        raise ValueError("there are no groups, or they differ in size")
+    for sample in samples:
+        if sample.reward is None:
+            raise ValueError(f"a sample of {sample.example_id} has no reward")
+        if len(sample.rollout_logprobs) != len(sample.response_ids):
+            raise ValueError(
+                f"a sample of {sample.example_id} has {len(sample.response_ids)} tokens "
+                f"and {len(sample.rollout_logprobs)} log-probs"
+            )
+    batch = pack_rows(
+        [group.example.prompt_ids for group in groups for _ in group.samples],
+        [sample.response_ids for sample in samples],
+        temperature,
+    )
+    mask_BT = batch.mask_BT
+    rewards = [_shaped_reward(sample, algorithm) for sample in samples]
+    rewards_PG = torch.tensor(rewards, dtype=torch.float64).reshape(len(groups), -1)
+    advantages_B = algorithm.advantages(rewards_PG).reshape(-1).float()
+    kept_B = torch.ones(len(samples), dtype=torch.bool)
+    if algorithm.drop_uniform_groups:
+        kept_B = informative(groups).repeat_interleave(rewards_PG.shape[1])
+    policy_rows_B = kept_B
+    if algorithm.mask_truncated:
+        policy_rows_B = kept_B & ~torch.tensor([sample.truncated for sample in samples])
+    batch = batch.with_streams(policy_rows_B=policy_rows_B)
+    weight_BT, _ = algorithm.aggregation(batch)
+    if algorithm.update != "full":
+        positive_B1 = advantages_B[:, None] > 0  # an advantage of 0 is in the other half
+        weight_BT = weight_BT * (positive_B1 if algorithm.update == "positive" else ~positive_B1)
+    rollout_BT = torch.zeros(mask_BT.shape)
+    rollout_BT[mask_BT] = torch.tensor([lp for s in samples for lp in s.rollout_logprobs], dtype=torch.float32)
+    return batch.with_streams(
+        advantages_BT=advantages_B[:, None] * mask_BT,
+        policy_weight_BT=weight_BT,
+        regularizer_weight_BT=(mask_BT & kept_B[:, None]).float(),
+        entropy_weight_BT=policy_mask(batch).float() if algorithm.entropy_bonus or algorithm.entropy_target else None,
+        rollout_logprobs_BT=rollout_BT,
+        strata_BM=strata(samples),
+    )
+
+
+def informative(groups: Sequence[Group]) -> Tensor:
+    """(P,) bool: groups with both correct and other outcomes. By the grader's outcome: a shaped reward differs within
+    groups that have nothing to teach. Raises ValueError for a sample without outcome."""
+    if any(sample.outcome is None for group in groups for sample in group.samples):
+        raise ValueError("groups are told apart by outcomes, and a sample has not been graded")
+    correct = [sum(sample.correct for sample in group.samples) for group in groups]
+    return torch.tensor([0 < n < len(group.samples) for n, group in zip(correct, groups, strict=True)])
+
+
+def _shaped_reward(sample: Sample, algorithm: Algorithm) -> float:
+    """The reward that advantages are made from; the sample keeps its own."""
+    assert sample.reward is not None
+    extra = 0.0 if algorithm.length_reward is None else algorithm.length_reward(len(sample.response_ids))
+    return sample.reward + extra
+
+
+def normalisers(rows: TokenBatch, algorithm: Algorithm) -> Normalisers:
+    """The denominators of one optimizer minibatch, given *all* of its rows, before they are spread over ranks and
+    micro-batches."""
+    _, policy = algorithm.aggregation(rows)
+    weights = (rows.regularizer_weight_BT, rows.ce_weight_BT, rows.entropy_weight_BT)
+    return Normalisers(max(policy, 1.0), *(_weighted(weight_BT, rows) for weight_BT in weights))
+
+
+def rows_with_weight(rows: TokenBatch) -> Tensor:
+    """(B,) bool: rows with a token that takes part in a component. Weights tell, not what they multiply: a row whose
+    advantage is 0 takes part."""
+    found_B = torch.zeros(rows.rows, dtype=torch.bool)
+    for weight_BT in (rows.policy_weight_BT, rows.regularizer_weight_BT, rows.entropy_weight_BT, rows.ce_weight_BT):
+        if weight_BT is not None:
+            found_B |= (weight_BT != 0).any(dim=1)
+    return found_B
+
+
+def _weighted(weight_BT: Tensor | None, rows: TokenBatch) -> float:
+    """How many response tokens have a weight, at least 1."""
+    return 1.0 if weight_BT is None else max(float((weight_BT[rows.mask_BT] != 0).sum()), 1.0)
+
+
+def minibatches(rows: int, group_size: int, count: int, seed: int) -> list[list[int]]:
+    """Row indices of ``count`` minibatches: whole groups, shuffled by ``seed``, every row exactly once.
+
+    Needs rows that come group by group, as :func:`make_batch` makes them. Raises ValueError if the groups cannot be
+    dealt out evenly.
+    """
+    groups = rows // group_size
+    if groups * group_size != rows or groups % count:
+        raise ValueError(f"{rows} rows in groups of {group_size} do not divide into {count} minibatches")
+    order = torch.randperm(groups, generator=torch.Generator().manual_seed(seed)).tolist()
+    share = groups // count
+    return [
+        [group * group_size + k for group in order[part * share : (part + 1) * share] for k in range(group_size)]
+        for part in range(count)
+    ]

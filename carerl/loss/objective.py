@@ -1,0 +1,298 @@
+"""The learner's loss: policy term + beta · regularizer − bonus · entropy + cross-entropy, each over its own global
+count.
+
+Every component is a *sum* over the tokens at hand divided by a denominator that was counted over the whole
+optimizer minibatch. So losses and gradients add up over micro-batches and ranks, however they are cut.
+
+Departures from the papers [ours]:
+1. The regularizer is averaged over tokens under every algorithm (GRPO's paper has it inside the sequence
+   mean): a weight of 1/|y| depends on the response and biases the sampled estimators.
+2. Sampled estimators are weighted by policy / pi_old, detached, when ``old_logprobs`` say that the samples are
+   an older policy's. ``full`` takes no ratio: it is exact at every prefix visited.
+3. Where engine and learner disagree about the sampling weights, the policy term and the sampled regularizer
+   are weighted by exp(old − rollout), detached and bounded, see :mod:`carerl.loss.mismatch`.
+4. The entropy bonus is the exact entropy at every prefix visited and takes no ratio. It is averaged over the tokens of
+   the policy term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carerl.algorithms.base import Algorithm
+from carerl.algorithms.surrogate import LOG_RATIO_LIMIT
+from carerl.regularizers import ESTIMATORS, PLACES, REGULARIZERS, Regularizer, refusal, reward_shaping, token_loss
+from carerl.types import TokenBatch
+
+from .batching import Normalisers
+from .coefficient_bins import COEFFICIENT_BINS, in_bins
+from .head import Exact, TokenStatistics
+from .mismatch import mismatch_weight
+from .strata import STRATA
+
+REVERSE_KL = REGULARIZERS["rkl"].build(REGULARIZERS["rkl"].config())  # what every run reports
+
+
+def needs_hidden(regularizer_config: Any) -> bool:
+    """Whether the reference must send its last hidden states. Otherwise its log-probs of the sampled tokens do. Without
+    a penalty the reverse KL is reported now and then, and exactly: estimated from the token drawn it shrinks with the
+    policy's entropy (to half of its value for a policy that has all but collapsed), just where it matters."""
+    return bool(regularizer_config.estimator == "full" or regularizer_config.beta == 0)
+
+
+@dataclass
+class FlatStreams:
+    """The streams of a micro-batch at its response tokens, each (N,) or None where it is off. ``lengths_B``: how many
+    of the N tokens are each row's, for what belongs to whole rows. ``strata_NM``: the strata of a token's row."""
+
+    advantages_N: Tensor | None = None
+    policy_weight_N: Tensor | None = None
+    old_logprobs_N: Tensor | None = None
+    rollout_logprobs_N: Tensor | None = None
+    ref_logprobs_N: Tensor | None = None
+    regularizer_weight_N: Tensor | None = None
+    entropy_weight_N: Tensor | None = None
+    ce_weight_N: Tensor | None = None
+    lengths_B: Tensor | None = None
+    strata_NM: Tensor | None = None
+
+
+def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStreams:
+    """Row-major over the response tokens, as :class:`TokenStatistics` is; selected by length, so that neither
+    padding nor the width of a stream matters."""
+
+    def flat(stream_BT: Tensor | None) -> Tensor | None:
+        if stream_BT is None:
+            return None
+        positions_T = torch.arange(stream_BT.shape[1])
+        return stream_BT[positions_T[None, :] < batch.response_lengths_B[:, None]].to(device)
+
+    strata_BM = batch.strata_BM
+    return FlatStreams(
+        advantages_N=flat(batch.advantages_BT),
+        policy_weight_N=flat(batch.policy_weight_BT),
+        old_logprobs_N=flat(batch.old_logprobs_BT),
+        rollout_logprobs_N=flat(batch.rollout_logprobs_BT),
+        ref_logprobs_N=flat(batch.ref_logprobs_BT),
+        regularizer_weight_N=flat(batch.regularizer_weight_BT),
+        entropy_weight_N=flat(batch.entropy_weight_BT),
+        ce_weight_N=flat(batch.ce_weight_BT),
+        lengths_B=batch.response_lengths_B.to(device),
+        strata_NM=None
+        if strata_BM is None
+        else strata_BM.repeat_interleave(batch.response_lengths_B, dim=0).to(device),
+    )
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """What multiplies the components in one update. ``beta`` >= 0: the regularizer; ``entropy_bonus``: the mean token
+    entropy, subtracted from the loss. They are arguments as a run may adapt them."""
+
+    beta: float = 0.0
+    entropy_bonus: float = 0.0
+
+
+@dataclass
+class ObjectiveOutput:
+    """``loss``: scalar with gradient. Both dicts add up over micro-batches and ranks: of ``sums[name] = (sum,
+    count)`` the metric is sum / count; ``shares[name]`` is a part of the whole minibatch's value, and
+    ``train/loss`` is the sum of ``train/policy_loss``, ``regularizer/loss`` (beta included),
+    ``train/entropy_loss`` (the bonus with its sign) and ``train/ce_loss``."""
+
+    loss: Tensor
+    sums: dict[str, tuple[float, float]]
+    shares: dict[str, float]
+
+
+@dataclass
+class _Tally:
+    """Detached scalars, brought to the host in one transfer. Means are over the tokens that take part in the loss,
+    ``counted_N``: dropped groups are in no metric of the learner's."""
+
+    counted_N: Tensor
+    strata_NM: Tensor | None = None
+    means: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # sum and count
+    shares: dict[str, Tensor] = field(default_factory=dict)
+    split: dict[str, Tensor] = field(default_factory=dict)  # sums over each stratum, (M,)
+
+    def mean(self, name: str, values_N: Tensor, among_N: Tensor | None = None) -> None:
+        """``among_N``: other tokens than those that are counted."""
+        among_N = self.counted_N if among_N is None else among_N
+        self.means[name] = values_N.detach().double()[among_N].sum(), among_N.sum().double()
+
+    def mean_and_split(self, name: str, values_N: Tensor) -> None:
+        """Also over each stratum, as ``name_stratum``."""
+        self.mean(name, values_N)
+        if self.strata_NM is not None:
+            self.split[name] = values_N.detach().double()[self.counted_N] @ self.strata_NM[self.counted_N].double()
+
+    def share(self, name: str, value: Tensor) -> Tensor:
+        self.shares[name] = value.detach().double()
+        return value
+
+    def output(self, loss: Tensor) -> ObjectiveOutput:
+        members = [] if self.strata_NM is None else [self.strata_NM[self.counted_N].double().sum(dim=0)]
+        scalars = torch.stack([x for pair in self.means.values() for x in pair] + list(self.shares.values()))
+        numbers = iter(torch.cat([scalars, *members, *self.split.values()]).tolist())
+        sums = {name: (next(numbers), next(numbers)) for name in self.means}
+        shares = {name: next(numbers) for name in self.shares}
+        stratum_tokens = [next(numbers) for _ in STRATA] if members else []
+        for name in self.split:
+            values = {stratum: (next(numbers), n) for stratum, n in zip(STRATA, stratum_tokens, strict=True)}
+            sums |= {f"{name}_{stratum}": value for stratum, value in values.items() if value[1]}
+        return ObjectiveOutput(loss, sums, shares)
+
+
+def _takes_part(streams: FlatStreams, like_N: Tensor) -> Tensor:
+    """(N,) bool: tokens with a weight in some component; all of them where there are no weights at all."""
+    weights = (streams.policy_weight_N, streams.regularizer_weight_N, streams.entropy_weight_N, streams.ce_weight_N)
+    there = [weight_N != 0 for weight_N in weights if weight_N is not None]
+    return torch.stack(there).any(dim=0) if there else torch.ones_like(like_N, dtype=torch.bool)
+
+
+class Objective:
+    """Components that are on are those whose streams are there: advantages, weights of regularizer, entropy and
+    cross-entropy. ``beta`` >= 0 multiplies the regularizer, unless an update brings strengths of its own; one of 0 is
+    no regularizer whatever they say. ``place`` reward adds it to the advantages, see
+    :func:`carerl.regularizers.reward_shaping`. Raises ValueError for an estimator that is refused."""
+
+    def __init__(
+        self, algorithm: Algorithm | None, regularizer: Regularizer, beta: float, estimator: str, place: str = "loss"
+    ):
+        if estimator not in ESTIMATORS:
+            raise ValueError(refusal("", estimator))
+        if place not in PLACES or (place == "reward" and estimator != "score"):
+            raise ValueError(f"place = {place} with estimator = {estimator}: a place in the reward is for score")
+        if not beta >= 0:
+            raise ValueError(f"beta = {beta}: a negative strength would drive the policy off the reference")
+        self._algorithm = algorithm
+        self._regularizer = regularizer
+        self._strengths = Strengths(beta, 0.0 if algorithm is None else algorithm.entropy_bonus)
+        self._regularized = beta > 0
+        self._estimator = estimator
+        self._in_reward = place == "reward" and beta > 0
+
+    @classmethod
+    def supervised(cls) -> Objective:
+        """Cross-entropy only."""
+        none = REGULARIZERS["none"]
+        return cls(None, none.build(none.config()), 0.0, "score")
+
+    @property
+    def exact(self) -> Exact | None:
+        """The exact divergence, if it is what the loss uses."""
+        return self._regularizer.exact if self._estimator == "full" and self._regularized else None
+
+    def __call__(
+        self, stats: TokenStatistics, streams: FlatStreams, normalisers: Normalisers, strengths: Strengths | None = None
+    ) -> ObjectiveOutput:
+        """The loss of these tokens, N of them or none. All streams and statistics are (N,). ``strengths``: those of
+        this update; None: those of the settings."""
+        strengths = strengths or self._strengths
+        tally = _Tally(_takes_part(streams, stats.logprobs_N), streams.strata_NM)
+        tally.mean_and_split("train/entropy", stats.entropy_N)
+        # Every parameter takes part in every backward pass, also when no component has a token.
+        loss = 0.0 * stats.logprobs_N.sum()
+        weight_N = self._mismatch_weight(stats, streams, tally)
+        if streams.advantages_N is not None:
+            policy = self._policy(stats, streams, weight_N, strengths.beta, tally) / normalisers.policy
+            loss = loss + tally.share("train/policy_loss", policy)
+        if streams.regularizer_weight_N is not None:
+            term_N = self._penalty(stats, streams, weight_N, tally)
+            if term_N is not None:
+                penalty = strengths.beta * (streams.regularizer_weight_N * term_N).sum() / normalisers.regularizer
+                loss = loss + tally.share("regularizer/loss", penalty)
+        if streams.entropy_weight_N is not None:
+            if self._algorithm is None:
+                raise ValueError("a batch with entropy weights needs an algorithm")
+            bonus = (streams.entropy_weight_N * stats.entropy_N).sum() / normalisers.entropy
+            loss = loss + tally.share("train/entropy_loss", -strengths.entropy_bonus * bonus)
+        if streams.ce_weight_N is not None:
+            ce_N = stats.cross_entropy_N if stats.cross_entropy_N is not None else -stats.logprobs_N
+            ce = (streams.ce_weight_N * ce_N).sum() / normalisers.ce
+            loss = loss + tally.share("train/ce_loss", ce)
+        tally.share("train/loss", loss)
+        return tally.output(loss)
+
+    def _mismatch_weight(self, stats: TokenStatistics, streams: FlatStreams, tally: _Tally) -> Tensor | None:
+        """(N,), detached; None where there is nothing to correct. Without ``old_logprobs`` the current policy is the
+        one that the engine meant to sample from."""
+        algorithm, rollout_N = self._algorithm, streams.rollout_logprobs_N
+        if algorithm is None or algorithm.mismatch_cap == 0.0 or rollout_N is None:
+            return None
+        old_N = stats.logprobs_N if streams.old_logprobs_N is None else streams.old_logprobs_N
+        cap, correction = algorithm.mismatch_cap, algorithm.mismatch_correction
+        weight_N = mismatch_weight(old_N, rollout_N, streams.lengths_B, cap, correction)
+        if correction != "truncate":
+            tally.mean("train/mismatch_masked", weight_N == 0)
+        return weight_N
+
+    def _policy(
+        self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, beta: float, tally: _Tally
+    ) -> Tensor:
+        """The weighted sum of the policy terms, before division by the normaliser."""
+        if self._algorithm is None or streams.advantages_N is None or streams.policy_weight_N is None:
+            raise ValueError("a batch with advantages needs an algorithm and a policy_weight stream")
+        lp_N = stats.logprobs_N
+        old_N = lp_N.detach() if streams.old_logprobs_N is None else streams.old_logprobs_N
+        advantages_N = streams.advantages_N
+        if self._in_reward and (lr_N := self._reference(stats, streams)) is not None:
+            advantages_N = advantages_N + reward_shaping(self._regularizer, beta, old_N, lr_N)
+        term_N, clipped_N = self._algorithm.surrogate(lp_N, old_N, advantages_N, streams.lengths_B)
+        counted_N = streams.policy_weight_N != 0
+        tally.mean("train/clip_fraction", clipped_N, counted_N)
+        tally.mean("train/ratio", _ratio(lp_N, old_N), counted_N)
+        if weight_N is not None:
+            term_N = weight_N * term_N
+        return (streams.policy_weight_N * term_N).sum()
+
+    def _penalty(
+        self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: _Tally
+    ) -> Tensor | None:
+        """The regularizer's per-token loss, None if beta is 0 or it is in the reward. The divergence is reported in any
+        case."""
+        lp_N, lr_N = stats.logprobs_N, self._reference(stats, streams)
+        if lr_N is None:
+            return None
+        reverse_kl_N = REVERSE_KL.value(lp_N, lr_N) if stats.rkl_N is None else stats.rkl_N
+        tally.mean_and_split("regularizer/reverse_kl", reverse_kl_N)
+        tally.mean("regularizer/log_ratio", lp_N - lr_N)  # noisy, and unlike the estimate above right when lp is near 0
+        if not self._regularized:
+            return None
+        if self._estimator == "full":
+            if stats.divergence_N is None:
+                raise ValueError("estimator full needs the exact divergence: pass Objective.exact to token_statistics")
+            tally.mean_and_split("regularizer/value", stats.divergence_N)
+            self._report_coefficient(lp_N, lr_N, tally)
+            return stats.divergence_N
+        importance_N = None if streams.old_logprobs_N is None else _ratio(lp_N, streams.old_logprobs_N)
+        if weight_N is not None:
+            importance_N = weight_N if importance_N is None else weight_N * importance_N
+        tally.mean_and_split("regularizer/value", self._regularizer.value(lp_N, lr_N))
+        self._report_coefficient(lp_N, lr_N, tally)
+        if self._in_reward:
+            return None
+        return token_loss(self._regularizer, self._estimator, lp_N, lr_N, importance_N)
+
+    def _report_coefficient(self, lp_N: Tensor, lr_N: Tensor, tally: _Tally) -> None:
+        """How hard a sampled token is pushed, whichever way; and in which one, as a histogram."""
+        coefficient_N = self._regularizer.coefficient(lp_N, lr_N)
+        tally.mean_and_split("regularizer/coefficient", coefficient_N.abs())
+        for name, there_N in zip(COEFFICIENT_BINS, in_bins(coefficient_N), strict=True):
+            tally.mean(f"regularizer/coefficient_bin_{name}", there_N)
+
+    def _reference(self, stats: TokenStatistics, streams: FlatStreams) -> Tensor | None:
+        """The reference's log-probs of the sampled tokens; None where they are not there and not needed."""
+        lr_N = stats.ref_logprobs_N if stats.ref_logprobs_N is not None else streams.ref_logprobs_N
+        if lr_N is None and self._regularized:
+            raise ValueError("a regularizer with beta > 0 needs the reference's log-probs or hidden states")
+        return lr_N
+
+
+def _ratio(lp_N: Tensor, old_N: Tensor) -> Tensor:
+    return (lp_N - old_N).detach().clamp(max=LOG_RATIO_LIMIT).exp()

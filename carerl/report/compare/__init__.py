@@ -1,0 +1,1 @@
+"""Joins many runs: accuracy against calibration, with intervals, on one page."""

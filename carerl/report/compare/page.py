@@ -1,0 +1,232 @@
+"""A comparison as terminal tables, one HTML page, and a directory of files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from carerl.metrics.table import format_number, metric_line
+from carerl.report.compare.calibration import SCALED
+from carerl.report.compare.differences import Difference
+from carerl.report.compare.evaluated import Evaluated
+from carerl.report.compare.files import DIFFERENCES_FILE, PROVENANCE_FILE, csv_text, differences_csv, latex, markdown
+from carerl.report.compare.frontier import families
+from carerl.report.compare.pictures.sections import Figures, draw
+from carerl.report.compare.provenance import Source, provenance_csv, sources
+from carerl.report.compare.rows import Cell, Comparison, Row
+from carerl.report.compare.tables import (
+    TextTable,
+    column_label,
+    count_text,
+    difference_notes,
+    difference_tables,
+    interval_text,
+    main_tables,
+    notes,
+    scaled_cells,
+    scaled_name,
+    scaled_text,
+)
+from carerl.report.compare.views import View
+from carerl.report.pictures.svg import SERIES, Picture
+from carerl.report.run_page import render
+from carerl.runs.directory import write_text
+from carerl.text.printable import printable
+
+FIGURES = "figures"
+ROOM = 8  # further metrics that have room beside each other on the page
+
+
+def write_comparison(
+    comparison: Comparison,
+    evaluated: Mapping[str, Sequence[Evaluated]],
+    out: str | Path,
+    views: Sequence[View] = (),
+    differences: Sequence[Difference] = (),
+) -> list[Path]:
+    """compare.html, .csv, .md and .tex, provenance.csv, differences.csv where there are ``differences``, and every
+    picture as SVG and PNG below ``figures``; returns their paths. ``views``: what they have beside the table, see
+    :mod:`carerl.report.compare.views`."""
+    directory = Path(out)
+    figures = draw(comparison, evaluated)
+    beside = [(view, view.picture()) for view in views]
+    texts = {
+        "compare.html": page(comparison, figures, beside),
+        "compare.csv": csv_text(comparison),
+        "compare.md": markdown(comparison, views),
+        "compare.tex": latex(comparison, views),
+        PROVENANCE_FILE: provenance_csv(comparison),
+    }
+    if differences:
+        texts[DIFFERENCES_FILE] = differences_csv(differences)
+    for name, text in texts.items():
+        write_text(directory / name, text)
+    paths = [directory / name for name in texts]
+    for picture in [*figures.pictures, *(picture for _, picture in beside if picture)]:
+        paths += _write_picture(directory / FIGURES, picture)
+    return paths
+
+
+def _write_picture(directory: Path, picture: Picture) -> list[Path]:
+    vector, pixels = (directory / f"{picture.name}.{ending}" for ending in ("svg", "png"))
+    write_text(vector, picture.svg())
+    temporary = pixels.with_name(f".{pixels.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(picture.png())
+    os.replace(temporary, pixels)
+    return [vector, pixels]
+
+
+def terminal_tables(comparison: Comparison, width: int) -> list[Table]:
+    """The main tables, then those of differences, one line per row where ``width`` characters suffice, else with
+    intervals and bounds on a line of their own."""
+    wide, narrow = ([*main_tables(comparison, s), *difference_tables(comparison, s)] for s in (" ", "\n"))
+    plain = {row.label for row in comparison.rows if row.is_base} | {
+        scaled_name(row) for row in comparison.rows if scaled_cells(row)
+    }
+    return [_rich(w if _width(w) <= width else n, plain) for w, n in zip(wide, narrow, strict=True)]
+
+
+def terminal_table(table: TextTable) -> Table:
+    return _rich(table, {line[0] for line in table.lines if SCALED in line[0]})
+
+
+def _width(table: TextTable) -> int:
+    """Characters that a line takes, with two between columns."""
+    return sum(2 + max(map(len, column)) for column in zip(table.head, *table.lines, strict=True))
+
+
+def _rich(table: TextTable, plain: set[str]) -> Table:
+    """``plain``: labels that are not bold."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(printable(table.title)) if table.title else None)
+    made.title_style, made.title_justify = "bold", "left"
+    for number, title in enumerate(table.head):
+        made.add_column(Text(printable(title)), justify="right" if number else "left", overflow="fold")
+    for label, *cells in table.lines:
+        shown = [Text(printable(cell)) for cell in cells]
+        made.add_row(Text(printable(label), style="" if label in plain else "bold"), *shown)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _LinkedTable:
+    """A text table whose cells lead to a row: lines of (anchor, where the numbers come from, cells, whether it belongs
+    to the line above it)."""
+
+    title: str
+    head: list[str]
+    lines: list[tuple[str, str, list[str], bool]]
+
+
+def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, Picture | None]] = ()) -> str:
+    methods = sum(not row.is_base for row in comparison.rows)
+    runs = sum(len(row.runs) for row in comparison.rows if not row.is_base)
+    recipes = list(dict.fromkeys(run.recipe for row in comparison.rows for run in row.runs))
+    tints = {row.label: i % SERIES + 1 for i, family in enumerate(families(comparison.rows)) for row in family}
+    anchors = {row.label: f"group-{number}" for number, row in enumerate(comparison.rows)}
+    rows, lines = [], []
+    for source in sources(comparison):
+        label = source.row.label
+        tint = f"var(--c{tints[label]})" if label in tints else "var(--muted)"
+        rows.append(_page_row(source, anchors[label], tint, comparison))
+        lines.append(rows[-1])
+        if any(name in scaled_cells(source.row) for name in comparison.columns):
+            lines.append(_scaled_row(source.row, anchors[label], comparison.columns))
+    more = [name for name in comparison.columns if name not in comparison.paper]
+    parts = [more[start : start + ROOM] for start in range(0, len(more), ROOM)]
+    return render(
+        "compare.html.j2",
+        title="Accuracy and calibration",
+        subtitle=f"{runs} runs, {methods} methods: {', '.join(recipes)}",
+        figures=figures,
+        tables=[
+            (title, [(comparison.columns.index(name), column_label(name, comparison)) for name in names])
+            for title, names in (("Table", comparison.paper), *(("Further metrics", part) for part in parts))
+        ],
+        briefs=[metric_line(name).short for name in comparison.paper],
+        rows=rows,
+        lines=lines,
+        notes=notes(comparison),
+        differences=[_linked(table, anchors) for table in difference_tables(comparison, "\n")],
+        difference_notes=difference_notes(comparison),
+        views=[(view, picture, [_linked(table, anchors) for table in view.tables]) for view, picture in views],
+        absent=comparison.absent,
+        left_out=comparison.left_out,
+    )
+
+
+def _linked(table: TextTable, anchors: dict[str, str]) -> _LinkedTable:
+    lines = []
+    for (name, *cells), labels in zip(table.lines, table.sources, strict=True):
+        below = SCALED in name
+        shown = name[name.index(SCALED) :] if below else name  # it stands under the row that it is of
+        two_lines = [cell.replace(" [", "\n[") for cell in cells]
+        lines.append((anchors[labels[0]], f"from {', '.join(labels)}", [shown, *two_lines], below))
+    return _LinkedTable(table.title, table.head, lines)
+
+
+def _scaled_row(row: Row, anchor: str, names: Sequence[str]) -> dict[str, Any]:
+    """The line under a row's: the same after temperature scaling."""
+    cells = []
+    for name in names:
+        digits, cell = metric_line(name).digits, scaled_cells(row).get(name)
+        text = format_number(cell.mean, digits) if cell else scaled_text(row, name, digits)
+        source = "\n".join(f"{seed}: {format_number(v, digits)}" for seed, v in cell.values.items()) if cell else ""
+        cells.append(
+            {"text": text, "half": interval_text(cell, digits) if cell else "", "starred": False, "runs": source}
+        )
+    label = scaled_name(row).removeprefix(f"{row.label} ")
+    return {"label": label, "anchor": anchor, "tint": "", "n": "", "cells": cells}
+
+
+def _page_row(source: Source, anchor: str, tint: str, comparison: Comparison) -> dict[str, Any]:
+    """A cell for every column; of each run the main table's, for which there is room."""
+    row, names = source.row, comparison.columns
+    cells, by_seed = [], {run.seed: run for run in row.runs}
+    for name in names:
+        cell, digits = row.cells.get(name), metric_line(name).digits
+        if cell is None:
+            cells.append({"text": "", "half": "", "starred": False, "runs": ""})
+            continue
+        values = [f"{by_seed[seed].name}: {format_number(value, digits)}" for seed, value in cell.values.items()]
+        cells.append(
+            {
+                "text": format_number(cell.mean, digits),
+                "half": interval_text(cell, digits),
+                "starred": cell.starred,
+                "runs": "\n".join([*_test_lines(row, cell, digits), *values]),
+            }
+        )
+    runs = []
+    for run in row.runs:
+        metrics = run.base if row.is_base else run.final
+        values = [format_number(metrics.get(name), metric_line(name).digits) for name in comparison.paper]
+        recipe = "" if run.name.startswith(run.recipe) or run.recipe == source.recipes else run.recipe
+        runs.append({"name": run.name, "seed": run.seed, "recipe": recipe, "code": run.code, "cells": values})
+    note = "Before training; runs of one seed share their base model and count once." if row.is_base else ""
+    if row.baseline:
+        note = f"Compared with {row.baseline}."
+    return {
+        "label": row.label,
+        "anchor": anchor,
+        "tint": tint,
+        "n": count_text(row),
+        "cells": cells,
+        "runs": runs,
+        "source": source.text,
+        "several_codes": len({run.code for run in row.runs}) > 1,
+        "note": note,
+    }
+
+
+def _test_lines(row: Row, cell: Cell, digits: int) -> list[str]:
+    if cell.difference is None:
+        return []
+    change = f"{format_number(cell.difference, digits, sign=True)} to {row.baseline} over {cell.pairs} seeds"
+    return [change + (f", Holm p = {cell.p_holm:.3g}" if cell.p_holm is not None else "")]

@@ -1,0 +1,155 @@
+"""What is behind a comparison's means, method by method: reliability, accuracy over coverage, and the courses of
+entropy and divergence split by right and wrong. Numbers only; the pictures are in ``side_by_side_plots``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carerl.calibration import risk_coverage, t_interval
+from carerl.report.compare.evaluated import Evaluated
+from carerl.report.compare.rows import Row, make_cell
+from carerl.report.compare.tokens import Band
+from carerl.report.pictures.curves import smooth
+from carerl.runs.jsonl import read_metrics, series
+
+Bins = list[dict[str, float]]
+
+COVERAGES = 50  # points of a curve
+# Title, and the metrics of right and wrong responses.
+SPLITS: tuple[tuple[str, str, str], ...] = (
+    ("Entropy", "train/entropy_right", "train/entropy_wrong"),
+    ("Divergence to the reference", "regularizer/reverse_kl_right", "regularizer/reverse_kl_wrong"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """A row's accuracy on its most confident answers. ``half`` is NaN where fewer than two seeds are."""
+
+    row: Row
+    coverage: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    half: NDArray[np.float64]
+    seeds: int
+    questions: int  # of one run, the most
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A row's course for right and for wrong responses, over steps; either can be absent."""
+
+    row: Row
+    right: Band | None
+    wrong: Band | None
+
+
+def reliability_by_row(
+    rows: Sequence[Row], evaluated: Mapping[str, Sequence[Evaluated]]
+) -> dict[str, list[tuple[Row, Bins]]]:
+    """Name of a diagram -> rows with their bins, pooled over seeds."""
+    found: dict[str, list[tuple[Row, Bins]]] = {}
+    for row in rows:
+        runs = evaluated.get(row.label, ())
+        for name in dict.fromkeys(name for one in runs for name in one.reliability):
+            bins = pooled_bins([one.reliability.get(name, ()) for one in runs])
+            if bins:
+                found.setdefault(name, []).append((row, bins))
+    return found
+
+
+def pooled_bins(diagrams: Sequence[Sequence[Mapping[str, float]]]) -> Bins:
+    """One diagram of several: bins of the same bounds become one, their means weighted by their counts."""
+    pooled: dict[tuple[float, float], list[Mapping[str, float]]] = {}
+    for bins in diagrams:
+        for one in bins:
+            if one.get("count"):
+                pooled.setdefault((round(one["low"], 9), round(one["high"], 9)), []).append(one)
+    made = []
+    for (low, high), members in sorted(pooled.items()):
+        count = math.fsum(member["count"] for member in members)
+        means = {
+            name: math.fsum(member["count"] * member[name] for member in members) / count
+            for name in ("confidence", "accuracy")
+        }
+        made.append({"low": low, "high": high, **means, "count": count})
+    return made
+
+
+def coverage_by_row(rows: Sequence[Row], evaluated: Mapping[str, Sequence[Evaluated]]) -> dict[str, list[Coverage]]:
+    """Suite -> the rows' curves, for the suites that have a reliability diagram (all of them, where none has)."""
+    diagrams = {name for runs in evaluated.values() for one in runs for name in one.reliability}
+    suites = dict.fromkeys(
+        str(question.get("suite"))
+        for runs in evaluated.values()
+        for one in runs
+        for question in one.questions
+        if question.get("confidence") is not None
+    )
+    chosen = [suite for suite in suites if suite in diagrams] or list(suites)
+    found: dict[str, list[Coverage]] = {}
+    for suite in chosen:
+        for row in rows:
+            curve = _coverage(row, suite, evaluated.get(row.label, ()))
+            if curve:
+                found.setdefault(suite, []).append(curve)
+    return found
+
+
+def _coverage(row: Row, suite: str, runs: Sequence[Evaluated]) -> Coverage | None:
+    curves, most = [], 0
+    for one in runs:
+        asked = [q for q in one.questions if q.get("suite") == suite and q.get("right") is not None]
+        if asked:
+            confidence = np.asarray([q.get("confidence") or 0.0 for q in asked])
+            curves.append(accuracy_over_coverage(confidence, np.asarray([float(q["right"]) for q in asked])))
+            most = max(most, len(asked))
+    if not curves:
+        return None
+    values = np.stack(curves)
+    several = len(curves) > 1
+    half = np.asarray([float(t_interval(column.tolist()).half_width) if several else math.nan for column in values.T])
+    return Coverage(row, coverage_places(), values.mean(axis=0), half, len(curves), most)
+
+
+def accuracy_over_coverage(confidence: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(COVERAGES,) accuracy on the ceil(c · n) most confident answers, c = 1/COVERAGES … 1; ties in expectation over
+    their orders (:func:`carerl.calibration.risk_coverage`)."""
+    _, risk = risk_coverage(confidence, right)
+    kept = np.ceil(np.round(coverage_places() * len(risk), 9)).astype(int)
+    return 1 - np.asarray(risk)[kept - 1]
+
+
+def coverage_places() -> NDArray[np.float64]:
+    """The coverages of a curve, 1/COVERAGES … 1."""
+    return np.arange(1, COVERAGES + 1) / COVERAGES
+
+
+def splits_by_row(rows: Sequence[Row]) -> dict[str, list[Split]]:
+    """Title -> the rows' courses, smoothed as in a run's report, with intervals over seeds; only what was logged."""
+    found: dict[str, list[Split]] = {}
+    for row in rows:
+        if row.is_base:
+            continue
+        logged = {run.seed: read_metrics(run.path / "metrics.jsonl") for run in row.runs}
+        for title, right, wrong in SPLITS:
+            made = Split(row, _band(row, logged, right), _band(row, logged, wrong))
+            if made.right or made.wrong:
+                found.setdefault(title, []).append(made)
+    return found
+
+
+def _band(row: Row, logged: Mapping[int, list[dict[str, float]]], metric: str) -> Band | None:
+    """At each step the mean over the seeds that have the metric there: a step without wrong responses has none."""
+    values: dict[int, dict[int, float]] = {}
+    for seed, rows in logged.items():
+        steps, course = series(rows, metric)
+        for step, value in zip(steps, smooth(np.asarray(course)).tolist() if course else [], strict=True):
+            values.setdefault(step, {})[seed] = value
+    points = [(make_cell({0: float(step)}), make_cell(found)) for step, found in sorted(values.items())]
+    return Band(row, points) if points else None

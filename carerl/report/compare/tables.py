@@ -1,0 +1,229 @@
+"""A comparison's tables as text, and what a reader must know to read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from carerl.metrics.table import MEANINGS, format_number, metric_line
+from carerl.report.compare.calibration import MEASURES, reported_suites, scaled_label
+from carerl.report.compare.rows import Cell, Comparison, Row, gap_metric
+
+UNCHANGED = "="
+
+
+def column_label(name: str, comparison: Comparison) -> str:
+    label = metric_line(name).short if name in ("eval/entropy", "eval/kl_per_sequence") else metric_line(name).label
+    return label.replace("maj@N", f"maj@{comparison.samples}") if comparison.samples else label
+
+
+def cell_text(cell: Cell | None, digits: int, separator: str = " ") -> str:
+    """``0.951 ± 0.012*`` over seeds; of a single run ``0.951 [0.931, 0.968]`` over questions, or no interval.
+
+    >>> cell_text(Cell({1: 0.5}, 0.5, None), 3), cell_text(None, 3)
+    ('0.500', '–')
+    """
+    if cell is None:
+        return "–"
+    interval = interval_text(cell, digits)
+    return f"{format_number(cell.mean, digits)}{separator if interval else ''}{interval}{'*' if cell.starred else ''}"
+
+
+def interval_text(cell: Cell, digits: int) -> str:
+    """``± 0.012`` over seeds, ``[0.931, 0.968]`` over questions, or nothing."""
+    if cell.half is not None:
+        return f"± {format_number(cell.half, digits)}"
+    return f"[{', '.join(format_number(end, digits) for end in cell.questions)}]" if cell.questions else ""
+
+
+def difference_text(name: str, cell: Cell | None, separator: str = " ") -> str:
+    """``-0.041 (≤ -0.030) ✓``: the paired difference and its bound, ≥ for a lower and ≤ for an upper one. The tick
+    says that the bound, too, is on the better side of 0.
+
+    >>> ece = Cell({}, 0.5, None, difference=-0.0414, bound=-0.0302)
+    >>> difference_text("calibration/facts_ece", ece), difference_text("eval/accuracy", None)
+    ('-0.041 (≤ -0.030) ✓', '–')
+    """
+    if cell is None or cell.difference is None or cell.bound is None:
+        return "–"
+    line = metric_line(name)
+    difference, bound = (format_number(value, line.digits, sign=True) for value in (cell.difference, cell.bound))
+    tick = " ✓" if line.better * cell.bound > 0 else ""
+    return f"{difference}{separator}({'≥' if line.better > 0 else '≤'} {bound}){tick}"
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table whose first column names the method; every line has as many cells as ``head``. ``sources``: for each line
+    the labels of the rows that its numbers come from."""
+
+    title: str
+    head: list[str]
+    lines: list[list[str]]
+    sources: list[list[str]]
+
+
+def main_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
+    """The main table, a line per row; with text benchmarks it has the paper's columns, and a second one the others.
+    ``separator`` stands between a mean and its interval."""
+    more = [name for name in comparison.columns if name not in comparison.paper]
+    found = [("", comparison.paper)] + ([("Further metrics", more)] if more else [])
+    tables = []
+    for title, names in found:
+        lines: list[list[str]] = []
+        sources: list[list[str]] = []
+        for row in comparison.rows:
+            cells = [cell_text(row.cells.get(name), metric_line(name).digits, separator) for name in names]
+            lines.append([row.label, count_text(row), *cells])
+            sources.append([row.label])
+            if any(name in scaled_cells(row) for name in names):
+                lines.append([scaled_name(row), str(len(row.scaled.temperatures) if row.scaled else 0)])
+                lines[-1] += [scaled_text(row, name, metric_line(name).digits, separator) for name in names]
+                sources.append([row.label])
+        head = ["method", "n", *(column_label(name, comparison) for name in names)]
+        tables.append(TextTable(title, head, lines, sources))
+    return tables
+
+
+def scaled_cells(row: Row) -> dict[str, Cell]:
+    return row.scaled.cells if row.scaled else {}
+
+
+def scaled_name(row: Row) -> str:
+    return f"{row.label} {scaled_label(list(row.scaled.temperatures.values()))}" if row.scaled else row.label
+
+
+def scaled_text(row: Row, name: str, digits: int, separator: str = " ") -> str:
+    """A cell of a row after temperature scaling: ``=`` where scaling changes nothing of what the row has."""
+    cell = scaled_cells(row).get(name)
+    same = name in row.cells or name in row.calibration
+    return cell_text(cell, digits, separator) if cell else UNCHANGED if same else "–"
+
+
+def calibration_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
+    """One a benchmark: every row, and under it the same after temperature scaling. A row without evaluation is left
+    out."""
+    tables = []
+    for suite, label in reported_suites(comparison.rows).items():
+        names = [f"calibration/{suite}/{measure.name}" for measure in MEASURES]
+        kept = [any(name in row.calibration for row in comparison.rows) for name in names]
+        shown = [name for name, there in zip(names, kept, strict=True) if there]
+        heads = [measure.label for measure, there in zip(MEASURES, kept, strict=True) if there]
+        lines, sources = [], []
+        for row in comparison.rows:
+            if not any(name in row.calibration for name in names):
+                continue
+            lines.append([row.label, *(cell_text(row.calibration.get(name), 3, separator) for name in shown)])
+            sources.append([row.label])
+            if any(name in scaled_cells(row) for name in names):
+                lines.append([scaled_name(row), *(scaled_text(row, name, 3, separator) for name in shown)])
+                sources.append([row.label])
+        tables.append(TextTable(f"Calibration on {label}", ["method", *heads], lines, sources))
+    return tables
+
+
+def calibration_notes(comparison: Comparison) -> list[str]:
+    """What a reader must know to read those tables."""
+    lines = [
+        "Of the majority answer, with its share of the votes as confidence. A question without any answer has "
+        "confidence 0 and is wrong, so silence looks calibrated: read the share of answered samples beside it. ECE: 10 "
+        "equal widths, biased upwards; debiased: with less of that bias. NLL is clipped to half a vote."
+    ]
+    if any(row.scaled is not None and row.scaled.cells for row in comparison.rows):
+        lines.append(f"{UNCHANGED}: temperature scaling changes no answer and no order.")
+    return lines
+
+
+def difference_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
+    """One table for each baseline that a row shares two seeds with; ``separator`` stands before a bound."""
+    tables = []
+    for baseline in dict.fromkeys(row.baseline for row in comparison.rows if row.baseline):
+        rows = [row for row in comparison.rows if row.baseline == baseline and _bounded(row)]
+        names = [name for name in comparison.columns if any(name in _bounded(row) for row in rows)]
+        if not rows:
+            continue
+        gaps = any(row.gap_closed is not None for row in rows)
+        arrows = [f"{column_label(name, comparison)} {'↑' if metric_line(name).better > 0 else '↓'}" for name in names]
+        lines = []
+        for row in rows:
+            cells = [difference_text(name, row.cells.get(name), separator) for name in names]
+            gap = "–" if row.gap_closed is None else f"{format_number(100 * row.gap_closed, 0)} %"
+            lines.append([row.label, _pairs_text(row), *cells, *([gap] if gaps else [])])
+        head = ["method", "pairs", *arrows, *(["ECE gap closed"] if gaps else [])]
+        sources = [[row.label, baseline] for row in rows]
+        tables.append(TextTable(f"Paired differences to {baseline}", head, lines, sources))
+    return tables
+
+
+def _bounded(row: Row) -> list[str]:
+    """The metrics in which the row has a bound."""
+    return [name for name, cell in row.cells.items() if cell.bound is not None]
+
+
+def _pairs_text(row: Row) -> str:
+    """The number of pairs; ``4–5`` where metrics differ in it."""
+    pairs = [row.cells[name].pairs for name in _bounded(row)]
+    return str(min(pairs)) if min(pairs) == max(pairs) else f"{min(pairs)}–{max(pairs)}"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader must know to read the main table."""
+    cells = [cell for row in comparison.rows for cell in row.cells.values()]
+    if any(cell.half is not None for cell in cells) or not any(cell.questions for cell in cells):
+        lines = ["Mean over seeds of the final evaluation ± half-width of the 95 % Student interval (n − 1)."]
+    else:
+        lines = ["One run a row: nothing here says how much another seed would differ."]
+    if any(cell.questions and cell.half is None for cell in cells):
+        lines.append(
+            "[low, high]: 95 % interval over the questions of a single run's final evaluation, not over seeds."
+        )
+        if any(name.endswith("ece") and cell.questions for row in comparison.rows for name, cell in row.cells.items()):
+            lines.append(
+                "That of an ECE is of the debiased estimate: the figure itself is biased upwards and can lie above it."
+            )
+    lines += comparison.notes
+    if any(row.is_base for row in comparison.rows):
+        lines.append("base: the models before training, each seed once; not tested.")
+    if comparison.paper is not comparison.columns:
+        lines += _paper_notes(comparison)
+    return lines + [MEANINGS[name] for name in comparison.columns if name in MEANINGS]
+
+
+def _paper_notes(comparison: Comparison) -> list[str]:
+    """What the columns named after benchmarks are."""
+    shown = set(comparison.paper)
+    accuracies = [metric_line(name).label for name in comparison.paper if name.endswith("/accuracy")]
+    lines = [f"{', '.join(accuracies)}: accuracy, mean over all samples."] if accuracies else []
+    if "eval/selfaware/f1" in shown:
+        lines.append("SelfAware F1: of recognising the unanswerable questions.")
+    if "calibration/truthfulqa/ece" in shown:
+        lines.append("ECE: on TruthfulQA, majority vote; those of the other benchmarks are in the second table.")
+    return lines
+
+
+def difference_notes(comparison: Comparison) -> list[str]:
+    """What a reader must know to read the tables of differences; nothing where there are none."""
+    if not difference_tables(comparison):
+        return []
+    lines = [
+        "Mean of row − baseline over the paired seeds (↑ more is better, ↓ less is better). In brackets the one-sided "
+        "95 % Student bound (n − 1) on the side that speaks against the row: ≥ a lower one where more is better, "
+        "≤ an upper one where less is. ✓: the bound, too, is on the better side of 0. Each bound stands by itself, "
+        "not corrected for their number.",
+    ]
+    if any(row.gap_closed is not None for row in comparison.rows):
+        lines.append(
+            f"ECE gap closed: (baseline − row) / (baseline − base) in {_gap_label(comparison)}, means over the seeds "
+            "that all three have. 100 %: as calibrated as before training; 0 %: as the baseline."
+        )
+    return lines
+
+
+def _gap_label(comparison: Comparison) -> str:
+    name = gap_metric(comparison.columns)
+    return metric_line(name).label if name else "ECE"
+
+
+def count_text(row: Row) -> str:
+    """Seeds, not runs, as the base of one seed may stand in several runs; ``3 of 4`` where a sweep asked for more."""
+    seeds = len({run.seed for run in row.runs})
+    return f"{seeds} of {row.asked}" if row.asked > seeds else str(seeds)

@@ -1,0 +1,167 @@
+"""Runs against the tokens that they generated: the numbers behind a comparison at equal cost of sampling.
+
+Tokens count up to and including the step that a value belongs to. ``rollout/generated_tokens`` is everything the
+engines generated for training, with the groups that dynamic sampling threw away; a run without it has
+``rollout/tokens``, what it learned from, instead.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from carerl.report.compare.frontier import ACCURACY
+from carerl.report.compare.rows import Cell, Row, make_cell
+from carerl.report.pictures.curves import smooth
+from carerl.runs.find import Run
+from carerl.runs.jsonl import read_metrics
+from carerl.runs.tables import read_question_counts
+
+GENERATED, LEARNED = "rollout/generated_tokens", "rollout/tokens"
+ROLLOUT_ACCURACY = "rollout/accuracy"
+
+
+@dataclass(slots=True)
+class Trajectory:
+    """One run. ``evaluations``: (tokens so far, metrics), in order, of those that asked as many questions as the
+    largest: an ECE of fewer is higher, and a line between the two would be no course; ``rollouts``: (tokens so far,
+    accuracy of the step's rollouts). ``learned_only``: some step says only what it learned from."""
+
+    evaluations: list[tuple[float, dict[str, float]]]
+    rollouts: list[tuple[float, float]]
+    learned_only: bool
+
+    @property
+    def between(self) -> int:
+        """Evaluations that are neither the first nor the last."""
+        return max(0, len(self.evaluations) - 2)
+
+    def at(self, metric: str, tokens: float) -> float | None:
+        """The metric after so many tokens: that of the evaluation there, or linear between its neighbours. A run that
+        was evaluated at its ends only is not a straight line between them: None, as beyond its ends."""
+        found = [(x, metrics[metric]) for x, metrics in self.evaluations if metric in metrics]
+        for x, value in found:
+            if x == tokens:
+                return value
+        for (x0, y0), (x1, y1) in pairwise(found):
+            if x0 < tokens < x1 and len(found) > 2:
+                return y0 + (y1 - y0) * (tokens - x0) / (x1 - x0)
+        return None
+
+
+@dataclass(slots=True)
+class Band:
+    """A row's course: at each place the mean over seeds of tokens and of a metric, with intervals."""
+
+    row: Row
+    points: list[tuple[Cell, Cell]]
+
+
+@dataclass(slots=True)
+class AtTokens:
+    """A row's metrics after a number of tokens, or ``absent``, why there are none."""
+
+    row: Row
+    cells: dict[str, Cell]
+    absent: str = ""
+
+
+def trajectory(rows: Sequence[Mapping[str, float]], fewer: Collection[int] = ()) -> Trajectory:
+    """From the rows of metrics.jsonl. ``fewer``: steps whose evaluation asked fewer questions than others."""
+    spent: dict[int, float] = {}
+    learned_only = False
+    for row in rows:
+        if GENERATED in row or LEARNED in row:
+            learned_only |= GENERATED not in row
+            spent[int(row["step"])] = row.get(GENERATED, row.get(LEARNED, 0.0))
+
+    steps = sorted(spent)
+    sums = [0.0, *accumulate(spent[step] for step in steps)]
+
+    def so_far(step: float) -> float:
+        return sums[bisect_right(steps, step)]
+
+    by_step = sorted(rows, key=lambda row: row["step"])
+    return Trajectory(
+        [(so_far(row["step"]), dict(row)) for row in by_step if ACCURACY in row and row["step"] not in fewer]
+        if spent
+        else [],
+        [(so_far(row["step"]), row[ROLLOUT_ACCURACY]) for row in by_step if ROLLOUT_ACCURACY in row] if spent else [],
+        learned_only,
+    )
+
+
+def read_trajectories(rows: Sequence[Row]) -> dict[str, dict[int, Trajectory]]:
+    """By row and seed, of the runs that logged tokens."""
+    found: dict[str, dict[int, Trajectory]] = {}
+    for row in rows:
+        if not row.is_base:
+            read = {run.seed: _read(run) for run in row.runs}
+            found[row.label] = {seed: made for seed, made in read.items() if made.evaluations or made.rollouts}
+    return found
+
+
+def _read(run: Run) -> Trajectory:
+    counts = read_question_counts(run.path / "evaluations")
+    fewer = {step for step, count in counts.items() if count < max(counts.values())}
+    return trajectory(read_metrics(run.path / "metrics.jsonl"), fewer)
+
+
+def evaluated_between(found: Mapping[str, Mapping[int, Trajectory]]) -> bool:
+    """Whether every run was evaluated between its ends, so that evaluations make a course."""
+    runs = [made for row in found.values() for made in row.values()]
+    return bool(runs) and all(made.between for made in runs)
+
+
+def bands(rows: Sequence[Row], found: Mapping[str, Mapping[int, Trajectory]], metric: str) -> list[Band]:
+    """Every row's course of a metric of evaluations; of :data:`ROLLOUT_ACCURACY`, smoothed as in a run's report."""
+    made = []
+    for row in rows:
+        courses = {seed: _course(one, metric) for seed, one in found.get(row.label, {}).items()}
+        courses = {seed: course for seed, course in courses.items() if course}
+        if courses:
+            # seeds of one row have the same steps; one that was logged for fewer ends there
+            length = max(map(len, courses.values()))
+            made.append(Band(row, [_place(courses, i) for i in range(length)]))
+    return made
+
+
+def _course(one: Trajectory, metric: str) -> list[tuple[float, float]]:
+    if metric == ROLLOUT_ACCURACY:
+        return list(zip([x for x, _ in one.rollouts], smooth(np.asarray([y for _, y in one.rollouts])), strict=True))
+    return [(x, metrics[metric]) for x, metrics in one.evaluations if metric in metrics]
+
+
+def _place(courses: Mapping[int, Sequence[tuple[float, float]]], i: int) -> tuple[Cell, Cell]:
+    there = {seed: course[i] for seed, course in courses.items() if i < len(course)}
+    return make_cell({s: x for s, (x, _) in there.items()}), make_cell({s: y for s, (_, y) in there.items()})
+
+
+def common_tokens(found: Mapping[str, Mapping[int, Trajectory]]) -> float | None:
+    """The greatest number of tokens that all runs were evaluated at or beyond; None without evaluations."""
+    last = [made.evaluations[-1][0] for row in found.values() for made in row.values() if made.evaluations]
+    return min(last) if last and min(last) > 0 else None
+
+
+def at_tokens(
+    rows: Sequence[Row], found: Mapping[str, Mapping[int, Trajectory]], metrics: Sequence[str], tokens: float
+) -> list[AtTokens]:
+    """Every row's metrics after ``tokens``. A row has none unless all of its runs have them: those that happen to be
+    evaluated just there are a selection by length."""
+    made = []
+    for row in rows:
+        if row.is_base:
+            continue
+        runs = found.get(row.label, {})
+        cells = {}
+        for metric in metrics:
+            values = {seed: value for seed, one in runs.items() if (value := one.at(metric, tokens)) is not None}
+            if values and len(values) == len(runs):
+                cells[metric] = make_cell(values)
+        absent = "evaluated on all questions at the ends only" if runs else "no tokens in metrics.jsonl"
+        made.append(AtTokens(row, cells, "" if cells else absent))
+    return made

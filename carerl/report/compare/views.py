@@ -1,0 +1,155 @@
+"""The views beside the main table: what holds beta, the divergence reached or the tokens generated equal, calibration
+benchmark by benchmark, and differences over questions.
+
+Each is a picture, tables and what a reader must know, as far as there is something to show in that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from carerl.metrics.table import abstention_metric, accuracy_metric, ece_metric, metric_line
+from carerl.report.compare import differences as question_differences
+from carerl.report.compare.differences import Difference
+from carerl.report.compare.frontier import DIVERGENCE, at_equal_beta, curves, matched, reach
+from carerl.report.compare.pictures import frontier as plots
+from carerl.report.compare.rows import Cell, Comparison
+from carerl.report.compare.tables import TextTable, calibration_notes, calibration_tables, cell_text
+from carerl.report.compare.tokens import (
+    ROLLOUT_ACCURACY,
+    at_tokens,
+    bands,
+    common_tokens,
+    evaluated_between,
+    read_trajectories,
+)
+from carerl.report.pictures.svg import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    title: str
+    notes: list[str]
+    tables: list[TextTable]
+    picture: Callable[[], Picture | None] = lambda: None  # drawn only where it is shown
+
+
+def views(comparison: Comparison, differences: Sequence[Difference] = ()) -> list[View]:
+    found = [view for make in (_equal_beta, _matched_divergence, _matched_tokens) if (view := make(comparison))]
+    if shown := calibration_tables(comparison):
+        found.append(View("Calibration by benchmark", calibration_notes(comparison), shown))
+    if shown := question_differences.tables(differences):
+        found.append(View("Paired differences over questions", question_differences.notes(differences), shown))
+    return found
+
+
+def _metrics(comparison: Comparison) -> list[str]:
+    columns = comparison.columns
+    wanted = (accuracy_metric(columns), ece_metric(columns), abstention_metric(columns))
+    return [name for name in wanted if name in columns]
+
+
+def _cells(cells: dict[str, Cell], metrics: list[str]) -> list[str]:
+    return [cell_text(cells.get(name), metric_line(name).digits).rstrip("*") for name in metrics]
+
+
+def _table(title: str, head: list[str], lines: list[list[str]], sources: list[list[str]]) -> TextTable:
+    """Every line ends in why it is absent, or in nothing; where none is absent there is no such column."""
+    if any(line[-1] for line in lines):
+        return TextTable(title, [*head, "absent"], lines, sources)
+    return TextTable(title, head, [line[:-1] for line in lines], sources)
+
+
+def _head(metrics: list[str]) -> list[str]:
+    return [metric_line(name).label for name in metrics]
+
+
+def _equal_beta(comparison: Comparison) -> View | None:
+    found = at_equal_beta(comparison.rows)
+    if not found:
+        return None
+    metrics = _metrics(comparison)
+    lines = [[at.name, f"{at.beta:g}", str(len(at.row.runs)), *_cells(at.row.cells, metrics)] for at in found]
+    title = "At equal beta"
+    return View(
+        title,
+        [
+            "The table has the betas that two families at least were run with. Equal betas are not equal strengths: "
+            "near the reference a skew divergence curves (1 − α)² times as much as its plain one, 1/25 at α = 0.8.",
+        ],
+        [TextTable(title, ["method", "beta", "n", *_head(metrics)], lines, [[at.row.label] for at in found])],
+        lambda: plots.equal_beta(found, metrics[:2]),
+    )
+
+
+def _matched_divergence(comparison: Comparison) -> View | None:
+    found = curves(comparison.rows)
+    if len(found) < 2 or sum(reach(curve, DIVERGENCE) is not None for curve in found) < 2:
+        return None
+    if not any(curve.along for curve in found):  # as many points as families: the divergence is in the main table
+        return None
+    metrics = _metrics(comparison)
+    at, reached = matched(found, DIVERGENCE, metrics)
+    title = "At matched divergence"
+    lines = [[line.name, *_cells(line.cells, metrics), line.absent] for line in reached]
+    notes = ["Divergence: reverse KL to the base model at the end of training, nats per sequence."]
+    if at is None:
+        notes.append("No table: no two of the curves and points have a divergence in common.")
+    else:
+        notes.append(
+            f"The table is at {at:.3g} nats, the divergence that the most curves and single points have in common (the "
+            "middle of a stretch): linear between the points around it, never beyond a curve's ends. Its intervals "
+            "carry every seed's point to that divergence along the curve."
+        )
+    table = None
+    if at is not None:
+        sources = [[row.label for row in curve.rows] for curve in found]
+        table = _table(f"{title}: {at:.3g} nats per sequence", ["method", *_head(metrics)], lines, sources)
+    return View(
+        title,
+        notes,
+        [table] if table else [],
+        lambda: plots.matched_divergence(found, comparison.rows, metrics[:2], at),
+    )
+
+
+def _matched_tokens(comparison: Comparison) -> View | None:
+    rows = [row for row in comparison.rows if not row.is_base]
+    found = read_trajectories(rows)
+    if sum(bool(runs) for runs in found.values()) < 2:
+        return None
+    metrics = [name for name in _metrics(comparison) if name != abstention_metric(comparison.columns)]
+    evaluated = evaluated_between(found)
+    drawn = metrics if evaluated else [ROLLOUT_ACCURACY]
+    courses = {metric: bands(rows, found, metric) for metric in drawn}
+    tokens = common_tokens(found)
+    notes = ["Tokens that the engines generated for training, refills of dynamic sampling included."]
+    if any(run.learned_only for runs in found.values() for run in runs.values()):
+        notes.append(
+            "Some runs did not log them (rollout/generated_tokens): there only the tokens learned from are counted "
+            "(rollout/tokens), which is less where groups were dropped."
+        )
+    if evaluated:
+        notes.append("A value between the ends is of a run whose learning rate has not come down yet.")
+    else:
+        notes.append(
+            "Some runs were evaluated on all questions at their ends only: drawn is the accuracy of rollouts, on "
+            "training questions, smoothed. Set evaluation.every, and evaluation.questions_between=0, for a course."
+        )
+    table = None
+    reached = at_tokens(rows, found, metrics, tokens) if tokens is not None else []
+    if tokens is not None and any(at.cells for at in reached):
+        lines = [[at.row.label, str(_seeds(at.cells) or "–"), *_cells(at.cells, metrics), at.absent] for at in reached]
+        title = f"At matched generated tokens: {tokens:,.0f}"
+        table = _table(title, ["method", "n", *_head(metrics)], lines, [[at.row.label] for at in reached])
+        notes.append(
+            "The table is at the greatest number of tokens that every run reached: the evaluation there, or linear "
+            "between the two around it."
+        )
+    shown = [table] if table else []
+    return View("At matched generated tokens", notes, shown, lambda: plots.matched_tokens(courses, comparison.rows))
+
+
+def _seeds(cells: dict[str, Cell]) -> int:
+    return max((len(cell.values) for cell in cells.values()), default=0)

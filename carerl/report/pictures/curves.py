@@ -1,0 +1,367 @@
+"""The curves and reliability diagrams of a run's report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from carerl.loss.coefficient_bins import COEFFICIENT_BINS, EDGES
+from carerl.metrics.table import TIME_PARTS
+from carerl.report.pictures.svg import CARD, INK, LINE, MUTED, PowersOfTen, colour, style, to_svg
+from carerl.runs.jsonl import series
+
+SMOOTH_FROM = 60  # rows from which on a curve is drawn smoothed over its raw course
+SIZE = (5.6, 2.75)  # inches
+DASHED = (0, (3, 2))
+DOTTED = (0, (1, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture: ``lines`` are (metric, label); those that a run lacks are left out.
+
+    ``reference`` is a line of the same kind, drawn muted and dashed: what the others are read against. ``biased``:
+    the values depend on how many questions were asked, so that points on fewer questions are drawn apart.
+    """
+
+    name: str
+    title: str
+    lines: tuple[tuple[str, str], ...]
+    note: str = ""
+    log: bool = False
+    unit: bool = False  # values lie between 0 and 1: show all of it
+    reference: tuple[str, str] | None = None
+    biased: bool = False
+
+
+PANELS: tuple[Panel, ...] = (
+    Panel(
+        "loss",
+        "Cross-entropy",
+        (("train/ce_loss", "cross-entropy"),),
+        "Nats per token of the corpus, each family averaged.",
+    ),
+    Panel(
+        "reward",
+        "Reward and rollout accuracy",
+        (("rollout/reward", "reward"), ("rollout/accuracy", "accuracy")),
+        "Means over the step's samples, on training questions.",
+        unit=True,
+    ),
+    Panel(
+        "evaluation",
+        "Evaluation accuracy",
+        (("eval/accuracy", "accuracy"), ("eval/maj", "maj@N")),
+        "Evaluations between start and end may use fewer questions.",
+        unit=True,
+    ),
+    Panel(
+        "ece",
+        "Expected calibration error",
+        (
+            ("calibration/facts_ece", "FACTS"),
+            ("calibration/answer_ece", "answer token"),
+            ("calibration/question_ece", "questions"),
+        ),
+        "Less is better.",
+        reference=("calibration/facts_ece_floor", "FACTS, perfect model"),
+        biased=True,
+    ),
+    Panel(
+        "f1",
+        "Recognising the unknowable",
+        (("calibration/unknowable_f1", "UNKNOWABLE F1"),),
+        "More is better.",
+        unit=True,
+    ),
+    Panel(
+        "entropy",
+        "Entropy",
+        (("train/entropy", "training rollouts"), ("eval/entropy", "evaluation")),
+        "Nats per response token.",
+    ),
+    Panel(
+        "divergence",
+        "Divergence to the reference",
+        (("regularizer/reverse_kl", "reverse KL"), ("regularizer/value", "the regularizer's own")),
+        "Nats per response token.",
+    ),
+    Panel(
+        "entropy_split",
+        "Entropy of right and wrong responses",
+        (("train/entropy_right", "right"), ("train/entropy_wrong", "wrong")),
+        "Nats per response token, training rollouts.",
+    ),
+    Panel(
+        "divergence_split",
+        "Divergence of right and wrong responses",
+        (("regularizer/reverse_kl_right", "right"), ("regularizer/reverse_kl_wrong", "wrong")),
+        "Reverse KL, nats per response token, training rollouts.",
+    ),
+    Panel(
+        "coefficient_split",
+        "What the penalty asks, by confidence",
+        tuple((f"regularizer/coefficient_confidence_{low}", f"from {low} %") for low in (0, 25, 50, 75)),
+        "Mean size of the coefficient of a sampled token. Confidence: the share of the group with the same answer.",
+    ),
+    Panel(
+        "strengths",
+        "Adapted strengths",
+        (("regularizer/beta", "beta"), ("train/entropy_bonus", "entropy bonus")),
+        "What multiplies the penalty and the mean entropy.",
+    ),
+    Panel(
+        "mismatch",
+        "Engine against learner",
+        (
+            ("rollout/mismatch_mean", "rollouts, mean"),
+            ("rollout/mismatch_q999", "rollouts, 99.9 %"),
+            ("rollout/mismatch_max", "rollouts, max"),
+            ("sync/probe_mean", "probe after sync, mean"),
+            ("sync/probe_q999", "probe after sync, 99.9 %"),
+            ("sync/probe_max", "probe after sync, max"),
+        ),
+        "Absolute difference of log-probs, nats; logarithmic.",
+        log=True,
+    ),
+    Panel(
+        "health",
+        "Responses and groups",
+        (
+            ("rollout/truncated_fraction", "truncated"),
+            ("rollout/unparsed_fraction", "unparsed"),
+            ("rollout/zero_variance_fraction", "groups of one reward"),
+            ("rollout/informative_fraction", "groups with right and wrong"),
+        ),
+        "Fractions of all that was sampled. A group of one reward has no advantage to learn from.",
+        unit=True,
+    ),
+    Panel("gradient", "Gradient norm", (("train/grad_norm", "before clipping"),), "Global norm."),
+)
+
+
+def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = ()) -> str | None:
+    """The panel as SVG, or None when the run has none of its metrics.
+
+    ``fewer``: the steps whose evaluation asked fewer questions than others. In a biased panel their points are
+    hollow and have a light line of their own.
+    """
+    found = [(label, *series(rows, metric)) for metric, label in panel.lines]
+    drawn = [(label, steps, values) for label, steps, values in found if steps]
+    if panel.log:  # a difference of exactly 0 has no place on a logarithmic axis
+        drawn = [(label, steps, values) for label, steps, values in drawn if max(values) > 0]
+    if not drawn:
+        return None
+    apart = sorted(fewer) if panel.biased else []
+    with style():
+        figure, axes = _figure()
+        for index, (label, steps, values) in enumerate(drawn):
+            # a second curve that lies on the first stays visible as a dashed one
+            stroke = {"color": colour(index), "linestyle": DASHED if index % 2 else "solid", "marker": "o"}
+            _line(axes, label, steps, values, stroke, apart, panel.log)
+        if panel.reference:
+            metric, label = panel.reference
+            _line(axes, label, *series(rows, metric), {"color": MUTED, "linestyle": DASHED, "linewidth": 1.2}, apart)
+        if panel.log:
+            _logarithmic(axes)
+        elif panel.unit:
+            axes.set_ylim(-0.03, 1.03)
+        else:
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(0.0, low), high if high > 0 else 1.0)
+        _finish(axes)
+        return to_svg(figure, panel.name, panel.title)
+
+
+def coefficient_histogram(rows: list[dict[str, float]]) -> str | None:
+    """Shares of tokens by the penalty's signed coefficient, at the start and at the end; None without a penalty."""
+    names = [f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS]
+    found = [[row[name] for name in names] for row in rows if all(name in row for name in names)]
+    if not found:
+        return None
+    tenth = max(1, len(found) // 10)
+    states = {"first steps": found[:tenth], "last steps": found[-tenth:]}
+    if len(found) == 1:
+        del states["first steps"]
+    with style():
+        figure, axes = _figure()
+        places, width = np.arange(len(names)), 0.8 / len(states)
+        for index, (label, shares) in enumerate(states.items()):
+            lefts = places + (index - len(states) / 2) * width
+            axes.bar(lefts, np.mean(shares, axis=0), width, align="edge", color=colour(index), label=label)
+        _logarithmic(axes)  # what a penalty is about are its rare tokens
+        axes.set_ylim(5e-5, 1.5)
+        _finish(axes)
+        axes.set_xlabel("coefficient")
+        axes.set_xticks(places[1:] - 0.5, [f"{edge:g}".replace("-", "\N{MINUS SIGN}") for edge in EDGES])
+        return to_svg(figure, "coefficient-histogram", "Shares of sampled tokens by the penalty's coefficient")
+
+
+def time_split(rows: list[dict[str, float]]) -> str | None:
+    """Seconds of a step, stacked by what they were spent on; a running median, as single steps jump."""
+    timed = [row for row in rows if "time/step" in row]
+    if not timed:
+        return None
+    steps = np.asarray([row["step"] for row in timed])
+    parts = {name: np.asarray([row.get(f"time/{name}", 0.0) for row in timed]) for name in TIME_PARTS}
+    total = np.asarray([row["time/step"] for row in timed])
+    parts["other"] = np.maximum(total - sum(parts.values()), 0.0)
+    shown = {name: _running_median(values) for name, values in parts.items() if values.any()}
+    with style():
+        figure, axes = _figure()
+        colours = [MUTED if name == "other" else colour(i) for i, name in enumerate(shown)]
+        axes.stackplot(steps, *shown.values(), labels=list(shown), colors=colours, alpha=0.75, linewidth=0)
+        axes.set_ylim(0, None)
+        _finish(axes)
+        return to_svg(figure, "time", "Seconds per step, split by what they were spent on")
+
+
+def reliability(name: str, states: Mapping[str, Sequence[Mapping[str, float]]]) -> str | None:
+    """Reliability diagrams side by side, one per state (``base``, ``final``).
+
+    Each bin is a mapping with ``low high confidence accuracy count``. A dot lies at the mean confidence
+    and the accuracy of its bin, its area grows with the bin's share; the bar below is that share.
+    """
+    figure = reliability_figure(states)
+    if figure is None:
+        return None
+    shown = ", ".join(state for state, bins in states.items() if any(b.get("count") for b in bins))
+    return to_svg(figure, f"reliability-{name.replace('/', '-')}", f"Reliability of {name}: {shown}")
+
+
+def reliability_figure(states: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure | None:
+    """What :func:`reliability` shows; None where no state has an item."""
+    states = {state: [b for b in bins if b.get("count")] for state, bins in states.items()}
+    states = {state: bins for state, bins in states.items() if bins}
+    if not states:
+        return None
+    with style():
+        figure = Figure(figsize=(SIZE[0], 3.3))
+        grid = figure.subplots(
+            2,
+            len(states),
+            squeeze=False,
+            sharex=True,
+            sharey="row",
+            gridspec_kw={"height_ratios": [5, 1], "hspace": 0.12},
+        )
+        for column, (state, bins) in enumerate(states.items()):
+            _reliability_axes(grid[0][column], grid[1][column], state, bins, colour(column), column == 0)
+        figure.subplots_adjust(left=0.1, right=0.985, top=0.92, bottom=0.14, wspace=0.16)
+        return figure
+
+
+def _reliability_axes(
+    axes: Any, below: Any, state: str, bins: Sequence[Mapping[str, float]], tint: str, first: bool
+) -> None:
+    confidence = np.asarray([b["confidence"] for b in bins])
+    accuracy = np.asarray([b["accuracy"] for b in bins])
+    share = np.asarray([b["count"] for b in bins], dtype=float)
+    share /= share.sum()
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.vlines(confidence, np.minimum(confidence, accuracy), np.maximum(confidence, accuracy), color=tint, alpha=0.5)
+    axes.plot(confidence, accuracy, color=tint, linewidth=1.2, alpha=0.6)
+    axes.scatter(confidence, accuracy, s=14 + 160 * share, color=tint, edgecolor=CARD, linewidth=0.8, zorder=3)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    error = float(share @ np.abs(accuracy - confidence))
+    axes.text(0.03, 0.93, f"ECE {error:.3f}", transform=axes.transAxes, color=INK, va="top")
+    axes.set_title(state, loc="left")
+    low = np.asarray([b["low"] for b in bins])
+    width = np.asarray([b["high"] for b in bins]) - low
+    # bins of unique vote shares have no width: draw those as thin bars at their confidence
+    thin = width <= 1e-9
+    below.bar(
+        np.where(thin, confidence - 0.012, low),
+        share,
+        np.where(thin, 0.024, width * 0.92),
+        align="edge",
+        color=tint,
+    )
+    # The row shares its y axis, which an explicit limit freezes: it may only grow.
+    below.set_ylim(0, max(below.get_ylim()[1] if not first else 0.0, 1.05 * float(share.max())))
+    below.yaxis.set_major_locator(MaxNLocator(1))
+    below.grid(False)
+    below.set_xlabel("confidence")
+    for side in (axes, below):
+        side.tick_params(length=0)
+    if first:
+        axes.set_ylabel("accuracy")
+        below.set_ylabel("share")
+
+
+def _figure() -> tuple[Figure, Any]:
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.115, right=0.985, top=0.88, bottom=0.155)
+    return figure, axes
+
+
+def _logarithmic(axes: Any) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(PowersOfTen())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _finish(axes: Any) -> None:
+    axes.set_xlabel("step")
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_color(LINE)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 0.99),
+        ncols=6,
+        borderpad=0.2,
+        handlelength=1.1,
+        handletextpad=0.5,
+        columnspacing=1.2,
+    )
+
+
+def _line(
+    axes: Any,
+    label: str,
+    steps: Sequence[int],
+    values: Sequence[float],
+    stroke: Mapping[str, Any],
+    apart: Sequence[int] = (),
+    log: bool = False,
+) -> None:
+    """Values over steps in the look of ``stroke``; the points of the steps ``apart`` in a lighter one, unnamed."""
+    x, y = np.asarray(steps), np.asarray(values, dtype=np.float64)
+    if log:
+        y = np.where(y > 0, y, np.nan)
+    light = np.isin(x, apart)
+    if light.any():
+        look = {"linestyle": DOTTED, "linewidth": 1.2, "alpha": 0.7, "markerfacecolor": CARD}
+        axes.plot(x[light], y[light], **{**stroke, **look}, markersize=3.5)
+    x, y = x[~light], y[~light]
+    if len(y) >= SMOOTH_FROM:
+        axes.plot(x, y, color=stroke["color"], linewidth=0.8, alpha=0.3)
+        axes.plot(x, smooth(y), color=stroke["color"], linestyle=stroke["linestyle"], label=label)
+    elif len(y):
+        axes.plot(x, y, **stroke, label=label, markersize=3.5)
+
+
+def _windows(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    half = max(1, len(values) // 40)
+    return [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+
+
+def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A centred running mean over a twentieth of the run; shorter at the ends, so it keeps its length."""
+    means = [np.nan if np.isnan(window).all() else float(np.nanmean(window)) for window in _windows(values)]
+    return np.asarray(means)
+
+
+def _running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray([float(np.median(window)) for window in _windows(values)])

@@ -1,0 +1,189 @@
+"""The samples of an evaluation on disk: one row each, with the tokens, so that what was sampled is not sampled again.
+
+While an evaluation is under way they lie in parts (``step_000000.parts/``); in the end they are one table
+(``step_000000.samples.parquet``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from carerl.runs.tables import (evaluation_stem, write_parquet)
+from carerl.types import (Example, Group, Outcome, Sample)
+
+COLUMNS: dict[str, str] = {
+    "suite": "string",
+    "number": "int64",  # of the question in its suite, from which its seed follows
+    "example_id": "string",
+    "sample": "int64",
+    "prompt": "string",
+    "response": "string",
+    "gold": "string",
+    "outcome": "string",
+    "answer": "string",
+    "reward": "float64",
+    "confidence": "float64",
+    "stated_confidence": "float64",
+    "answerable": "bool",
+    "reason": "string",
+    "answer_prob": "float64",
+    "truncated": "bool",
+    "tokens": "int64",
+    "weight_version": "int64",
+}
+TOKEN_COLUMNS = {"response_ids": "int32", "logprobs": "float32"}  # lists, one entry a token
+
+Finished = dict[int, Group]  # by the number of the question
+
+
+class SampleStore:
+    """The samples of one evaluation. ``decode`` makes text of token ids, for people; only ids are read back. ``warn``
+    is told of parts that cannot be read, whose questions are asked again."""
+
+    def __init__(
+        self,
+        directory: str | Path,
+        step: int,
+        decode: Callable[[list[int]], str],
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        stem = evaluation_stem(directory, step)
+        self.parts, self.table = stem.with_suffix(".parts"), stem.with_suffix(".samples.parquet")
+        self._decode, self._warn = decode, warn
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, suite: str, groups: Mapping[int, Group]) -> None:
+        """Graded groups, by their numbers. They are kept in memory until :meth:`write_part` or :meth:`close`. A group
+        that is added again, as more has become known of it, replaces what was added before."""
+        self._rows += [row for number, group in groups.items() for row in self._group_rows(suite, number, group)]
+
+    def write_part(self) -> None:
+        """Puts what was added since the last part on disk."""
+        if self._rows:
+            taken = [int(path.stem.removeprefix("part_")) for path in self.parts.glob("part_*.parquet")]
+            _write(self.parts / f"part_{max(taken, default=-1) + 1:05d}.parquet", self._rows)
+            self._rows = []
+
+    def finished(self, suite: str, examples: Sequence[Example]) -> Finished:
+        """Groups of a suite that were on disk when the store was made, by their numbers. Raises ValueError if they are
+        of other questions than these, or of these with another prompt or gold answer."""
+        groups: Finished = {}
+        for number, rows in sorted(self._earlier.get(suite, {}).items()):
+            first, example = rows[0], examples[number] if number < len(examples) else None
+            if example is None or (first["example_id"], first["prompt"], first["gold"]) != (
+                example.id,
+                self._decode(list(example.prompt_ids)),
+                example.gold,
+            ):
+                raise ValueError(
+                    f"question {number} of {suite} was {first['example_id']}, with its prompt and gold answer, and is "
+                    "not any more: the data or the prompt has changed"
+                )
+            groups[number] = Group(example, [_sample(row) for row in sorted(rows, key=lambda r: r["sample"])])
+        return groups
+
+    @cached_property
+    def _earlier(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
+        """The rows on disk by suite and number."""
+        found: dict[str, dict[int, list[dict[str, Any]]]] = {}
+        for row in _newest(self._read_parts()):
+            found.setdefault(row["suite"], {}).setdefault(row["number"], []).append(row)
+        return found
+
+    def close(self) -> Path:
+        """The whole table, parts and all, in the order of suites as they came and questions."""
+        rows = _newest([*self._read_parts(), *self._rows])
+        suites = {name: k for k, name in enumerate(dict.fromkeys(row["suite"] for row in rows))}
+        rows.sort(key=lambda row: (suites[row["suite"]], row["number"], row["sample"]))
+        _write(self.table, rows)
+        shutil.rmtree(self.parts, ignore_errors=True)
+        self._rows = []
+        return self.table
+
+    def _read_parts(self) -> list[dict[str, Any]]:
+        """What is on disk: the table, once there is one, as it was made of all parts."""
+        import pyarrow.parquet as pq
+
+        if self.table.is_file():
+            rows: list[dict[str, Any]] = pq.read_table(self.table).to_pylist()
+            return rows
+        found: list[dict[str, Any]] = []
+        for path in sorted(self.parts.glob("part_*.parquet")):
+            try:
+                found += pq.read_table(path).to_pylist()
+            except (OSError, ValueError) as error:
+                self._warn(f"{path} cannot be read ({error}): its questions are asked again")
+                path.rename(path.with_suffix(".damaged"))
+        return found
+
+    def _group_rows(self, suite: str, number: int, group: Group) -> Iterable[dict[str, Any]]:
+        prompt = self._decode(list(group.example.prompt_ids))
+        for index, sample in enumerate(group.samples):
+            yield {
+                "suite": suite,
+                "number": number,
+                "example_id": sample.example_id,
+                "sample": index,
+                "prompt": prompt,
+                "response": self._decode(list(sample.response_ids)),
+                "gold": group.example.gold,
+                "outcome": str(sample.outcome) if sample.outcome is not None else None,
+                "answer": sample.answer,
+                "reward": sample.reward,
+                "confidence": sample.confidence,
+                "stated_confidence": sample.stated_confidence,
+                "answerable": sample.answerable,
+                "reason": sample.reason,
+                "answer_prob": sample.answer_prob,
+                "truncated": sample.truncated,
+                "tokens": len(sample.response_ids),
+                "weight_version": sample.weight_version,
+                "response_ids": sample.response_ids,
+                "logprobs": sample.rollout_logprobs,
+            }
+
+
+def _newest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each sample once, as it was added last."""
+    return list({(row["suite"], row["number"], row["sample"]): row for row in rows}.values())
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    outcome = Outcome(row["outcome"]) if row["outcome"] is not None else None
+    return Sample(
+        row["example_id"],
+        tuple(row["response_ids"]),
+        tuple(row["logprobs"]),
+        row["truncated"],
+        row["weight_version"],
+        outcome,
+        row["answer"],
+        row["reward"],
+        row["confidence"],
+        row["stated_confidence"],
+        row["answerable"],
+        row["reason"],
+        row.get("answer_prob"),
+    )
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+
+    columns = {name: pa.array([row[name] for row in rows], pa.type_for_alias(kind)) for name, kind in COLUMNS.items()}
+    for name, kind in TOKEN_COLUMNS.items():
+        columns[name] = pa.array([list(row[name]) for row in rows], pa.list_(pa.type_for_alias(kind)))
+    write_parquet(path, pa.table(columns))
+
+
+def read_samples(directory: str | Path, step: int) -> list[dict[str, Any]]:
+    """The rows of a finished evaluation. Raises FileNotFoundError."""
+    import pyarrow.parquet as pq
+
+    path = evaluation_stem(directory, step).with_suffix(".samples.parquet")
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows

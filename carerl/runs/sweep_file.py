@@ -1,0 +1,98 @@
+"""sweep.json: the cells that a sweep was asked for, so that one without a result is seen to be missing.
+
+``{"cells": {NAME: {"row": "recipe=…", "settings": {"regularizer.alpha": ".5", "seed": "100"}}, …}}``; NAME is the
+cell's run directory beside the file. A sweep that is extended adds its cells to those already there. Nothing takes
+a cell out: one that is no longer wanted is deleted by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from carerl.config.sweep import row_words
+from carerl.runs.directory import (read_json, write_text)
+
+SWEEP_FILE = "sweep.json"
+ERROR_FILE = "error.txt"  # in a cell: a line with what went wrong, then the traceback
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a sweep. ``row``: the words of its row; ``settings``: the grid's values, as they were written."""
+
+    directory: Path
+    row: str
+    settings: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of its command line."""
+        return (*row_words(self.row), *(f"{key}={value}" for key, value in self.settings.items()))
+
+    @property
+    def method(self) -> tuple[str, ...]:
+        """What cells share that differ in nothing but the seed."""
+        return (str(self.directory.parent), *sorted(word for word in self.words if not word.startswith("seed=")))
+
+
+def write_cells(directory: Path, cells: Sequence[Cell]) -> None:
+    """Adds the cells to those that the file of ``directory`` lists, in one replacement of the file."""
+    asked = {cell.name: cell for cell in [*read_cells(directory), *cells]}
+    record = {"cells": {name: {"row": c.row, "settings": dict(c.settings)} for name, c in asked.items()}}
+    write_text(directory / SWEEP_FILE, json.dumps(record, indent=1) + "\n")
+
+
+def read_cells(directory: Path) -> list[Cell]:
+    """The cells asked for, in the order in which they were; none where there is no such file. Raises ValueError for
+    a file that does not hold them: to go on as if nothing had been asked for would lose what was."""
+    path = directory / SWEEP_FILE
+    if not path.exists():
+        return []
+    record = read_json(path) or {}
+    try:
+        if any(name == ".." or Path(name).name != name for name in record["cells"]):
+            raise KeyError  # a cell lies beside the file, and nowhere else
+        return [
+            Cell(directory / name, str(cell["row"]), {key: str(value) for key, value in cell["settings"].items()})
+            for name, cell in record["cells"].items()
+        ]
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path}: does not list a sweep's cells; mend it, or delete it") from None
+
+
+def status(cell: Path) -> str:
+    """``completed``, ``interrupted``, ``failed`` or ``absent``, from what lies in a cell's directory."""
+    ended = (read_json(cell / "summary.json") or {}).get("status")
+    if ended == "completed":
+        return "completed"
+    if (cell / ERROR_FILE).exists():
+        return "failed"
+    return str(ended or ("interrupted" if (cell / "config.yaml").exists() else "absent"))
+
+
+def why_absent(cell: Path) -> str:
+    """The reason why a cell has no result, in words; empty for one that is complete."""
+    state = status(cell)
+    if state == "failed":
+        return f"failed: {_error_line(cell / ERROR_FILE)}"
+    if state == "interrupted" and not (cell / "summary.json").exists():
+        return "no summary.json: it is still running, or was killed"
+    return {"completed": "", "absent": "not run"}.get(state, state)
+
+
+def _error_line(path: Path) -> str:
+    """The first line; of a file that starts with the traceback, the last."""
+    try:
+        lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    if not lines:
+        return "without a message"
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]

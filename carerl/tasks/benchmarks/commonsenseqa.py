@@ -1,0 +1,47 @@
+"""CommonsenseQA (Talmor et al., arXiv 1811.00937): five options. The official test split has no labels, so that the
+development split is evaluated on.
+
+Rows: the shared schema; the hub's (``choices`` of two lists, ``answerKey``); the authors' file (``question.stem``,
+``question.choices``, ``answerKey``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from carerl.tasks.rows.data import Row
+
+from .benchmark import Benchmark, TextConfig
+from .multiple_choice import CHOICE
+
+
+def translate(row: Row) -> Row:
+    """``answerKey`` is the answer; a stem and its options may stand inside ``question``, or in ``question_stem``."""
+    found = dict(row)
+    asked = row.get("question")
+    if isinstance(asked, dict):
+        found |= {"question": asked.get("stem"), "choices": asked.get("choices")}
+    elif row.get("question_stem"):
+        found["question"] = row["question_stem"]
+    if "answerKey" in row:
+        found["answer"] = row["answerKey"]
+    return found
+
+
+_HUB = ("tau/commonsense_qa", "")
+
+COMMONSENSEQA = (
+    Benchmark("commonsenseqa_train", "CommonsenseQA, 9,741 training questions", "commonsenseqa_train.jsonl", "choice",
+              CHOICE, *_HUB, "train", translate, trainable=True),
+    Benchmark("commonsenseqa", "CommonsenseQA, 1,221 development questions", "commonsenseqa_dev.jsonl", "choice",
+              CHOICE, *_HUB, "validation", translate),
+)  # fmt: skip
+
+
+@dataclass
+class CommonsenseQAConfig(TextConfig):
+    """CommonsenseQA's training questions, evaluated on its development questions."""
+
+    name: str = "commonsenseqa"
+    train: str = "commonsenseqa_train"
+    benchmarks: list[str] = field(default_factory=lambda: ["commonsenseqa"])

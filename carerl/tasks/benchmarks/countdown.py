@@ -1,0 +1,48 @@
+"""Countdown (TinyZero's task): reach a target with given numbers, each used once, by + - * / and brackets.
+
+Rows: the shared schema (``extra.numbers``), and the hub's (``nums``, ``target``), whose one split is cut here: its
+first rows are trained on, its last 1,024 are evaluated on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from carerl.tasks.rows.data import Row
+
+from .benchmark import Benchmark, TextConfig
+
+TEMPLATE = (
+    "{question}\n\nThink step by step, then give the equation's left side within <answer> </answer> tags, "
+    "for example <answer>(1 + 2) / 3</answer>."
+)
+
+
+def translate(row: Row) -> Row:
+    numbers = row.get("nums")
+    if not isinstance(numbers, list):
+        return row
+    asked = (
+        f"Using the numbers {numbers}, create an equation that equals {row.get('target')}. You can use basic "
+        "arithmetic operations (+, -, *, /) and each number can only be used once."
+    )
+    return {**row, "question": row.get("question") or asked, "numbers": numbers}
+
+
+_HUB = ("Jiayi-Pan/Countdown-Tasks-3to4", "")
+
+COUNTDOWN = (
+    Benchmark("countdown_train", "Countdown, 10,240 training problems", "countdown_train.jsonl", "countdown", TEMPLATE,
+              *_HUB, "train[:10240]", translate, trainable=True),
+    Benchmark("countdown", "Countdown, 1,024 test problems", "countdown_test.jsonl", "countdown", TEMPLATE,
+              *_HUB, "train[-1024:]", translate),
+)  # fmt: skip
+
+
+@dataclass
+class CountdownConfig(TextConfig):
+    """Countdown's training problems, evaluated on its test problems."""
+
+    name: str = "countdown"
+    train: str = "countdown_train"
+    benchmarks: list[str] = field(default_factory=lambda: ["countdown"])

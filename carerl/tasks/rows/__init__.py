@@ -1,0 +1,1 @@
+"""Reads rows of data: questions, options, gold answers, graded responses."""

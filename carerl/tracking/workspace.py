@@ -1,0 +1,331 @@
+"""The W&B workspace "Regularizers compared", and a report of the same panels: seeds as bands, regularizers as lines.
+
+Panels are made for the metrics that runs log, and for no others: a panel without any is left out. Everything here is
+plain values until :func:`make_workspace` and :func:`make_report`, which need no network; saving them does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carerl.loss.coefficient_bins import COEFFICIENT_BINS
+from carerl.loss.strata import BINS, STRATA
+from carerl.metrics.names import FAMILIES, METRICS, STEP, Metric, find_metric
+from carerl.metrics.table import abstention_metric, accuracy_metric, ece_metric, metric_line, suite_label
+from carerl.runs.directory import RunDirectory
+from carerl.runs.tables import read_evaluations
+
+TITLE = "Regularizers compared"
+BY = "regularizer.name"
+SEEDS = "Lines are means over runs, bands reach from the lowest to the highest run."
+OUTCOMES, CONFIDENCE = ("right", "wrong"), tuple(f"confidence_{low}" for low in BINS)
+EVALUATIONS = ("eval/accuracy", "eval/maj", "eval/accuracy_k2", "eval/accuracy_k4")
+EVALUATIONS_OF_SUITES = ("accuracy", "f1", "hallucination")
+CALIBRATION = (
+    "calibration/facts_ece",
+    "calibration/facts_ece_floor",
+    "calibration/answer_ece",
+    "calibration/question_ece",
+    "calibration/unknowable_f1",
+)
+CALIBRATION_OF_SUITES = ("ece", "ece_floor_votes", "brier", "auroc")
+COEFFICIENTS = tuple(f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS)
+MIDDLE = len(COEFFICIENTS) // 2  # most tokens lie there, and on a linear axis nothing else shows
+MOST_REGULARIZERS = 12  # groups of bars that a panel shows
+TRAINING = (
+    "rollout/reward",
+    "rollout/response_length",
+    "train/loss",
+    "train/grad_norm",
+    "train/skipped_updates",
+    "rollout/mismatch_mean",
+    "time/step",
+    "time/tokens_per_second",
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Metrics over steps, one line a group of runs and metric."""
+
+    title: str
+    metrics: tuple[str, ...]
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """The runs' last values, one bar a group of runs and metric."""
+
+    title: str
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """The runs' last values of two metrics, one dot a run."""
+
+    title: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    title: str
+    keys: tuple[str, ...]
+
+
+Panel = Curve | Bars | Scatter | Pictures
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    text: str
+    panels: tuple[Panel, ...]
+
+
+def logged_names(runs: Iterable[Path]) -> tuple[set[str], set[str]]:
+    """The metrics that runs on disk have logged, and the pictures that a W&B log of them has."""
+    metrics: set[str] = set()
+    pictures: set[str] = set()
+    for path in runs:
+        run = RunDirectory(path)
+        try:
+            lines = run.metrics.read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            try:
+                metrics.update(json.loads(line))
+            except ValueError:  # cut off by a crash
+                continue
+        for record in read_evaluations(run.evaluations):
+            pictures.update(f"calibration/reliability/{suite}" for suite in record.get("reliability") or {})
+    return {name for name in metrics if name != STEP and find_metric(name)}, pictures
+
+
+def declared_names() -> set[str]:
+    """What runs may log whatever they are asked: for a project without a run on this machine."""
+    split = [name.removesuffix("_{stratum}") for name in FAMILIES if name.endswith("_{stratum}")]
+    return {*METRICS, *COEFFICIENTS, *(f"{name}_{stratum}" for name in split for stratum in STRATA)}
+
+
+def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Section]:
+    """The workspace's sections, with what of them ``names`` and ``pictures`` have."""
+    accuracy, ece, f1 = accuracy_metric(sorted(names)), ece_metric(sorted(names)), abstention_metric(sorted(names))
+    suites = sorted({name.split("/")[1] for name in names if name.startswith("eval/") and name.count("/") == 2})
+    pairs = [("", accuracy, ece)] if not suites else []
+    pairs += [(f"{suite_label(s)}: ", f"eval/{s}/accuracy", f"calibration/{s}/ece") for s in suites]
+
+    def of_suites(group: str, metrics: Sequence[str]) -> list[str]:
+        return [f"{group}/{suite}/{metric}" for suite in suites for metric in metrics]
+
+    def curves(*metrics: str) -> list[Panel]:
+        return [_curve(name) for name in metrics]
+
+    wanted = [
+        Section(
+            "Accuracy against calibration",
+            "One dot a run: high and left is better. Bars are the runs' last values.",
+            (
+                *(Scatter(f"{suite}accuracy against ECE", x=e, y=a) for suite, a, e in pairs),
+                *(Bars(metric_line(name).label, (name,)) for name in dict.fromkeys((accuracy, ece, f1))),
+            ),
+        ),
+        Section("Evaluations", SEEDS, tuple(curves(*EVALUATIONS, *of_suites("eval", EVALUATIONS_OF_SUITES)))),
+        Section(
+            "Calibration",
+            "A perfect model's ECE is above 0 too: it has few votes. Evaluations between start and end may ask fewer "
+            "questions, which raises it further.",
+            (
+                *curves(*CALIBRATION, *of_suites("calibration", CALIBRATION_OF_SUITES)),
+                Pictures("Reliability diagrams", tuple(sorted(pictures))),
+            ),
+        ),
+        Section(
+            "Entropy",
+            "Nats a token; an entropy that collapses makes every answer look certain.",
+            (
+                *curves("train/entropy", "eval/entropy"),
+                _split("Entropy, right against wrong", "train/entropy", OUTCOMES),
+                _split("Entropy by confidence", "train/entropy", CONFIDENCE),
+            ),
+        ),
+        Section(
+            "Divergence to the reference",
+            "Reverse KL is reported whatever the penalty is, so that penalties can be compared by it.",
+            (
+                *curves("regularizer/reverse_kl", "regularizer/value", "eval/kl_per_sequence"),
+                _split("Reverse KL, right against wrong", "regularizer/reverse_kl", OUTCOMES),
+                _split("Reverse KL by confidence", "regularizer/reverse_kl", CONFIDENCE),
+            ),
+        ),
+        Section(
+            "Coefficient",
+            "What the penalty asks of a sampled token: above 0 its probability is lowered, below 0 raised. The "
+            "histogram is of the last step's tokens, by regularizer (m is a minus sign). Then its mean size, by how "
+            "sure the policy was of its answer: the share of its group with the same one, from so many percent.",
+            (
+                Bars("Histogram of the coefficient", COEFFICIENTS),
+                Bars("Histogram of the coefficient beyond ±.01", (*COEFFICIENTS[:MIDDLE], *COEFFICIENTS[MIDDLE + 1 :])),
+                Bars("Coefficient by confidence", _parts("regularizer/coefficient", CONFIDENCE)),
+                Bars("Coefficient, right against wrong", _parts("regularizer/coefficient", OUTCOMES)),
+                *curves("regularizer/coefficient"),
+                _split("Coefficient by confidence", "regularizer/coefficient", CONFIDENCE),
+                *curves("regularizer/beta"),
+            ),
+        ),
+        Section("Training", SEEDS, tuple(curves(*TRAINING))),
+    ]
+    return _only(wanted, {*names, *pictures})
+
+
+def _curve(name: str) -> Curve:
+    metric = find_metric(name)
+    label = metric_line(name).label
+    return Curve(metric.meaning if metric is not None and label == name else label, (name,), _unit(metric))
+
+
+def _unit(metric: Metric | None) -> str:
+    return "" if metric is None or metric.unit == "1" else metric.unit.replace("/", " per ")
+
+
+def _split(title: str, name: str, ends: Sequence[str]) -> Curve:
+    return Curve(title, _parts(name, ends), _unit(METRICS[name]))
+
+
+def _parts(name: str, ends: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{name}_{end}" for end in ends)
+
+
+def references(panel: Panel) -> tuple[str, ...]:
+    """The metrics or media keys that a panel shows."""
+    match panel:
+        case Scatter():
+            return (panel.x, panel.y)
+        case Pictures():
+            return panel.keys
+        case _:
+            return panel.metrics
+
+
+def _only(wanted: Sequence[Section], there: Collection[str]) -> list[Section]:
+    """What can be shown: a scatter whose two metrics are there, of any other panel what is there."""
+    found = []
+    for section in wanted:
+        panels: list[Panel] = []
+        for panel in section.panels:
+            names = tuple(name for name in references(panel) if name in there)
+            match panel:
+                case Scatter() if len(names) == 2:
+                    panels.append(panel)
+                case Curve() if names:
+                    panels.append(Curve(panel.title, names, panel.unit))
+                case Bars() if names:
+                    panels.append(Bars(panel.title, names))
+                case Pictures() if names:
+                    panels.append(Pictures(panel.title, names))
+        if panels:
+            found.append(Section(section.title, section.text, tuple(panels)))
+    return found
+
+
+def _drawn(panel: Panel, by: str) -> Any:
+    """A panel of wandb-workspaces. ``by``: the setting that groups runs."""
+    import wandb_workspaces.reports.v2 as wr
+
+    grouped: dict[str, Any] = {
+        "groupby": wr.Config(by),
+        "groupby_aggfunc": "mean",
+        "groupby_rangefunc": "minmax",
+        "max_runs_to_show": 100,
+    }
+    match panel:
+        case Scatter():
+            return wr.ScatterPlot(
+                title=panel.title,
+                x=wr.SummaryMetric(panel.x),
+                y=wr.SummaryMetric(panel.y),
+                legend_template=f"${{config:{_path(by)}}} ${{run:displayName}}",
+            )
+        case Bars():
+            bars = MOST_REGULARIZERS * len(panel.metrics)
+            return wr.BarPlot(
+                title=panel.title, metrics=list(panel.metrics), orientation="v", max_bars_to_show=bars, **grouped
+            )
+        case Pictures():
+            return wr.MediaBrowser(title=panel.title, media_keys=list(panel.keys), num_columns=3)
+        case Curve():
+            return wr.LinePlot(
+                title=panel.title,
+                x="Step",
+                y=list(panel.metrics),
+                title_x="step",
+                title_y=panel.unit or None,
+                **grouped,
+            )
+
+
+def _path(setting: str) -> str:
+    """``regularizer.name`` as W&B stores it: regularizer.value.name."""
+    first, _, rest = setting.partition(".")
+    return f"{first}.value.{rest}" if rest else f"{first}.value"
+
+
+def make_workspace(found: Sequence[Section], project: str, entity: str = "", by: str = BY) -> Any:
+    """The workspace, unsaved. Runs are grouped by ``by`` in its list as well, and the list shows accuracy and ECE."""
+    import wandb_workspaces.workspaces as ws
+    from wandb_workspaces import expr
+
+    scatters = [panel for section in found for panel in section.panels if isinstance(panel, Scatter)]
+    columns = [f"summary:{name}" for panel in scatters for name in (panel.y, panel.x)]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=TITLE,
+        sections=[
+            ws.Section(
+                name=section.title,
+                panels=[_drawn(panel, by) for panel in section.panels],
+                is_open=number < 3,
+                pinned=number == 0,
+            )
+            for number, section in enumerate(found)
+        ],
+        settings=ws.WorkspaceSettings(x_axis="Step", max_runs=100),
+        runset_settings=ws.RunsetSettings(
+            groupby=[expr.Config(by)], pinned_columns=[f"config:{_path(by)}", *dict.fromkeys(columns)]
+        ),
+    )
+
+
+def make_report(found: Sequence[Section], project: str, entity: str = "", by: str = BY) -> Any:
+    """The report, unsaved: each section's panels under its heading, with what they show."""
+    import wandb_workspaces.reports.v2 as wr
+
+    blocks: list[Any] = [
+        wr.P(f"Runs are grouped by {by}. Compare runs of one group (a recipe family) with everything else held equal; "
+             "a comparison with intervals over seeds is made by python -m carerl.compare."),
+        wr.TableOfContents(),
+    ]  # fmt: skip
+    for section in found:
+        panels = [_drawn(panel, by) for panel in section.panels]
+        for number, panel in enumerate(panels):
+            panel.layout = wr.Layout(x=8 * (number % 3), y=6 * (number // 3), w=8, h=6)
+        runs = wr.Runset(name="runs", groupby=[f"config.{by}"])  # of the report's own project: naming it asks a server
+        blocks += [wr.H2(section.title), wr.P(section.text), wr.PanelGrid(runsets=[runs], panels=panels)]
+    return wr.Report(project=project, entity=entity, title=TITLE, description="carerl", blocks=blocks, width="fluid")
+
+
+def as_json(workspace: Any, report: Any) -> dict[str, Any]:
+    """Both as what the server would be sent."""
+    return {
+        name: json.loads(thing._to_model().model_dump_json(by_alias=True, exclude_none=True))
+        for name, thing in (("workspace", workspace), ("report", report))
+    }

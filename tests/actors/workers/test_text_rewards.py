@@ -1,0 +1,56 @@
+"""What the grading actor makes of responses that state a confidence: read, kept apart from the answer, rewarded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carerl.actors.workers.grader import RewardWorker
+from carerl.backends.models import make_base_bytes
+from carerl.config.load import load
+from carerl.config.schema import ShapeConfig
+from carerl.tasks import TASKS
+from carerl.tasks.byte_tokenizer import VOCAB_SIZE, make_byte_tokenizer
+from carerl.types import Group, Outcome, Sample
+
+
+@pytest.fixture
+def worker() -> Iterator[Any]:
+    made: Any = RewardWorker()
+    yield made
+    if made._pool is not None:
+        made._pool.close()
+
+
+def test_a_stated_confidence_is_rewarded_and_is_no_answer(worker: Any, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"id": "sum", "question": "6 + 6?", "answer": "12", "grader": "gsm8k"}))
+    make_base_bytes(tmp_path / "model", 1, ShapeConfig(vocab_size=VOCAB_SIZE))
+    config = load(
+        ["recipe=care_grpo_3b", "reward.name=rlcr", "task.name=jsonl", "task.ask_confidence=true", "dry_run=true",
+         f"task.train={rows}", f"task.benchmarks=[{rows}]"]
+    )  # fmt: skip
+    worker.load(config, str(tmp_path / "model"))
+    task = TASKS["jsonl"].build(config.task, 0)
+    tokenizer = make_byte_tokenizer()
+    task.attach(tokenizer)
+    (example,) = task.suites()[0].examples
+    stated = {  # by its last number, all of them would be graded for the confidence
+        "It is 12. <confidence>0.8</confidence>": (Outcome.CORRECT, 0.8, 1 - 0.2**2),
+        "It is 13. <confidence>0.8</confidence>": (Outcome.WRONG, 0.8, 0 - 0.8**2),
+        "It is 12. <confidence>80</confidence>": (Outcome.CORRECT, None, 1 - 1.0),
+        "12": (Outcome.CORRECT, None, 1 - 1.0),
+    }
+    samples = []
+    for text in stated:
+        ids = tuple(tokenizer.encode(text))
+        samples.append(Sample("sum", ids, (-0.1,) * len(ids), False, 0))
+    (group,), raised = worker.grade([Group(example, samples)])
+    assert raised == ""
+    found = [(s.outcome, s.stated_confidence) for s in group.samples]
+    assert found == [(outcome, confidence) for outcome, confidence, _ in stated.values()]
+    assert [s.reward for s in group.samples] == pytest.approx([reward for _, _, reward in stated.values()])

@@ -1,0 +1,208 @@
+"""Chunked statistics against the naive computation, and the memory that they take.
+
+The memory of what is built on them, learner, reference and engine, is in
+``tests/backends/learners/test_head_memory.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from carerl.loss.head import TokenStatistics, token_statistics
+from carerl.regularizers import REGULARIZERS
+from tests.allocations import Allocations, allocations
+
+N, V, D, K = 7, 13, 4, 3
+NAMES = tuple(TokenStatistics.__dataclass_fields__)
+DIFFERENTIABLE = ("logprobs_N", "entropy_N", "divergence_N", "cross_entropy_N")
+
+
+def skew(alpha: float = 0.8) -> Any:
+    entry = REGULARIZERS["srkl"]
+    return entry.build(entry.config(alpha=alpha)).exact
+
+
+def inputs(n: int = N, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    return {
+        "hidden_ND": normal(n, D).requires_grad_(),
+        "head_VD": normal(V, D).requires_grad_(),
+        "head_bias": normal(V).requires_grad_(),
+        "target_ids_N": torch.randint(0, V, (n,), generator=generator),
+        "ref_hidden_ND": normal(n, D),
+        "ref_head_VD": normal(V, D),
+        "ref_head_bias": normal(V),
+        "ce_ids_NK": torch.randint(0, V, (n, K), generator=generator),
+        "ce_weights_NK": torch.rand(n, K, generator=generator, dtype=torch.float64).to(dtype),
+    }
+
+
+def naive(x: dict[str, Tensor], temperature: float, alpha: float) -> dict[str, Tensor]:
+    """The whole (N, V) tables at once, from the definitions."""
+    p = ((x["hidden_ND"] @ x["head_VD"].T + x["head_bias"]) / temperature).softmax(-1)
+    r = ((x["ref_hidden_ND"] @ x["ref_head_VD"].T + x["ref_head_bias"]) / temperature).softmax(-1)
+    rows = torch.arange(len(p))
+    return {
+        "logprobs_N": p[rows, x["target_ids_N"]].log(),
+        "entropy_N": -(p * p.log()).sum(-1),
+        "ref_logprobs_N": r[rows, x["target_ids_N"]].log(),
+        "rkl_N": (p * (p / r).log()).sum(-1),
+        "divergence_N": (p * (p / (alpha * p + (1 - alpha) * r)).log()).sum(-1),
+        "cross_entropy_N": -(x["ce_weights_NK"] * p[rows[:, None], x["ce_ids_NK"]].log()).sum(-1),
+    }
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("chunk", [1, 2, 3, N - 1, N, N + 1, 1000])
+def test_pitfall_07_chunked_equals_naive_at_every_temperature(chunk, temperature):
+    x = inputs()
+    ours = token_statistics(**x, temperature=temperature, chunk_tokens=chunk, exact=skew())
+    expected = naive(x, temperature, alpha=0.8)
+    leaves = [x["hidden_ND"], x["head_VD"], x["head_bias"]]
+    for name in NAMES:
+        value = getattr(ours, name)
+        torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-13)
+        assert value.requires_grad is (name in DIFFERENTIABLE), name
+    weights = torch.rand(N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for name in DIFFERENTIABLE:
+        mine = torch.autograd.grad((weights * getattr(ours, name)).sum(), leaves, retain_graph=True)
+        theirs = torch.autograd.grad((weights * expected[name]).sum(), leaves, retain_graph=True)
+        for a, b in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(set(REGULARIZERS) - {"none"}))
+@pytest.mark.parametrize("temperature", [0.6, 1.0])
+def test_the_gradient_of_every_divergence_is_the_numerical_one(name, temperature):
+    """With log-probs, entropy and cross-entropy in the same loss, as they share the backward pass."""
+    x, entry = inputs(), REGULARIZERS[name]
+    settings = {"alpha": 0.3} if hasattr(entry.config(), "alpha") else {}
+    exact = entry.build(entry.config(**settings)).exact
+
+    def loss(hidden_ND, head_VD, head_bias):
+        found = token_statistics(
+            **{**x, "hidden_ND": hidden_ND, "head_VD": head_VD, "head_bias": head_bias},
+            temperature=temperature, chunk_tokens=3, exact=exact,
+        )  # fmt: skip
+        return tuple(getattr(found, stream) for stream in DIFFERENTIABLE)
+
+    assert torch.autograd.gradcheck(loss, (x["hidden_ND"], x["head_VD"], x["head_bias"]))
+
+
+def test_temperature_matters():
+    """The test above would pass if both sides ignored the temperature; they do not."""
+    x = inputs()
+    hot, cold = (token_statistics(**x, temperature=t, chunk_tokens=3, exact=skew()) for t in (1.0, 0.6))
+    for name in NAMES:
+        assert (getattr(hot, name) - getattr(cold, name)).abs().max() > 0.05, name
+
+
+def test_what_is_not_asked_for_is_none():
+    x = inputs()
+    plain = token_statistics(x["hidden_ND"], x["head_VD"], x["target_ids_N"], temperature=1.0, chunk_tokens=2)
+    assert [name for name in NAMES if getattr(plain, name) is not None] == ["logprobs_N", "entropy_N"]
+    x.pop("ce_ids_NK"), x.pop("ce_weights_NK")
+    with_ref = token_statistics(**x, temperature=1.0, chunk_tokens=2)
+    found = [name for name in NAMES if getattr(with_ref, name) is not None]
+    assert found == ["logprobs_N", "entropy_N", "ref_logprobs_N", "rkl_N"]
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_no_tokens_still_reach_every_parameter(chunk):
+    x = inputs(n=0)
+    ours = token_statistics(**x, temperature=1.0, chunk_tokens=chunk, exact=skew())
+    assert all(getattr(ours, name).shape == (0,) for name in NAMES)
+    for name in DIFFERENTIABLE:
+        gradients = torch.autograd.grad(getattr(ours, name).sum(), [x["hidden_ND"], x["head_VD"]], retain_graph=True)
+        assert gradients[0].shape == (0, D) and torch.equal(gradients[1], torch.zeros(V, D, dtype=torch.float64))
+
+
+def test_bfloat16_is_computed_in_float32_also_under_autocast():
+    """bfloat16 logits of size 20 would be off by .06; the sums are exact to float32 here."""
+    x = {name: (v * 4 if name.endswith("D") else v) for name, v in inputs(dtype=torch.bfloat16).items()}
+    expected = token_statistics(
+        **{name: v.float() if v.is_floating_point() else v for name, v in x.items()},
+        temperature=1.0, chunk_tokens=3, exact=skew(),
+    )  # fmt: skip
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = token_statistics(**x, temperature=1.0, chunk_tokens=3, exact=skew())
+    for name in NAMES:
+        assert getattr(ours, name).dtype == torch.float32, name
+        torch.testing.assert_close(getattr(ours, name), getattr(expected, name), rtol=1e-5, atol=1e-5)
+    coarse = (x["hidden_ND"] @ x["head_VD"].T + x["head_bias"]).log_softmax(-1)
+    rough = coarse.gather(-1, x["target_ids_N"][:, None])[:, 0].float()
+    assert (rough - expected.logprobs_N).abs().max() > 0.01
+
+
+CASES: dict[str, tuple[tuple[str, ...], float]] = {  # results in the loss; most chunks of logits alive at one time
+    "log-probs": (("logprobs_N",), 3.5),
+    "entropy": (("logprobs_N", "entropy_N"), 3.5),
+    "exact": (("divergence_N",), 7.0),
+    "all": (("logprobs_N", "entropy_N", "divergence_N", "cross_entropy_N"), 7.0),
+}
+
+
+def allocated(tokens: int, vocabulary: int, chunk: int, names: tuple[str, ...], with_ref: bool) -> Allocations:
+    """Forward and backward with a loss of the named results."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(tokens, 2, generator=generator, requires_grad=True)
+    head = torch.randn(vocabulary, 2, generator=generator, requires_grad=True)
+    ids = torch.randint(0, vocabulary, (tokens, K), generator=generator)
+    extra: dict[str, Any] = {"ce_ids_NK": ids, "ce_weights_NK": torch.ones(tokens, K)}
+    if with_ref:
+        extra |= {"ref_hidden_ND": hidden.detach() + 1, "ref_head_VD": head.detach() + 1, "exact": skew()}
+
+    def step() -> TokenStatistics:
+        stats = token_statistics(hidden, head, ids[:, 0], temperature=0.9, chunk_tokens=chunk, **extra)
+        torch.stack([getattr(stats, name).sum() for name in names]).sum().backward()
+        return stats  # alive during the backward pass, as in the learner
+
+    return allocations(step)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_memory_follows_the_chunk_and_not_the_tokens(case):
+    """Nothing larger than one chunk's logits is ever made, a handful of them live at one time, and 16 chunks need no
+    more than 4: also where a result, as an entropy that is only reported, takes no part in the loss."""
+    names, most = CASES[case]
+    vocabulary, chunk = 5000, 16
+    unit = 4 * chunk * vocabulary
+    few, many = (allocated(n * chunk, vocabulary, chunk, names, "divergence_N" in names) for n in (4, 16))
+    assert few.largest == many.largest == unit
+    assert many.peak < most * unit
+    assert many.peak - few.peak < 0.1 * unit
+    whole = allocated(16 * chunk, vocabulary, 16 * chunk, names, "divergence_N" in names)
+    assert whole.peak > 10 * many.peak, "without chunks it would be seen"
+
+
+def test_without_gradients_nothing_is_recomputed_or_kept():
+    x = inputs()
+    with torch.no_grad():
+        ours = token_statistics(**x, temperature=1.0, chunk_tokens=2, exact=skew())
+    assert not any(getattr(ours, name).requires_grad for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ref_head_VD": None}, "go together"),
+        ({"ref_hidden_ND": None}, "go together"),
+        ({"ref_head_VD": torch.zeros(V + 1, D)}, "vocabularies"),
+        ({"ref_hidden_ND": None, "ref_head_VD": None, "exact": skew()}, "exact"),
+        ({"ce_weights_NK": None}, "target ids and weights"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"chunk_tokens": 0}, "chunk_tokens"),
+    ],
+)
+def test_bad_input_is_refused(change, message):
+    arguments: dict[str, Any] = {**inputs(), "temperature": 1.0, "chunk_tokens": 2, **change}
+    with pytest.raises(ValueError, match=message):
+        token_statistics(**arguments)

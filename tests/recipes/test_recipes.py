@@ -1,0 +1,153 @@
+"""Every shipped recipe resolves, plans, and says no more than it must."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from carerl.algorithms import ALGORITHMS
+from carerl.config.load import dump, load, read
+from carerl.config.plan.plan import plan
+from carerl.config.plan.render import render
+from carerl.config.reading import compose
+from carerl.config.reading.compose import leaves
+from carerl.config.reading.scalars import native
+from carerl.config.reading.typed import plain
+from carerl.regularizers import REGULARIZERS
+
+METHODS = ("none", "rkl", "care")
+FAMILIES = {
+    (algorithm, size): [f"{method}_{algorithm}_{size}" for method in METHODS]
+    for algorithm in ("grpo", "dapo", "gspo")
+    for size in ("tiny", "3b", "7b")
+}
+FAMILIES["grpo", "tiny"] += ["rkl_tuned_grpo_tiny", "fkl_tuned_grpo_tiny"]
+TINY = [name for (_, size), names in FAMILIES.items() if size == "tiny" for name in names]
+NAMES = compose.recipe_names()
+
+
+def test_the_promised_recipes_are_there() -> None:
+    assert {"base_tiny", "base_bytes", *(name for names in FAMILIES.values() for name in names)} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_resolves_plans_and_comes_back_from_its_dump(name: str, tmp_path) -> None:
+    config = load([f"recipe={name}"])
+    text = render(plan(config))
+    assert f"recipe: {name}" in text
+    path = tmp_path / "config.yaml"
+    path.write_text(dump(config))
+    assert read(path) == config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_a_minimal_difference(name: str) -> None:
+    own = {k: v for k, v in compose.read_file(name).items() if k not in ("extends", "description")}
+    inherited = dict(leaves(compose.inherited(name)))
+    repeated = [key for key, value in leaves(own) if key in inherited and inherited[key] == value]
+    assert not repeated, f"{name} repeats what it inherits: {repeated}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_has_a_line_of_its_own(name: str) -> None:
+    line = dict(compose.recipe_lines())[name]
+    assert line and line == load([f"recipe={name}"]).description
+    assert [other for other, text in compose.recipe_lines() if text == line] == [name]
+
+
+@pytest.mark.parametrize("name", [*TINY, "base_tiny"])
+def test_tiny_actors_ask_for_less_than_one_cpu_together(name: str) -> None:
+    # four actors of one CPU each leave two pending for ever on a machine of two cores
+    actors = plan(load([f"recipe={name}"])).actors
+    assert sum(a.count * a.cpus_each for a in actors) <= 1.0
+    assert sum(a.count * a.gpus_each for a in actors) == 0
+
+
+def _everything_but_the_regularizer(name: str) -> dict[str, object]:
+    tree = plain(load([f"recipe={name}"]))
+    return {k: v for k, v in tree.items() if k not in ("regularizer", "recipe", "description")}
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=map("_".join, FAMILIES))
+def test_variants_of_a_family_differ_in_the_regularizer_only(family: list[str]) -> None:
+    first, *others = map(_everything_but_the_regularizer, family)
+    assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize("size", ["tiny", "3b", "7b"])
+@pytest.mark.parametrize("method", METHODS)
+def test_algorithms_of_a_penalty_differ_in_the_algorithm_only(method: str, size: str) -> None:
+    """But for the strength in the tiny world, which was looked for under each algorithm."""
+
+    def others(algorithm: str) -> dict[str, object]:
+        tree = plain(load([f"recipe={method}_{algorithm}_{size}"]))
+        if size == "tiny":
+            tree["regularizer"].pop("beta", None)
+        return {k: v for k, v in tree.items() if k not in ("algorithm", "recipe", "description")}
+
+    assert others("dapo") == others("gspo") == others("grpo")
+    sections = [load([f"recipe={method}_{algorithm}_{size}"]).algorithm for algorithm in ("grpo", "dapo", "gspo")]
+    shared = ("group_size", "minibatches", "epochs", "update", "mismatch_cap", "mismatch_correction", "entropy_bonus")
+    assert len({tuple(getattr(section, key) for key in shared) for section in sections}) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "low", "high"),
+    [
+        ("grpo_tiny", 0.2, 0.2),
+        ("dapo_tiny", 0.2, 0.28),
+        ("dapo_3b", 0.2, 0.28),
+        ("gspo_tiny", 0.03, 0.04),
+        ("gspo_3b", 3e-4, 4e-4),
+        ("gspo_7b", 3e-4, 4e-4),
+    ],
+)
+def test_clips(recipe: str, low: float, high: float) -> None:
+    algorithm = load([f"recipe=care_{recipe}"]).algorithm
+    assert (algorithm.clip_low, algorithm.clip_high) == (low, high)
+
+
+def test_the_overlong_punishment_ends_at_the_generation_limit() -> None:
+    large = load(["recipe=care_dapo_3b", "rollout.max_new_tokens=1500"]).algorithm
+    assert (large.overlong_length, large.overlong_buffer) == (1500, 512)
+    assert load(["recipe=care_dapo_tiny"]).algorithm.overlong_buffer == 0
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_every_algorithm_has_a_fragment_that_any_recipe_takes(name: str) -> None:
+    fragment = compose.read_file(f"algorithm/{name}", "extends")["algorithm"]
+    config = ALGORITHMS[name].config
+    assert fragment["name"] == name and set(fragment) <= {field.name for field in fields(config)}
+    needed = {"constant_length": 8} if name == "dr_grpo" else {}
+    words = [f"algorithm.{key}={value}" for key, value in {"name": name, **needed}.items()]
+    switched = load(["recipe=care_grpo_tiny", *words]).algorithm
+    own = config(group_size=switched.group_size, minibatches=switched.minibatches, **needed)
+    assert switched == own, "its own defaults"
+
+
+@pytest.mark.parametrize("name", sorted(REGULARIZERS))
+def test_every_regularizer_has_a_fragment(name: str) -> None:
+    fragment = compose.read_file(f"regularizer/{name}", "extends")["regularizer"]
+    assert REGULARIZERS[name].config(**native(fragment)) == REGULARIZERS[name].config()
+
+
+def test_tiny_rows_use_the_exact_divergence_and_the_papers_alpha() -> None:
+    for algorithm, beta in (("grpo", 4.0), ("dapo", 7.0), ("gspo", 4.0)):
+        care = load([f"recipe=care_{algorithm}_tiny"]).regularizer
+        assert (care.name, care.beta, care.alpha, care.estimator) == ("srkl", beta, 0.8, "full")
+        rkl = load([f"recipe=rkl_{algorithm}_tiny"]).regularizer
+        assert (rkl.name, rkl.beta, rkl.estimator) == ("rkl", beta, "full")
+    assert load(["recipe=rkl_tuned_grpo_tiny"]).regularizer.beta == 0.3
+    assert load(["recipe=fkl_tuned_grpo_tiny"]).regularizer.name == "fkl"
+    assert load(["recipe=care_grpo_tiny", "regularizer.estimator=score"]).regularizer.estimator == "score"
+
+
+@pytest.mark.parametrize("size", ["3b", "7b"])
+@pytest.mark.parametrize("algorithm", ["grpo", "dapo", "gspo"])
+def test_large_recipes_have_the_papers_settings(size: str, algorithm: str) -> None:
+    config = load([f"recipe=care_{algorithm}_{size}"])
+    assert (config.regularizer.beta, config.regularizer.alpha) == (0.04, 0.8)
+    assert config.task.name == "math"
+    assert config.model.path == f"Qwen/Qwen2.5-{size.upper()}"
+    assert load([f"recipe=rkl_{algorithm}_{size}"]).regularizer.beta == 0.04
