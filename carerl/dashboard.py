@@ -27,7 +27,7 @@ from carerl.config.reading.paths import local
 from carerl.config.reading.typed import fill, plain
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError, raise_all
-from carerl.runs.directory import write_text
+from carerl.runs.files import write_text
 from carerl.runs.find import find_runs
 from carerl.runs.redaction import ALLOWED_FIELDS
 from carerl.text.printable import printable

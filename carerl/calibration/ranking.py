@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 
 from .bins import FloatArray, checked
 
+COVERAGES = 50  # points of a curve of accuracy over coverage
+
 
 def placements(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """(P,) share of wrong items below each right one, and (W,) share of right items above each wrong one; a tie counts
@@ -122,3 +124,16 @@ class RankedBlocks:
         kept = np.ceil(np.round(coverage * after[:, -1:], 9))
         taken = np.clip(kept - (after - items), 0, items)
         return np.asarray(1 - (losses * taken / np.maximum(items, 1)).sum(axis=1) / np.maximum(kept[:, 0], 1))
+
+
+def accuracy_over_coverage(confidence: FloatArray, right: FloatArray) -> FloatArray:
+    """(COVERAGES,) accuracy on the ceil(c · n) most confident answers, c = 1/COVERAGES … 1; ties in expectation over
+    their orders (:func:`risk_coverage`)."""
+    _, risk = risk_coverage(confidence, right)
+    kept = np.ceil(np.round(coverage_places() * len(risk), 9)).astype(int)
+    return np.asarray(1 - risk[kept - 1])
+
+
+def coverage_places() -> FloatArray:
+    """The coverages of a curve, 1/COVERAGES … 1."""
+    return np.arange(1, COVERAGES + 1) / COVERAGES

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from carerl.config.selection import Selection, parse_selection
-from carerl.controller.checkpoints import commit, export, numbered, point, whole_or_absent
+from carerl.controller.checkpoints import export, whole_or_absent
 from carerl.controller.context import Context
-from carerl.runs.directory import RunDirectory, finite, read_json
+from carerl.runs.commit import commit, numbered, point
+from carerl.runs.directory import RunDirectory
+from carerl.runs.files import finite, read_json
 
 LINK = "best"
 RECORD = "best.json"

@@ -11,10 +11,10 @@ from typing import Any
 from carerl.actors.crew import Crew
 from carerl.backends import recorder
 from carerl.config.schema import RunConfig
-from carerl.controller.loop_state import LoopState
 from carerl.controller.profiling import Profiler
 from carerl.controller.stopping import StopFlag
 from carerl.runs.directory import RunDirectory
+from carerl.runs.loop_state import LoopState
 from carerl.tasks import Task
 from carerl.tracking.display import Display
 from carerl.tracking.trackers import Trackers

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from carerl.actors.crew import Rollout
+from carerl.actors.handles.engines import Engines
 from carerl.backends.engines.base import Query
 from carerl.calibration import option_probability
 from carerl.grading import Verdict
@@ -27,7 +27,7 @@ Grade = Callable[[list[Job]], list[Verdict]]
 
 
 def answer_probabilities(
-    rollout: Rollout, task: Task, groups: Mapping[int, Group], grade: Grade | None = None
+    rollout: Engines, task: Task, groups: Mapping[int, Group], grade: Grade | None = None
 ) -> Iterator[dict[int, Group]]:
     """Sets ``answer_prob`` of all samples that have a decision and not yet this; gives the groups that were changed, in
     parts, as they are known. Nothing is being generated meanwhile. ``grade``: None for a pool of this call's own."""
@@ -67,7 +67,7 @@ def find_decisions(task: DecisionTask, pairs: Sequence[tuple[Example, Sample]], 
     return found
 
 
-def _weigh(rollout: Rollout, task: DecisionTask, groups: Mapping[int, Group], grade: Grade) -> dict[int, Group]:
+def _weigh(rollout: Engines, task: DecisionTask, groups: Mapping[int, Group], grade: Grade) -> dict[int, Group]:
     asked = [
         (number, group.example, sample)
         for number, group in groups.items()

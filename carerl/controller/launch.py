@@ -28,7 +28,6 @@ from carerl.controller import best, checkpoints, disk, weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, questions_due
 from carerl.controller.last_words import LastWords
-from carerl.controller.loop_state import LoopState
 from carerl.controller.loops import rl, sft
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.models.cache import check_room
@@ -38,7 +37,9 @@ from carerl.controller.schedule import changed_schedule
 from carerl.controller.stopping import Interrupted, StopFlag, starting
 from carerl.errors import ConfigError
 from carerl.report import reliability_pictures, write_report
+from carerl.runs import commit
 from carerl.runs.directory import RunDirectory
+from carerl.runs.loop_state import LoopState
 from carerl.runs.tables import read_evaluations
 from carerl.tasks import SupervisedTask, Task
 from carerl.text.printable import printable
@@ -193,7 +194,7 @@ def run(
         if not start:
             directory.add_versions({"threads": threads})
         if start:
-            actors.learner.restore(checkpoints.latest(directory.checkpoints, display.warning)[0] / "learner")
+            actors.learner.restore(commit.latest(directory.checkpoints, display.warning)[0] / "learner")
         _train(context, start or 0, result)
     except (KeyboardInterrupt, Interrupted):
         result.status, result.exit_code = "interrupted", stop.exit_code or 130
@@ -271,7 +272,7 @@ def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirec
     if config.resume:
         directory = RunDirectory.open(config.resume)
         try:
-            newest, state = checkpoints.latest(directory.checkpoints, display.warning)
+            newest, state = commit.latest(directory.checkpoints, display.warning)
             done = int(state["step"])
             if config.steps < done:
                 raise ConfigError("steps", config.steps, f"the run is at step {done}", f"write steps={done} or more")

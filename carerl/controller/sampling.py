@@ -11,15 +11,10 @@ responses have no better chance of being trained on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
-from torch import Tensor
-
-from carerl.actors.crew import Crew
 from carerl.algorithms import Algorithm
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
@@ -182,76 +177,3 @@ def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
         "rollout/tokens": int(batch.response_lengths_B[rows_with_weight(batch)].sum()),
         "rollout/generated_tokens": rollouts.tokens,
     }
-
-
-def token_scores(
-    crew: Crew, batch: TokenBatch, batch_ref: Any, ref_streams: list[Any], with_hidden: bool
-) -> dict[str, Tensor]:
-    """(B, T) ``entropy`` and ``rkl``, the exact reverse KL to the reference, under the weights that the step begins
-    with: what a rollout table says of each token. ``ref_streams``: what the reference was asked for already, empty if
-    it was not; then there are none.
-
-    Costs a forward pass of the learner, and one of the reference where it had sent log-probs only (``with_hidden``
-    false): from them the divergence would be an estimate that shrinks with the entropy.
-    """
-    if not ref_streams:
-        return {}
-    assert crew.reference is not None
-    streams = ref_streams if with_hidden else crew.reference.score(batch_ref, batch.rows, True)
-    scores = crew.learner.score(batch, streams)
-    return {name: scores[name] for name in ("entropy", "rkl")}
-
-
-def rollout_rows(
-    decode: Callable[[list[int]], str],
-    step: int,
-    rollouts: Rollouts,
-    batch: TokenBatch,
-    scores: Mapping[str, Tensor] | None = None,
-) -> list[dict[str, Any]]:
-    """One dict for each sample, as the rollout tables hold them; what takes no part in the loss has no advantage.
-
-    ``scores``: (B, T) streams of the batch's rows, see :func:`token_scores`; a sample that is not in the batch has
-    none. ``token_logprob`` is the engine's own, at the sampling temperature.
-    """
-    assert batch.advantages_BT is not None
-    token_text = cache(lambda token: decode([token]))
-    first_row = {id(group): k * len(group.samples) for k, group in enumerate(rollouts.groups)}
-    takes_part = rows_with_weight(batch).tolist()
-    rows: list[dict[str, Any]] = []
-    for group in rollouts.generated:
-        first = first_row.get(id(group))
-        for number, sample in enumerate(group.samples):
-            trained = first is not None and takes_part[first + number]
-            length = len(sample.response_ids)
-            scored = {
-                f"token_{name}": stream_BT[first + number, :length].tolist() if first is not None else None
-                for name, stream_BT in (scores or {}).items()
-            }
-            rows.append(
-                {
-                    "step": step,
-                    "example_id": sample.example_id,
-                    "sample": number,
-                    "prompt": decode(list(group.example.prompt_ids)),
-                    "response": decode(list(sample.response_ids)),
-                    "gold": group.example.gold,
-                    "answer": sample.answer,
-                    "outcome": str(sample.outcome),
-                    "correct": sample.correct,
-                    "reward": sample.reward,
-                    "advantage": float(batch.advantages_BT[first + number, 0])
-                    if trained and first is not None
-                    else None,
-                    "trained": trained,
-                    "confidence": sample.confidence,
-                    "tokens": length,
-                    "mean_logprob": sum(sample.rollout_logprobs) / length if length else None,
-                    "weight_version": sample.weight_version,
-                    "response_ids": list(sample.response_ids),
-                    "token_text": [token_text(token) for token in sample.response_ids],
-                    "token_logprob": list(sample.rollout_logprobs),
-                    **scored,
-                }
-            )
-    return rows

@@ -1,4 +1,4 @@
-"""A strength that follows a target divergence."""
+"""Strengths that follow a target: the penalty's a divergence, the entropy bonus an entropy."""
 
 from __future__ import annotations
 
@@ -23,3 +23,15 @@ def adapted_beta(beta: float, measured: float, target: float, gain: float) -> fl
         return beta
     error = min(max(measured / target - 1.0, -CLIP), CLIP)
     return beta * (1.0 + gain * error)
+
+
+def adapted_entropy_bonus(coefficient: float, entropy: float, target: float, step: float) -> float:
+    """The next coefficient: one ``step`` up while the measured token entropy (nats) is below ``target``, one down
+    otherwise, never below 0 (Skywork-OR1, arXiv 2505.22312, adaptive entropy control).
+
+    Departure: the coefficient stays on above the target until it has come down by itself; the paper switches it off.
+
+    >>> adapted_entropy_bonus(0.01, entropy=0.2, target=0.3, step=0.005)
+    0.015
+    """
+    return max(0.0, coefficient + step) if entropy < target else max(0.0, coefficient - step)

@@ -156,3 +156,11 @@ def minibatches(rows: int, group_size: int, count: int, seed: int) -> list[list[
         [group * group_size + k for group in order[part * share : (part + 1) * share] for k in range(group_size)]
         for part in range(count)
     ]
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """The rows of one optimizer step with the global counts of those rows, over all ranks."""
+
+    rows: tuple[int, ...]
+    normalisers: Normalisers

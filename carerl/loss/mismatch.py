@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from carerl.algorithms.rows import row_means
-from carerl.algorithms.surrogate import LOG_RATIO_LIMIT
+from carerl.algorithms.surrogate import LOG_RATIO_LIMIT, row_means
 
 CORRECTIONS = ("truncate", "mask", "sequence_mask")
 

@@ -17,22 +17,21 @@ Departures from the papers [ours]:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from carerl.algorithms.base import Algorithm
 from carerl.algorithms.surrogate import LOG_RATIO_LIMIT
+from carerl.loss.strata import COEFFICIENT_BINS, in_bins
+from carerl.loss.streams import FlatStreams
+from carerl.loss.tally import ObjectiveOutput, Tally, takes_part
 from carerl.regularizers import ESTIMATORS, PLACES, REGULARIZERS, Regularizer, refusal, reward_shaping, token_loss
-from carerl.types import TokenBatch
 
 from .batching import Normalisers
-from .coefficient_bins import COEFFICIENT_BINS, in_bins
 from .head import Exact, TokenStatistics
 from .mismatch import mismatch_weight
-from .strata import STRATA
 
 REVERSE_KL = REGULARIZERS["rkl"].build(REGULARIZERS["rkl"].config())  # what every run reports
 
@@ -44,50 +43,6 @@ def needs_hidden(regularizer_config: Any) -> bool:
     return bool(regularizer_config.estimator == "full" or regularizer_config.beta == 0)
 
 
-@dataclass
-class FlatStreams:
-    """The streams of a micro-batch at its response tokens, each (N,) or None where it is off. ``lengths_B``: how many
-    of the N tokens are each row's, for what belongs to whole rows. ``strata_NM``: the strata of a token's row."""
-
-    advantages_N: Tensor | None = None
-    policy_weight_N: Tensor | None = None
-    old_logprobs_N: Tensor | None = None
-    rollout_logprobs_N: Tensor | None = None
-    ref_logprobs_N: Tensor | None = None
-    regularizer_weight_N: Tensor | None = None
-    entropy_weight_N: Tensor | None = None
-    ce_weight_N: Tensor | None = None
-    lengths_B: Tensor | None = None
-    strata_NM: Tensor | None = None
-
-
-def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStreams:
-    """Row-major over the response tokens, as :class:`TokenStatistics` is; selected by length, so that neither
-    padding nor the width of a stream matters."""
-
-    def flat(stream_BT: Tensor | None) -> Tensor | None:
-        if stream_BT is None:
-            return None
-        positions_T = torch.arange(stream_BT.shape[1])
-        return stream_BT[positions_T[None, :] < batch.response_lengths_B[:, None]].to(device)
-
-    strata_BM = batch.strata_BM
-    return FlatStreams(
-        advantages_N=flat(batch.advantages_BT),
-        policy_weight_N=flat(batch.policy_weight_BT),
-        old_logprobs_N=flat(batch.old_logprobs_BT),
-        rollout_logprobs_N=flat(batch.rollout_logprobs_BT),
-        ref_logprobs_N=flat(batch.ref_logprobs_BT),
-        regularizer_weight_N=flat(batch.regularizer_weight_BT),
-        entropy_weight_N=flat(batch.entropy_weight_BT),
-        ce_weight_N=flat(batch.ce_weight_BT),
-        lengths_B=batch.response_lengths_B.to(device),
-        strata_NM=None
-        if strata_BM is None
-        else strata_BM.repeat_interleave(batch.response_lengths_B, dim=0).to(device),
-    )
-
-
 @dataclass(frozen=True)
 class Strengths:
     """What multiplies the components in one update. ``beta`` >= 0: the regularizer; ``entropy_bonus``: the mean token
@@ -95,64 +50,6 @@ class Strengths:
 
     beta: float = 0.0
     entropy_bonus: float = 0.0
-
-
-@dataclass
-class ObjectiveOutput:
-    """``loss``: scalar with gradient. Both dicts add up over micro-batches and ranks: of ``sums[name] = (sum,
-    count)`` the metric is sum / count; ``shares[name]`` is a part of the whole minibatch's value, and
-    ``train/loss`` is the sum of ``train/policy_loss``, ``regularizer/loss`` (beta included),
-    ``train/entropy_loss`` (the bonus with its sign) and ``train/ce_loss``."""
-
-    loss: Tensor
-    sums: dict[str, tuple[float, float]]
-    shares: dict[str, float]
-
-
-@dataclass
-class _Tally:
-    """Detached scalars, brought to the host in one transfer. Means are over the tokens that take part in the loss,
-    ``counted_N``: dropped groups are in no metric of the learner's."""
-
-    counted_N: Tensor
-    strata_NM: Tensor | None = None
-    means: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # sum and count
-    shares: dict[str, Tensor] = field(default_factory=dict)
-    split: dict[str, Tensor] = field(default_factory=dict)  # sums over each stratum, (M,)
-
-    def mean(self, name: str, values_N: Tensor, among_N: Tensor | None = None) -> None:
-        """``among_N``: other tokens than those that are counted."""
-        among_N = self.counted_N if among_N is None else among_N
-        self.means[name] = values_N.detach().double()[among_N].sum(), among_N.sum().double()
-
-    def mean_and_split(self, name: str, values_N: Tensor) -> None:
-        """Also over each stratum, as ``name_stratum``."""
-        self.mean(name, values_N)
-        if self.strata_NM is not None:
-            self.split[name] = values_N.detach().double()[self.counted_N] @ self.strata_NM[self.counted_N].double()
-
-    def share(self, name: str, value: Tensor) -> Tensor:
-        self.shares[name] = value.detach().double()
-        return value
-
-    def output(self, loss: Tensor) -> ObjectiveOutput:
-        members = [] if self.strata_NM is None else [self.strata_NM[self.counted_N].double().sum(dim=0)]
-        scalars = torch.stack([x for pair in self.means.values() for x in pair] + list(self.shares.values()))
-        numbers = iter(torch.cat([scalars, *members, *self.split.values()]).tolist())
-        sums = {name: (next(numbers), next(numbers)) for name in self.means}
-        shares = {name: next(numbers) for name in self.shares}
-        stratum_tokens = [next(numbers) for _ in STRATA] if members else []
-        for name in self.split:
-            values = {stratum: (next(numbers), n) for stratum, n in zip(STRATA, stratum_tokens, strict=True)}
-            sums |= {f"{name}_{stratum}": value for stratum, value in values.items() if value[1]}
-        return ObjectiveOutput(loss, sums, shares)
-
-
-def _takes_part(streams: FlatStreams, like_N: Tensor) -> Tensor:
-    """(N,) bool: tokens with a weight in some component; all of them where there are no weights at all."""
-    weights = (streams.policy_weight_N, streams.regularizer_weight_N, streams.entropy_weight_N, streams.ce_weight_N)
-    there = [weight_N != 0 for weight_N in weights if weight_N is not None]
-    return torch.stack(there).any(dim=0) if there else torch.ones_like(like_N, dtype=torch.bool)
 
 
 class Objective:
@@ -194,7 +91,7 @@ class Objective:
         """The loss of these tokens, N of them or none. All streams and statistics are (N,). ``strengths``: those of
         this update; None: those of the settings."""
         strengths = strengths or self._strengths
-        tally = _Tally(_takes_part(streams, stats.logprobs_N), streams.strata_NM)
+        tally = Tally(takes_part(streams, stats.logprobs_N), streams.strata_NM)
         tally.mean_and_split("train/entropy", stats.entropy_N)
         # Every parameter takes part in every backward pass, also when no component has a token.
         loss = 0.0 * stats.logprobs_N.sum()
@@ -219,7 +116,7 @@ class Objective:
         tally.share("train/loss", loss)
         return tally.output(loss)
 
-    def _mismatch_weight(self, stats: TokenStatistics, streams: FlatStreams, tally: _Tally) -> Tensor | None:
+    def _mismatch_weight(self, stats: TokenStatistics, streams: FlatStreams, tally: Tally) -> Tensor | None:
         """(N,), detached; None where there is nothing to correct. Without ``old_logprobs`` the current policy is the
         one that the engine meant to sample from."""
         algorithm, rollout_N = self._algorithm, streams.rollout_logprobs_N
@@ -233,7 +130,7 @@ class Objective:
         return weight_N
 
     def _policy(
-        self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, beta: float, tally: _Tally
+        self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, beta: float, tally: Tally
     ) -> Tensor:
         """The weighted sum of the policy terms, before division by the normaliser."""
         if self._algorithm is None or streams.advantages_N is None or streams.policy_weight_N is None:
@@ -252,7 +149,7 @@ class Objective:
         return (streams.policy_weight_N * term_N).sum()
 
     def _penalty(
-        self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: _Tally
+        self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: Tally
     ) -> Tensor | None:
         """The regularizer's per-token loss, None if beta is 0 or it is in the reward. The divergence is reported in any
         case."""
@@ -279,7 +176,7 @@ class Objective:
             return None
         return token_loss(self._regularizer, self._estimator, lp_N, lr_N, importance_N)
 
-    def _report_coefficient(self, lp_N: Tensor, lr_N: Tensor, tally: _Tally) -> None:
+    def _report_coefficient(self, lp_N: Tensor, lr_N: Tensor, tally: Tally) -> None:
         """How hard a sampled token is pushed, whichever way; and in which one, as a histogram."""
         coefficient_N = self._regularizer.coefficient(lp_N, lr_N)
         tally.mean_and_split("regularizer/coefficient", coefficient_N.abs())

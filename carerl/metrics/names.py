@@ -14,8 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from carerl.loss.coefficient_bins import COEFFICIENT_BINS
-from carerl.loss.strata import STRATA
+from carerl.loss.strata import COEFFICIENT_BINS, STRATA
 from carerl.tasks.text_evaluation import PER_SAMPLE
 from carerl.types import Outcome
 

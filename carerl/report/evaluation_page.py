@@ -23,7 +23,8 @@ from carerl.report.evaluation_table import (
 from carerl.report.pictures.curves import reliability
 from carerl.report.pictures.evaluation import OUTCOMES, coverage_lines, outcome_bars
 from carerl.report.run_page import badges, render, sampling_words
-from carerl.runs.directory import RunDirectory, write_text
+from carerl.runs.directory import RunDirectory
+from carerl.runs.files import write_text
 from carerl.runs.questions import Asked, reported
 from carerl.runs.redaction import redact
 from carerl.runs.tables import read_chosen, read_sample_texts

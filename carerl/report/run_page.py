@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from carerl.metrics.table import MEANINGS, clock, format_number, metric_line, summary_rows
 from carerl.report.pictures.curves import PANELS, coefficient_histogram, curve, reliability, time_split
-from carerl.runs.directory import RunDirectory, write_text
+from carerl.runs.directory import RunDirectory
+from carerl.runs.files import write_text
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.redaction import redact
 from carerl.runs.tables import read_evaluations, read_question_counts, read_rollouts

@@ -13,7 +13,6 @@ import platform
 import re
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from importlib import metadata
@@ -23,6 +22,7 @@ from typing import IO, Any
 import yaml
 
 from carerl.config.cores import usable_cores
+from carerl.runs.files import finite, read_json, write_text
 
 STATUSES = ("completed", "interrupted", "failed")
 PACKAGES = (
@@ -242,18 +242,6 @@ class _FewAliases(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None when the file is missing or does not hold one. Halves of a character, which JSON can hold
-    and no page, are shown as ``?``."""
-    try:
-        loaded = json.loads(path.read_text())
-        if "\\ud" in path.read_text().lower():
-            loaded = json.loads(json.dumps(loaded, ensure_ascii=False).encode("utf-8", "replace"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return loaded if isinstance(loaded, dict) else None
-
-
 def numbers(metrics: Any) -> dict[str, float]:
     """The entries of a mapping that are numbers; none of anything else.
 
@@ -265,37 +253,6 @@ def numbers(metrics: Any) -> dict[str, float]:
     return {
         name: value for name, value in metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)
     }
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: temporary file in the same directory, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:  # made here, and no link to somewhere
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:  # of a full disk, say: half a file is of use to nobody
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def finite(value: Any) -> Any:
-    """The same structure as plain JSON: numbers that are not finite become None, numpy scalars numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if hasattr(value, "tolist"):  # numpy scalars and arrays, tensors
-        return finite(value.tolist())
-    if isinstance(value, float):
-        return value if abs(value) <= sys.float_info.max else None
-    return str(value)
 
 
 def versions() -> dict[str, Any]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from carerl.runs.tables import read_evaluations
-from carerl.runs.directory import (RunDirectory, numbers)
+from carerl.runs.directory import RunDirectory, numbers
 from carerl.runs.sweep_file import SWEEP_FILE
+from carerl.runs.tables import read_evaluations
 
 # settings that say where and how a run is watched, not what it computes
 IGNORED = (

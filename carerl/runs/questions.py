@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carerl.calibration import (Estimate, Judged, bootstrap_interval, debiased_ece, ece, share_interval)
-from carerl.tasks.base import VALIDATION
+from carerl.calibration import Estimate, Judged, bootstrap_interval, debiased_ece, ece, share_interval
 from carerl.grading.votes import ABSTENTION
+from carerl.tasks.base import VALIDATION
 
 FloatArray = NDArray[np.float64]
 FACTS, UNKNOWABLE = "facts", "unknowable"  # suites of the tiny world

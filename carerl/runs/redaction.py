@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from carerl.text.redaction import (REDACTED, SECRET_NAME, redact_text, without_tokens)
+from carerl.text.redaction import REDACTED, SECRET_NAME, redact_text, without_tokens
 
 # tracking, cluster, plugins and the directories stay here: they say where a run lives, not what it is
 ALLOWED_FIELDS = (

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from carerl.runs.tables import (evaluation_stem, write_parquet)
-from carerl.types import (Example, Group, Outcome, Sample)
+from carerl.runs.tables import evaluation_stem, write_parquet
+from carerl.types import Example, Group, Outcome, Sample
 
 COLUMNS: dict[str, str] = {
     "suite": "string",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carerl.config.sweep import row_words
-from carerl.runs.directory import (read_json, write_text)
+from carerl.runs.files import read_json, write_text
 
 SWEEP_FILE = "sweep.json"
 ERROR_FILE = "error.txt"  # in a cell: a line with what went wrong, then the traceback

@@ -9,7 +9,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from carerl.runs.directory import (RunDirectory, finite, read_json, write_text)
+from carerl.runs.directory import RunDirectory
+from carerl.runs.files import finite, read_json, write_text
 
 # column -> Arrow type, fixed so that a table whose answers are all missing has the same columns and types
 ROLLOUT_COLUMNS: dict[str, str] = {

@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from carerl.metrics.names import GROUPS, STEP
-from carerl.runs.directory import RunDirectory, read_json, write_text
+from carerl.runs.directory import RunDirectory
+from carerl.runs.files import read_json, write_text
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.redaction import redact_text
 from carerl.runs.tables import evaluation_metrics

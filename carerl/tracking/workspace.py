@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carerl.loss.coefficient_bins import COEFFICIENT_BINS
-from carerl.loss.strata import BINS, STRATA
+from carerl.loss.strata import BINS, COEFFICIENT_BINS, STRATA
 from carerl.metrics.names import FAMILIES, METRICS, STEP, Metric, find_metric
 from carerl.metrics.table import abstention_metric, accuracy_metric, ece_metric, metric_line, suite_label
 from carerl.runs.directory import RunDirectory

@@ -11,27 +11,33 @@ import torch.distributed as dist
 
 from carerl.actors import crew
 from carerl.actors.crew import Crew
-from carerl.actors.workers import base as workers
-from carerl.actors.workers import grader as grading
+from carerl.actors.handles.engines import Engines
+from carerl.actors.handles.graders import Graders
+from carerl.actors.handles.learner import Learner
+from carerl.actors.handles.reference import Reference
+from carerl.actors.workers.engine import EngineWorker
+from carerl.actors.workers.grader import GraderWorker
+from carerl.actors.workers.learner import LearnerWorker
+from carerl.actors.workers.reference import ReferenceWorker
 from tests.actors.local import Local, without_ray
 
 
 @contextmanager
 def crew_in_process(
     monkeypatch: pytest.MonkeyPatch,
-    rollout: Callable[[], Any] = workers.RolloutWorker,
-    learner: Callable[[], Any] = workers.LearnerWorker,
+    rollout: Callable[[], Any] = EngineWorker,
+    learner: Callable[[], Any] = LearnerWorker,
 ) -> Iterator[Crew]:
     """One worker a role; ``rollout`` and ``learner`` make others than the real ones."""
     without_ray(monkeypatch)
     monkeypatch.setattr(crew.ray, "put", lambda value: value)
-    actors = [Local(make()) for make in (learner, rollout, grading.RewardWorker, workers.ReferenceWorker)]
+    actors = [Local(make()) for make in (learner, rollout, GraderWorker, ReferenceWorker)]
     try:
         yield Crew(
-            crew.Learner([actors[0]], 0.0),
-            crew.Rollout([actors[1]]),
-            crew.Grading([actors[2]]),
-            crew.Reference([actors[3]]),
+            Learner([actors[0]], 0.0),
+            Engines([actors[1]]),
+            Graders([actors[2]]),
+            Reference([actors[3]]),
             actors,
             ["learner 0", "rollout 0", "grading 0", "reference 0"],
         )

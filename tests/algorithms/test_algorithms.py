@@ -15,11 +15,11 @@ from carerl.algorithms import ALGORITHMS, Algorithm
 from carerl.algorithms.advantages import batch_normalised, group_relative, leave_one_out
 from carerl.algorithms.aggregation import sequence_mean, sequence_sum, token_mean
 from carerl.algorithms.dapo import overlong_punishment
-from carerl.algorithms.rows import row_means
-from carerl.algorithms.surrogate import clipped, sequence_clipped
+from carerl.algorithms.surrogate import clipped, row_means, sequence_clipped
 from carerl.loss.batching import Normalisers, informative, make_batch, normalisers, pack_rows
 from carerl.loss.head import TokenStatistics
-from carerl.loss.objective import FlatStreams, Objective, flatten
+from carerl.loss.objective import Objective
+from carerl.loss.streams import FlatStreams, flatten
 from carerl.regularizers import REGULARIZERS
 from carerl.types import Group, Outcome, TokenBatch
 from tests.loss.batches import LENGTHS, Toy, algorithm, full_batch, groups, objective, positions, run

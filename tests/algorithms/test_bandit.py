@@ -22,7 +22,8 @@ from torch import Tensor
 from carerl.algorithms import Algorithm
 from carerl.loss.batching import make_batch, normalisers
 from carerl.loss.head import token_statistics
-from carerl.loss.objective import Objective, flatten
+from carerl.loss.objective import Objective
+from carerl.loss.streams import flatten
 from carerl.regularizers import REGULARIZERS
 from carerl.types import Example, Group, Sample
 from tests.loss.batches import algorithm

@@ -10,17 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from carerl.backends.models import (
-    ModelCard,
-    describe_model,
-    end_ids,
-    load_model,
-    load_tokenizer,
-    make_model,
-    save_model,
-)
+from carerl.backends.models import end_ids, load_model, load_tokenizer, make_model, save_model
 from carerl.config.load import load
 from carerl.config.schema import ShapeConfig
+from carerl.runs.model_card import ModelCard, describe_model
 from carerl.tasks.byte_tokenizer import CHAT_TEMPLATE, VOCAB_SIZE, make_byte_tokenizer
 
 VERSIONS = {"carerl": "0.1.0", "commit": "0123abcd", "dirty": True}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from carerl.actors.workers import base as workers
+from carerl.actors.workers import learner as workers
 from carerl.backends.transfer.buckets import Bucket
 from carerl.config.load import load
 from carerl.config.plan.plan import plan

@@ -2,7 +2,7 @@ r"""Rates of a weight sync's stages on the host, GB/s, single-threaded: what ``c
 
     python -m tests.benchmarks.sync_stages [--mib 256] [--repeats 5]
 
-The stages are those of ``LearnerWorker.publish`` and ``RolloutWorker.sync``: float32 to bfloat16, ``tobytes`` and
+The stages are those of ``LearnerWorker.publish`` and ``EngineWorker.sync``: float32 to bfloat16, ``tobytes`` and
 CRC-32 of a checksum, and pickling and unpickling of a bucket, as Ray does with tensors on the CPU, with Ray's pickler
 and without starting Ray. Each figure is the median over the repeats of bytes over *processor* seconds, so that another
 program on the machine changes it less than it changes the clock. Bytes are those of the tensors in bfloat16; for the

@@ -64,7 +64,7 @@ def test_a_driver_is_told_and_waited_for_until_it_has_saved(hook: ModuleType, tm
 def test_an_actor_is_waited_for_and_not_told(hook: ModuleType, tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as child:
         begin = time.monotonic()
-        assert hook.stop(30.0, proc_of(tmp_path, {child.pid: ["ray::RolloutWorker.advance"]}))
+        assert hook.stop(30.0, proc_of(tmp_path, {child.pid: ["ray::EngineWorker.advance"]}))
         assert time.monotonic() - begin < 29
         assert child.wait() == 0  # it ended by itself; a signal would show here
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from carerl.controller import checkpoints
+from carerl.runs import commit as on_disk
 from carerl.runs.directory import RunDirectory
 
 
@@ -21,9 +22,9 @@ def commit(run: RunDirectory, step: int) -> Path:
     partial = final.with_name(f".{final.name}.partial")
     (partial / "learner").mkdir(parents=True)
     (partial / "learner" / "shard").write_text(f"weights of step {step}")
-    (partial / "state.json").write_text(json.dumps({"format": checkpoints.FORMAT, "step": step}))
-    checkpoints.commit(partial, final)
-    checkpoints.point(run.checkpoints / "latest", final)
+    (partial / "state.json").write_text(json.dumps({"format": on_disk.FORMAT, "step": step}))
+    on_disk.commit(partial, final)
+    on_disk.point(run.checkpoints / "latest", final)
     return final
 
 
@@ -49,7 +50,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def go_back(run: RunDirectory) -> tuple[int, list[str]]:
     said: list[str] = []
-    newest, state = checkpoints.latest(run.checkpoints, said.append)
+    newest, state = on_disk.latest(run.checkpoints, said.append)
     checkpoints.go_back(run, newest, state["step"], said.append)
     return state["step"], said
 
@@ -77,7 +78,7 @@ def test_damaged_checkpoints_are_set_aside_and_kept(run: RunDirectory) -> None:
     assert (run.checkpoints / "latest").resolve() == run.checkpoint_dir(100)  # not a pointer to nowhere
     assert sum("checksum" in line for line in said) == sum(".damaged" in line for line in said) == 2
     # they are taken neither for a checkpoint to go on from nor for one to prune
-    assert [step for step, _ in checkpoints._complete(run.checkpoints)] == [50, 100]
+    assert [step for step, _ in on_disk.complete(run.checkpoints)] == [50, 100]
 
 
 def test_damaged_twice(run: RunDirectory) -> None:
@@ -92,14 +93,14 @@ def test_damaged_twice(run: RunDirectory) -> None:
 def test_a_sound_run_keeps_all_that_it_has(run: RunDirectory) -> None:
     assert go_back(run) == (200, [])
     assert steps(run.evaluations) == steps(run.rollouts) == set(range(10, 201, 10))
-    assert [step for step, _ in checkpoints._complete(run.checkpoints)] == [50, 100, 150, 200]
+    assert [step for step, _ in on_disk.complete(run.checkpoints)] == [50, 100, 150, 200]
 
 
 def test_the_newest_is_the_one_of_the_largest_step(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     for step in (999_999, 1_000_000):  # in the order of names the first comes last
         commit(run, step)
-    assert checkpoints.latest(run.checkpoints, print)[1]["step"] == 1_000_000
+    assert on_disk.latest(run.checkpoints, print)[1]["step"] == 1_000_000
 
 
 @pytest.mark.parametrize(("name", "text"), [("manifest.json", "[]"), ("manifest.json", "{"), ("state.json", "[]")])
@@ -108,7 +109,7 @@ def test_files_that_are_not_what_they_should_be_are_damage(run: RunDirectory, na
     (newest / name).write_text(text)
     if name == "state.json":  # with a manifest that holds
         (newest / "manifest.json").write_text("{}")
-    assert checkpoints.verify(newest)
+    assert on_disk.verify(newest)
     assert go_back(run)[0] == 150
 
 
@@ -150,13 +151,13 @@ def test_a_state_that_is_not_this_checkpoints_is_damage(tmp_path: Path, wrong: d
     for step in (50, 100):
         commit(run, step)
     place = run.checkpoint_dir(100)
-    text = json.dumps({"format": checkpoints.FORMAT, "step": 100, **wrong})
+    text = json.dumps({"format": on_disk.FORMAT, "step": 100, **wrong})
     (place / "state.json").write_text(text)
     manifest = json.loads((place / "manifest.json").read_text())
     manifest["state.json"] = hashlib.sha256(text.encode()).hexdigest()
     (place / "manifest.json").write_text(json.dumps(manifest))
-    assert "state.json" in (checkpoints.verify(place) or "")
-    assert checkpoints.latest(run.checkpoints, lambda text: None)[1]["step"] == 50
+    assert "state.json" in (on_disk.verify(place) or "")
+    assert on_disk.latest(run.checkpoints, lambda text: None)[1]["step"] == 50
 
 
 PLANTED = (
@@ -171,15 +172,15 @@ def test_a_manifest_binds_every_file_and_nothing_else(tmp_path: Path, kind: str)
     for step in (50, 100):
         commit(run, step)
     plant(run.checkpoint_dir(100), kind)
-    assert checkpoints.verify(run.checkpoint_dir(100))
+    assert on_disk.verify(run.checkpoint_dir(100))
     said: list[str] = []
-    assert checkpoints.latest(run.checkpoints, said.append)[1]["step"] == 50 and len(said) == 1
-    assert checkpoints.verify(run.checkpoint_dir(50)) is None
+    assert on_disk.latest(run.checkpoints, said.append)[1]["step"] == 50 and len(said) == 1
+    assert on_disk.verify(run.checkpoint_dir(50)) is None
 
 
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     damage(commit(run, 50))
-    with pytest.raises(checkpoints.NoCheckpoint, match="holds no whole checkpoint"):
-        checkpoints.latest(run.checkpoints, lambda text: None)
+    with pytest.raises(on_disk.NoCheckpoint, match="holds no whole checkpoint"):
+        on_disk.latest(run.checkpoints, lambda text: None)
     assert run.checkpoint_dir(50).is_dir()  # to look at; nothing is renamed where nothing goes on

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from carerl.actors.crew import Crew, Grading, Rollout
-from carerl.actors.workers.base import RolloutWorker, StaleWeights
-from carerl.actors.workers.grader import RewardWorker
+from carerl.actors.crew import Crew
+from carerl.actors.handles.engines import Engines
+from carerl.actors.handles.graders import Graders
+from carerl.actors.workers.engine import EngineWorker, StaleWeights
+from carerl.actors.workers.grader import GraderWorker
 from carerl.backends.engines.base import Query
 from carerl.backends.models import load_model, make_base_bytes
 from carerl.config.evaluate import evaluation_config
@@ -64,7 +66,7 @@ def config(model_dir: str, tmp_path_factory: pytest.TempPathFactory) -> RunConfi
 @pytest.fixture
 def crew(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Crew:
     without_ray(monkeypatch)
-    made = Crew(None, Rollout([Local(RolloutWorker()), Local(RolloutWorker())]), Grading([Local(RewardWorker())]),
+    made = Crew(None, Engines([Local(EngineWorker()), Local(EngineWorker())]), Graders([Local(GraderWorker())]),
                 None, [])  # fmt: skip
     made.load(config, config.model.path)
     assert made.rollout is not None

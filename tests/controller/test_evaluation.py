@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from carerl.actors.crew import Crew, Grading, Rollout
-from carerl.actors.workers.base import RolloutWorker, StaleWeights
-from carerl.actors.workers.grader import RewardWorker
+from carerl.actors.crew import Crew
+from carerl.actors.handles.engines import Engines
+from carerl.actors.handles.graders import Graders
+from carerl.actors.workers.engine import EngineWorker, StaleWeights
+from carerl.actors.workers.grader import GraderWorker
 from carerl.backends.initial import init_tiny
 from carerl.backends.models import load_model, load_tokenizer, make_model, save_model
 from carerl.backends.transfer.buckets import checksum
@@ -54,15 +56,15 @@ def base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Evaluation:
     """All suites through one set of workers; notes the requests that reach the engine."""
 
-    def __init__(self, config: RunConfig, monkeypatch: pytest.MonkeyPatch, worker: RolloutWorker | None = None) -> None:
+    def __init__(self, config: RunConfig, monkeypatch: pytest.MonkeyPatch, worker: EngineWorker | None = None) -> None:
         without_ray(monkeypatch)
         self.config = config
         self.task = TASKS[config.task.name].build(config.task, config.seed)
         self.asked: list[int] = []
         self.told: list[int] = []  # groups of each call of progress
         self.suites: list[Suite] = []  # empty: the task's
-        rollout = Rollout([Local(worker or RolloutWorker(), self._note)])
-        self.crew = Crew(None, rollout, Grading([Local(RewardWorker())]), None, [])
+        rollout = Engines([Local(worker or EngineWorker(), self._note)])
+        self.crew = Crew(None, rollout, Graders([Local(GraderWorker())]), None, [])
         self.crew.load(config, config.model.path)
         rollout.use_loaded()
 
@@ -111,7 +113,7 @@ def test_an_evaluation_stopped_anywhere_and_gone_on_with_is_the_one_never_stoppe
         assert evaluation.task.score(again) == evaluation.task.score(whole)
 
 
-class Slow(RolloutWorker):
+class Slow(EngineWorker):
     """The plain engine ends its responses in one round; this one takes four for the first of them."""
 
     rounds = 0

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from carerl.algorithms import ALGORITHMS
-from carerl.controller.sampling import collect, rollout_metrics, rollout_rows, token_scores
+from carerl.controller.rollout_table import rollout_rows, token_scores
+from carerl.controller.sampling import collect, rollout_metrics
 from carerl.loss.batching import make_batch, rows_with_weight
 from carerl.tasks import ASKS_CONFIDENCE
 from carerl.types import Example, Group, Outcome, Sample

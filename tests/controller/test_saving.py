@@ -21,8 +21,9 @@ import pytest
 from carerl.config.load import dump, load
 from carerl.config.stored import newest_checkpoint
 from carerl.controller import checkpoints, disk
-from carerl.controller.loop_state import LoopState
+from carerl.runs import commit
 from carerl.runs.directory import RunDirectory
+from carerl.runs.loop_state import LoopState
 from carerl.tracking.display import QuietDisplay
 from carerl.types import RunError
 from tests.controller.disks import fill, small_disk
@@ -126,7 +127,7 @@ def test_a_run_killed_at_any_point_of_a_save_goes_on_from_the_newest_whole_check
         # one command goes on with it, whatever the pointer says
         assert load([*WORDS, f"run_dir={place}", "resume=auto"]).resume == str(place), number
         said: list[str] = []
-        directory, state = checkpoints.latest(place / "checkpoints", said.append)
+        directory, state = commit.latest(place / "checkpoints", said.append)
         assert said == [] and directory == newest_checkpoint(place), number
         found.append(state["step"])
         again = context(place)
@@ -146,7 +147,7 @@ def check_untouched(made: Any, kept: int) -> None:
     folder = made.run.checkpoints
     assert [path.name for path in folder.glob(".step*")] == [], "nothing half written stays"
     assert newest_checkpoint(made.run.path) == made.run.checkpoint_dir(kept)
-    assert checkpoints.verify(made.run.checkpoint_dir(kept)) is None
+    assert commit.verify(made.run.checkpoint_dir(kept)) is None
 
 
 def test_a_save_without_room_is_not_begun(tmp_path: Path) -> None:

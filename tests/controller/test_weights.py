@@ -17,7 +17,10 @@ import torch
 import torch.distributed as dist
 
 from carerl.actors import crew
-from carerl.actors.workers.base import LearnerWorker, RolloutWorker
+from carerl.actors.handles.engines import Engines
+from carerl.actors.handles.learner import Learner
+from carerl.actors.workers.engine import EngineWorker
+from carerl.actors.workers.learner import LearnerWorker
 from carerl.backends.initial import init_tiny
 from carerl.backends.models import make_model, save_model
 from carerl.backends.transfer.buckets import checksum
@@ -43,8 +46,8 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     generator = torch.Generator().manual_seed(1)
     model = make_model(config.model.shape, (EOS,), lambda made: init_tiny(made, generator))
     save_model(tmp_path, model.config, {n: p.detach() for n, p in model.named_parameters()}, make_tokenizer())
-    rollout = crew.Rollout([Local(RolloutWorker())])
-    learner = crew.Learner([Local(LearnerWorker())], 0)
+    rollout = Engines([Local(EngineWorker())])
+    learner = Learner([Local(LearnerWorker())], 0)
     try:
         rollout.load(config, str(tmp_path))
         learner.load(config, str(tmp_path))

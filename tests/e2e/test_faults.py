@@ -28,8 +28,8 @@ WORDS = [
 PLAIN = "rollout.engine=hf"
 RANKS = ("learner.ranks=2", "learner.cpus_per_rank=.1")
 NAMES = {
-    "learner": "ray::LearnerWorker", "reference": "ray::ReferenceWorker", "rollout": "ray::RolloutWorker",
-    "grading": "ray::RewardWorker", "raylet": "/raylet/raylet", "head": "/gcs/gcs_server",
+    "learner": "ray::LearnerWorker", "reference": "ray::ReferenceWorker", "rollout": "ray::EngineWorker",
+    "grading": "ray::GraderWorker", "raylet": "/raylet/raylet", "head": "/gcs/gcs_server",
 }  # fmt: skip
 ACTORS = ("learner", "reference", "rollout", "grading")
 

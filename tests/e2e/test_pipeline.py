@@ -23,11 +23,12 @@ from carerl.actors.crew import Crew, crew
 from carerl.backends.transfer.buckets import checksum
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
-from carerl.controller import checkpoints, weights
+from carerl.controller import weights
 from carerl.controller.launch import Result, run
 from carerl.controller.models import base_model
 from carerl.controller.stopping import StopFlag
 from carerl.metrics.names import undeclared
+from carerl.runs import commit
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_evaluations, read_questions, read_rollouts
 from carerl.tasks import TASKS
@@ -274,7 +275,7 @@ def test_a_damaged_checkpoint_is_passed_over(actors: tuple[Crew, str], whole: Re
     shard = next(path for path in newest.rglob("*.distcp"))
     shard.write_bytes(shard.read_bytes()[:-10])
     said: list[str] = []
-    _, state = checkpoints.latest(stopped.run_dir / "checkpoints", said.append)
+    _, state = commit.latest(stopped.run_dir / "checkpoints", said.append)
     assert state["step"] == 2 and "checksum" in said[0]
     resumed = start(actors, load([f"resume={stopped.run_dir}"]))
     assert rows(resumed.run_dir) == rows(whole.run_dir)

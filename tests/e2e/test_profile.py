@@ -54,9 +54,9 @@ def test_the_trace_has_every_process_and_what_it_did(run: Path) -> None:
     assert all(e["dur"] >= 0 and e["ts"] >= 0 for e in whole)
     seen = {(named[e["pid"]], e["name"]) for e in whole}
     assert {
-        ("learner 0", "LearnerWorker.update"), ("rollout 0", "RolloutWorker.advance"),
-        ("rollout 0", "RolloutWorker.sync"), ("reference 0", "ReferenceWorker.score"),
-        ("grading 0", "RewardWorker.grade"), ("driver", "generate"),
+        ("learner 0", "LearnerWorker.update"), ("rollout 0", "EngineWorker.advance"),
+        ("rollout 0", "EngineWorker.sync"), ("reference 0", "ReferenceWorker.score"),
+        ("grading 0", "GraderWorker.grade"), ("driver", "generate"),
         ("driver", "ray.put"), ("rollout 0", "ray.get: copy"), ("learner 0", "task:deserialize_arguments"),
         ("driver", "submit_task"), ("learner 0", "aten::mm"),
     } <= seen  # fmt: skip

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from carerl.algorithms import ALGORITHMS, Algorithm
 from carerl.loss.batching import Normalisers, make_batch
 from carerl.loss.head import TokenStatistics, token_statistics
-from carerl.loss.objective import Objective, ObjectiveOutput, flatten
+from carerl.loss.objective import Objective
+from carerl.loss.streams import flatten
+from carerl.loss.tally import ObjectiveOutput
 from carerl.regularizers import REGULARIZERS
 from carerl.types import Example, Group, Outcome, Sample, TokenBatch
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from carerl.loss.batching import Normalisers
-from carerl.loss.coefficient_bins import COEFFICIENT_BINS, EDGES, in_bins
 from carerl.loss.head import TokenStatistics
-from carerl.loss.objective import FlatStreams, Objective
+from carerl.loss.objective import Objective
+from carerl.loss.strata import COEFFICIENT_BINS, EDGES, in_bins
+from carerl.loss.streams import FlatStreams
 from carerl.regularizers import REGULARIZERS
 
 

@@ -11,11 +11,11 @@ import math
 import pytest
 import torch
 
+from carerl.loss.adaptive import adapted_entropy_bonus
 from carerl.loss.batching import Normalisers
-from carerl.loss.entropy import adapted_entropy_bonus
 from carerl.loss.head import TokenStatistics
 from carerl.loss.mismatch import CORRECTIONS, mismatch_weight
-from carerl.loss.objective import FlatStreams
+from carerl.loss.streams import FlatStreams
 from tests.loss.batches import algorithm, objective
 
 LENGTHS_B = torch.tensor([2, 0, 3])

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from carerl.loss.batching import Normalisers, make_batch, normalisers
 from carerl.loss.head import TokenStatistics
-from carerl.loss.objective import FlatStreams, Objective, flatten, needs_hidden
+from carerl.loss.objective import Objective, needs_hidden
+from carerl.loss.streams import FlatStreams, flatten
 from carerl.regularizers import REGULARIZERS
 from carerl.types import TokenBatch
 from tests.loss.batches import Toy, algorithm, full_batch, groups, objective, positions, run

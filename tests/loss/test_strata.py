@@ -7,8 +7,8 @@ import torch
 
 from carerl.loss.batching import Normalisers
 from carerl.loss.head import TokenStatistics
-from carerl.loss.objective import FlatStreams, flatten
 from carerl.loss.strata import STRATA, strata
+from carerl.loss.streams import FlatStreams, flatten
 from carerl.types import Outcome, Sample, TokenBatch
 from tests.loss.batches import objective
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from carerl.algorithms import Algorithm
 from carerl.loss.batching import make_batch, normalisers
 from carerl.loss.head import TokenStatistics
-from carerl.loss.objective import Objective, flatten
+from carerl.loss.objective import Objective
+from carerl.loss.streams import flatten
 from tests.loss.batches import LENGTHS, objective, streams_of
 from tests.peers.trl_steps import graded_groups
 

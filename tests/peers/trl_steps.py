@@ -22,7 +22,8 @@ from carerl.algorithms import Algorithm
 from carerl.backends.initial import init_tiny
 from carerl.loss.batching import make_batch, normalisers
 from carerl.loss.head import TokenStatistics, token_statistics
-from carerl.loss.objective import Objective, flatten
+from carerl.loss.objective import Objective
+from carerl.loss.streams import flatten
 from carerl.types import Group, Outcome, TokenBatch
 from tests.loss.batches import LENGTHS, V, groups, objective, positions, streams_of
 

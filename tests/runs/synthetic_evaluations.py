@@ -16,11 +16,11 @@ import numpy as np
 import yaml
 from scipy import special
 
+from carerl.grading import Gold
 from carerl.runs.samples import SampleStore
 from carerl.runs.tables import write_evaluation
 from carerl.tasks import text_evaluation
-from carerl.grading import Gold
-from carerl.types import (Example, Group, Outcome, Sample)
+from carerl.types import Example, Group, Outcome, Sample
 
 VOTES = 16
 SUITES = ("math500", "gsm8k", "selfaware", "truthfulqa", "validation")

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from carerl.runs.jsonl import JsonlTracker
-from carerl.runs.tables import (write_evaluation, write_rollouts)
+from carerl.runs.tables import write_evaluation, write_rollouts
 
 BASE = {
     "eval/accuracy": 0.315,

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from carerl.runs.directory import (RunDirectory, RunDirectoryError, finite, git_commit, write_text)
+from carerl.runs.directory import RunDirectory, RunDirectoryError, git_commit
+from carerl.runs.files import finite, write_text
 
 
 def test_name_says_recipe_seed_and_time(tmp_path: Path) -> None:

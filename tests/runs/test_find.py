@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from carerl.runs.find import (find_runs, read_run)
-from tests.runs.synthetic_runs import (config, make_run)
+from carerl.runs.find import find_runs, read_run
+from tests.runs.synthetic_runs import config, make_run
 
 FINAL = {"eval/accuracy": 0.5}
 

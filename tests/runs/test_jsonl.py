@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl.runs.jsonl import (JsonlTracker, read_metrics, series, truncate_after)
+from carerl.runs.jsonl import JsonlTracker, read_metrics, series, truncate_after
 
 
 def log_steps(tracker: JsonlTracker, steps: range) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from carerl.calibration import (debiased_ece, ece, wilson)
-from carerl.report.compare.tables import (main_tables, notes)
+from carerl.calibration import debiased_ece, ece, wilson
 from carerl.report.compare.rows import compare_runs
-from carerl.runs.questions import (asked, f1_interval, intervals, reported)
-from carerl.runs.find import (find_runs, read_run)
-from tests.runs.synthetic_runs import (config, make_evaluation, make_run)
+from carerl.report.compare.tables import main_tables, notes
+from carerl.runs.find import find_runs, read_run
+from carerl.runs.questions import asked, f1_interval, intervals, reported
+from tests.runs.synthetic_runs import config, make_evaluation, make_run
 
 
 def tiny_rows(seed: int = 0) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from carerl.runs.redaction import (public_config, redact)
+from carerl.runs.redaction import public_config, redact
 
 SECRETS = {
     "wandb_api_key": "sk-1111",

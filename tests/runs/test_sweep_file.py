@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from carerl.runs.find import find_sweeps
-from carerl.runs.sweep_file import (SWEEP_FILE, Cell, read_cells, status, why_absent, write_cells)
-from tests.runs.synthetic_runs import (config, make_run)
+from carerl.runs.sweep_file import SWEEP_FILE, Cell, read_cells, status, why_absent, write_cells
+from tests.runs.synthetic_runs import config, make_run
 
 
 def cell(sweep: Path, alpha: str, seed: int = 100) -> Cell:

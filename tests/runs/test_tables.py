@@ -9,8 +9,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from carerl.runs.tables import (ROLLOUT_COLUMNS, read_evaluations, read_question_counts, read_rollouts, write_evaluation, write_rollouts)
-from carerl.types import (Outcome, Sampling)
+from carerl.runs.tables import (
+    ROLLOUT_COLUMNS,
+    read_evaluations,
+    read_question_counts,
+    read_rollouts,
+    write_evaluation,
+    write_rollouts,
+)
+from carerl.types import Outcome, Sampling
 from tests.runs.synthetic_runs import FakeEvaluation
 
 

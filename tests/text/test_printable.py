@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from carerl import grade, job
-from carerl.actors.crew import Grading, GradingError
+from carerl.actors.handles.graders import Graders, GradingError
 from carerl.errors import ConfigError
 from carerl.text.printable import printable, printable_log
 from carerl.tracking.display import PlainDisplay
@@ -47,7 +47,7 @@ def test_a_log_keeps_its_lines_and_loses_its_colours() -> None:
 def test_a_refused_value_and_what_a_grader_raised() -> None:
     assert harmless(str(ConfigError("model.path", HOSTILE, HOSTILE, HOSTILE)).replace("\n", ""))
     sample = Sample("q", (1,), (0.0,), False, 0, Outcome.INVALID)
-    grading: Any = Grading([])
+    grading: Any = Graders([])
     grading._raised = HOSTILE
     with pytest.raises(GradingError) as caught:
         grading.check([Group(Example("q", (1,), "7"), [sample])])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from carerl import dashboard
-from carerl.loss.coefficient_bins import COEFFICIENT_BINS
+from carerl.loss.strata import COEFFICIENT_BINS
 from carerl.metrics.names import undeclared
 from carerl.runs.redaction import public_config
 from carerl.runs.tables import write_evaluation

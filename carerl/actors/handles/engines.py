@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from carerl.actors.handles.base import shares
 from carerl.actors.health.asking import Asker
 from carerl.backends.engines.base import Query, Request
 from carerl.config.schema import RunConfig
 from carerl.types import Completion, Example, Group, Sample, Sampling
 
 
-def shares(actors: list[Any], items: int) -> list[tuple[Any, slice]]:
-    """Each actor with its contiguous share of the items, even to one; actors without any are left out."""
-    ends = [items * k // len(actors) for k in range(len(actors) + 1)]
-    return [(actor, slice(a, b)) for actor, a, b in zip(actors, ends, ends[1:], strict=False) if b > a]
-
-
-class Rollout:
+class Engines:
     """The engines."""
 
     def __init__(self, actors: list[Any], ask: Asker | None = None):

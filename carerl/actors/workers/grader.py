@@ -18,7 +18,7 @@ from carerl.tasks.coin_flips import toss
 from carerl.types import Group, Outcome, Sample
 
 
-class RewardWorker(Worker):
+class GraderWorker(Worker):
     """Grades responses and turns outcomes into rewards. Text is graded, and answers are compared, in processes that can
     be ended."""
 

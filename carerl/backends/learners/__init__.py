@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from carerl.config.schema import LearnerConfig
+from carerl.loss.batching import Minibatch
 from carerl.loss.objective import Objective
 
-from .base import Learner, Minibatch
+from .base import Learner
 
 __all__ = ["LEARNERS", "Learner", "Minibatch"]
 

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from carerl.loss.batching import Normalisers
+from carerl.loss.batching import Minibatch
 from carerl.loss.objective import Strengths
 from carerl.types import TokenBatch
-
-
-@dataclass(frozen=True)
-class Minibatch:
-    """The rows of one optimizer step with the global counts of those rows, over all ranks."""
-
-    rows: tuple[int, ...]
-    normalisers: Normalisers
 
 
 class Learner(Protocol):

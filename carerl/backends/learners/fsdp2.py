@@ -20,13 +20,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from carerl import progress
-from carerl.backends.learners.base import Minibatch
 from carerl.backends.learners.policy import Policy
 from carerl.backends.models import DTYPES
 from carerl.config.schema import LearnerConfig
+from carerl.loss.batching import Minibatch
 from carerl.loss.head import TokenStatistics
-from carerl.loss.objective import Objective, Strengths, flatten
+from carerl.loss.objective import Objective, Strengths
 from carerl.loss.parity import Gaps
+from carerl.loss.streams import flatten
 from carerl.types import RunError, TokenBatch
 
 # Parameters of a layer that is gathered by itself. Smaller ones are gathered with the rest: what a unit's hooks cost,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from carerl.actors.crew import Crew
 from carerl.algorithms import ALGORITHMS, Algorithm
-from carerl.backends.learners.base import Minibatch
 from carerl.config.schema import RunConfig
 from carerl.controller import best, checkpoints, weights
 from carerl.controller.context import Clock, Context
 from carerl.controller.evaluation import evaluate_if_due
-from carerl.controller.sampling import roll_out, rollout_metrics, rollout_rows, token_scores
+from carerl.controller.rollout_table import rollout_rows, token_scores
+from carerl.controller.sampling import roll_out, rollout_metrics
 from carerl.controller.schedule import learning_rate
-from carerl.loss.batching import make_batch, minibatches, normalisers, rows_with_weight
+from carerl.loss.batching import Minibatch, make_batch, minibatches, normalisers, rows_with_weight
 from carerl.loss.objective import needs_hidden
 from carerl.runs.tables import write_rollouts
 from carerl.seeds import derived_seed

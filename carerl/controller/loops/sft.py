@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from carerl.actors.crew import Learner
-from carerl.backends.learners.base import Minibatch
+from carerl.actors.handles.learner import Learner
 from carerl.backends.recorder import span
 from carerl.config.schema import RunConfig
 from carerl.controller.schedule import learning_rate
 from carerl.controller.stopping import StopFlag
-from carerl.loss.batching import Normalisers
+from carerl.loss.batching import Minibatch, Normalisers
 from carerl.tasks import SupervisedTask
 from carerl.types import TokenBatch
 

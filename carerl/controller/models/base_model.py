@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from carerl.actors.crew import Learner
+from carerl.actors.handles.learner import Learner
 from carerl.backends import hub
 from carerl.backends.models import make_base_bytes
 from carerl.config.check.prompts import data_missing
@@ -25,20 +25,12 @@ from carerl.config.named_models import BYTES, PACKAGED
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import absolute_path, looks_local
 from carerl.controller.loops import sft
-from carerl.controller.models.cache import (
-    CHECKSUMS,
-    building,
-    cache_directory,
-    changed_files,
-    put_in_place,
-    remove_left_behind,
-    turn,
-    write_checksums,
-)
+from carerl.controller.models.cache import building, cache_directory, put_in_place, remove_left_behind, turn
 from carerl.controller.models.packaged import packaged_model
 from carerl.controller.preparation import check_model
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.errors import ConfigError
+from carerl.runs.files import CHECKSUMS, changed_files, write_checksums
 from carerl.tasks import TASKS, SupervisedTask
 from carerl.tasks.benchmarks.benchmark import TextConfig
 from carerl.tasks.benchmarks.table import find_benchmark

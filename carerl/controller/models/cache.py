@@ -3,7 +3,6 @@ renamed into it, and its checksums lie in it, so that a file that a power cut ha
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import socket
@@ -18,9 +17,9 @@ from filelock import FileLock, Timeout
 
 from carerl.config.check.places import check_writable
 from carerl.config.reading.paths import local
+from carerl.runs.files import to_disk
 from carerl.types import RunError
 
-CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 LEFT_BEHIND_S = 3600.0
 
 CACHE = "CARERL_CACHE"  # the variable that names the cache's place
@@ -124,36 +123,6 @@ def put_in_place(made: Path, target: Path) -> None:
             raise
         shutil.rmtree(made)
     to_disk(target.parent)
-
-
-def to_disk(path: Path) -> None:
-    """Return once a file, or the names in a directory, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of every file of a directory into it."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
-    (folder / CHECKSUMS).write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files))
-
-
-def changed_files(folder: Path) -> list[str]:
-    """Return the files of a directory that are not as they were written; none where it has no checksums."""
-    changed, listed = [], folder / CHECKSUMS
-    for line in listed.read_text(errors="replace").splitlines() if listed.is_file() else []:
-        digest, _, file = line.partition("  ")
-        if not (folder / file).is_file() or sha256(folder / file) != digest:
-            changed.append(file)
-    return changed
-
-
-def sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def remove_left_behind(target: Path) -> None:

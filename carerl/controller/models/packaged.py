@@ -17,16 +17,9 @@ from pathlib import Path
 
 import carerl
 from carerl.config.named_models import PACKAGED, PackagedModel, Wheel
-from carerl.controller.models.cache import (
-    CHECKSUMS,
-    building,
-    cache_directory,
-    changed_files,
-    put_in_place,
-    sha256,
-    write_checksums,
-)
+from carerl.controller.models.cache import building, cache_directory, put_in_place
 from carerl.errors import ConfigError
+from carerl.runs.files import CHECKSUMS, changed_files, sha256, write_checksums
 
 INSTEAD = "or give the directory of a model instead"
 LAST_WORDS = ("ERROR: ", "OSError: ", "ValueError: ")

@@ -16,7 +16,7 @@ from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.controller.models.base_model import base_directory
 from carerl.errors import ConfigError
-from carerl.runs.directory import read_json, write_text
+from carerl.runs.files import read_json, write_text
 
 RECORD = "base_model.json"
 LARGE = 2**30  # bytes of a file beyond which only samples of it are read

@@ -47,7 +47,8 @@ from carerl.controller.rehearsal.checks import Compared, Logprobs
 from carerl.controller.rehearsal.peak_memory import PeakMemory
 from carerl.controller.stopping import StopFlag
 from carerl.errors import ConfigError
-from carerl.runs.directory import RunDirectory, finite, write_text
+from carerl.runs.directory import RunDirectory
+from carerl.runs.files import finite, write_text
 from carerl.tasks import Task, TextTask
 from carerl.tasks.benchmarks.benchmark import TextConfig
 from carerl.tracking.display import Display, QuietDisplay, make_display

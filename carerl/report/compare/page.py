@@ -37,7 +37,7 @@ from carerl.report.compare.tables import (
 from carerl.report.compare.views import View
 from carerl.report.pictures.svg import SERIES, Picture
 from carerl.report.run_page import render
-from carerl.runs.directory import write_text
+from carerl.runs.files import write_text
 from carerl.text.printable import printable
 
 FIGURES = "figures"

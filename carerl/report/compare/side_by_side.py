@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carerl.calibration import risk_coverage, t_interval
+from carerl.calibration import t_interval
+from carerl.calibration.ranking import accuracy_over_coverage, coverage_places
 from carerl.report.compare.evaluated import Evaluated
 from carerl.report.compare.rows import Row, make_cell
 from carerl.report.compare.tokens import Band
@@ -20,7 +21,6 @@ from carerl.runs.jsonl import read_metrics, series
 
 Bins = list[dict[str, float]]
 
-COVERAGES = 50  # points of a curve
 # Title, and the metrics of right and wrong responses.
 SPLITS: tuple[tuple[str, str, str], ...] = (
     ("Entropy", "train/entropy_right", "train/entropy_wrong"),
@@ -115,19 +115,6 @@ def _coverage(row: Row, suite: str, runs: Sequence[Evaluated]) -> Coverage | Non
     several = len(curves) > 1
     half = np.asarray([float(t_interval(column.tolist()).half_width) if several else math.nan for column in values.T])
     return Coverage(row, coverage_places(), values.mean(axis=0), half, len(curves), most)
-
-
-def accuracy_over_coverage(confidence: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(COVERAGES,) accuracy on the ceil(c · n) most confident answers, c = 1/COVERAGES … 1; ties in expectation over
-    their orders (:func:`carerl.calibration.risk_coverage`)."""
-    _, risk = risk_coverage(confidence, right)
-    kept = np.ceil(np.round(coverage_places() * len(risk), 9)).astype(int)
-    return 1 - np.asarray(risk)[kept - 1]
-
-
-def coverage_places() -> NDArray[np.float64]:
-    """The coverages of a curve, 1/COVERAGES … 1."""
-    return np.arange(1, COVERAGES + 1) / COVERAGES
 
 
 def splits_by_row(rows: Sequence[Row]) -> dict[str, list[Split]]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from carerl.loss.coefficient_bins import COEFFICIENT_BINS, EDGES
+from carerl.loss.strata import COEFFICIENT_BINS, EDGES
 from carerl.metrics.table import TIME_PARTS
 from carerl.report.pictures.svg import CARD, INK, LINE, MUTED, PowersOfTen, colour, style, to_svg
 from carerl.runs.jsonl import series

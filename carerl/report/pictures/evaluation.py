@@ -11,11 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from carerl.report.compare.pictures.scatter import DASHES
-from carerl.report.compare.side_by_side import accuracy_over_coverage, coverage_places
+from carerl.calibration.ranking import accuracy_over_coverage, coverage_places
 from carerl.report.pictures.curves import reliability_figure
-from carerl.report.pictures.svg import CARD, INK, MUTED, SERIES, Picture, colour, style
-from carerl.runs.directory import read_json
+from carerl.report.pictures.svg import CARD, DASHES, INK, MUTED, SERIES, Picture, colour, style
+from carerl.runs.files import read_json
 from carerl.runs.questions import Asked
 
 WIDTH = 11.4  # inches, of the page's column

@@ -201,3 +201,9 @@ def _recolour(artist: Artist, colours: dict[str, str]) -> None:
         new = [to_rgba(colours[to_hex(value)], value[3]) if to_hex(value) in colours else value for value in values]
         if new != values:
             put(new if several else new[0])
+
+
+DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))  # rows of one family, in turn
+
+
+TICK_PAD = 6  # points below the x axis: the first of its numbers keeps clear of the y axis's at the same corner

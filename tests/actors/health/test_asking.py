@@ -23,7 +23,8 @@ from carerl.actors.cluster.cluster import cluster
 from carerl.actors.health.asking import WATCH, Asker
 from carerl.actors.health.ending import end, is_actor, is_stopped
 from carerl.actors.health.failures import ActorDied, ActorOutOfMemory, ActorRaised, ActorStuck
-from carerl.actors.workers.base import StaleWeights, Worker
+from carerl.actors.workers.base import Worker
+from carerl.actors.workers.engine import StaleWeights
 from carerl.config.schema import ClusterConfig
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.types import RunError

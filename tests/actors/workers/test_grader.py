@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from carerl.actors.crew import Grading, GradingError
-from carerl.actors.workers.grader import RewardWorker
+from carerl.actors.handles.graders import Graders, GradingError
+from carerl.actors.workers.grader import GraderWorker
 from carerl.grading.pool import GraderPool
 from carerl.loss.batching import informative
 from carerl.rewards import REWARDS
@@ -29,7 +29,7 @@ class Grader:
 
 
 def graded(*responses: int) -> list[Sample]:
-    worker: Any = RewardWorker()
+    worker: Any = GraderWorker()
     worker._task, worker._reward = Grader(), REWARDS["correct"].build(REWARDS["correct"].config())
     samples = [Sample("e", (r,), (-1.0,), False, 0, answer="stale", reward=9.0) for r in responses]
     groups, raised = worker.grade([Group(Example("e", (0,), ""), samples)])
@@ -47,7 +47,7 @@ def test_pitfall_15_a_grader_that_raises_makes_its_sample_invalid_and_no_other()
 @pytest.mark.parametrize("reward", [float("nan"), float("inf"), None])
 def test_pitfall_15_a_reward_that_is_no_number_makes_its_sample_invalid(reward: Any) -> None:
     """One NaN would poison its whole group's advantages."""
-    worker: Any = RewardWorker()
+    worker: Any = GraderWorker()
     worker._task, worker._reward = Grader(), lambda sample, text: reward if sample.answer == "2" else 1.0
     samples = [Sample("e", (r,), (-1.0,), False, 0) for r in (1, 2)]
     groups, raised = worker.grade([Group(Example("e", (0,), ""), samples)])
@@ -57,7 +57,7 @@ def test_pitfall_15_a_reward_that_is_no_number_makes_its_sample_invalid(reward: 
 
 def test_pitfall_15_a_grader_that_fails_on_everything_ends_the_run_and_one_bad_prompt_does_not() -> None:
     """A reward of 0 for all would go on training without a word; a refill may be one strange prompt."""
-    grading = Grading([])
+    grading = Graders([])
     broken, fine = [Group(Example("e", (0,), ""), graded(*responses)) for responses in ((3, 3), (3, 1))]
     grading.check([broken, fine])
     with pytest.raises(GradingError, match="no response of 2 prompts"):
@@ -66,7 +66,7 @@ def test_pitfall_15_a_grader_that_fails_on_everything_ends_the_run_and_one_bad_p
 
 def test_responses_that_cannot_be_graded_are_told_of_and_end_a_run_above_a_share_of_them() -> None:
     """They are trained on as wrong ones, right or not: a broken grader of one kind of question must not go unseen."""
-    grading = Grading([])
+    grading = Graders([])
 
     def groups(invalid: int) -> list[Group]:
         return [Group(Example("e", (0,), ""), graded(*[3] * invalid, *[1] * (100 - invalid)))]
@@ -103,7 +103,7 @@ def grade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grade]:
     task, tokenizer = TextTask(TextConfig(train=str(path)), 0), make_byte_tokenizer()
     task.attach(tokenizer)
     examples = {example.id.rpartition("/")[2]: example for example in task.train_examples(0, len(ROWS))}
-    worker: Any = RewardWorker()
+    worker: Any = GraderWorker()
     worker._task, worker._reward = task, REWARDS["correct"].build(REWARDS["correct"].config())
 
     def graded(responses: dict[str, list[str]]) -> dict[str, Group]:

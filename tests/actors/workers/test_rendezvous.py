@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from carerl.actors.workers.base import LOOPBACK, LearnerWorker
+from carerl.actors.workers.learner import LOOPBACK, LearnerWorker
 from carerl.backends.learners.fsdp2 import gather_json
 from carerl.loss.parity import Gaps
 

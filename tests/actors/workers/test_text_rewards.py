@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from carerl.actors.workers.grader import RewardWorker
+from carerl.actors.workers.grader import GraderWorker
 from carerl.backends.models import make_base_bytes
 from carerl.config.load import load
 from carerl.config.schema import ShapeConfig
@@ -20,7 +20,7 @@ from carerl.types import Group, Outcome, Sample
 
 @pytest.fixture
 def worker() -> Iterator[Any]:
-    made: Any = RewardWorker()
+    made: Any = GraderWorker()
     yield made
     if made._pool is not None:
         made._pool.close()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from carerl.actors.workers.base import RolloutWorker
+from carerl.actors.workers.engine import EngineWorker
 from carerl.backends.engines import vllm as vllm_engine
 from carerl.config.load import load
 
@@ -52,9 +52,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     real(before)
 
 
-def built(*words: str) -> RolloutWorker:
+def built(*words: str) -> EngineWorker:
     config = load(["recipe=care_grpo_tiny", *words])
-    worker = RolloutWorker()
+    worker = EngineWorker()
     worker.prepare(config)
     worker.load(config, str(Path("no model")))
     return worker

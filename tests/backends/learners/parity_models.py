@@ -15,12 +15,11 @@ from torch import Tensor
 
 from carerl.algorithms import ALGORITHMS
 from carerl.backends.engines.base import Engine
-from carerl.backends.learners.base import Minibatch
 from carerl.backends.learners.fsdp2 import FSDP2Learner
 from carerl.backends.models import DTYPES, load_model
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
-from carerl.loss.batching import make_batch, normalisers, pack_rows
+from carerl.loss.batching import Minibatch, make_batch, normalisers, pack_rows
 from carerl.loss.objective import Objective
 from carerl.regularizers import REGULARIZERS
 from carerl.types import Example, Group, Sample, Sampling

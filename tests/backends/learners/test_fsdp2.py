@@ -19,12 +19,11 @@ from torch import Tensor
 from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.grpo import GRPOConfig
 from carerl.backends.learners import fsdp2
-from carerl.backends.learners.base import Minibatch
 from carerl.backends.learners.fsdp2 import FSDP2Learner
 from carerl.backends.learners.policy import Policy
 from carerl.backends.models import make_model
 from carerl.config.schema import LearnerConfig, OptimizerConfig, ShapeConfig
-from carerl.loss.batching import make_batch, normalisers
+from carerl.loss.batching import Minibatch, make_batch, normalisers
 from carerl.loss.objective import Objective
 from carerl.loss.strata import STRATA
 from carerl.regularizers import REGULARIZERS

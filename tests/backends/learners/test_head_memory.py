@@ -13,15 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from carerl.actors.workers.base import ReferenceWorker
+from carerl.actors.workers.reference import ReferenceWorker
 from carerl.algorithms import ALGORITHMS
 from carerl.backends.engines.hf import HFEngine
-from carerl.backends.learners.base import Minibatch
 from carerl.backends.learners.fsdp2 import FSDP2Learner
 from carerl.backends.models import make_model, save_model
 from carerl.config.load import load
 from carerl.config.schema import LearnerConfig, RunConfig, ShapeConfig
-from carerl.loss.batching import make_batch, normalisers
+from carerl.loss.batching import Minibatch, make_batch, normalisers
 from carerl.loss.objective import Objective
 from carerl.regularizers import REGULARIZERS
 from carerl.tasks.tiny.tokenizer import make_tokenizer

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 
-from carerl.actors.workers import base as workers
-from carerl.actors.workers.base import LearnerWorker, RolloutWorker, StaleWeights
+from carerl.actors.workers.engine import EngineWorker, StaleWeights
+from carerl.actors.workers.learner import LearnerWorker
 from carerl.backends.engines import ENGINES, Request
 from carerl.backends.engines import vllm as vllm_engine
 from carerl.backends.initial import init_tiny
@@ -181,15 +182,15 @@ def test_pitfall_14_vllms_packed_copy_of_a_tied_head_left_behind_fails(
 @pytest.fixture
 def sender_and_receiver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[tuple[LearnerWorker, RolloutWorker]]:
+) -> Iterator[tuple[LearnerWorker, EngineWorker]]:
     """The two workers of a sync in this process, in bfloat16; what they put into Ray's store they hand over."""
-    monkeypatch.setattr(workers.ray, "put", lambda value: value)
-    monkeypatch.setattr(workers.ray, "get", lambda reference, timeout: reference)
+    monkeypatch.setattr(ray, "put", lambda value: value)
+    monkeypatch.setattr(ray, "get", lambda reference, timeout: reference)
     directory = write_model(tmp_path / "model", ShapeConfig(**{**vars(SHAPE), "tie_embeddings": request.param}))
     config = config_of("bfloat16")
     config.rollout.engine = "hf"
     config.sync.bucket_mib = 1
-    sender, receiver = LearnerWorker(), RolloutWorker()
+    sender, receiver = LearnerWorker(), EngineWorker()
     receiver.load(config, str(directory))
     with alone():
         sender.load(config, str(directory))
@@ -201,7 +202,7 @@ tied_or_not = pytest.mark.parametrize("sender_and_receiver", [True, False], indi
 
 @tied_or_not
 def test_pitfall_14_a_tensor_that_the_sender_leaves_out_is_missed(
-    sender_and_receiver: tuple[LearnerWorker, RolloutWorker], monkeypatch: pytest.MonkeyPatch
+    sender_and_receiver: tuple[LearnerWorker, EngineWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its checksum leaves the tensor out as well, and agrees. The engine keeps no version: it was told to change."""
     sender, receiver = sender_and_receiver

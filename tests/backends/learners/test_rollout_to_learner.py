@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from carerl.actors import crew
-from carerl.actors.workers.base import ReferenceWorker
-from carerl.actors.workers.grader import RewardWorker
+from carerl.actors.handles.engines import Engines
+from carerl.actors.workers.grader import GraderWorker
+from carerl.actors.workers.reference import ReferenceWorker
 from carerl.algorithms import ALGORITHMS
 from carerl.backends.engines.base import Request
 from carerl.backends.engines.hf import HFEngine
@@ -78,7 +78,7 @@ def groups_of(completions: list[list[Completion]], monkeypatch: pytest.MonkeyPat
                 return list(enumerate(completions))[::-1]
 
     without_ray(monkeypatch)
-    return crew.Rollout([Actor]).generate(EXAMPLES, sampling())
+    return Engines([Actor]).generate(EXAMPLES, sampling())
 
 
 def rewarded(groups: list[Group]) -> list[Group]:
@@ -173,7 +173,7 @@ def test_pitfall_17_token_ids_in_token_ids_out(model_dir: str, monkeypatch: pyte
         assert tuple(tokenizer.encode(text, add_special_tokens=False)) != ids
     completions = [[Completion(ids, tuple(-0.1 * i for i in ids), False) for ids in drawn] for _ in EXAMPLES]
     groups = groups_of(completions, monkeypatch)
-    grader = RewardWorker()
+    grader = GraderWorker()
     grader.load(config(), model_dir)
     graded, _ = grader.grade(groups)
     batch = batch_of(graded, 1.0)

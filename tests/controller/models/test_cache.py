@@ -16,15 +16,9 @@ import pytest
 from carerl.config.load import base_config, load
 from carerl.config.schema import RunConfig
 from carerl.controller.models import base_model, cache
-from carerl.controller.models.cache import (
-    CHECKSUMS,
-    changed_files,
-    put_in_place,
-    remove_left_behind,
-    turn,
-    write_checksums,
-)
+from carerl.controller.models.cache import put_in_place, remove_left_behind, turn
 from carerl.controller.stopping import Interrupted, StopFlag
+from carerl.runs.files import CHECKSUMS, changed_files, write_checksums
 from carerl.tracking.display import QuietDisplay
 
 SMALL = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl.actors.workers.base import LearnerWorker
+from carerl.actors.workers.learner import LearnerWorker
 from carerl.config.evaluate import evaluation_config
 from carerl.config.load import load, read
 from carerl.config.schema import RunConfig

@@ -24,9 +24,10 @@ from carerl.config.load import load
 from carerl.config.named_models import PACKAGED, SMOLLM2, PackagedModel
 from carerl.config.shapes import effective_shape, shape_from_directory
 from carerl.controller.models import base_model
-from carerl.controller.models.cache import CHECKSUMS, building, put_in_place
+from carerl.controller.models.cache import building, put_in_place
 from carerl.controller.models.packaged import check_unchanged, packaged_directory, packaged_model
 from carerl.errors import ConfigError
+from carerl.runs.files import CHECKSUMS
 from tests.controller.models.packages import SHAPE, write_index
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from carerl.actors.workers.base import LearnerWorker, RolloutWorker
+from carerl.actors.workers.engine import EngineWorker
+from carerl.actors.workers.learner import LearnerWorker
 from carerl.config.load import load
 from carerl.config.rehearsal import rehearsed
 from carerl.config.schema import RunConfig
@@ -35,14 +36,14 @@ WORDS = [
 NO_PROBE = [f"sync.{name}_abort=1000" for name in ("probe_mean", "probe_q999", "mismatch_mean", "mismatch_q999")]
 
 
-class DeafEngine(RolloutWorker):
+class DeafEngine(EngineWorker):
     """Keeps the weights that it was built with, and says that it took others."""
 
     def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
         self._version = version
 
 
-class HalfDeafEngine(RolloutWorker):
+class HalfDeafEngine(EngineWorker):
     """Takes all weights but those of its first layer."""
 
     def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:

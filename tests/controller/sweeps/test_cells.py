@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from carerl.config.load import dump, load
-from carerl.controller import checkpoints, launch
+from carerl.controller import launch
 from carerl.controller.sweeps import sweep as controller
 from carerl.controller.sweeps.sweep import _record_failure, _start, sweep
 from carerl.errors import ConfigError
+from carerl.runs import commit
 from carerl.runs.directory import RunDirectory, RunDirectoryError
 from carerl.runs.sweep_file import Cell, status
 from carerl.tracking.display import QuietDisplay
@@ -95,7 +96,7 @@ def test_a_checkpoint_without_its_pointer_is_gone_on_with(tmp_path: Path, monkey
     with pytest.raises(Started):
         sweep([cell], 1, QUIET, print)
     assert list(_start(cell)) == [f"resume={cell.directory}"]
-    directory, state = checkpoints.latest(cell.directory / "checkpoints", print)
+    directory, state = commit.latest(cell.directory / "checkpoints", print)
     assert state["step"] == 50 and directory.is_dir()
 
 

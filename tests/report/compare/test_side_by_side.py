@@ -14,18 +14,12 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from carerl.calibration.ranking import COVERAGES, accuracy_over_coverage
 from carerl.report.compare.evaluated import read_evaluated
 from carerl.report.compare.pictures.sections import draw
 from carerl.report.compare.pictures.side_by_side import split_panels
 from carerl.report.compare.rows import Comparison, compare_runs
-from carerl.report.compare.side_by_side import (
-    COVERAGES,
-    accuracy_over_coverage,
-    coverage_by_row,
-    pooled_bins,
-    reliability_by_row,
-    splits_by_row,
-)
+from carerl.report.compare.side_by_side import coverage_by_row, pooled_bins, reliability_by_row, splits_by_row
 from carerl.report.pictures.svg import DPI, INK, Picture, colour, palette, style
 from carerl.runs.find import find_runs, read_run
 from carerl.runs.jsonl import JsonlTracker

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from carerl.loss.coefficient_bins import COEFFICIENT_BINS
+from carerl.loss.strata import COEFFICIENT_BINS
 from carerl.report.pictures.curves import (
     PANELS,
     _running_median,

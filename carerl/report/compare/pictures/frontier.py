@@ -12,10 +12,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from carerl.metrics.table import metric_line
 from carerl.report.compare.frontier import DIVERGENCE, AtBeta, Curve
 from carerl.report.compare.pictures.labels import Mark, place_labels
-from carerl.report.compare.pictures.scatter import TICK_PAD, course, directed_label, draw_line, draw_mark, limits, looks
+from carerl.report.compare.pictures.scatter import course, directed_label, draw_line, draw_mark, limits, looks
 from carerl.report.compare.rows import Cell, Row
 from carerl.report.compare.tokens import Band
-from carerl.report.pictures.svg import MUTED, Picture, colour, style
+from carerl.report.pictures.svg import MUTED, TICK_PAD, Picture, colour, style
 
 WIDTH, HEIGHT = 11.4, 4.3  # inches
 DECADE = 10.0

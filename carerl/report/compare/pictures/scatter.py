@@ -13,10 +13,8 @@ from carerl.metrics.table import metric_line
 from carerl.report.compare.frontier import curves, families
 from carerl.report.compare.pictures.labels import Mark, place_labels
 from carerl.report.compare.rows import Cell, Comparison, Row
-from carerl.report.pictures.svg import CARD, MUTED, Picture, colour, style
+from carerl.report.pictures.svg import CARD, DASHES, MUTED, TICK_PAD, Picture, colour, style
 
-DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))  # rows of one family, in turn
-TICK_PAD = 6  # points below the x axis: the first of its numbers keeps clear of the y axis's at the same corner
 Look = tuple[str, Any]  # colour and dashes
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from carerl.config.schema import RunConfig
-from carerl.loss.adaptive import adapted_beta
-from carerl.loss.entropy import adapted_entropy_bonus
+from carerl.loss.adaptive import adapted_beta, adapted_entropy_bonus
 from carerl.loss.objective import Strengths
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from carerl.config.load import load
-from carerl.controller.loop_state import LoopState
 from carerl.loss.adaptive import adapted_beta
+from carerl.runs.loop_state import LoopState
 
 
 def config(*words: str):

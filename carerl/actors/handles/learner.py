@@ -1,0 +1,87 @@
+"""Asks the ranks of the learner, all together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carerl.actors.health.asking import Asker
+from carerl.actors.workers.learner import LOOPBACK
+from carerl.config.schema import RunConfig
+from carerl.loss.batching import Minibatch
+from carerl.loss.objective import Strengths
+from carerl.types import TokenBatch
+
+
+class Learner:
+    def __init__(self, actors: list[Any], gpus_per_rank: float, ask: Asker | None = None):
+        self._actors = actors
+        self._ask = ask or Asker()
+        nodes = self._ask([actor.node_ip.remote() for actor in actors], "start")
+        host = nodes[0] if len(set(nodes)) > 1 else LOOPBACK
+        port = self._ask(actors[0].meet.remote(len(actors), host), "start")
+        joining = [actor.join.remote(rank, len(actors), host, port, gpus_per_rank) for rank, actor in enumerate(actors)]
+        self._ask(joining, "start")
+
+    def _all(self, phase: str, method: str, *arguments: Any) -> list[Any]:
+        return list(self._ask([getattr(actor, method).remote(*arguments) for actor in self._actors], phase))
+
+    def begin(self, config: RunConfig, model_dir: str) -> None:
+        """Loads, and waits for it."""
+        self._ask(self.load(config, model_dir), "load")
+
+    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
+        return [actor.load.remote(config, model_dir) for actor in self._actors]
+
+    def set_reference_head(self, head: Any) -> None:
+        self._all("load", "set_reference_head", head)
+
+    def update(
+        self, batch: Any, streams: Sequence[Any], minibatches: Sequence[Minibatch], lr: float, strengths: Strengths
+    ) -> dict[str, float]:
+        """Metrics of the optimizer steps; every rank reports the same. ``streams``: see :meth:`Reference.score`."""
+        return self._all("train", "update", list(minibatches), lr, strengths, batch, *streams)[0]
+
+    def update_many(self, steps: list[tuple[TokenBatch, list[Minibatch], float]]) -> Callable[[], Any]:
+        """Starts several supervised steps; the returned function waits for their metrics."""
+        ref = self._ask.put(steps)
+        pending = [actor.update_many.remote(ref) for actor in self._actors]
+        return lambda: self._ask(pending, "train")[0]
+
+    def score(self, batch: TokenBatch, streams: Sequence[Any] = ()) -> dict[str, Tensor]:
+        """(B, T) streams of a batch: logprobs, entropy, rkl (see the learner)."""
+        parts = self._all("score", "score", self._ask.put(batch), *streams)
+        whole = {name: torch.zeros(batch.rows, batch.width) for name in parts[0][1]}
+        for rows, values in parts:
+            for name, stream in values.items():
+                whole[name][rows] = stream
+        return whole
+
+    def publish(self) -> tuple[list[Any], int]:
+        """All weights as bucket references, with their checksum."""
+        pending = [actor.publish.remote(rank == 0) for rank, actor in enumerate(self._actors)]
+        found: tuple[list[Any], int] = self._ask(pending, "sync")[0]
+        return found
+
+    def save(self, directory: Path) -> dict[str, int]:
+        """Returns name and size of every file that some rank sees there afterwards."""
+        seen: dict[str, int] = {}
+        for files in self._all("save", "save", str(directory)):  # another rank may see a file shorter than it is
+            seen |= {name: max(size, seen.get(name, 0)) for name, size in files.items()}
+        return seen
+
+    def restore(self, directory: Path) -> None:
+        self._all("restore", "restore", str(directory))
+
+    def export(self, directory: Path, tokenizer: Any, dtype: str) -> None:
+        writing = [
+            actor.export.remote(str(directory), tokenizer, rank == 0, dtype) for rank, actor in enumerate(self._actors)
+        ]
+        self._ask(writing, "export")
+
+    def rss_gib(self) -> float:
+        return float(sum(self._all("memory", "rss_gib")))

@@ -1,0 +1,148 @@
+"""The actor that holds a rollout engine, and knows of which weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+
+from carerl import progress
+from carerl.actors.workers.base import Worker, _files
+from carerl.actors.workers.learner import fresh_model
+from carerl.backends.engines import Query, Request
+from carerl.backends.transfer.buckets import check_complete, checksum
+from carerl.config.schema import RunConfig
+from carerl.config.shapes import absolute_path
+from carerl.types import Completion, Sampling
+
+
+class StaleWeights(RuntimeError):
+    """An engine was asked to generate with weights that it does not hold."""
+
+
+class DamagedWeights(RuntimeError):
+    """An engine received other bytes than the learner sent."""
+
+
+BUCKET_S = 1200.0  # that a bucket of weights (sync.bucket_mib) may take from its node: 512 MiB at half a MB a second
+
+
+class EngineWorker(Worker):
+    """Holds an engine. ``version`` is that of the weights in it; None while they are not whole."""
+
+    def __init__(self) -> None:
+        self._engine: Any = None
+        self._built_with = ""
+        self._version: int | None = None
+        self._model_dir, self._trusted = "", False
+        self._failure: Exception | None = None  # of what was done in advance: told by load
+        self._weights_of = ""  # the directory whose weights the engine was built with; '' once others were sent
+        self._shapes: dict[str, tuple[int, ...]] | None = None  # of the tensors that a sync must bring
+
+    def prepare(self, config: RunConfig, base: RunConfig | None = None) -> None:
+        """Does what ``load`` would spend most of its time on, in a process that would wait: imports, and the engine
+        itself. While a ``base`` model is still to be trained, the engine is built with fresh weights of its shape."""
+        self._failure = None
+        try:
+            self._prepare(config, base)
+        except Exception as error:
+            self._failure = error  # a second try would meet what the first has left, memory of a GPU for instance
+
+    def _prepare(self, config: RunConfig, base: RunConfig | None) -> None:
+        from carerl.backends.engines import ENGINES
+
+        self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
+        ENGINES[config.rollout.engine].prepare(config)
+        place = absolute_path(config.model.path)
+        if place and Path(place).is_dir():  # what is to be fetched first is built from in load
+            self._build(config, place)
+        elif base is not None and base.kind == "sft":
+            from carerl.backends.models import save_model
+
+            with TemporaryDirectory() as folder:
+                model = fresh_model(base)
+                save_model(Path(folder), model.config, {n: p.detach() for n, p in model.named_parameters()}, None)
+                self._build(config, folder)
+
+    def load(self, config: RunConfig, model_dir: str) -> None:
+        """Builds the engine unless one of the same settings and shape is there already; its weights count
+        as none until the first sync. Raises what ``prepare`` failed with."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        model_dir = _files(config, model_dir)
+        self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
+        if self._engine is not None:
+            self._engine.cancel()  # what a run that failed has left
+        self._build(config, model_dir)
+        self._version = None
+        self._model_dir, self._trusted, self._shapes = model_dir, config.model.trust_remote_code, None
+
+    def _build(self, config: RunConfig, model_dir: str) -> None:
+        from carerl.backends.engines import ENGINES
+
+        settings = {**vars(config.rollout), "end_ids": []}  # which go along with every request
+        built_with = json.dumps([settings, _shape(model_dir), config.model.dtype], default=str)
+        if built_with == self._built_with:
+            return
+        self._engine, self._built_with = None, ""
+        self._engine = ENGINES[config.rollout.engine].build(config, model_dir)
+        self._built_with, self._weights_of = built_with, model_dir
+
+    def use_loaded(self, version: int) -> None:
+        """Lets the weights that the engine was just built with count as those of ``version``."""
+        if self._weights_of != self._model_dir:
+            raise StaleWeights("the engine was built with the weights of another model, or of an earlier run")
+        self._version = version
+
+    def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
+        """Takes all weights. Until it returns, the engine counts as holding none.
+
+        Raises DamagedWeights where they are not what was sent, IncompleteWeights where they are not all of the model's.
+        """
+        from carerl.backends.models import parameter_shapes
+
+        self._version, self._weights_of = None, ""
+        tensors = [pair for ref in bucket_refs for pair in _fetched(ref)]
+        found = checksum(tensors)
+        if found != expected_checksum:
+            raise DamagedWeights(f"weights of version {version} arrived damaged: {found:x}, not {expected_checksum:x}")
+        if self._shapes is None:
+            self._shapes = parameter_shapes(self._model_dir, self._trusted)
+        check_complete(tensors, self._shapes)
+        self._engine.update_weights(tensors)
+        self._version = version
+
+    def submit(self, requests: list[Request], sampling: Sampling, version: int) -> None:
+        self._check(version)
+        self._engine.submit(requests, sampling)
+
+    def next_logprobs(self, queries: list[Query], version: int) -> list[tuple[float, ...]]:
+        self._check(version)
+        found: list[tuple[float, ...]] = self._engine.next_logprobs(queries)
+        return found
+
+    def _check(self, version: int) -> None:
+        if self._version != version:
+            raise StaleWeights(f"engine holds weights of version {self._version}, asked for {version}")
+
+    def advance(self, steps: int) -> list[tuple[int, list[Completion]]]:
+        return self._engine.advance(steps)
+
+    def cancel(self) -> None:
+        self._engine.cancel()
+
+
+def _fetched(ref: Any) -> Any:
+    """A bucket of weights. Raises GetTimeoutError: a node that is gone must not be waited for without end."""
+    bucket = ray.get(ref, timeout=BUCKET_S)
+    progress.step()
+    return bucket
+
+
+def _shape(model_dir: str) -> str:
+    path = Path(model_dir) / "config.json"
+    return path.read_text() if path.exists() else model_dir

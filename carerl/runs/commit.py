@@ -1,0 +1,133 @@
+"""Checkpoints and other directories on the disk: whole under their names, or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from carerl.config.stored import STEP
+from carerl.runs.files import to_disk
+from carerl.runs.loop_state import LoopState
+from carerl.types import RunError
+
+FORMAT = 1
+
+
+class NoCheckpoint(RunError):
+    """There is nothing to go on from."""
+
+
+def commit(partial: Path, final: Path, needed: Sequence[str] = ()) -> None:
+    """Makes a written directory appear under its name, with a manifest, or not at all. ``needed``: names of files that
+    have to be in it. Raises OSError where one is not."""
+    files = sorted({path for path in partial.rglob("*") if path.is_file()} | {partial / name for name in needed})
+    manifest = {}
+    for path in files:
+        with open(path, "rb") as file:
+            manifest[str(path.relative_to(partial))] = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+    with open(partial / "manifest.json", "w") as file:
+        json.dump(manifest, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    for folder in [partial, *(path for path in partial.rglob("*") if path.is_dir())]:
+        to_disk(folder)
+    if final.exists():
+        set_aside(final)
+    os.rename(partial, final)
+    to_disk(final.parent)
+
+
+def verify(directory: Path) -> str | None:
+    """Why a checkpoint cannot be used, or None. Read before anything in it is."""
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text())
+        if not isinstance(manifest, dict):
+            return "manifest.json is not a mapping"
+        if problem := _unbound(directory, manifest):
+            return problem
+        for name, digest in manifest.items():
+            with open(directory / name, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    return f"{name} does not match its checksum"
+        state = json.loads((directory / "state.json").read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        return str(error)
+    return _state_problem(state, directory)
+
+
+def _state_problem(state: Any, directory: Path) -> str | None:
+    """What is wrong with a checkpoint's ``state.json``, or None."""
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return f"state.json is not of format {FORMAT}, which this version reads"
+    step, named, loop = state.get("step"), STEP.fullmatch(directory.name), state.get("loop", {})
+    if type(step) is not int or (named and int(named[1]) != step):
+        return f"state.json is of step {step!r}, which is not the directory's"
+    known = {field.name for field in fields(LoopState)}
+    numbers = isinstance(loop, dict) and all(type(value) in (int, float) for value in loop.values())
+    if not numbers or not set(loop) <= known:
+        return "state.json holds a loop that this version does not know"
+    return None
+
+
+def _unbound(directory: Path, manifest: Mapping[str, Any]) -> str | None:
+    """What a manifest and a directory do not say alike: a file that only one of them has (one outside, by ``..`` or a
+    path from the root, is never in the directory), or what is no file of the directory's own."""
+    found: set[str] = set()
+    for root, folders, files in os.walk(directory):
+        for name in [*folders, *files]:
+            path = Path(root, name)
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):
+                found.add(path.relative_to(directory).as_posix())
+            elif not stat.S_ISDIR(mode):
+                return f"{path.relative_to(directory)} is a link, or no file at all"
+    if missing := sorted(set(manifest) - found):
+        return f"{missing[0]} is in the manifest and not there"
+    if unlisted := sorted(found - set(manifest) - {"manifest.json"}):
+        return f"{unlisted[0]} is not in the manifest; take it out if it came there later"
+    return None
+
+
+def latest(checkpoints: Path, warn: Any) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint that is whole, and its state. Raises NoCheckpoint."""
+    for _, directory in reversed(complete(checkpoints)):
+        problem = verify(directory)
+        if problem is None:
+            return directory, json.loads((directory / "state.json").read_text())
+        warn(f"checkpoint {directory} is passed over: {problem}")
+    raise NoCheckpoint(f"{checkpoints} holds no whole checkpoint")
+
+
+def set_aside(directory: Path) -> Path:
+    """Renames a checkpoint so that nothing takes it for one, and it is still there to look at."""
+    names = (f"{directory.name}{again}.damaged" for again in ("", *(f".{n}" for n in range(2, 1000))))
+    target = next(path for name in names if not (path := directory.with_name(name)).exists())
+    os.rename(directory, target)
+    return target
+
+
+def complete(checkpoints: Path) -> list[tuple[int, Path]]:
+    """(step, directory) of what was committed, damaged since or not, in order of steps."""
+    return [(number, path) for number, path in numbered(checkpoints, r"step_(\d+)") if path.is_dir()]
+
+
+def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
+    """What is named by a step in a folder, in order of steps; ``pattern`` has one group, the number."""
+    found = [(re.fullmatch(pattern, path.name), path) for path in folder.glob("*_*")]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def point(link: Path, target: Path) -> None:
+    """Makes ``link`` lead to ``target``, its neighbour, at one stroke."""
+    temporary = link.with_name(f".{link.name}.partial")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.name)
+    os.replace(temporary, link)

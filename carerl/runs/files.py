@@ -1,0 +1,86 @@
+"""Reads and writes the small files of a run directory: whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None when the file is missing or does not hold one. Halves of a character, which JSON can hold
+    and no page, are shown as ``?``."""
+    try:
+        loaded = json.loads(path.read_text())
+        if "\\ud" in path.read_text().lower():
+            loaded = json.loads(json.dumps(loaded, ensure_ascii=False).encode("utf-8", "replace"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return loaded if isinstance(loaded, dict) else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: temporary file in the same directory, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:  # made here, and no link to somewhere
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:  # of a full disk, say: half a file is of use to nobody
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def finite(value: Any) -> Any:
+    """The same structure as plain JSON: numbers that are not finite become None, numpy scalars numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, tensors
+        return finite(value.tolist())
+    if isinstance(value, float):
+        return value if abs(value) <= sys.float_info.max else None
+    return str(value)
+
+
+def to_disk(path: Path) -> None:
+    """Return once a file, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of every file of a directory into it."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
+    (folder / CHECKSUMS).write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files))
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Return the files of a directory that are not as they were written; none where it has no checksums."""
+    changed, listed = [], folder / CHECKSUMS
+    for line in listed.read_text(errors="replace").splitlines() if listed.is_file() else []:
+        digest, _, file = line.partition("  ")
+        if not (folder / file).is_file() or sha256(folder / file) != digest:
+            changed.append(file)
+    return changed
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
