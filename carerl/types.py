@@ -67,11 +67,14 @@ class Completion:
 
     ``logprobs[t]`` is the log-probability (nats) of ``token_ids[t]`` under the distribution that was
     sampled from, temperature included. ``truncated`` is True when the length limit ended the response.
+    ``versions`` are the oldest and the newest version of the weights that its tokens come from; the actor that holds
+    the engine sets them, as an engine knows of no versions.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     truncated: bool
+    versions: tuple[int, int] = (0, 0)
 
 
 @dataclass(slots=True)
@@ -86,14 +89,15 @@ class Sample:
     ``answerable`` is False where nobody can answer the question: there abstaining is correct.
     ``reason`` says what the grader could not decide, and why: all of an INVALID outcome, or that a WRONG answer was not
     compared with other wrong ones, and counts as different. Empty otherwise.
-    ``weight_version`` is the version of the policy weights that produced the response.
+    ``versions`` are the oldest and the newest version of the policy weights that produced the response, see
+    :class:`Completion`; ``weight_version`` is the oldest.
     """
 
     example_id: str
     response_ids: tuple[int, ...]
     rollout_logprobs: tuple[float, ...]
     truncated: bool
-    weight_version: int
+    versions: tuple[int, int]
     outcome: Outcome | None = None
     answer: str | None = None
     reward: float | None = None
@@ -102,6 +106,11 @@ class Sample:
     answerable: bool = True
     reason: str = ""
     answer_prob: float | None = None
+
+    @property
+    def weight_version(self) -> int:
+        """The oldest version: how far off-policy the response is at most."""
+        return self.versions[0]
 
     @property
     def correct(self) -> bool:

@@ -7,10 +7,10 @@ go from its actor to the learner's without passing through the driver.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayError
@@ -38,32 +38,25 @@ from carerl.config.schema import RunConfig
 from carerl.types import Recording
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Crew:
-    """The actors of a run. A supervised run has a learner only, an evaluation of a model engines and graders."""
+    """What can be asked of the actors of any run, whatever their roles."""
 
-    _learner: Learner | None
-    rollout: Engines | None
-    grading: Graders | None
-    reference: Reference | None
     actors: list[Any]
     names: list[str] = field(default_factory=list)
     ask: Asker = field(default_factory=Asker)
 
     @property
-    def learner(self) -> Learner:
-        assert self._learner is not None, "an evaluation trains nothing"
-        return self._learner
+    def handles(self) -> tuple[Handle, ...]:
+        """One handle a role, in the order in which they load."""
+        return ()
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Gives all actors their settings and weights. May be called again with another run's."""
-        roles = (self._learner, self.rollout, self.grading, self.reference)
-        self.ask([pending for role in roles if role is not None for pending in role.load(config, model_dir)], "load")
-        if self.reference is not None:
-            self.learner.set_reference_head(self.reference.head())
+        self.ask([pending for handle in self.handles for pending in handle.load(config, model_dir)], "load")
 
     def threads(self) -> dict[str, Threads]:
-        """What each actor computes with, by its role and number."""
+        """Returns what each actor computes with, by its role and number."""
         found = self.ask([actor.threads.remote() for actor in self.actors], "threads")
         return dict(zip(self.names, found, strict=True))
 
@@ -72,18 +65,85 @@ class Crew:
         self.ask([actor.record.remote(ops) for actor in self.actors], "profile")
 
     def recorded(self) -> list[Recording]:
-        """The actors' recordings, each under its role and number."""
+        """Returns the actors' recordings, each under its role and number."""
         found = self.ask([actor.recorded.remote() for actor in self.actors], "profile")
         for name, recording in zip(self.names, found, strict=True):
             recording.process = name
         return list(found)
 
     def rss_gib(self) -> float:
-        """Peak resident memory of all actors together, without the processes that they start."""
+        """Returns the peak resident memory of all actors together, without the processes that they start."""
         return float(sum(self.ask([actor.rss_gib.remote() for actor in self.actors], "memory")))
 
-    def put(self, value: Any) -> Any:
-        return self.ask.put(value)
+
+@dataclass(kw_only=True)
+class LearnerCrew(Crew):
+    """The actors of supervised training."""
+
+    learner: Learner
+
+    @property
+    def handles(self) -> tuple[Handle, ...]:
+        return (self.learner,)
+
+
+@dataclass(kw_only=True)
+class EvaluationCrew(Crew):
+    """The actors of an evaluation: all that it takes to sample and to grade."""
+
+    engines: Engines
+    graders: Graders
+
+    @property
+    def handles(self) -> tuple[Handle, ...]:
+        return (self.engines, self.graders)
+
+
+@dataclass(kw_only=True)
+class TrainingCrew(EvaluationCrew):
+    """The actors of RL. The reference is always there: the divergence to it is reported also where it is not
+    penalised."""
+
+    learner: Learner
+    reference: Reference
+
+    @property
+    def handles(self) -> tuple[Handle, ...]:
+        return (self.learner, self.engines, self.graders, self.reference)
+
+    def load(self, config: RunConfig, model_dir: str) -> None:
+        super().load(config, model_dir)
+        self.learner.set_reference_head(self.reference.head())
+
+
+class Handle(Protocol):
+    """The driver's side of a role."""
+
+    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
+        """Starts loading on every actor of the role; returns what to wait for."""
+        ...
+
+
+def _crew(started: Mapping[str, list[Any]], config: RunConfig, ask: Asker) -> Crew:
+    """Returns the crew of the roles that were started."""
+    common: dict[str, Any] = {
+        "actors": [actor for actors in started.values() for actor in actors],
+        "names": [f"{role} {k}" for role, actors in started.items() for k in range(len(actors))],
+        "ask": ask,
+    }
+    handles: dict[str, Any] = {}
+    if "learner" in started:
+        handles["learner"] = Learner(started["learner"], config.learner.gpus_per_rank, ask)
+    if "rollout" in started:
+        handles |= {"engines": Engines(started["rollout"], ask), "graders": Graders(started["grading"], ask)}
+    if "reference" in started:
+        handles["reference"] = Reference(started["reference"], ask)
+    kinds: dict[frozenset[str], type[Crew]] = {
+        frozenset(["learner"]): LearnerCrew,
+        frozenset(["engines", "graders"]): EvaluationCrew,
+        frozenset(["learner", "engines", "graders", "reference"]): TrainingCrew,
+    }
+    return kinds[frozenset(handles)](**common, **handles)
 
 
 START_TIMEOUT_S = 300.0
@@ -96,7 +156,7 @@ def crew(
     check: Callable[[], None] = lambda: None,
     drained: Callable[[str], None] = lambda reason: None,
     stopped: Callable[[], int] = lambda: 0,
-) -> Iterator[Crew]:
+) -> Iterator[Any]:
     """Starts the actors that the plan names once there is room for all of them, and ends them. See
     :func:`carerl.actors.cluster.placement.reserved` for ``say`` and ``check``; ``drained`` is told, on another thread,
     when a node of theirs is about to go or the cluster's head is gone; ``stopped`` gives the exit code of a stop that
@@ -131,17 +191,7 @@ def crew(
                 _wait_until_started(started, ask, check)
                 _prepare(started, config)
                 with watched(room.nodes, drained, say):
-                    yield Crew(
-                        Learner(started["learner"], config.learner.gpus_per_rank, ask)
-                        if "learner" in started
-                        else None,
-                        rollout=Engines(started["rollout"], ask) if "rollout" in started else None,
-                        grading=Graders(started["grading"], ask) if "grading" in started else None,
-                        reference=Reference(started["reference"], ask) if "reference" in started else None,
-                        actors=everyone,
-                        names=[f"{role} {k}" for role, actors in started.items() for k in range(len(actors))],
-                        ask=ask,
-                    )
+                    yield _crew(started, config, ask)
             finally:
                 end(ask.members.values(), everyone, head.lost())
     except RayError as error:

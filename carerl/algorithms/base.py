@@ -57,7 +57,8 @@ class Algorithm:
     ``length_reward``: added to a sample's reward before its advantage, from its number of tokens.
     ``drop_uniform_groups``: groups that are all correct or all not lose their policy term and their regularizer, and
     are counted in no denominator; ``max_draws`` times the prompts of a step may be drawn to have others in their place.
-    ``mask_truncated``: so do the policy terms of truncated responses.
+    ``mask_truncated``: truncated responses contribute no policy term.
+    ``minibatches``: optimizer steps per batch of rollouts and epoch, of which there are ``epochs``.
     """
 
     advantages: Callable[[Tensor], Tensor]
@@ -72,6 +73,8 @@ class Algorithm:
     drop_uniform_groups: bool = False
     max_draws: int = 1
     mask_truncated: bool = False
+    minibatches: int = 1
+    epochs: int = 1
 
     def __post_init__(self) -> None:
         if self.update not in UPDATES:
@@ -96,6 +99,8 @@ class Algorithm:
             entropy_target=config.entropy_target,
             mismatch_cap=config.mismatch_cap,
             mismatch_correction=config.mismatch_correction,
+            minibatches=config.minibatches,
+            epochs=config.epochs,
             **settings,
         )
 

@@ -26,7 +26,7 @@ RECORD = "best.json"
 SUITE = "/validation/"  # in the names of the metrics that are kept
 
 
-def keep(context: Context, step: int, metrics: Mapping[str, float]) -> None:
+def keep(context: Context[Any], step: int, metrics: Mapping[str, float]) -> None:
     """Keeps the model as it is now if by ``metrics``, of the evaluation at ``step``, it is the best so far."""
     config, folder = context.config, context.run.checkpoints
     selection = parse_selection(config.checkpoint.best)

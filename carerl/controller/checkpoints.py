@@ -45,7 +45,7 @@ class SaveFailed(RunError):
     """A checkpoint could not be written; those before it are as they were."""
 
 
-def save(context: Context, step: int) -> Path:
+def save(context: Context[Any], step: int) -> Path:
     """Writes the checkpoint of ``step`` and removes those beyond ``checkpoint.keep``. Raises SaveFailed where it cannot
     be written, before it is begun where there is no room for it; nothing of it stays, and nothing earlier is removed.
     """
@@ -62,7 +62,7 @@ def save(context: Context, step: int) -> Path:
 
 
 @contextmanager
-def whole_or_absent(context: Context, what: str) -> Iterator[None]:
+def whole_or_absent(context: Context[Any], what: str) -> Iterator[None]:
     """Removes what is left half written, from before and by what is done inside. Raises SaveFailed in place of what the
     file system, or an actor that met it, says."""
     remove_leftovers(context.run.checkpoints)
@@ -89,14 +89,14 @@ class _NoRoom(Exception):
     pass
 
 
-def _check_room(context: Context, step: int) -> None:
+def _check_room(context: Context[Any], step: int) -> None:
     place = context.run.path
     size, room = disk.needed(context.config, context.model_dir, place), disk.free(place)
     if room < size:
         raise _NoRoom(f"it takes about {disk.amount(size)}, and {disk.amount(room)} are free")
 
 
-def _reason(context: Context, error: Exception) -> str:
+def _reason(context: Context[Any], error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     reason = f"{type(error).__name__}: {lines[-1].strip() if lines else 'without a message'}"
     if disk.is_full(error):
@@ -104,7 +104,7 @@ def _reason(context: Context, error: Exception) -> str:
     return f"{reason}; {disk.amount(disk.free(context.run.path))} are free"
 
 
-def _not_saved(context: Context, what: str, reason: str) -> str:
+def _not_saved(context: Context[Any], what: str, reason: str) -> str:
     before = complete(context.run.checkpoints)
     kept = f"the one of step {before[-1][0]} is untouched" if before else "there is none before it"
     return (
@@ -113,7 +113,7 @@ def _not_saved(context: Context, what: str, reason: str) -> str:
     )
 
 
-def _write(context: Context, step: int, final: Path) -> None:
+def _write(context: Context[Any], step: int, final: Path) -> None:
     config = context.config
     partial = final.with_name(f".{final.name}.partial")
     partial.mkdir(parents=True)
@@ -133,7 +133,7 @@ def _write(context: Context, step: int, final: Path) -> None:
     point(context.run.checkpoints / "latest", final)
 
 
-def export(context: Context, model: Path, step: int) -> None:
+def export(context: Context[Any], model: Path, step: int) -> None:
     """Writes the weights as an ordinary Hugging Face directory, with a card."""
     context.crew.learner.export(model, context.tokenizer, context.config.model.dtype)
     for needed in ("config.json", "model.safetensors"):
@@ -161,7 +161,7 @@ def _check_written(file: Path) -> None:
     _check_seen(file.parent, {file.name: 0})
 
 
-def _card(context: Context, step: int) -> ModelCard:
+def _card(context: Context[Any], step: int) -> ModelCard:
     """The exported model's card, with the metrics of the evaluation at that step as tables name them."""
     metrics = evaluation_metrics(context.run, step)
     labelled = tuple(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from carerl.actors.crew import Crew
 from carerl.backends import recorder
@@ -19,16 +19,18 @@ from carerl.tasks import Task
 from carerl.tracking.display import Display
 from carerl.tracking.trackers import Trackers
 
+CrewT = TypeVar("CrewT", bound=Crew)
+
 
 @dataclass
-class Context:
+class Context(Generic[CrewT]):
     """Everything that a loop needs. ``model_dir`` holds the weights that the run starts from; ``loop`` is the state
     after ``step``, the last step done."""
 
     config: RunConfig
     task: Task
     tokenizer: Any
-    crew: Crew
+    crew: CrewT
     run: RunDirectory
     trackers: Trackers
     display: Display

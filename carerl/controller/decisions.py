@@ -27,7 +27,7 @@ Grade = Callable[[list[Job]], list[Verdict]]
 
 
 def answer_probabilities(
-    rollout: Engines, task: Task, groups: Mapping[int, Group], grade: Grade | None = None
+    engines: Engines, task: Task, groups: Mapping[int, Group], grade: Grade | None = None
 ) -> Iterator[dict[int, Group]]:
     """Sets ``answer_prob`` of all samples that have a decision and not yet this; gives the groups that were changed, in
     parts, as they are known. Nothing is being generated meanwhile. ``grade``: None for a pool of this call's own."""
@@ -39,7 +39,7 @@ def answer_probabilities(
             grade = closing.enter_context(GraderPool()).grade  # starts nothing before it is asked
         for start in range(0, len(numbers), AT_A_TIME):
             part = {number: groups[number] for number in numbers[start : start + AT_A_TIME]}
-            changed = _weigh(rollout, task, part, grade)
+            changed = _weigh(engines, task, part, grade)
             if changed:
                 yield changed
 
@@ -67,7 +67,7 @@ def find_decisions(task: DecisionTask, pairs: Sequence[tuple[Example, Sample]], 
     return found
 
 
-def _weigh(rollout: Engines, task: DecisionTask, groups: Mapping[int, Group], grade: Grade) -> dict[int, Group]:
+def _weigh(engines: Engines, task: DecisionTask, groups: Mapping[int, Group], grade: Grade) -> dict[int, Group]:
     asked = [
         (number, group.example, sample)
         for number, group in groups.items()
@@ -80,6 +80,6 @@ def _weigh(rollout: Engines, task: DecisionTask, groups: Mapping[int, Group], gr
         Query((*example.prompt_ids, *sample.response_ids[: decision.position]), tuple(decision.token_ids.values()))
         for _, example, sample, decision in found
     ]
-    for (_, _, sample, decision), logprobs in zip(found, rollout.next_logprobs(queries), strict=True):
+    for (_, _, sample, decision), logprobs in zip(found, engines.next_logprobs(queries), strict=True):
         sample.answer_prob = option_probability(dict(zip(decision.token_ids, logprobs, strict=True)), decision.chosen)
     return {number: groups[number] for number, *_ in found}

@@ -7,36 +7,33 @@ disk as they end: an evaluation that was stopped goes on with the same command, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from carerl.actors.cluster import jobs
-from carerl.actors.cluster.cluster import cluster
-from carerl.actors.crew import crew
 from carerl.actors.health.error_log import NAME as ERROR_LOG
-from carerl.config.check.at_hand import check_cluster
 from carerl.config.check.places import RUN_MIB, check_writable
 from carerl.config.check.prompts import prompt_record
 from carerl.config.load import dump
 from carerl.config.schema import RunConfig
-from carerl.controller import disk
 from carerl.controller.evaluation import chosen, sample, score
 from carerl.controller.last_words import LastWords
-from carerl.controller.launch import Result, all_done, report_written, say_threads
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
-from carerl.controller.stopping import Interrupted, StopFlag, starting
+from carerl.controller.session import Result, accounted, report_written, say_threads, staffed
+from carerl.controller.stopping import StopFlag
 from carerl.errors import ConfigError
 from carerl.report import write_evaluation_report
 from carerl.report.evaluation_table import print_evaluation
 from carerl.runs.directory import RunDirectory
 from carerl.runs.samples import SampleStore
 from carerl.runs.tables import read_evaluations, write_evaluation
-from carerl.tasks import Suite
+from carerl.tasks import Suite, Task
 from carerl.tracking.display import Display, make_display
 from carerl.types import Group, RunError
 
-AGAIN = "the same command with the same out= goes on with it"
+AGAIN = "the same command with the same out= resumes it"
 PART_SECONDS = 20.0  # between two parts of the samples on disk: what a stop that gives no time would lose
 
 
@@ -60,84 +57,84 @@ def launch(config: RunConfig) -> Result:
     display = make_display(config.tracking.display, total, f"{config.recipe} · {total} questions")
     store = SampleStore(directory.evaluations, 0, tokenizer.decode, display.message)
     _check_earlier(directory, store, suites)
-    prompts = prompt_record(config, task)
-    begin = time.monotonic()
-    metrics: dict[str, float] = {}
-    status, exit_code, stop = "failed", 1, StopFlag()
-    try:
+    stop = StopFlag()
+    result = Result("failed", 0, directory.path, {}, {}, 1)
+    summary = _summary(config, result, prompt_record(config, task))
+    closing = (
+        ("the samples' table", store.write_part),  # what is in it already is not written again
+        ("the display", display.close),
+        ("summary.json", lambda: directory.write_summary(summary())),
+        ("the directory's lock", directory.release),
+    )
+    with accounted(result, stop, lambda: f"the same command with out={directory.path} resumes it", *closing):
         display.message(f"run directory: {directory.path}")
         for line in first_lines(config, task, tokenizer):
             display.message(line)
-        display.stage("start ray")
-        with (
-            LastWords() as last,
-            starting(stop),
-            cluster(config.cluster.address, base_model.object_store_mib(config)) as resources,
-            stop,
-        ):
-            last.of(directory.path, f"the same command with out={directory.path}", saves=False)
-            check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
-            display.stage("start actors")
-            with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
-                assert actors.rollout is not None
-                actors.ask.log.move_to(directory.path / ERROR_LOG)
-                display.stage("load model")
-                actors.load(config, config.model.path)
-                say_threads(actors, display)
-                actors.rollout.use_loaded()
-                progress = _Progress(display, store, total, stop)
-                results: dict[str, list[Group]] = {}
-                for suite in suites:
-                    display.stage(suite.name)
-                    progress.suite = suite.name
-                    results[suite.name] = sample(actors, config, task, suite, store, progress, display.message)
-                    if stop:
-                        break
+        results = _sample(config, task, suites, directory, store, display, stop)
         if stop:
-            status, exit_code = "interrupted", stop.exit_code
+            result.status, result.exit_code = "interrupted", stop.exit_code
         else:
             scored = score(task, suites, results)
-            metrics = scored.metrics
+            result.base = result.final = scored.metrics
             write_evaluation(directory.evaluations, 0, scored, asdict(config.evaluation))
             store.close()
-            status, exit_code = "completed", 0
-    except (KeyboardInterrupt, Interrupted):
-        status, exit_code = "interrupted", stop.exit_code or 130
-    except OSError as error:
-        if not disk.is_full(error):
-            raise
-        raise disk.told(error) from error
-    except RunError as error:
-        error.add_note(f"the same command with out={directory.path} goes on with it")
-        raise
-    finally:
-        summary = {
-            "kind": config.kind,
-            "recipe": config.recipe,
-            "model": config.model.path,
-            "seed": config.seed,
-            "status": status,
-            "steps": 0,
-            "base": metrics,
-            "final": metrics,
-            "seconds": time.monotonic() - begin,
-            "run_dir": str(directory.path),
-            "prompts": prompts,
-        }
-        failed = all_done(
-            ("the samples' table", store.write_part),  # what is in it already is not written again
-            ("the display", display.close),
-            ("summary.json", lambda: directory.write_summary(summary)),
-            ("the directory's lock", directory.release),
-        )
-    if failed:
-        raise RunError(f"not all of {directory.path} could be written ({', '.join(failed)}): {AGAIN}")
-    if status == "completed":
+            result.status, result.exit_code = "completed", 0
+    if result.unwritten:
+        raise RunError(f"not all of {directory.path} could be written ({', '.join(result.unwritten)}): {AGAIN}")
+    if result.status == "completed":
         if page := report_written(write_evaluation_report, directory, print):
             print(f"report: {page}", flush=True)
         return _show(directory)
-    print(f"stopped; the same command with out={directory.path} goes on with it", flush=True)
-    return Result(status, 0, directory.path, {}, {}, exit_code)
+    print(f"stopped; the same command with out={directory.path} resumes it", flush=True)
+    return result
+
+
+def _sample(
+    config: RunConfig,
+    task: Task,
+    suites: Sequence[Suite],
+    directory: RunDirectory,
+    store: SampleStore,
+    display: Display,
+    stop: StopFlag,
+) -> dict[str, list[Group]]:
+    """Starts a crew and returns the graded groups of each suite; fewer where a stop was asked for."""
+    results: dict[str, list[Group]] = {}
+    with LastWords() as last, stop:
+        last.of(directory.path, f"the same command with out={directory.path}", saves=False)
+        with staffed(config, display, stop) as actors:
+            actors.ask.log.move_to(directory.path / ERROR_LOG)
+            display.stage("load model")
+            actors.load(config, config.model.path)
+            say_threads(actors, display)
+            actors.engines.use_loaded()
+            total = sum(len(suite.examples) for suite in suites)
+            progress = _Progress(display, store, total, stop)
+            for suite in suites:
+                display.stage(suite.name)
+                progress.suite = suite.name
+                results[suite.name] = sample(actors, config, task, suite, store, progress, display.message)
+                if stop:
+                    break
+    return results
+
+
+def _summary(config: RunConfig, result: Result, prompts: Any) -> Callable[[], dict[str, Any]]:
+    """Returns what makes summary.json of the result as it is then, with the seconds since now."""
+    begin = time.monotonic()
+    return lambda: {
+        "kind": config.kind,
+        "recipe": config.recipe,
+        "model": config.model.path,
+        "seed": config.seed,
+        "status": result.status,
+        "steps": 0,
+        "base": result.base,
+        "final": result.final,
+        "seconds": time.monotonic() - begin,
+        "run_dir": str(result.run_dir),
+        "prompts": prompts,
+    }
 
 
 def _check_earlier(directory: RunDirectory, store: SampleStore, suites: list[Suite]) -> None:

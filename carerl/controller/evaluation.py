@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from carerl.actors.crew import Crew
+from carerl.actors.crew import EvaluationCrew, TrainingCrew
 from carerl.backends.recorder import span
 from carerl.config.lengths import asked, new_tokens
 from carerl.config.schema import RunConfig
@@ -22,8 +22,9 @@ from carerl.controller.decisions import answer_probabilities
 from carerl.controller.engine_queue import Rounds
 from carerl.controller.preparation import stop_ids
 from carerl.loss.batching import pack_rows
+from carerl.runs.directory import RunDirectory
 from carerl.runs.samples import SampleStore
-from carerl.runs.tables import write_evaluation
+from carerl.runs.tables import read_evaluations, write_evaluation
 from carerl.seeds import derived_seed
 from carerl.tasks import Evaluation, Suite, Task
 from carerl.tasks.base import VALIDATION
@@ -42,7 +43,7 @@ def questions_due(config: RunConfig, step: int) -> int | None:
     return settings.questions_between if settings.every and step % settings.every == 0 else None
 
 
-def evaluate_if_due(context: Context, step: int) -> None:
+def evaluate_if_due(context: Context[TrainingCrew], step: int) -> None:
     """Samples, grades and scores the task's suites, writes the evaluation into the run directory, logs it at ``step``
     and keeps the model if it is the best so far; does nothing where no evaluation is due.
 
@@ -97,7 +98,7 @@ def score(task: Task, suites: Sequence[Suite], results: Mapping[str, Sequence[Gr
 
 
 def sample(
-    crew: Crew,
+    crew: EvaluationCrew,
     config: RunConfig,
     task: Task,
     suite: Suite,
@@ -113,10 +114,9 @@ def sample(
 
     Everything is queued at once, so that only the last responses leave engines waiting. They work in rounds of a few
     tokens a sequence, and what ended in one is graded while the next is decoded."""
-    assert crew.rollout is not None and crew.grading is not None
     sampling = _sampling(config, task, suite)
     ended = store.finished(suite.name, suite.examples) if store is not None else {}
-    generation = crew.rollout.start(sampling)
+    generation = crew.engines.start(sampling)
     go_on = progress(list(ended.values()))
     if go_on:
         with span("submit"):
@@ -130,7 +130,7 @@ def sample(
         graded: dict[int, Group] = {}
         if part:
             with span("reward"):
-                graded = dict(zip(part, crew.grading.grade(list(part.values())), strict=True))
+                graded = dict(zip(part, crew.graders.grade(list(part.values())), strict=True))
             ended |= graded
             if store is not None:
                 with span("store"):
@@ -139,13 +139,13 @@ def sample(
     rounds.drop()
     if not go_on:
         generation.cancel()
-    for part in answer_probabilities(crew.rollout, task, ended, crew.grading.verdicts) if go_on else ():
+    for part in answer_probabilities(crew.engines, task, ended, crew.graders.verdicts) if go_on else ():
         if store is not None:
             store.add(suite.name, part)
         if not (go_on := progress([])):
             break
     groups = [ended[k] for k in sorted(ended)]
-    if go_on and (warning := crew.grading.check(groups, config.grading.max_invalid)):
+    if go_on and (warning := crew.graders.check(groups, config.grading.max_invalid)):
         say(f"{suite.name}: {warning}")
     return groups
 
@@ -164,7 +164,7 @@ def _sampling(config: RunConfig, task: Task, suite: Suite) -> Sampling:
     )
 
 
-def policy_statistics(context: Context, groups: list[Group]) -> dict[str, float]:
+def policy_statistics(context: Context[TrainingCrew], groups: list[Group]) -> dict[str, float]:
     """``eval/entropy`` (nats, mean over response tokens) and ``eval/kl_per_sequence`` (reverse KL to the
     reference, nats, mean over responses) on the primary suite's own responses.
 
@@ -172,16 +172,20 @@ def policy_statistics(context: Context, groups: list[Group]) -> dict[str, float]
     Both are those of the policy at temperature 1. Neither is there where no question was asked.
     """
     crew = context.crew
-    assert crew.reference is not None
     few = context.config.evaluation.scored_samples
     pairs = [(g.example.prompt_ids, s.response_ids) for g in groups for s in g.samples[:few]]
     if not pairs:
         return {}
     batch = pack_rows([prompt for prompt, _ in pairs], [response for _, response in pairs])
-    streams = crew.reference.score(crew.put(batch), batch.rows, True)
-    scores = crew.learner.score(batch, streams)
+    scores = crew.learner.score(crew.reference.score(crew.learner.hold(batch), hidden=True))
     tokens = max(1, batch.response_tokens)
     return {
         "eval/entropy": float(scores["entropy"].sum()) / tokens,
         "eval/kl_per_sequence": float(scores["rkl"].sum()) / batch.rows,
     }
+
+
+def evaluated(run: RunDirectory, step: int) -> dict[str, float]:
+    """Returns the metrics of the evaluation at a step, from the run directory; empty where there is none."""
+    records = [record for record in read_evaluations(run.evaluations) if record["step"] == step]
+    return dict(records[0]["metrics"]) if records else {}

@@ -2,64 +2,46 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from carerl.actors.cluster import jobs
-from carerl.actors.cluster.cluster import cluster, joins_cluster
-from carerl.actors.crew import Crew, crew
+from carerl.actors.cluster.cluster import joins_cluster
 from carerl.actors.gauges import ray_gauge
-from carerl.actors.health.asking import RAY_ERRORS
 from carerl.actors.health.error_log import NAME as ERROR_LOG
 from carerl.config.check import places
-from carerl.config.check.at_hand import check_cluster
 from carerl.config.check.prompts import prompt_record
 from carerl.config.load import AUTO, base_config, dump
 from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig
 from carerl.config.stored import command_to_go_on, newest_checkpoint
-from carerl.controller import best, checkpoints, disk, weights
+from carerl.controller import best, checkpoints
 from carerl.controller.context import Context
-from carerl.controller.evaluation import evaluate_if_due, questions_due
+from carerl.controller.evaluation import evaluated, questions_due
 from carerl.controller.last_words import LastWords
-from carerl.controller.loops import rl, sft
+from carerl.controller.loops import LOOPS, Loop
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.models.cache import check_room
 from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
 from carerl.controller.profiling import Profiler
 from carerl.controller.schedule import changed_schedule
-from carerl.controller.stopping import Interrupted, StopFlag, starting
+from carerl.controller.session import Result, accounted, report_written, say_threads, staffed
+from carerl.controller.stopping import StopFlag
 from carerl.errors import ConfigError
 from carerl.report import reliability_pictures, write_report
 from carerl.runs import commit
 from carerl.runs.directory import RunDirectory
 from carerl.runs.loop_state import LoopState
-from carerl.runs.tables import read_evaluations
-from carerl.tasks import SupervisedTask, Task
-from carerl.text.printable import printable
+from carerl.tasks import Task
 from carerl.tracking.display import Display, make_display
 from carerl.tracking.gauges import GaugeTracker
 from carerl.tracking.summary import print_summary
 from carerl.tracking.trackers import make_trackers
-from carerl.types import RunError
-
-
-@dataclass
-class Result:
-    """How a run ended. ``metrics`` are those of the last evaluation at the end, empty if none was made."""
-
-    status: str
-    step: int
-    run_dir: Path
-    base: dict[str, float]
-    final: dict[str, float]
-    exit_code: int
 
 
 def launch(config: RunConfig) -> Result:
@@ -104,23 +86,17 @@ def launch(config: RunConfig) -> Result:
             (partial(print, file=sys.stderr) if config.tracking.display == "quiet" else display.message)(notice)
         if warning := jobs.short_grace():
             display.message(warning)
-        display.stage("start ray")
         with (
             LastWords() as last,
             StopFlag() as stop,
             base_model.claim(config, display.message, stop.check) as turn,
-            starting(stop),
-            cluster(config.cluster.address, base_model.object_store_mib(config)) as resources,
-            stop.again(),
+            staffed(config, display, stop) as actors,
         ):
-            check_cluster(config, resources.cpus, resources.gpus, grows=resources.joined)
-            display.stage("start actors")
-            with crew(config, display.message, stop.check, stop.request, stop.code) as actors:
-                model_dir = base_model.model_directory(config, actors.learner, display, stop)
-                turn.close()
-                result = run(config, actors, model_dir, display, stop, prepared, last.of)
-                last.ended()  # what Ray does to this process as its cluster ends is no news
-                return result
+            model_dir = base_model.model_directory(config, actors.learner, display, stop)
+            turn.close()
+            result = run(config, actors, model_dir, display, stop, prepared, last.of)
+            last.ended()  # what Ray does to this process as its cluster ends is no news
+            return result
     finally:
         display.close()
 
@@ -158,7 +134,7 @@ def _say_first(config: RunConfig, task: Task, tokenizer: Any, display: Display) 
 
 def run(
     config: RunConfig,
-    actors: Crew,
+    actors: Any,
     model_dir: str,
     display: Display,
     stop: StopFlag,
@@ -171,7 +147,7 @@ def run(
     config = base_model.pinned(config)
     task, tokenizer = prepared or prepare(config, model_dir)
     config = with_end_ids(config, task, model_dir)
-    directory, start, state = _open(config, display, model_dir)
+    directory, start, saved = _open(config, display, model_dir)
     if prepared is None:
         _say_first(config, task, tokenizer, display)
     labels = {"recipe": config.recipe, "seed": config.seed, "run": directory.name}
@@ -179,15 +155,39 @@ def run(
     trackers = make_trackers(
         directory, plain(config), resume_step=start, warn=display.message, also=gauges, pictures=reliability_pictures
     )
-    loop = LoopState.after(config, start or 0, state)
-    profiler = Profiler(actors, config.profile, config.kind, start or 0)
-    context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, loop, profiler)
+    state = LoopState.after(config, start or 0, saved)
+    loop = LOOPS[config.kind]
+    profiler = Profiler(actors, config.profile, loop.recorded, start or 0)
+    context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, state, profiler)
     prompts = prompt_record(config, task)
     opened(directory.path, command_to_go_on(directory.path, plain(config)))
     actors.ask.log.move_to(directory.path / ERROR_LOG)
     begin = time.monotonic()
     result = Result("failed", start or 0, directory.path, {}, {}, 1)
-    try:
+
+    def summary() -> dict[str, Any]:
+        result.step = max(result.step, context.step)
+        return {
+            "recipe": config.recipe,
+            "seed": config.seed,
+            "status": result.status,
+            "steps": result.step,
+            "base": result.base,
+            "final": result.final,
+            "seconds": time.monotonic() - begin,
+            "run_dir": str(directory.path),
+            "prompts": prompts,
+            "best": best.read(directory),
+        }
+
+    closing = (
+        ("summary.json", lambda: directory.write_summary(summary())),
+        ("what is logged", lambda: trackers.close(result.status)),
+        ("report.html", lambda: _write_report(directory, display)),
+        ("the run's lock", directory.release),
+        ("the display", display.close),
+    )
+    with accounted(result, stop, lambda: _how_to_go_on(result), *closing), actors.ask.in_words():
         display.stage("load models")
         actors.load(config, model_dir)
         threads = say_threads(actors, display)
@@ -195,75 +195,16 @@ def run(
             directory.add_versions({"threads": threads})
         if start:
             actors.learner.restore(commit.latest(directory.checkpoints, display.warning)[0] / "learner")
-        _train(context, start or 0, result)
-    except (KeyboardInterrupt, Interrupted):
-        result.status, result.exit_code = "interrupted", stop.exit_code or 130
-    except OSError as error:
-        if not disk.is_full(error):
-            raise
-        raise disk.told(error) from error
-    except RAY_ERRORS as error:
-        failure = actors.ask.translated(error)
-        failure.add_note(_how_to_go_on(result))
-        raise failure from error
-    except RunError as error:
-        error.add_note(_how_to_go_on(result))
-        raise
-    finally:
-        seconds = time.monotonic() - begin
-        result.step = max(result.step, context.step)
-        summary = {
-            "recipe": config.recipe,
-            "seed": config.seed,
-            "status": result.status,
-            "steps": result.step,
-            "base": result.base,
-            "final": result.final,
-            "seconds": seconds,
-            "run_dir": str(directory.path),
-            "prompts": prompts,
-        }
-        failed = all_done(
-            ("summary.json", lambda: directory.write_summary({**summary, "best": best.read(directory)})),
-            ("what is logged", lambda: trackers.close(result.status)),
-            ("report.html", lambda: _write_report(directory, display)),
-            ("the run's lock", directory.release),
-            ("the display", display.close),
-        )
-    if failed and result.exit_code == 0:
+        _train(context, loop, start or 0, result)
+    if result.unwritten and result.exit_code == 0:
         result.exit_code = 1  # trained to its end, and whoever looks at summary.json does not see it
-    _say_how_it_ended(config, result, seconds)
+    _say_how_it_ended(config, result, time.monotonic() - begin)
     return result
 
 
 def _write_report(directory: RunDirectory, display: Display) -> None:
     display.stage("report")
     report_written(write_report, directory, display.message)
-
-
-def all_done(*actions: tuple[str, Callable[[], object]]) -> list[str]:
-    """Does what is to be done at the end, each whatever became of the others; returns the names of those that failed,
-    which is said. It raises nothing: what ended the run is not to be hidden by what follows from it."""
-    failed = []
-    for name, action in actions:
-        try:
-            action()
-        except Exception as error:
-            failed.append(name)
-            print(printable(f"at the end, {name} failed: {type(error).__name__}: {error}"), file=sys.stderr, flush=True)
-    return failed
-
-
-def report_written(
-    write: Callable[[RunDirectory], Path], directory: RunDirectory, say: Callable[[str], None]
-) -> Path | None:
-    """Where the page is; None if it could not be written, which is said: a picture that cannot be drawn must neither
-    fail a good run nor hide why a bad one failed."""
-    try:
-        return write(directory)
-    except Exception as error:
-        say(f"report.html could not be written: {type(error).__name__}: {error}")
-        return None
 
 
 def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirectory, int | None, dict[str, Any]]:
@@ -294,68 +235,21 @@ def _open(config: RunConfig, display: Display, model_dir: str) -> tuple[RunDirec
     return directory, None, {}
 
 
-def say_threads(actors: Crew, display: Display) -> dict[str, int]:
-    """Threads of each actor, which are shown as well, with what is wrong with them."""
-    found = actors.threads()
-    display.message("torch threads: " + ", ".join(f"{name} {threads.count}" for name, threads in found.items()))
-    for name, threads in found.items():
-        if threads.warning:
-            display.message(f"{name}: {threads.warning}")
-    return {name: threads.count for name, threads in found.items()}
-
-
-def _train(context: Context, start: int, result: Result) -> None:
-    """Sync, evaluate, train: the run proper. Fills ``result`` as it goes."""
+def _train(context: Context[Any], loop: Loop, start: int, result: Result) -> None:
+    """Has the loop begin and train: the run proper. Fills ``result`` as it goes."""
     config = context.config
-    if context.crew.rollout is not None:
-        weights.synchronise(context.crew, version=start)
-        first = weights.probe(context.crew, context.task, config)
-        if start == 0:
-            context.trackers.log(0, first)
-        if not _evaluated(context, start):  # or a stop cut it short
-            with context.profiler.window("evaluation"):
-                evaluate_if_due(context, start)
-    result.base = _evaluated(context, 0)
+    loop.begin(context, start)
+    result.base = evaluated(context.run, 0)
     result.step = context.step = start
     if not context.stop:
-        result.step = {"rl": rl.train, "sft": _sft}[config.kind](context, start)
+        result.step = loop.train(context, start)
     context.profiler.finish(result.step, context.run.path, context.display.message)
     ends_evaluated = questions_due(config, config.steps) is not None
-    result.final = _evaluated(context, config.steps) if ends_evaluated else {}
+    result.final = evaluated(context.run, config.steps) if ends_evaluated else {}
     if result.step < config.steps or (ends_evaluated and not result.final):
         result.status, result.exit_code = "interrupted", context.stop.exit_code
         return
     result.status, result.exit_code = "completed", 0
-
-
-def _sft(context: Context, start: int) -> int:
-    config, crew_ = context.config, context.crew
-
-    def on_step(step: int, metrics: dict[str, float]) -> None:
-        context.step = step
-        context.trackers.log(step, metrics)
-        context.display.step(step, metrics)
-
-    def on_checkpoint(step: int) -> None:
-        checkpoints.save(context, step)
-
-    assert isinstance(context.task, SupervisedTask), "check_task has refused others"
-    step = sft.train(
-        config, context.task, crew_.learner, start, context.stop, on_step, on_checkpoint, context.profiler.reach
-    )
-    target = base_model.base_directory(config)
-    if step == config.steps and not target.exists():
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        crew_.learner.export(partial, context.tokenizer, config.model.dtype)
-        base_model.install(partial, target, config, {"steps": config.steps})
-        context.display.message(f"base model: {target}")
-    return step
-
-
-def _evaluated(context: Context, step: int) -> dict[str, float]:
-    """Metrics of the evaluation at a step, from the run directory; empty if there was none."""
-    records = [r for r in read_evaluations(context.run.evaluations) if r["step"] == step]
-    return dict(records[0]["metrics"]) if records else {}
 
 
 def _say_how_it_ended(config: RunConfig, result: Result, seconds: float) -> None:

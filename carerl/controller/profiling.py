@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,15 @@ class Part:
     ops: bool
 
 
-# Not the first ones, in which things are imported, compiled and allocated. Supervised steps go 20 to a call.
-PARTS = {"rl": (Part(3, 7, False), Part(8, 8, True)), "sft": (Part(21, 60, False), Part(61, 80, True))}
 STEP = "step"  # the span that a loop puts around each, or around those of one call
 
 
 class Profiler:
-    """Records parts of a run. ``on`` false: does nothing."""
+    """Records parts of a run, counted from ``start``. ``on`` false: does nothing."""
 
-    def __init__(self, crew: Crew, on: bool, kind: str = "rl", start: int = 0) -> None:
+    def __init__(self, crew: Crew, on: bool, parts: Sequence[Part] = (), start: int = 0) -> None:
         self._crew, self._on = crew, on
-        self._parts = [Part(start + p.first, start + p.last, p.ops) for p in PARTS[kind]] if on else []
+        self._parts = [Part(start + p.first, start + p.last, p.ops) for p in parts] if on else []
         self._windows: list[Window] = []
         self._open: Part | None = None
 
@@ -63,7 +61,7 @@ class Profiler:
         self._end_part(step)
         page = write_profile(directory, self._windows)
         say("\n" + text(self._windows))
-        if step < self._parts[-1].last:
+        if self._parts and step < self._parts[-1].last:
             say(f"profile: more is recorded of a run with {self._parts[-1].last} steps")
         say(f"profile: {page}, and profile.json beside it for ui.perfetto.dev or chrome://tracing")
 

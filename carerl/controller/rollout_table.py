@@ -8,27 +8,23 @@ from typing import Any
 
 from torch import Tensor
 
-from carerl.actors.crew import Crew
+from carerl.actors.crew import TrainingCrew
+from carerl.actors.handles.base import HeldBatch
 from carerl.controller.sampling import Rollouts
-from carerl.loss.batching import rows_with_weight
-from carerl.types import TokenBatch
+from carerl.loss.batching import StepBatch
 
 
-def token_scores(
-    crew: Crew, batch: TokenBatch, batch_ref: Any, ref_streams: list[Any], with_hidden: bool
-) -> dict[str, Tensor]:
-    """(B, T) ``entropy`` and ``rkl``, the exact reverse KL to the reference, under the weights that the step begins
-    with: what a rollout table says of each token. ``ref_streams``: what the reference was asked for already, empty if
-    it was not; then there are none.
+def token_scores(crew: TrainingCrew, held: HeldBatch) -> dict[str, Tensor]:
+    """Returns (B, T) ``entropy`` and ``rkl``, the exact reverse KL to the reference, for the rollout table. Empty where
+    the reference was not asked about the batch.
 
-    Costs a forward pass of the learner, and one of the reference where it had sent log-probs only (``with_hidden``
-    false): from them the divergence would be an estimate that shrinks with the entropy.
+    They are those of the weights that the step begins with. That costs a forward pass of the learner, and one of the
+    reference where it had sent log-probs only: from them the divergence would be an estimate that shrinks with the
+    entropy.
     """
-    if not ref_streams:
+    if not held.asked:
         return {}
-    assert crew.reference is not None
-    streams = ref_streams if with_hidden else crew.reference.score(batch_ref, batch.rows, True)
-    scores = crew.learner.score(batch, streams)
+    scores = crew.learner.score(held if held.hidden else crew.reference.score(held, hidden=True))
     return {name: scores[name] for name in ("entropy", "rkl")}
 
 
@@ -36,7 +32,7 @@ def rollout_rows(
     decode: Callable[[list[int]], str],
     step: int,
     rollouts: Rollouts,
-    batch: TokenBatch,
+    planned: StepBatch,
     scores: Mapping[str, Tensor] | None = None,
 ) -> list[dict[str, Any]]:
     """One dict for each sample, as the rollout tables hold them; what takes no part in the loss has no advantage.
@@ -44,10 +40,11 @@ def rollout_rows(
     ``scores``: (B, T) streams of the batch's rows, see :func:`token_scores`; a sample that is not in the batch has
     none. ``token_logprob`` is the engine's own, at the sampling temperature.
     """
+    batch = planned.batch
     assert batch.advantages_BT is not None
     token_text = cache(lambda token: decode([token]))
     first_row = {id(group): k * len(group.samples) for k, group in enumerate(rollouts.groups)}
-    takes_part = rows_with_weight(batch).tolist()
+    takes_part = planned.takes_part_B.tolist()
     rows: list[dict[str, Any]] = []
     for group in rollouts.generated:
         first = first_row.get(id(group))

@@ -15,20 +15,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from carerl.actors.crew import TrainingCrew
 from carerl.algorithms import Algorithm
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
 from carerl.controller.engine_queue import DEPTH, Ended, Rounds
 from carerl.controller.preparation import stop_ids
-from carerl.loss.batching import informative, rows_with_weight
+from carerl.loss.batching import StepBatch, informative
 from carerl.seeds import derived_seed
 from carerl.tasks import ASKS_CONFIDENCE
 from carerl.tasks.scoring import unstated_share
-from carerl.types import Group, Outcome, Sample, Sampling, TokenBatch
+from carerl.types import Group, Outcome, Sample, Sampling
 
 Phase = Callable[[str], AbstractContextManager[None]]
 
-ROUNDS = 32  # of a response of full length: so finely is decided how many prompts are drawn
+ROUNDS = 32  # decisions to draw more prompts, per response of full length
 SHORTEST_ROUND = 4  # tokens: one that takes no longer than its call leaves the engines waiting
 
 
@@ -48,43 +49,66 @@ class Rollouts:
         return sum(len(sample.response_ids) for sample in _samples(self.generated))
 
 
-def collect(
-    submit: Callable[[int, int], None],
-    advance: Callable[[], Callable[[], Ended]],
-    grade: Callable[[list[Group]], list[Group]],
-    wanted: int,
-    expected: float,
-    phase: Phase,
-    *,
-    room: int,
-    select: bool,
-    max_draws: int,
-) -> tuple[Rollouts, float]:
-    """The groups of a step, and the share of informative ones to expect in the next.
+@dataclass(frozen=True)
+class Source:
+    """Where groups come from.
 
-    ``submit(first, n)`` queues the n prompts after the step's first ``first`` ones; ``advance()`` has the engines work
-    a round, and what it returns waits for the groups that ended in it. ``select``: groups without information are
-    dropped, and at most ``max_draws * wanted`` prompts drawn to have others in their place, never more than ``room``
-    under way; otherwise the first ``wanted`` groups are taken as they are. ``expected``: the share of informative
-    groups so far; it is held with the weight of a step's groups against those of this one.
+    ``submit(first, n)`` queues the n prompts after the step's first ``first`` ones. ``advance()`` has the engines work
+    a round; what it returns waits for the groups that ended in it. ``grade`` fills in outcomes and rewards.
     """
-    limit = wanted * max_draws if select else wanted
-    replaces = limit > wanted
-    rate, few = (expected, math.ceil(wanted / 8)) if replaces else (1.0, 1)
-    rounds = Rounds(advance, DEPTH if replaces else 1)
+
+    submit: Callable[[int, int], None]
+    advance: Callable[[], Callable[[], Ended]]
+    grade: Callable[[list[Group]], list[Group]]
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How many groups a step takes and how many prompts may be drawn for them.
+
+    ``select``: groups without information are dropped, and at most ``max_draws * wanted`` prompts are drawn for
+    replacements, never more than ``room`` under way; otherwise the first ``wanted`` groups are taken as they are.
+    ``expected``: the share of informative groups so far; it weighs as much as the groups of one step.
+    """
+
+    wanted: int
+    expected: float
+    room: int
+    select: bool
+    max_draws: int
+
+    @property
+    def limit(self) -> int:
+        """Prompts that may be drawn."""
+        return self.wanted * self.max_draws if self.select else self.wanted
+
+    def more(self, drawn: int, under_way: int, good: int, rate: float) -> int:
+        """Returns how many prompts to draw now, where ``good`` groups are informative and ``rate`` of those under way
+        are expected to be."""
+        short = self.wanted - good - rate * under_way
+        if short <= 0 or drawn >= self.limit:
+            return 0
+        replaces = self.limit > self.wanted
+        # One prompt in place of another would often be without information too, and a response's time be lost.
+        few = math.ceil(self.wanted / 8) if replaces else 1
+        n = max(few, math.ceil(short / max(rate, 1 / self.limit)))
+        return max(0, min(n, self.limit - drawn, self.room - under_way if replaces else n))
+
+
+def collect(source: Source, quota: Quota, phase: Phase) -> tuple[Rollouts, float]:
+    """Draws, grades and selects the groups of a step; returns them, and the share of informative groups to expect in
+    the next step."""
+    wanted = quota.wanted
+    replaces = quota.limit > wanted
+    rate = quota.expected if replaces else 1.0
+    rounds = Rounds(source.advance, DEPTH if replaces else 1)
     ended: dict[int, Group] = {}
     good: dict[int, bool] = {}
     drawn = 0
     while True:
-        under_way = drawn - len(ended)
-        short = wanted - sum(good.values()) - rate * under_way
-        if short > 0 and drawn < limit:
-            # One prompt in place of another would often be without information too, and a response's time be lost.
-            n = max(few, math.ceil(short / max(rate, 1 / limit)))
-            n = min(n, limit - drawn, room - under_way if replaces else n)
-            if n > 0:
-                submit(drawn, n)
-                drawn += n
+        if n := quota.more(drawn, drawn - len(ended), sum(good.values()), rate):
+            source.submit(drawn, n)
+            drawn += n
         if drawn > len(ended):
             rounds.fill()
         if not rounds:
@@ -93,12 +117,12 @@ def collect(
             part = rounds.wait()
         if part:
             with phase("reward"):
-                part = dict(zip(part, grade(list(part.values())), strict=True))
+                part = dict(zip(part, source.grade(list(part.values())), strict=True))
             ended |= part
-            informed = informative(list(part.values())).tolist() if select else [True] * len(part)
+            informed = informative(list(part.values())).tolist() if quota.select else [True] * len(part)
             good |= dict(zip(part, informed, strict=True))
         if replaces:
-            rate = (expected * wanted + sum(good.values())) / (wanted + len(good))
+            rate = (quota.expected * wanted + sum(good.values())) / (wanted + len(good))
     generated = [ended[number] for number in range(drawn)]
     taken = [ended[number] for number in range(drawn) if good[number]][:wanted]
     missing = wanted - len(taken)
@@ -106,28 +130,29 @@ def collect(
     return Rollouts(taken, generated, missing), rate
 
 
-def roll_out(context: Context, algorithm: Algorithm, step: int, phase: Phase) -> Rollouts:
+def roll_out(context: Context[TrainingCrew], algorithm: Algorithm, step: int, phase: Phase) -> Rollouts:
     """Samples and grades a step's groups, and moves the data position and the expected share of informative ones."""
     config, task, crew, loop = context.config, context.task, context.crew, context.loop
-    assert crew.rollout is not None and crew.grading is not None
-    begin, sampling, engines = loop.position, _sampling(config, step, stop_ids(config, task)), config.rollout
-    generation = crew.rollout.start(sampling)
+    begin, sampling = loop.position, _sampling(config, step, stop_ids(config, task))
+    generation = crew.engines.start(sampling)
     tokens = 0
     if algorithm.drop_uniform_groups and algorithm.max_draws > 1:
         tokens = max(SHORTEST_ROUND, math.ceil(sampling.max_new_tokens / ROUNDS))
-    rollouts, loop.informative = collect(
+    source = Source(
         lambda first, n: generation.submit(dict(enumerate(task.train_examples(begin + first, n), first))),
         lambda: generation.advance(tokens),  # 0: to the end, as nothing is decided on the way
-        crew.grading.grade,
+        crew.graders.grade,
+    )
+    quota = Quota(
         config.prompts_per_step,
         loop.informative,
-        phase,
-        # What is decoded at one time, and a quarter of it in the queue.
-        room=max(1, 5 * engines.actors * engines.max_batch_rows // (4 * sampling.n)),
+        # Engine capacity plus a quarter of it, queued.
+        room=max(1, 5 * config.rollout.actors * config.rollout.max_batch_rows // (4 * sampling.n)),
         select=algorithm.drop_uniform_groups,
         max_draws=algorithm.max_draws,
     )
-    if warning := crew.grading.check(rollouts.generated, config.grading.max_invalid):
+    rollouts, loop.informative = collect(source, quota, phase)
+    if warning := crew.graders.check(rollouts.generated, config.grading.max_invalid):
         context.display.message(f"step {step}: {warning}")
     loop.position = begin + len(rollouts.generated)
     return rollouts
@@ -149,7 +174,7 @@ def _samples(groups: list[Group]) -> Iterator[Sample]:
     return (sample for group in groups for sample in group.samples)
 
 
-def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
+def rollout_metrics(rollouts: Rollouts, planned: StepBatch) -> dict[str, float]:
     """Means are over all that was sampled, thrown away or not: those over what is trained on would say .5 for every
     policy where groups are selected. ``rollout/tokens``: of rows that take part in the loss;
     ``rollout/generated_tokens``: of all that was sampled; ``rollout/unstated_fraction``: of the responses that were
@@ -174,6 +199,6 @@ def rollout_metrics(rollouts: Rollouts, batch: TokenBatch) -> dict[str, float]:
         "rollout/informative_fraction": float(informative(groups).float().mean()),
         "rollout/groups": len(groups),
         "rollout/missing_groups": rollouts.missing,
-        "rollout/tokens": int(batch.response_lengths_B[rows_with_weight(batch)].sum()),
+        "rollout/tokens": int(planned.batch.response_lengths_B[planned.takes_part_B].sum()),
         "rollout/generated_tokens": rollouts.tokens,
     }

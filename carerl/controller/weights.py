@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import torch
 
-from carerl.actors.crew import Crew
+from carerl.actors.crew import TrainingCrew
 from carerl.config.schema import RunConfig
 from carerl.controller.preparation import stop_ids
 from carerl.loss.batching import pack_rows
@@ -31,11 +31,9 @@ class MismatchError(RunError):
     """A step's rollouts come from a distribution too far from the one that is trained."""
 
 
-def synchronise(crew: Crew, version: int) -> None:
-    """All engines hold the learner's weights as ``version``, or this raises."""
-    assert crew.rollout is not None
-    bucket_refs, checksum = crew.learner.publish()
-    crew.rollout.sync(bucket_refs, version, checksum)
+def synchronise(crew: TrainingCrew, version: int) -> None:
+    """Brings the learner's weights to all engines, as ``version``, or raises."""
+    crew.engines.sync(crew.learner.publish(), version)
 
 
 def probe_due(version: int, config: RunConfig) -> bool:
@@ -44,13 +42,12 @@ def probe_due(version: int, config: RunConfig) -> bool:
     return every > 0 and version % every == 0
 
 
-def probe(crew: Crew, task: Task, config: RunConfig) -> dict[str, float]:
+def probe(crew: TrainingCrew, task: Task, config: RunConfig) -> dict[str, float]:
     """``sync/probe_…``: mean, 99.9 % quantile and largest difference of log-probs, in nats.
 
     Always the same prompts: an engine that kept cached prefixes of older weights would show it here.
     Raises ParityError above ``sync.probe_mean_abort`` or ``sync.probe_q999_abort``.
     """
-    assert crew.rollout is not None
     sampling = Sampling(
         n=1,
         temperature=config.rollout.temperature,
@@ -59,14 +56,14 @@ def probe(crew: Crew, task: Task, config: RunConfig) -> dict[str, float]:
         stop_ids=stop_ids(config, task),
     )
     prompts = max(config.sync.probe_prompts, config.rollout.actors)  # dealt out in turn: every engine has one
-    groups = crew.rollout.generate(task.train_examples(0, prompts), sampling)
+    groups = crew.engines.generate(task.train_examples(0, prompts), sampling)
     samples = [sample for group in groups for sample in group.samples]
     batch = pack_rows(
         [group.example.prompt_ids for group in groups],
         [sample.response_ids for sample in samples],
         temperature=config.rollout.temperature,
     )
-    logprobs_BT = crew.learner.score(batch)["logprobs"]
+    logprobs_BT = crew.learner.score(crew.learner.hold(batch))["logprobs"]
     engine_N = torch.tensor([logprob for sample in samples for logprob in sample.rollout_logprobs])
     gaps = Gaps()
     gaps.add(logprobs_BT[batch.mask_BT] - engine_N)
@@ -74,7 +71,7 @@ def probe(crew: Crew, task: Task, config: RunConfig) -> dict[str, float]:
     limits = _limits(config, config.sync.probe_mean_abort, config.sync.probe_q999_abort)
     if wrong := fault(found, limits, "sync.probe"):
         raise ParityError(
-            f"after the sync to version {crew.rollout.version} {wrong}, over {gaps.tokens} tokens. That is more than "
+            f"after the sync to version {crew.engines.version} {wrong}, over {gaps.tokens} tokens. That is more than "
             "rounding: the engine does not run the weights that were sent, or not the learner's model (its rope base, "
             "its head). Raise the limits only for an engine known to round this much."
         )

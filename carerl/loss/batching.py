@@ -10,6 +10,7 @@ from torch import Tensor
 
 from carerl.algorithms.aggregation import policy_mask
 from carerl.algorithms.base import Algorithm
+from carerl.seeds import derived_seed
 from carerl.types import Group, Sample, TokenBatch
 
 from .strata import strata
@@ -29,6 +30,56 @@ class Normalisers:
     regularizer: float
     ce: float
     entropy: float = 1.0
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """The rows of one optimizer step with the global counts of those rows, over all ranks."""
+
+    rows: tuple[int, ...]
+    normalisers: Normalisers
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """What a step of the loop trains on: its rows, and the optimizer steps over them.
+
+    ``empty``: how many minibatches were left out, as none of their rows takes part in the loss.
+    """
+
+    batch: TokenBatch
+    minibatches: list[Minibatch]
+    empty: int
+
+    @property
+    def takes_part_B(self) -> Tensor:
+        """(B,) bool: rows that take part in the loss, see :func:`rows_with_weight`."""
+        return rows_with_weight(self.batch)
+
+
+def plan(groups: Sequence[Group], algorithm: Algorithm, temperature: float, seed: int, step: int) -> StepBatch:
+    """Plans the update of a step: the rows of its graded groups, dealt to the optimizer steps of every epoch.
+
+    ``seed`` is the run's; how groups are shuffled follows from it, from ``step`` and the epoch. A minibatch in which
+    every row was dropped is left out: a step along a gradient of 0 would still move the weights, by the optimizer's
+    momentum. Raises ValueError as :func:`make_batch` and :func:`minibatches` do.
+    """
+    batch = make_batch(groups, algorithm, temperature)
+    parts = [
+        part
+        for epoch in range(algorithm.epochs)
+        for part in minibatches(
+            batch.rows,
+            len(groups[0].samples),
+            algorithm.minibatches,
+            seed=derived_seed(seed, step * algorithm.epochs + epoch),
+        )
+    ]
+    chosen = [(part, batch.select(part)) for part in parts]
+    kept = [
+        Minibatch(tuple(part), normalisers(rows, algorithm)) for part, rows in chosen if rows_with_weight(rows).any()
+    ]
+    return StepBatch(batch, kept, len(parts) - len(kept))
 
 
 def pack_rows(
@@ -156,11 +207,3 @@ def minibatches(rows: int, group_size: int, count: int, seed: int) -> list[list[
         [group * group_size + k for group in order[part * share : (part + 1) * share] for k in range(group_size)]
         for part in range(count)
     ]
-
-
-@dataclass(frozen=True)
-class Minibatch:
-    """The rows of one optimizer step with the global counts of those rows, over all ranks."""
-
-    rows: tuple[int, ...]
-    normalisers: Normalisers

@@ -159,7 +159,7 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         tuple(row["response_ids"]),
         tuple(row["logprobs"]),
         row["truncated"],
-        row["weight_version"],
+        (row["weight_version"], row["weight_version"]),
         outcome,
         row["answer"],
         row["reward"],

@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from carerl.actors import crew
-from carerl.actors.crew import Crew
+from carerl.actors.crew import TrainingCrew
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.graders import Graders
 from carerl.actors.handles.learner import Learner
@@ -27,19 +27,19 @@ def crew_in_process(
     monkeypatch: pytest.MonkeyPatch,
     rollout: Callable[[], Any] = EngineWorker,
     learner: Callable[[], Any] = LearnerWorker,
-) -> Iterator[Crew]:
+) -> Iterator[TrainingCrew]:
     """One worker a role; ``rollout`` and ``learner`` make others than the real ones."""
     without_ray(monkeypatch)
     monkeypatch.setattr(crew.ray, "put", lambda value: value)
     actors = [Local(make()) for make in (learner, rollout, GraderWorker, ReferenceWorker)]
     try:
-        yield Crew(
-            Learner([actors[0]], 0.0),
-            Engines([actors[1]]),
-            Graders([actors[2]]),
-            Reference([actors[3]]),
-            actors,
-            ["learner 0", "rollout 0", "grading 0", "reference 0"],
+        yield TrainingCrew(
+            learner=Learner([actors[0]], 0.0),
+            engines=Engines([actors[1]]),
+            graders=Graders([actors[2]]),
+            reference=Reference([actors[3]]),
+            actors=actors,
+            names=["learner 0", "rollout 0", "grading 0", "reference 0"],
         )
     finally:
         dist.destroy_process_group()

@@ -76,7 +76,8 @@ def loss_of(logits_V: Tensor, groups: list[list[int]], policy: Algorithm, target
     """The pipeline's loss of groups of arms, on policy and unclipped: there are no old log-probs."""
     lr_V = PRIOR.log()
     made = [
-        Group(EXAMPLE, [Sample("bandit", (arm,), (0.0,), False, 0, reward=REWARDS[arm]) for arm in g]) for g in groups
+        Group(EXAMPLE, [Sample("bandit", (arm,), (0.0,), False, (0, 0), reward=REWARDS[arm]) for arm in g])
+        for g in groups
     ]
     batch = make_batch(made, policy, temperature=1.0)
     arms_N = batch.input_ids_BS[:, 1]

@@ -108,7 +108,7 @@ def test_every_metric_of_the_table_is_reported_of_the_tiny_world() -> None:
         samples = []
         for outcome in itertools.islice(answers, 4):
             answer = {Outcome.CORRECT: example.gold, Outcome.TRUNCATED: None}.get(outcome, "no")
-            samples.append(Sample(example.id, (5,), (-0.1,), outcome is Outcome.TRUNCATED, 0, outcome, answer))
+            samples.append(Sample(example.id, (5,), (-0.1,), outcome is Outcome.TRUNCATED, (0, 0), outcome, answer))
         groups.append(Group(example, samples))
     found = task.score({"validation": groups}).metrics
     for name in METRICS:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from carerl.actors.crew import Crew
+from carerl.actors.crew import EvaluationCrew
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.graders import Graders
 from carerl.actors.workers.engine import EngineWorker, StaleWeights
@@ -64,13 +64,15 @@ def config(model_dir: str, tmp_path_factory: pytest.TempPathFactory) -> RunConfi
 
 
 @pytest.fixture
-def crew(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Crew:
+def crew(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> EvaluationCrew:
     without_ray(monkeypatch)
-    made = Crew(None, Engines([Local(EngineWorker()), Local(EngineWorker())]), Graders([Local(GraderWorker())]),
-                None, [])  # fmt: skip
+    made = EvaluationCrew(
+        engines=Engines([Local(EngineWorker()), Local(EngineWorker())]),
+        graders=Graders([Local(GraderWorker())]),
+        actors=[],
+    )
     made.load(config, config.model.path)
-    assert made.rollout is not None
-    made.rollout.use_loaded()
+    made.engines.use_loaded()
     return made
 
 
@@ -90,10 +92,9 @@ def expected(model: Any, prompt: tuple[int, ...], before: tuple[int, ...], label
 
 
 def test_it_is_the_models_softmax_over_the_options_where_one_was_named(
-    crew: Crew, config: RunConfig, model_dir: str, monkeypatch: pytest.MonkeyPatch
+    crew: EvaluationCrew, config: RunConfig, model_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At temperature 1, whatever the samples were drawn at. In parts of two questions, over two engines."""
-    assert crew.rollout is not None
     monkeypatch.setattr(decisions, "AT_A_TIME", 2)
     task, tokenizer = make_task(config), make_byte_tokenizer()
     responses = [
@@ -111,9 +112,9 @@ def test_it_is_the_models_softmax_over_the_options_where_one_was_named(
         for text in responses:
             ids = tuple(tokenizer.encode(text))
             outcome, answer = task.grade(example, ids, False)
-            samples.append(Sample(example.id, ids, (-0.1,) * len(ids), False, 0, outcome, answer))
+            samples.append(Sample(example.id, ids, (-0.1,) * len(ids), False, (0, 0), outcome, answer))
         groups[number] = Group(example, samples)
-    parts = list(answer_probabilities(crew.rollout, task, groups))
+    parts = list(answer_probabilities(crew.engines, task, groups))
     assert [sorted(part) for part in parts] == [[0, 1], [2, 3], [4]]
     model = load_model(model_dir, "float32")
     for group in groups.values():
@@ -126,11 +127,11 @@ def test_it_is_the_models_softmax_over_the_options_where_one_was_named(
             wanted = expected(model, group.example.prompt_ids, tuple(tokenizer.encode(before)), label, labels)
             assert found.answer_prob == pytest.approx(wanted, rel=1e-5)
     assert len({round(s.answer_prob or 0, 6) for g in groups.values() for s in g.samples}) > 10, "not a constant"
-    assert list(answer_probabilities(crew.rollout, task, groups)) == [], "what is known is not asked again"
+    assert list(answer_probabilities(crew.engines, task, groups)) == [], "what is known is not asked again"
 
 
 def test_an_evaluation_asks_keeps_and_reports_them(
-    crew: Crew, config: RunConfig, model_dir: str, tmp_path: Path
+    crew: EvaluationCrew, config: RunConfig, model_dir: str, tmp_path: Path
 ) -> None:
     task = make_task(config)
     (suite,) = chosen(config, task, 0)
@@ -158,7 +159,7 @@ def test_an_evaluation_asks_keeps_and_reports_them(
 
 
 def test_an_evaluation_stopped_while_it_asks_goes_on_with_the_rest(
-    crew: Crew, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crew: EvaluationCrew, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decisions, "AT_A_TIME", 2)
     task = make_task(config)
@@ -183,12 +184,11 @@ def test_an_evaluation_stopped_while_it_asks_goes_on_with_the_rest(
     assert [row["answer_prob"] for row in rows] == [found.answer_prob for group in whole for found in group.samples]
 
 
-def test_pitfall_14_engines_are_asked_under_the_version_that_they_hold(crew: Crew) -> None:
-    assert crew.rollout is not None
-    assert len(crew.rollout.next_logprobs([Query((5, 6), (7, 8))])[0]) == 2
-    crew.rollout.version = 3
+def test_pitfall_14_engines_are_asked_under_the_version_that_they_hold(crew: EvaluationCrew) -> None:
+    assert len(crew.engines.next_logprobs([Query((5, 6), (7, 8))])[0]) == 2
+    crew.engines.version = 3
     with pytest.raises(StaleWeights, match="asked for 3"):
-        crew.rollout.next_logprobs([Query((5, 6), (7, 8))])
+        crew.engines.next_logprobs([Query((5, 6), (7, 8))])
 
 
 def test_a_task_without_options_asks_nothing(config: RunConfig) -> None:
@@ -202,7 +202,7 @@ def test_a_task_without_options_asks_nothing(config: RunConfig) -> None:
             asked.extend(queries)
             return []
 
-    answered = Sample("q0", (70,), (-1.0,), False, 0, answer="A")
+    answered = Sample("q0", (70,), (-1.0,), False, (0, 0), answer="A")
     engines: Any = Silent()
     assert list(answer_probabilities(engines, task, {0: Group(open_ended, [answered])})) == [] and asked == []
     tiny: Any = TASKS["tiny"].build(TASKS["tiny"].config(), 0)
@@ -217,34 +217,33 @@ class NotHere(dict[str, Any]):
 
 
 def test_what_decides_is_found_by_graders_that_can_be_ended(
-    crew: Crew, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+    crew: EvaluationCrew, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a response does to its grader it does in a process of the pool; by a pool of its own where none is
     given."""
-    assert crew.rollout is not None and crew.grading is not None
     task, tokenizer = make_task(config), make_byte_tokenizer()
     example = task.suites()[0].examples[0]
 
     def answered() -> dict[int, Group]:
         ids = tuple(tokenizer.encode(r"The answer is \boxed{C}"))
-        return {0: Group(example, [Sample(example.id, ids, (-0.1,) * len(ids), False, 0, answer="C")])}
+        return {0: Group(example, [Sample(example.id, ids, (-0.1,) * len(ids), False, (0, 0), answer="C")])}
 
     from carerl.tasks import text
 
     monkeypatch.setattr(text, "GRADERS", NotHere())
     found = []
-    for grade in (crew.grading.verdicts, None):
+    for grade in (crew.graders.verdicts, None):
         groups = answered()
-        assert len(list(answer_probabilities(crew.rollout, task, groups, grade))) == 1
+        assert len(list(answer_probabilities(crew.engines, task, groups, grade))) == 1
         found.append(groups[0].samples[0].answer_prob)
     assert found[0] is not None and found[0] == found[1]
 
 
-def test_a_variant_that_cannot_be_graded_decides_nothing(crew: Crew, config: RunConfig) -> None:
+def test_a_variant_that_cannot_be_graded_decides_nothing(crew: EvaluationCrew, config: RunConfig) -> None:
     task, tokenizer = make_task(config), make_byte_tokenizer()
     example = task.suites()[0].examples[0]
     ids = tuple(tokenizer.encode(r"\boxed{C}"))
-    pairs = [(example, Sample(example.id, ids, (-0.1,) * len(ids), False, 0, answer="C"))]
+    pairs = [(example, Sample(example.id, ids, (-0.1,) * len(ids), False, (0, 0), answer="C"))]
     asked: list[Any] = []
 
     def out_of_time(jobs: list[Any]) -> list[Verdict]:
@@ -252,6 +251,5 @@ def test_a_variant_that_cannot_be_graded_decides_nothing(crew: Crew, config: Run
         return [Verdict(Outcome.INVALID, None, "time")] * len(jobs)
 
     assert decisions.find_decisions(task, pairs, out_of_time) == [None] and len(asked) == 1
-    assert crew.grading is not None
-    (found,) = decisions.find_decisions(task, pairs, crew.grading.verdicts)
+    (found,) = decisions.find_decisions(task, pairs, crew.graders.verdicts)
     assert found == task.decision(*pairs[0]) and found is not None

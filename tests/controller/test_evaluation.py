@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from carerl.actors.crew import Crew
+from carerl.actors.crew import EvaluationCrew
+from carerl.actors.handles.base import PublishedWeights
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.graders import Graders
 from carerl.actors.workers.engine import EngineWorker, StaleWeights
@@ -64,7 +65,7 @@ class Evaluation:
         self.told: list[int] = []  # groups of each call of progress
         self.suites: list[Suite] = []  # empty: the task's
         rollout = Engines([Local(worker or EngineWorker(), self._note)])
-        self.crew = Crew(None, rollout, Graders([Local(GraderWorker())]), None, [])
+        self.crew = EvaluationCrew(engines=rollout, graders=Graders([Local(GraderWorker())]), actors=[])
         self.crew.load(config, config.model.path)
         rollout.use_loaded()
 
@@ -194,14 +195,13 @@ def test_an_engine_that_served_another_run_is_not_taken_for_a_loaded_one(
 ) -> None:
     """It is kept, with whatever it holds: other weights that were sent, or those of another directory."""
     evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
-    rollout, config = evaluation.crew.rollout, evaluation.config
-    assert rollout is not None
+    rollout, config = evaluation.crew.engines, evaluation.config
     rollout.use_loaded()
     evaluation.crew.load(config, config.model.path)
     rollout.use_loaded()  # nothing was sent to it, and it was built from there
     weights = dict(load_model(str(base_dir), "float32").named_parameters())
     sent = [(name, weight.detach() + 1) for name, weight in weights.items()]
-    rollout.sync([sent], 0, checksum(sent))
+    rollout.sync(PublishedWeights([sent], checksum(sent)), 0)
     evaluation.crew.load(config, config.model.path)
     with pytest.raises(StaleWeights, match="of an earlier run"):
         rollout.use_loaded()
@@ -213,9 +213,8 @@ def test_an_engine_that_another_model_was_loaded_into_is_not_taken_for_one_of_th
     evaluation = Evaluation(evaluation_config([f"model={base_dir}", *WORDS]), monkeypatch)
     other = shutil.copytree(base_dir, tmp_path / "other")
     evaluation.crew.load(evaluation.config, str(other))  # of the same shape, so that the engine is kept
-    assert evaluation.crew.rollout is not None
     with pytest.raises(StaleWeights, match="of another model"):
-        evaluation.crew.rollout.use_loaded()
+        evaluation.crew.engines.use_loaded()
 
 
 def run_directory(place: Path, base_dir: Path, checkpoint: bool = True) -> Path:

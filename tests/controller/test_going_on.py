@@ -19,7 +19,7 @@ from carerl.actors.cluster.cluster import Resources
 from carerl.backends.models import make_model
 from carerl.config.load import base_config, dump, load
 from carerl.config.schema import RunConfig, ShapeConfig
-from carerl.controller import launch
+from carerl.controller import launch, session
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.sweeps.sweep import _record_failure, _start, cells, sweep
 from carerl.errors import ConfigError
@@ -164,8 +164,8 @@ def no_cluster(*args: Any) -> Iterator[Any]:
 
 
 def test_launch_refuses_other_weights_before_any_actor(run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "cluster", no_cluster)
-    monkeypatch.setattr(launch, "crew", never)
+    monkeypatch.setattr(session, "cluster", no_cluster)
+    monkeypatch.setattr(session, "crew", never)
     config = load([f"resume={run[0]}", *QUIET])
     with pytest.raises(Started):
         launch.launch(config)
@@ -190,7 +190,7 @@ def test_a_changed_base_recipe_is_seen_before_the_base_is_built(
 ) -> None:
     stopped_or_complete(tmp_path / "run", TINY, complete=False)
     config = load([f"resume={tmp_path / 'run'}", *QUIET])
-    monkeypatch.setattr(launch, "cluster", never)
+    monkeypatch.setattr(session, "cluster", never)
     with pytest.raises(Started):
         launch.launch(config)
     monkeypatch.setattr("carerl.config.load.source_text", lambda task: "another world")

@@ -18,6 +18,7 @@ import ray
 from carerl.actors import profiling
 from carerl.actors.workers.base import Worker
 from carerl.backends import recorder
+from carerl.controller.loops import LOOPS
 from carerl.controller.profiling import Profiler
 from carerl.report.profile import segments, spent
 from carerl.types import CALL, COPY, WAIT, Recording
@@ -118,7 +119,7 @@ class OneActor:
 @pytest.mark.parametrize("start", [0, 50])
 def test_a_loop_is_recorded_from_its_third_step_on(actor: Any, tmp_path: Path, start: int) -> None:
     crew, said = OneActor(actor), []
-    profiler = Profiler(crew, True, "rl", start)  # type: ignore[arg-type]
+    profiler = Profiler(crew, True, LOOPS["rl"].recorded, start)  # type: ignore[arg-type]
     for step in range(start + 1, start + 10):
         profiler.reach(step)
         with recorder.span("step"), recorder.span(f"number {step}"):
@@ -136,7 +137,7 @@ def test_a_loop_is_recorded_from_its_third_step_on(actor: Any, tmp_path: Path, s
 
 def test_a_short_run_writes_what_there_is_and_says_what_is_missing(actor: Any, tmp_path: Path) -> None:
     said: list[str] = []
-    profiler = Profiler(OneActor(actor), True)  # type: ignore[arg-type]
+    profiler = Profiler(OneActor(actor), True, LOOPS["rl"].recorded)  # type: ignore[arg-type]
     with profiler.window("evaluation"):
         ray.get(actor.work.remote(np.ones(2)))
     for step in range(1, 5):

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from carerl.actors.handles.base import HeldBatch
 from carerl.algorithms import ALGORITHMS
 from carerl.controller.rollout_table import rollout_rows, token_scores
-from carerl.controller.sampling import collect, rollout_metrics
-from carerl.loss.batching import make_batch, rows_with_weight
+from carerl.controller.sampling import Quota, Source, collect, rollout_metrics
+from carerl.loss.batching import StepBatch, make_batch
 from carerl.tasks import ASKS_CONFIDENCE
 from carerl.types import Example, Group, Outcome, Sample
 
@@ -66,22 +67,13 @@ class Engines:
         return groups
 
     def _group(self, i: int) -> Group:
-        samples = [Sample(str(i), (5, 1), (-0.1, -0.2), False, 0) for _ in range(SIZE)]
+        samples = [Sample(str(i), (5, 1), (-0.1, -0.2), False, (0, 0)) for _ in range(SIZE)]
         return Group(Example(str(i), (2, 3), "7"), samples)
 
     def collect(self, wanted: int, max_draws: int, expected: float = 1.0, select: bool = True, room: int = 1000):
         phase = lambda name: nullcontext()  # noqa: E731
-        return collect(
-            self.submit,
-            self.advance,
-            self.grade,
-            wanted,
-            expected,
-            phase,
-            room=room,
-            select=select,
-            max_draws=max_draws,
-        )
+        source, quota = Source(self.submit, self.advance, self.grade), Quota(wanted, expected, room, select, max_draws)
+        return collect(source, quota, phase)
 
 
 def ids(groups: list[Group]) -> list[int]:
@@ -128,20 +120,20 @@ def test_pitfall_16_refilling_is_bounded_and_what_is_missing_is_counted(right):
     assert ids(rollouts.groups) == [0, 1, 2, 3] and rollouts.missing == 4
     assert rate == pytest.approx(4 / 16)
     dapo = ALGORITHMS["dapo"]
-    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
-    assert not rows_with_weight(batch).any(), "a batch without information moves nothing"
-    metrics = rollout_metrics(rollouts, batch)
+    planned = StepBatch(make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0), [], 0)
+    assert not planned.takes_part_B.any(), "a batch without information moves nothing"
+    metrics = rollout_metrics(rollouts, planned)
     assert metrics["rollout/tokens"] == 0 and metrics["rollout/missing_groups"] == 4
-    assert not any(row["trained"] or row["advantage"] is not None for row in rollout_rows(str, 1, rollouts, batch))
+    assert not any(row["trained"] or row["advantage"] is not None for row in rollout_rows(str, 1, rollouts, planned))
 
 
 def test_pitfall_16_dropped_groups_are_counted_where_they_are_not_replaced_too():
     rollouts, _ = Engines([4, 2]).collect(wanted=6, max_draws=1)
     assert rollouts.missing == 3 and len(rollouts.generated) == 6
     dapo = ALGORITHMS["dapo"]
-    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
-    assert rollout_metrics(rollouts, batch)["rollout/tokens"] == 3 * SIZE * 2
-    rows = rollout_rows(str, 1, rollouts, batch)
+    planned = StepBatch(make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0), [], 0)
+    assert rollout_metrics(rollouts, planned)["rollout/tokens"] == 3 * SIZE * 2
+    rows = rollout_rows(str, 1, rollouts, planned)
     assert {row["example_id"] for row in rows if row["trained"]} == {"1", "3", "5"}
 
 
@@ -149,15 +141,15 @@ def test_pitfall_16_counters_count_what_was_thrown_away():
     engines = Engines([4, 4, 4, 2])
     rollouts, _ = engines.collect(wanted=2, max_draws=5)
     dapo = ALGORITHMS["dapo"]
-    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
-    metrics = rollout_metrics(rollouts, batch)
+    planned = StepBatch(make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0), [], 0)
+    metrics = rollout_metrics(rollouts, planned)
     n = len(rollouts.generated)
     assert ids(rollouts.groups) == [3, 7] and n >= 8
     assert metrics["rollout/groups"] == n
     assert metrics["rollout/generated_tokens"] == n * SIZE * 2
     assert metrics["rollout/tokens"] == 2 * SIZE * 2
     assert metrics["rollout/accuracy"] == pytest.approx(sum(engines.right[i % 4] for i in range(n)) / (4 * n))
-    rows = rollout_rows(str, 1, rollouts, batch)
+    rows = rollout_rows(str, 1, rollouts, planned)
     assert len(rows) == n * SIZE
     assert [row["example_id"] for row in rows if row["trained"]] == ["3"] * SIZE + ["7"] * SIZE
     assert all((row["advantage"] is None) == (not row["trained"]) for row in rows)
@@ -167,13 +159,13 @@ def test_pitfall_16_counters_count_what_was_thrown_away():
 def test_responses_without_the_confidence_that_was_asked_for_are_counted():
     rollouts, _ = Engines([4, 2]).collect(wanted=2, max_draws=2)
     dapo = ALGORITHMS["dapo"]
-    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
-    assert "rollout/unstated_fraction" not in rollout_metrics(rollouts, batch)
+    planned = StepBatch(make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0), [], 0)
+    assert "rollout/unstated_fraction" not in rollout_metrics(rollouts, planned)
     asked, other = rollouts.generated[:2]
     asked.example = replace(asked.example, meta={ASKS_CONFIDENCE: True})
     for group in (asked, other):
         group.samples[0].stated_confidence = 0.0  # stated, and unsure
-    assert rollout_metrics(rollouts, batch)["rollout/unstated_fraction"] == pytest.approx((SIZE - 1) / SIZE)
+    assert rollout_metrics(rollouts, planned)["rollout/unstated_fraction"] == pytest.approx((SIZE - 1) / SIZE)
 
 
 def test_engines_decode_while_groups_are_graded_and_prompts_join_the_running_batch():
@@ -239,32 +231,32 @@ def test_token_values_are_those_of_the_samples_own_row_and_end_with_its_response
     """Groups 1 and 3 are trained on. Row r of the batch holds 10 r + t at token t; 7 stands beyond the responses."""
     rollouts, _ = Engines([4, 2]).collect(wanted=2, max_draws=2)
     dapo = ALGORITHMS["dapo"]
-    batch = make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0)
+    planned = StepBatch(make_batch(rollouts.groups, dapo.build(dapo.config()), 1.0), [], 0)
     stream_BT = 10.0 * torch.arange(2 * SIZE)[:, None] + torch.arange(3)
     stream_BT[:, 2] = 7.0
-    rows = rollout_rows(lambda ids: "".join("abcdef"[i] for i in ids), 1, rollouts, batch, {"rkl": stream_BT})
+    rows = rollout_rows(lambda ids: "".join("abcdef"[i] for i in ids), 1, rollouts, planned, {"rkl": stream_BT})
     found = [row["token_rkl"] for row in rows if row["example_id"] in ("1", "3")]
     assert found == [[10.0 * r, 10.0 * r + 1] for r in range(2 * SIZE)]
     assert {row["example_id"] for row in rows if row["token_rkl"] is None} == {"0", "2"}, "never in the batch"
     assert all(row["response_ids"] == [5, 1] and row["token_text"] == ["f", "b"] for row in rows)
     assert all(row["token_logprob"] == [-0.1, -0.2] for row in rows)
-    assert "token_rkl" not in rollout_rows(str, 1, rollouts, batch)[0]
+    assert "token_rkl" not in rollout_rows(str, 1, rollouts, planned)[0]
 
 
-@pytest.mark.parametrize(("asked", "with_hidden"), [(False, False), (True, False), (True, True)])
-def test_tokens_are_scored_exactly_where_the_reference_was_asked(asked: bool, with_hidden: bool):
+@pytest.mark.parametrize(("asked", "hidden"), [(False, False), (True, False), (True, True)])
+def test_tokens_are_scored_exactly_where_the_reference_was_asked(asked: bool, hidden: bool):
     """From log-probs there is no exact divergence (the learner would report 0): hidden states are asked for then."""
     questions: list[Any] = []
 
-    def learner(batch: Any, streams: list[str]) -> dict[str, Any]:
-        return {"logprobs": 0, "entropy": 1, "rkl": 2 if streams == ["hidden"] else 0}
+    def learner(held: HeldBatch) -> dict[str, Any]:
+        return {"logprobs": 0, "entropy": 1, "rkl": 2 if held.streams == ("hidden",) else 0}
 
-    def reference(batch_ref: Any, rows: int, with_hidden: bool) -> list[str]:
-        questions.append((batch_ref, rows, with_hidden))
-        return ["hidden"]
+    def reference(held: HeldBatch, hidden: bool) -> HeldBatch:
+        questions.append((held.batch, held.rows, hidden))
+        return replace(held, streams=("hidden",), hidden=hidden)
 
     crew: Any = SimpleNamespace(learner=SimpleNamespace(score=learner), reference=SimpleNamespace(score=reference))
-    streams = ["hidden" if with_hidden else "logprobs"] if asked else []
-    found = token_scores(crew, SimpleNamespace(rows=8), "batch", streams, with_hidden)  # type: ignore[arg-type]
+    held = HeldBatch("batch", 8, 3, ("hidden" if hidden else "logprobs",) if asked else (), hidden)
+    found = token_scores(crew, held)
     assert found == ({"entropy": 1, "rkl": 2} if asked else {})
-    assert questions == ([("batch", 8, True)] if asked and not with_hidden else [])
+    assert questions == ([("batch", 8, True)] if asked and not hidden else [])

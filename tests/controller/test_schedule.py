@@ -10,6 +10,7 @@ import pytest
 from carerl.config.load import dump, load
 from carerl.config.schema import LearnerConfig, OptimizerConfig, ScheduleConfig
 from carerl.controller import launch as launching
+from carerl.controller import session
 from carerl.controller.launch import _steps_before
 from carerl.controller.schedule import changed_schedule
 from carerl.errors import ConfigError
@@ -67,7 +68,7 @@ def test_the_notice_comes_before_anything_starts(
         raise Started
 
     monkeypatch.setenv("CARERL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(launching, "cluster", started)
+    monkeypatch.setattr(session, "cluster", started)
     run = tmp_path / "run"
     (run / "checkpoints" / "step_000002").mkdir(parents=True)
     (run / "checkpoints" / "latest").symlink_to("step_000002")

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from carerl.actors import crew
+from carerl.actors.handles.base import PublishedWeights
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.learner import Learner
 from carerl.actors.workers.engine import EngineWorker
@@ -46,12 +47,12 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     generator = torch.Generator().manual_seed(1)
     model = make_model(config.model.shape, (EOS,), lambda made: init_tiny(made, generator))
     save_model(tmp_path, model.config, {n: p.detach() for n, p in model.named_parameters()}, make_tokenizer())
-    rollout = Engines([Local(EngineWorker())])
+    engines = Engines([Local(EngineWorker())])
     learner = Learner([Local(LearnerWorker())], 0)
     try:
-        rollout.load(config, str(tmp_path))
+        engines.load(config, str(tmp_path))
         learner.load(config, str(tmp_path))
-        yield SimpleNamespace(rollout=rollout, learner=learner)
+        yield SimpleNamespace(engines=engines, learner=learner)
     finally:
         dist.destroy_process_group()
         torch.set_num_threads(threads)
@@ -72,9 +73,9 @@ def test_a_probe_reports_three_statistics_and_passes_after_a_sync(found: Any) ->
 
 
 def test_pitfall_14_a_probe_names_what_is_wrong_and_by_how_much(found: Any) -> None:
-    (bucket,), _ = found.learner.publish()
+    (bucket,) = found.learner.publish().buckets
     wrong = list(other_numbers(dict(bucket), "model.layers.1.").items())
-    found.rollout.sync([wrong], 4, checksum(wrong))
+    found.engines.sync(PublishedWeights([wrong], checksum(wrong)), 4)
     with pytest.raises(weights.ParityError, match=r"version 4 .* nats in the mean \(sync.probe_mean_abort: .*float32"):
         probe(found)
     assert probe(found, "sync.probe_mean_abort=50", "sync.probe_q999_abort=50")["sync/probe_mean"] > 1e-3
@@ -99,7 +100,7 @@ def test_a_probe_without_a_number_fails(found: Any, monkeypatch: pytest.MonkeyPa
 def test_every_engine_is_probed(found: Any) -> None:
     """Prompts are dealt out: with fewer of them than engines, some engine would never be compared."""
     asked = []
-    start = found.rollout.start
+    start = found.engines.start
 
     def noted(sampling: Any) -> Any:
         generation = start(sampling)
@@ -108,7 +109,7 @@ def test_every_engine_is_probed(found: Any) -> None:
         return generation
 
     weights.synchronise(found, version=1)
-    found.rollout.start = noted
+    found.engines.start = noted
     probe(found, "sync.probe_prompts=2", "rollout.actors=3")
     probe(found, "sync.probe_prompts=4", "rollout.actors=3")
     assert asked == [3, 4]

@@ -19,13 +19,15 @@ import ray
 from safetensors.torch import load_file
 
 from carerl.actors.cluster.cluster import cluster
-from carerl.actors.crew import Crew, crew
+from carerl.actors.crew import TrainingCrew, crew
+from carerl.actors.handles.base import PublishedWeights
 from carerl.backends.transfer.buckets import checksum
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
 from carerl.controller import weights
-from carerl.controller.launch import Result, run
+from carerl.controller.launch import run
 from carerl.controller.models import base_model
+from carerl.controller.session import Result
 from carerl.controller.stopping import StopFlag
 from carerl.metrics.names import undeclared
 from carerl.runs import commit
@@ -54,20 +56,20 @@ def small(runs: Path, *words: str) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def actors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Crew, str]]:
+def actors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrainingCrew, str]]:
     config = small(tmp_path_factory.mktemp("unused"))
     with cluster(), crew(config) as found:
         yield found, base_model.model_directory(config, found.learner, QuietDisplay(), StopFlag())
 
 
-def start(actors: tuple[Crew, str], config: RunConfig, display: Any = None) -> Result:
+def start(actors: tuple[TrainingCrew, str], config: RunConfig, display: Any = None) -> Result:
     display = display or QuietDisplay()
     with StopFlag() as stop:
         return run(config, actors[0], actors[1], display, stop)
 
 
 @pytest.fixture(scope="module")
-def whole(actors: tuple[Crew, str], tmp_path_factory: pytest.TempPathFactory) -> Result:
+def whole(actors: tuple[TrainingCrew, str], tmp_path_factory: pytest.TempPathFactory) -> Result:
     return start(actors, small(tmp_path_factory.mktemp("runs")))
 
 
@@ -112,7 +114,7 @@ def test_a_run_leaves_behind_what_it_promises(whole: Result) -> None:
     assert "http" not in (whole.run_dir / "report.html").read_text().replace("http://www.w3.org", "")
 
 
-def test_the_best_model_by_validation_is_kept(actors: tuple[Crew, str], whole: Result) -> None:
+def test_the_best_model_by_validation_is_kept(actors: tuple[TrainingCrew, str], whole: Result) -> None:
     evaluations = {record["step"]: record["metrics"] for record in read_evaluations(whole.run_dir / "evaluations")}
     questions = {step: read_questions(whole.run_dir / "evaluations", step) for step in evaluations}
     for rows_ in questions.values():  # also where the other suites are asked in part
@@ -129,7 +131,7 @@ def test_the_best_model_by_validation_is_kept(actors: tuple[Crew, str], whole: R
 
 
 def test_wandb_gets_what_the_run_logs_under_the_same_names_and_steps(
-    actors: tuple[Crew, str], whole: Result, tmp_path: Path
+    actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path
 ) -> None:
     """Stopped once and gone on with: one log, that of a run never stopped. The dashboard made for it asks for nothing
     that is not logged."""
@@ -153,7 +155,7 @@ def test_wandb_gets_what_the_run_logs_under_the_same_names_and_steps(
     assert {"regularizer/coefficient_bin_00_below_m3", "regularizer/coefficient_bin_12_from_3"} <= shown
 
 
-def test_the_same_seed_gives_the_same_run(actors: tuple[Crew, str], whole: Result, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run(actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path) -> None:
     again = start(actors, small(tmp_path))
     assert rows(again.run_dir) == rows(whole.run_dir)
     other = start(actors, small(tmp_path, "rollout.temperature=1.1"))
@@ -173,7 +175,7 @@ class InterruptAt(QuietDisplay):
 
 @pytest.mark.parametrize("at", [1, 3])
 def test_pitfall_18_a_run_stopped_and_gone_on_with_equals_one_never_stopped(
-    actors: tuple[Crew, str], whole: Result, tmp_path: Path, at: int
+    actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path, at: int
 ) -> None:
     stopped = start(actors, small(tmp_path), InterruptAt(at))
     assert (stopped.status, stopped.step, stopped.exit_code) == ("interrupted", at, 130)
@@ -200,7 +202,7 @@ class InterruptEvaluation(QuietDisplay):
 
 @pytest.mark.parametrize(("number", "step"), [(2, 2), (3, 4)])
 def test_pitfall_18_an_evaluation_that_a_stop_cut_short_is_made_when_the_run_goes_on(
-    actors: tuple[Crew, str], whole: Result, tmp_path: Path, number: int, step: int
+    actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path, number: int, step: int
 ) -> None:
     stopped = start(actors, small(tmp_path), InterruptEvaluation(number))
     assert (stopped.status, stopped.step, stopped.exit_code) == ("interrupted", step, 130)
@@ -211,14 +213,14 @@ def test_pitfall_18_an_evaluation_that_a_stop_cut_short_is_made_when_the_run_goe
     assert resumed.final == whole.final
 
 
-def test_a_stop_before_the_first_step_trains_nothing(actors: tuple[Crew, str], tmp_path: Path) -> None:
+def test_a_stop_before_the_first_step_trains_nothing(actors: tuple[TrainingCrew, str], tmp_path: Path) -> None:
     stopped = start(actors, small(tmp_path), InterruptEvaluation(1))
     assert (stopped.status, stopped.step, stopped.exit_code) == ("interrupted", 0, 130)
     assert not (stopped.run_dir / "checkpoints" / "latest").exists()
 
 
 def test_pitfall_16_and_18_draws_and_adapted_strengths_are_counted_and_gone_on_with(
-    actors: tuple[Crew, str], tmp_path: Path
+    actors: tuple[TrainingCrew, str], tmp_path: Path
 ) -> None:
     """Everything that the loop carries from step to step moves here: refills, beta and the entropy bonus."""
     words = [
@@ -257,7 +259,9 @@ def test_pitfall_16_and_18_draws_and_adapted_strengths_are_counted_and_gone_on_w
     assert all(tensor.equal(expected[name]) for name, tensor in final_weights(resumed.run_dir).items())
 
 
-def test_without_a_penalty_the_reference_is_asked_now_and_then(actors: tuple[Crew, str], tmp_path: Path) -> None:
+def test_without_a_penalty_the_reference_is_asked_now_and_then(
+    actors: tuple[TrainingCrew, str], tmp_path: Path
+) -> None:
     found = {}
     for every in (2, 0):
         words = ["recipe=none_grpo_tiny", *SMALL, f"runs_dir={tmp_path}", f"reference.report_every={every}"]
@@ -269,7 +273,7 @@ def test_without_a_penalty_the_reference_is_asked_now_and_then(actors: tuple[Cre
     assert losses[0] == losses[1], "a report changes nothing"
 
 
-def test_a_damaged_checkpoint_is_passed_over(actors: tuple[Crew, str], whole: Result, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over(actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path) -> None:
     stopped = start(actors, small(tmp_path), InterruptAt(3))
     newest = (stopped.run_dir / "checkpoints" / "latest").resolve()
     shard = next(path for path in newest.rglob("*.distcp"))
@@ -281,39 +285,37 @@ def test_a_damaged_checkpoint_is_passed_over(actors: tuple[Crew, str], whole: Re
     assert rows(resumed.run_dir) == rows(whole.run_dir)
 
 
-def test_pitfall_14_the_probe_fails_when_a_layer_is_left_out(actors: tuple[Crew, str], tmp_path: Path) -> None:
+def test_pitfall_14_the_probe_fails_when_a_layer_is_left_out(actors: tuple[TrainingCrew, str], tmp_path: Path) -> None:
     """The learner's weights of one layer never reach the engine; everything else does."""
     found, model_dir = actors
     config = small(tmp_path)
     found.load(config, model_dir)
-    assert found.rollout is not None
     trained = start(actors, small(tmp_path, "steps=2", "evaluation.every=0", "evaluation.at_start=false"))
     assert trained.status == "completed"
     task = TASKS["tiny"].build(config.task, config.seed)
     assert weights.probe(found, task, config)["sync/probe_max"] < 1e-5
     first = load_file(Path(model_dir) / "model.safetensors")
-    bucket_refs, _ = found.learner.publish()
+    bucket_refs = found.learner.publish().buckets
     pairs = [pair for ref in bucket_refs for pair in ray.get(ref)]
     stale = [(n, first[n] if n.startswith("model.layers.1.") else t) for n, t in pairs]
-    found.rollout.sync([ray.put(stale)], 99, checksum(stale))
+    found.engines.sync(PublishedWeights([ray.put(stale)], checksum(stale)), 99)
     with pytest.raises(weights.ParityError, match="version 99"):
         weights.probe(found, task, config)
 
 
-def test_pitfall_14_an_engine_refuses_to_generate_with_other_weights(actors: tuple[Crew, str]) -> None:
+def test_pitfall_14_an_engine_refuses_to_generate_with_other_weights(actors: tuple[TrainingCrew, str]) -> None:
     found = actors[0]
-    assert found.rollout is not None
     weights.synchronise(found, version=7)
-    found.rollout.version = 8
+    found.engines.version = 8
     example = Example("e", (2, 3), "")
     sampling = Sampling(n=1, temperature=1.0, max_new_tokens=2, seed=0)
     with pytest.raises(Exception, match="version 7, asked for 8"):
-        found.rollout.generate([example], sampling)
-    refs, _ = found.learner.publish()
+        found.engines.generate([example], sampling)
+    refs = found.learner.publish().buckets
     with pytest.raises(Exception, match="damaged"):
-        found.rollout.sync(refs, 8, 12345)
+        found.engines.sync(PublishedWeights(refs, 12345), 8)
     part = [pair for ref in refs for pair in ray.get(ref) if pair[0] != "model.layers.1.mlp.up_proj.weight"]
     with pytest.raises(Exception, match=r"1 missing \(model.layers.1.mlp.up_proj.weight\)"):
-        found.rollout.sync([ray.put(part)], 8, checksum(part))
+        found.engines.sync(PublishedWeights([ray.put(part)], checksum(part)), 8)
     with pytest.raises(Exception, match="version None"):
-        found.rollout.generate([example], sampling)
+        found.engines.generate([example], sampling)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from carerl.config.load import load
-from carerl.controller.launch import Result, launch
+from carerl.controller.launch import launch
+from carerl.controller.session import Result
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -54,7 +54,7 @@ def decided(
     assert None not in ids and list(pieces) == tokenizer.convert_ids_to_tokens(list(ids)), "every piece is a token"
     (example,) = task.suites()[0].examples
     outcome, answer = task.grade(example, ids, truncated)
-    sample = Sample("q", ids, (-0.1,) * len(ids), truncated, 0, outcome, answer)
+    sample = Sample("q", ids, (-0.1,) * len(ids), truncated, (0, 0), outcome, answer)
     return task.decision(example, sample), sample, example
 
 

@@ -51,7 +51,7 @@ def groups(lengths: tuple[tuple[int, ...], ...] = LENGTHS, seed: int = 0) -> lis
             right = k % 2 == number % 2
             outcome = Outcome.CORRECT if right else Outcome.WRONG
             samples.append(
-                Sample(example.id, ids(length), tuple(logprobs), False, 0, outcome=outcome, reward=float(right))
+                Sample(example.id, ids(length), tuple(logprobs), False, (0, 0), outcome=outcome, reward=float(right))
             )
         made.append(Group(example, samples))
     return made

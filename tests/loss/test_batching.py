@@ -88,7 +88,7 @@ def test_surrogate_has_no_gradient_through_the_old_policy_and_stays_finite():
 
 def example_groups() -> list[Group]:
     def sample(reward: float, *ids: int) -> Sample:
-        return Sample("e", ids, tuple(-0.1 * i for i in ids), False, 0, reward=reward)
+        return Sample("e", ids, tuple(-0.1 * i for i in ids), False, (0, 0), reward=reward)
 
     return [
         Group(Example("a", (5, 6), ""), [sample(1.0, 1, 2), sample(0.0, 3)]),
@@ -114,8 +114,8 @@ def test_make_batch_by_hand():
 
 def test_pitfall_13_masks_come_from_lengths_and_not_from_ids():
     """A response of padding ids and end-of-sequence ids is as much trained on as any other."""
-    zeros = Sample("e", (0, 0, 0), (-1.0, -1.0, -1.0), False, 0, reward=1.0)
-    other = Sample("e", (2,), (-1.0,), False, 0, reward=0.0)
+    zeros = Sample("e", (0, 0, 0), (-1.0, -1.0, -1.0), False, (0, 0), reward=1.0)
+    other = Sample("e", (2,), (-1.0,), False, (0, 0), reward=0.0)
     batch = make_batch([Group(Example("a", (0,), ""), [zeros, other])], algorithm(), 1.0)
     assert batch.mask_BT.tolist() == [[True] * 3, [True, False, False]]
     assert batch.regularizer_weight_BT.sum() == 4 and normalisers(batch, algorithm()).regularizer == 4

@@ -14,7 +14,7 @@ from tests.loss.batches import objective
 
 
 def sample(outcome: Outcome | None, confidence: float | None) -> Sample:
-    return Sample("q", (1,), (-0.5,), False, 0, outcome=outcome, confidence=confidence)
+    return Sample("q", (1,), (-0.5,), False, (0, 0), outcome=outcome, confidence=confidence)
 
 
 def test_every_sample_is_right_or_wrong_and_in_one_bin_of_confidence():

@@ -14,7 +14,7 @@ from carerl.types import Outcome, Sample
 
 
 def sample(outcome: Outcome | None, stated: float | None = None, tokens: int = 1) -> Sample:
-    return Sample("e", (1,) * tokens, (-0.1,) * tokens, False, 0, outcome=outcome, stated_confidence=stated)
+    return Sample("e", (1,) * tokens, (-0.1,) * tokens, False, (0, 0), outcome=outcome, stated_confidence=stated)
 
 
 def rewarded(name: str, found: Sample, text: str = "", **settings: Any) -> float:

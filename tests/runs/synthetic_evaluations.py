@@ -65,7 +65,7 @@ def _sample(
     ids = tuple(said.encode())
     logprobs = tuple(np.log(dice.beta(5 + 20 * share, 1, len(ids))).tolist())
     stated = round(float(np.clip(share + dice.normal(0, 0.1), 0, 1)), 2) if answer and dice.random() < 0.9 else None
-    return Sample(name, ids, logprobs, outcome is Outcome.TRUNCATED, 0, outcome, answer, None, None, stated)
+    return Sample(name, ids, logprobs, outcome is Outcome.TRUNCATED, (0, 0), outcome, answer, None, None, stated)
 
 
 def make_text_evaluation(

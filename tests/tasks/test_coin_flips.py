@@ -11,7 +11,9 @@ SEED = 100
 
 
 def group(name: str, *samples: tuple[Outcome, str | None], answerable: bool = True) -> Group:
-    made = [Sample(name, (1,), (0.0,), False, 0, outcome, answer, answerable=answerable) for outcome, answer in samples]
+    made = [
+        Sample(name, (1,), (0.0,), False, (0, 0), outcome, answer, answerable=answerable) for outcome, answer in samples
+    ]
     return Group(Example(name, (1,), "7"), made)
 
 

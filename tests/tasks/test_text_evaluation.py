@@ -39,7 +39,7 @@ def graded(task: TextTask, responses: dict[str, list[str]], truncated: bool = Fa
                 for text in responses[example.id]:
                     ids = tuple(tokenizer.encode(text))
                     outcome, answer = task.grade(example, ids, truncated and "boxed" not in text)
-                    sample = Sample(example.id, ids, (LOGPROB,) * len(ids), truncated, 0, outcome, answer)
+                    sample = Sample(example.id, ids, (LOGPROB,) * len(ids), truncated, (0, 0), outcome, answer)
                     sample.answerable = example.meta["gold"].answerable
                     samples.append(sample)
                 groups.append(Group(example, samples))

@@ -46,7 +46,7 @@ def test_a_log_keeps_its_lines_and_loses_its_colours() -> None:
 
 def test_a_refused_value_and_what_a_grader_raised() -> None:
     assert harmless(str(ConfigError("model.path", HOSTILE, HOSTILE, HOSTILE)).replace("\n", ""))
-    sample = Sample("q", (1,), (0.0,), False, 0, Outcome.INVALID)
+    sample = Sample("q", (1,), (0.0,), False, (0, 0), Outcome.INVALID)
     grading: Any = Graders([])
     grading._raised = HOSTILE
     with pytest.raises(GradingError) as caught:

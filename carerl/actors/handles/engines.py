@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from carerl.actors.handles.base import shares
+from carerl.actors.handles.base import PublishedWeights, shares
 from carerl.actors.health.asking import Asker
 from carerl.backends.engines.base import Query, Request
 from carerl.config.schema import RunConfig
@@ -23,9 +23,11 @@ class Engines:
     def load(self, config: RunConfig, model_dir: str) -> list[Any]:
         return [actor.load.remote(config, model_dir) for actor in self._actors]
 
-    def sync(self, bucket_refs: list[Any], version: int, checksum: int) -> None:
+    def sync(self, weights: PublishedWeights, version: int) -> None:
+        """Has every engine take the weights, which are ``version`` from then on."""
         # The references travel inside a list, so that the actor fetches them itself, bucket by bucket.
-        self._ask([actor.sync.remote(bucket_refs, version, checksum) for actor in self._actors], "sync")
+        arguments = (weights.buckets, version, weights.checksum)
+        self._ask([actor.sync.remote(*arguments) for actor in self._actors], "sync")
         self.version = version
 
     def use_loaded(self) -> None:
@@ -103,5 +105,5 @@ class Generation:
 
     def _group(self, number: int, completions: list[Completion]) -> Group:
         example = self._examples[number]
-        samples = [Sample(example.id, c.token_ids, c.logprobs, c.truncated, self._version) for c in completions]
+        samples = [Sample(example.id, c.token_ids, c.logprobs, c.truncated, c.versions) for c in completions]
         return Group(example, samples)

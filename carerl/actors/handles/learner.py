@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from carerl.actors.handles.base import HeldBatch, PublishedWeights
 from carerl.actors.health.asking import Asker
 from carerl.actors.workers.learner import LOOPBACK
 from carerl.config.schema import RunConfig
@@ -40,11 +41,15 @@ class Learner:
     def set_reference_head(self, head: Any) -> None:
         self._all("load", "set_reference_head", head)
 
+    def hold(self, batch: TokenBatch) -> HeldBatch:
+        """Puts a batch into the object store."""
+        return HeldBatch(self._ask.put(batch), batch.rows, batch.width)
+
     def update(
-        self, batch: Any, streams: Sequence[Any], minibatches: Sequence[Minibatch], lr: float, strengths: Strengths
+        self, held: HeldBatch, minibatches: Sequence[Minibatch], lr: float, strengths: Strengths
     ) -> dict[str, float]:
-        """Metrics of the optimizer steps; every rank reports the same. ``streams``: see :meth:`Reference.score`."""
-        return self._all("train", "update", list(minibatches), lr, strengths, batch, *streams)[0]
+        """Takes the optimizer steps; returns their metrics, which are the same on every rank."""
+        return self._all("train", "update", list(minibatches), lr, strengths, held.batch, *held.streams)[0]
 
     def update_many(self, steps: list[tuple[TokenBatch, list[Minibatch], float]]) -> Callable[[], Any]:
         """Starts several supervised steps; the returned function waits for their metrics."""
@@ -52,20 +57,20 @@ class Learner:
         pending = [actor.update_many.remote(ref) for actor in self._actors]
         return lambda: self._ask(pending, "train")[0]
 
-    def score(self, batch: TokenBatch, streams: Sequence[Any] = ()) -> dict[str, Tensor]:
-        """(B, T) streams of a batch: logprobs, entropy, rkl (see the learner)."""
-        parts = self._all("score", "score", self._ask.put(batch), *streams)
-        whole = {name: torch.zeros(batch.rows, batch.width) for name in parts[0][1]}
+    def score(self, held: HeldBatch) -> dict[str, Tensor]:
+        """Returns (B, T) streams of a batch: logprobs, entropy, rkl (see the learner)."""
+        parts = self._all("score", "score", held.batch, *held.streams)
+        whole = {name: torch.zeros(held.rows, held.width) for name in parts[0][1]}
         for rows, values in parts:
             for name, stream in values.items():
                 whole[name][rows] = stream
         return whole
 
-    def publish(self) -> tuple[list[Any], int]:
-        """All weights as bucket references, with their checksum."""
+    def publish(self) -> PublishedWeights:
+        """Puts all weights into the object store."""
         pending = [actor.publish.remote(rank == 0) for rank, actor in enumerate(self._actors)]
-        found: tuple[list[Any], int] = self._ask(pending, "sync")[0]
-        return found
+        buckets, checksum = self._ask(pending, "sync")[0]
+        return PublishedWeights(buckets, checksum)
 
     def save(self, directory: Path) -> dict[str, int]:
         """Returns name and size of every file that some rank sees there afterwards."""

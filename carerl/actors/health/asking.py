@@ -19,7 +19,8 @@ What fails becomes an :class:`~carerl.actors.health.failures.ActorFailed`, with 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,6 +88,14 @@ class Asker:
         if not isinstance(refs, list):
             return self([refs], phase, seconds)[0]
         return self._wait(refs, phase, seconds, fetch=True)
+
+    @contextmanager
+    def in_words(self) -> Iterator[None]:
+        """Raises what Ray raises inside as ActorFailed."""
+        try:
+            yield
+        except RAY_ERRORS as error:
+            raise self.translated(error) from error
 
     def wait(self, refs: Sequence[Any], phase: str, seconds: float | None = None) -> None:
         """Until all values exist, without bringing them here. What failed is told by whoever takes the values."""

@@ -25,7 +25,7 @@ from carerl.config.schema import RunConfig
 STACK_FRAMES = 40  # of a sign of life, the innermost
 
 
-def _device(gpus: float) -> torch.device:
+def device_of(gpus: float) -> torch.device:
     return torch.device("cuda" if gpus > 0 else "cpu")
 
 
@@ -76,7 +76,7 @@ class Worker:
         return str(ray.util.get_node_ip_address())
 
 
-def _files(config: RunConfig, model_dir: str) -> str:
+def local_files(config: RunConfig, model_dir: str) -> str:
     """The directory of a model on this node; a hub's model is downloaded to it, at the run's commit."""
     from carerl.backends.hub import WHOLE, model_files
 

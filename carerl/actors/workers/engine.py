@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import ray
 
 from carerl import progress
-from carerl.actors.workers.base import Worker, _files
+from carerl.actors.workers.base import Worker, local_files
 from carerl.actors.workers.learner import fresh_model
 from carerl.backends.engines import Query, Request
 from carerl.backends.transfer.buckets import check_complete, checksum
@@ -73,7 +74,7 @@ class EngineWorker(Worker):
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
-        model_dir = _files(config, model_dir)
+        model_dir = local_files(config, model_dir)
         self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
         if self._engine is not None:
             self._engine.cancel()  # what a run that failed has left
@@ -130,7 +131,10 @@ class EngineWorker(Worker):
             raise StaleWeights(f"engine holds weights of version {self._version}, asked for {version}")
 
     def advance(self, steps: int) -> list[tuple[int, list[Completion]]]:
-        return self._engine.advance(steps)
+        ended: list[tuple[int, list[Completion]]] = self._engine.advance(steps)
+        assert self._version is not None, "submit has checked it"
+        versions = (self._version, self._version)
+        return [(number, [replace(one, versions=versions) for one in completions]) for number, completions in ended]
 
     def cancel(self) -> None:
         self._engine.cancel()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from carerl import progress
-from carerl.actors.workers.base import Worker, _device, _files
+from carerl.actors.workers.base import Worker, device_of, local_files
 from carerl.backends.learners import LEARNERS
 from carerl.backends.transfer.buckets import Bucket, buckets, checksum
 from carerl.config.schema import RunConfig
@@ -70,7 +70,7 @@ class LearnerWorker(Worker):
         self.begin(config, config.learner.threads)
         torch.manual_seed(config.seed)
         # float32 weights and optimizer state whatever the dtype of the files: an update of 1e-6 is lost in bfloat16.
-        files = _files(config, model_dir) if model_dir else ""
+        files = local_files(config, model_dir) if model_dir else ""
         model = load_model(files, "float32", config.model.trust_remote_code) if files else fresh_model(config)
         self._engine_dtype = DTYPES[config.model.dtype]
         objective = Objective.supervised()
@@ -83,7 +83,7 @@ class LearnerWorker(Worker):
                 regularizer.estimator,
                 regularizer.place,
             )
-        device = _device(config.learner.gpus_per_rank)
+        device = device_of(config.learner.gpus_per_rank)
         self._learner = LEARNERS[config.learner.backend](model, config.learner, objective, device)
         self._bucket_mib = config.sync.bucket_mib
         # what the model's own files name ends its responses in an export too, whatever this run was asked for

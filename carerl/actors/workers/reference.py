@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from carerl import progress
-from carerl.actors.workers.base import Worker, _device, _files
+from carerl.actors.workers.base import Worker, device_of, local_files
 from carerl.config.schema import RunConfig
 from carerl.types import TokenBatch
 
@@ -28,8 +28,8 @@ class ReferenceWorker(Worker):
 
         self.begin(config, config.reference.threads)
         self._rows = config.reference.micro_batch_rows
-        model = load_model(_files(config, model_dir), config.model.dtype, config.model.trust_remote_code)
-        model = model.to(_device(config.reference.gpus_per_actor), DTYPES[config.reference.compute_dtype])
+        model = load_model(local_files(config, model_dir), config.model.dtype, config.model.trust_remote_code)
+        model = model.to(device_of(config.reference.gpus_per_actor), DTYPES[config.reference.compute_dtype])
         self._policy = Policy(model.eval().requires_grad_(False), config.learner.head_chunk_tokens)
 
     def head(self) -> Tensor:

@@ -1,61 +1,35 @@
-"""Supervised training on the task's own corpus, through the same learner as everything else."""
+"""Supervised training as a run of its own. What it trains is a base model, and is put into the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 
-from carerl.actors.handles.learner import Learner
-from carerl.backends.recorder import span
-from carerl.config.schema import RunConfig
-from carerl.controller.schedule import learning_rate
-from carerl.controller.stopping import StopFlag
-from carerl.loss.batching import Minibatch, Normalisers
+from carerl.actors.crew import LearnerCrew
+from carerl.controller import checkpoints, supervised
+from carerl.controller.context import Context
+from carerl.controller.models import base_model
 from carerl.tasks import SupervisedTask
-from carerl.types import TokenBatch
-
-STEPS_PER_CALL = 20  # one call to an actor costs more than one step of a tiny model
 
 
-def train(
-    config: RunConfig,
-    task: SupervisedTask,
-    learner: Learner,
-    start: int,
-    stop: StopFlag,
-    on_step: Callable[[int, dict[str, float]], None],
-    on_checkpoint: Callable[[int], None] = lambda step: None,
-    reach: Callable[[int], None] = lambda step: None,
-) -> int:
-    """Steps ``start + 1`` … ``steps``; returns the last step done. While the learner works on one call's
-    steps the driver makes the batches of the next."""
-    wait: Callable[[], list[dict[str, float]]] | None = None
-    done = start
-    ready = _prepare(config, task, done + 1)
-    while ready:
-        reach(done + 1)
-        with span("step"):
-            wait = learner.update_many(ready)
-            with span("batches"):
-                following = _prepare(config, task, done + len(ready) + 1)
-            with span("train"):
-                found = wait()
-            with span("log"):
-                for metrics in found:
-                    done += 1
-                    on_step(done, metrics)
-        every, stopping = config.checkpoint.every, bool(stop)
-        if stopping or done == config.steps or (every and done % every < len(ready)):
-            on_checkpoint(done)
-        if stopping:
-            break
-        ready = following
-    return done
+def train(context: Context[LearnerCrew], start: int) -> int:
+    """Takes steps ``start + 1`` … ``steps``; returns the last step done, fewer if a stop was asked for."""
+    config, learner = context.config, context.crew.learner
 
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        context.step = step
+        context.trackers.log(step, metrics)
+        context.display.step(step, metrics)
 
-def _prepare(config: RunConfig, task: SupervisedTask, first: int) -> list[tuple[TokenBatch, list[Minibatch], float]]:
-    steps = []
-    for step in range(first, min(first + STEPS_PER_CALL, config.steps + 1)):
-        batch = task.sft_batch(step)
-        whole = Minibatch(tuple(range(batch.rows)), Normalisers(policy=1.0, regularizer=1.0, ce=1.0))
-        steps.append((batch, [whole], learning_rate(step, config.steps, config.learner)))
-    return steps
+    def on_checkpoint(step: int) -> None:
+        checkpoints.save(context, step)
+
+    assert isinstance(context.task, SupervisedTask), "check_task has refused others"
+    watch = supervised.Watch(on_step, on_checkpoint, context.profiler.reach)
+    step = supervised.train(config, context.task, learner, start, context.stop, watch)
+    target = base_model.base_directory(config)
+    if step == config.steps and not target.exists():
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        learner.export(partial, context.tokenizer, config.model.dtype)
+        base_model.install(partial, target, config, {"steps": config.steps})
+        context.display.message(f"base model: {target}")
+    return step

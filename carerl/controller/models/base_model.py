@@ -24,7 +24,7 @@ from carerl.config.load import base_config, base_key, dump, load
 from carerl.config.named_models import BYTES, PACKAGED
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import absolute_path, looks_local
-from carerl.controller.loops import sft
+from carerl.controller import supervised
 from carerl.controller.models.cache import building, cache_directory, put_in_place, remove_left_behind, turn
 from carerl.controller.models.packaged import packaged_model
 from carerl.controller.preparation import check_model
@@ -191,7 +191,7 @@ def _build(base: RunConfig, learner: Learner, target: Path, display: Display, st
         display.progress(step, base.steps, f"{base.recipe} · loss {losses[-1]:.3f}")
 
     learner.begin(base, "")
-    done = sft.train(base, task, learner, 0, stop, on_step)
+    done = supervised.train(base, task, learner, 0, stop, supervised.Watch(on_step))
     if done < base.steps:
         raise Interrupted(
             f"stopped at step {done} of {base.steps} of {base.recipe}: nothing is saved yet, so start it again",

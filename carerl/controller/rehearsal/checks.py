@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from carerl.actors.crew import Crew
+from carerl.actors.crew import TrainingCrew
 from carerl.backends.engines.base import Query
 from carerl.loss.batching import pack_rows
 from carerl.runs.directory import RunDirectory
@@ -40,18 +40,17 @@ def _questions(task: Task, vocabulary: int) -> list[tuple[tuple[int, ...], tuple
     return [(example.prompt_ids, tokens) for example in task.train_examples(0, FIXED_PROMPTS)]
 
 
-def engine_logprobs(crew: Crew, task: Task) -> Logprobs:
+def engine_logprobs(crew: TrainingCrew, task: Task) -> Logprobs:
     """Of the engine as it is."""
-    assert crew.rollout is not None
     queries = [Query(prompt, tokens) for prompt, tokens in _questions(task, task.vocab_size)]
-    return Logprobs(torch.tensor([value for found in crew.rollout.next_logprobs(queries) for value in found]))
+    return Logprobs(torch.tensor([value for found in crew.engines.next_logprobs(queries) for value in found]))
 
 
-def learner_logprobs(crew: Crew, task: Task) -> Logprobs:
+def learner_logprobs(crew: TrainingCrew, task: Task) -> Logprobs:
     """Of the learner as it is."""
     pairs = [(prompt, (token,)) for prompt, tokens in _questions(task, task.vocab_size) for token in tokens]
     batch = pack_rows([prompt for prompt, _ in pairs], [response for _, response in pairs])
-    return Logprobs(crew.learner.score(batch)["logprobs"][:, 0])
+    return Logprobs(crew.learner.score(crew.learner.hold(batch))["logprobs"][:, 0])
 
 
 def engine_faults(before: Logprobs, after: Logprobs, learner: Logprobs) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from carerl.actors.cluster import jobs
 from carerl.actors.cluster.cluster import cluster
-from carerl.actors.crew import Crew, crew
+from carerl.actors.crew import TrainingCrew, crew
 from carerl.backends import hub
 from carerl.backends.drawn_model import make_drawn_model
 from carerl.backends.whole_checkpoint import check_finite, check_weights
@@ -275,7 +275,7 @@ def _draw(small: RunConfig, source: Path) -> None:
 def both_runs(
     small: RunConfig,
     prepared: tuple[Task, Any],
-    actors: Crew,
+    actors: TrainingCrew,
     stop: StopFlag,
     place: Path,
     verdict: Verdict,
@@ -318,7 +318,7 @@ def both_runs(
     verdict.faults += evidence.compared.faults
 
 
-def _keep_weights(actors: Crew, run_dir: Path) -> None:
+def _keep_weights(actors: TrainingCrew, run_dir: Path) -> None:
     actors.learner.export(run_dir / checks.LEARNERS_WEIGHTS, None, "float32")
 
 

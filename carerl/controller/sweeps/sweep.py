@@ -21,11 +21,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from carerl.actors.cluster.cluster import address, cluster, connect
-from carerl.actors.crew import Crew, crew
+from carerl.actors.crew import crew
 from carerl.config.check.at_hand import check_cluster
 from carerl.config.check.places import check_writable, run_mib
 from carerl.config.load import base_config, load
@@ -204,7 +205,7 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connect(cluster_address)
     with StopFlag(signals=(signal.SIGTERM, signal.SIGHUP)) as stop, ExitStack() as closing:
-        actors: Crew | None = None
+        actors: Any = None
         built_for = ""
         for kind, cell in line.jobs():
             begin, display = time.monotonic(), _CellDisplay(line, cell.name)
@@ -216,7 +217,6 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
                         entered = crew(config, lambda text: None, stop.check, stop.request, stop.code)
                         actors = closing.enter_context(entered)
                         built_for = _crew_key(config)
-                    assert actors is not None
                     model_dir = base_model.model_directory(config, actors.learner, display, stop)
                 if kind == BASE:
                     line.done(f"base model ready in {time.monotonic() - begin:.0f} s")

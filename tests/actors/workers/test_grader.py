@@ -31,7 +31,7 @@ class Grader:
 def graded(*responses: int) -> list[Sample]:
     worker: Any = GraderWorker()
     worker._task, worker._reward = Grader(), REWARDS["correct"].build(REWARDS["correct"].config())
-    samples = [Sample("e", (r,), (-1.0,), False, 0, answer="stale", reward=9.0) for r in responses]
+    samples = [Sample("e", (r,), (-1.0,), False, (0, 0), answer="stale", reward=9.0) for r in responses]
     groups, raised = worker.grade([Group(Example("e", (0,), ""), samples)])
     assert ("the grader broke (grading a response to e)" in raised) == (3 in responses)
     return groups[0].samples
@@ -49,7 +49,7 @@ def test_pitfall_15_a_reward_that_is_no_number_makes_its_sample_invalid(reward: 
     """One NaN would poison its whole group's advantages."""
     worker: Any = GraderWorker()
     worker._task, worker._reward = Grader(), lambda sample, text: reward if sample.answer == "2" else 1.0
-    samples = [Sample("e", (r,), (-1.0,), False, 0) for r in (1, 2)]
+    samples = [Sample("e", (r,), (-1.0,), False, (0, 0)) for r in (1, 2)]
     groups, raised = worker.grade([Group(Example("e", (0,), ""), samples)])
     assert [s.outcome for s in groups[0].samples] == [Outcome.CORRECT, Outcome.INVALID]
     assert [s.reward for s in groups[0].samples] == [1.0, 0.0] and "rewarding a response to e" in raised
@@ -110,7 +110,7 @@ def grade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grade]:
         groups = []
         for name, texts in responses.items():
             ids = [tuple(tokenizer.encode(text)) for text in texts]
-            groups.append(Group(examples[name], [Sample(name, i, (-1.0,) * len(i), False, 0) for i in ids]))
+            groups.append(Group(examples[name], [Sample(name, i, (-1.0,) * len(i), False, (0, 0)) for i in ids]))
         found, worker.raised = worker.grade(groups)
         graded.raised = worker.raised  # type: ignore[attr-defined]
         return dict(zip(responses, found, strict=True))

@@ -48,7 +48,7 @@ def test_a_stated_confidence_is_rewarded_and_is_no_answer(worker: Any, tmp_path:
     samples = []
     for text in stated:
         ids = tuple(tokenizer.encode(text))
-        samples.append(Sample("sum", ids, (-0.1,) * len(ids), False, 0))
+        samples.append(Sample("sum", ids, (-0.1,) * len(ids), False, (0, 0)))
     (group,), raised = worker.grade([Group(example, samples)])
     assert raised == ""
     found = [(s.outcome, s.stated_confidence) for s in group.samples]

@@ -76,7 +76,10 @@ class Pair:
         return [
             Group(
                 Example(str(number), prompt, ""),
-                [Sample("", c.token_ids, c.logprobs, c.truncated, 0, reward=k % 2) for k, c in enumerate(completions)],
+                [
+                    Sample("", c.token_ids, c.logprobs, c.truncated, (0, 0), reward=k % 2)
+                    for k, c in enumerate(completions)
+                ],
             )
             for number, (prompt, completions) in enumerate(
                 zip(prompts, complete(self.engine, prompts, sampling), strict=True)

@@ -59,7 +59,10 @@ def batch(dtype: torch.dtype) -> TokenBatch:
     groups = [
         Group(
             Example(f"e{g}", ids(2 + g), ""),
-            [Sample(f"e{g}", ids(n), (-1.0,) * n, False, 0, reward=float((g + k) % 3)) for k, n in enumerate(pair)],
+            [
+                Sample(f"e{g}", ids(n), (-1.0,) * n, False, (0, 0), reward=float((g + k) % 3))
+                for k, n in enumerate(pair)
+            ],
         )
         for g, pair in enumerate(LENGTHS)
     ]

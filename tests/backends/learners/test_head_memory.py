@@ -63,7 +63,7 @@ def same_threads() -> Iterator[None]:
 
 def batch(policy: Any) -> TokenBatch:
     def sample(number: int) -> Sample:
-        return Sample("e", (number,) * RESPONSE, (-9.0,) * RESPONSE, False, 0, reward=float(number % 2))
+        return Sample("e", (number,) * RESPONSE, (-9.0,) * RESPONSE, False, (0, 0), reward=float(number % 2))
 
     groups = [
         Group(Example("e", (g,) * PROMPT, ""), [sample(SIZE * g + k) for k in range(SIZE)]) for g in range(GROUPS)

@@ -32,7 +32,7 @@ def group(task: TinyTask, example: Example, answers: Sequence[str], probability:
         if answer:
             logprobs[1] = math.log(probability)
         outcome, read = task.grade(example, ids, False)
-        samples.append(Sample(example.id, ids, tuple(logprobs), False, 0, outcome, read))
+        samples.append(Sample(example.id, ids, tuple(logprobs), False, (0, 0), outcome, read))
     return Group(example, samples)
 
 
@@ -165,7 +165,7 @@ def test_metrics_do_not_depend_on_order(task: TinyTask) -> None:
 
 def test_ungraded_or_missing_samples_are_refused(task: TinyTask) -> None:
     example = suite(task, "q3").examples[0]
-    ungraded = Sample(example.id, (5, 14, 1), (0.0, 0.0, 0.0), False, 0)
+    ungraded = Sample(example.id, (5, 14, 1), (0.0, 0.0, 0.0), False, (0, 0))
     with pytest.raises(ValueError, match="not graded"):
         task.score({"q3": [Group(example, [ungraded])]})
     with pytest.raises(ValueError, match="no samples"):
