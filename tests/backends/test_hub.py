@@ -195,9 +195,9 @@ def test_data_of_the_hub_are_pinned_and_another_commit_is_refused(
 ONLINE = """
 import json, os, sys
 from carerl.backends import hub
-from carerl.config.errors import ConfigError
+from carerl.errors import ConfigError
 from carerl.config.load import load
-from carerl.controller import base
+from carerl.controller.models import base_model as base
 from carerl.controller.preparation import check_model
 config = base.pinned(load(["recipe=care_grpo_3b", "model.path=owner/name", "dry_run=true"]))
 fault, folder = "", hub.model_files("owner/name", config.model.revision)

@@ -18,7 +18,7 @@ from carerl.config.tables import CHOICES
 
 PACKAGE = Path(carerl.__file__).parent
 # the loader and the checks look at every field by its nature; what counts is who acts on it
-LOOKS_AT_ALL = {"config/schema.py", "config/limits.py", "config/validate.py", "config/task_values.py"}
+LOOKS_AT_ALL = {"config/schema.py", "config/check/values.py", "config/check/run.py", "config/check/tasks.py"}
 
 
 def names_read(folder: Path, leave_out: set[str]) -> set[str]:

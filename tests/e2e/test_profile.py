@@ -101,4 +101,4 @@ def test_a_base_models_training_is_profiled(tmp_path: Path, monkeypatch: pytest.
     result = profiled(tmp_path / "run", "base_tiny", "steps=81", "tracking.wandb=off", "checkpoint.every=0")
     text = (result.run_dir / "profile.txt").read_text()
     assert "steps 21 to 60" in text and "steps 61 to 80: torch's operations" in text
-    assert "backends/fsdp2.py:FSDP2Learner.update" in text and "aten::mm" in text
+    assert "backends/learners/fsdp2.py:FSDP2Learner.update" in text and "aten::mm" in text

@@ -6,6 +6,7 @@ there is none here; that the whole loop logs what it should is in tests/e2e/test
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -24,16 +25,18 @@ import wandb
 import yaml
 
 from carerl.metrics.names import GROUPS, METRICS
+from carerl.report import reliability_pictures
 from carerl.runs.directory import RunDirectory
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import write_evaluation, write_rollouts
 from carerl.tracking import wandb as wandb_tracker
 from carerl.tracking import wandb_content
-from carerl.tracking.trackers import make_trackers
+from carerl.tracking.trackers import make_trackers as trackers_of
 from carerl.tracking.wandb import WandbTracker
 from tests.runs.synthetic_runs import FakeEvaluation, bins
 from tests.tracking.wandb_log import history, of_kind, read_log
 
+make_trackers = functools.partial(trackers_of, pictures=reliability_pictures)  # as a run has them
 CONFIG = {
     "recipe": "care_grpo_tiny",
     "description": "a description with hf_abcdefghijklmnopqrst in it",
@@ -360,7 +363,7 @@ def test_a_broken_library_is_told_once_and_the_local_log_goes_on(
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from carerl.report.wandb_tracker import WandbTracker
+from carerl.tracking.wandb import WandbTracker
 
 def serves(process):
     try:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.engine
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = """
 import sys
-from carerl.backends import vllm_engine
+from carerl.backends.engines import vllm as vllm_engine
 from carerl.config.load import load
 vllm_engine.check_weights = lambda *_: []  # what is looked at here comes behind it
 vllm_engine.VLLMEngine(load(["recipe=care_grpo_tiny"]), sys.argv[1])

@@ -38,7 +38,7 @@ def builder(target: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subproces
     monkeypatch.setattr(cache, "TELL_S", 0.2)
     script = textwrap.dedent(f"""
         from pathlib import Path
-        from carerl.controller.cache import turn
+        from carerl.controller.models.cache import turn
         with turn(Path({str(target)!r})):
             print("has it", flush=True)
             input()

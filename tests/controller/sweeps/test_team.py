@@ -81,8 +81,8 @@ def test_a_stop_gives_no_more_jobs(tmp_path: Path) -> None:
 
 def test_no_worker_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = textwrap.dedent(f"""
-        from carerl.controller.team import run_jobs
-        from tests.controller.test_team import work
+        from carerl.controller.sweeps.team import run_jobs
+        from tests.controller.sweeps.test_team import work
         if __name__ == "__main__":
             run_jobs(["waits"] * 2, 2, work, ({str(tmp_path)!r},), lambda *told: None)
     """)
