@@ -41,8 +41,8 @@ def choice_config(section: str, name: Any) -> type | None:
 @functools.cache
 def source_text(config_type: Any) -> str:
     """The code that a settings dataclass stands in: its module, or all modules beside it where a choice has a
-    package of its own (``carerl.tasks.tiny``), without comments and docstrings. Empty when there is none on disk.
-    Read once: a file that is edited while a process runs is not the code that the process runs.
+    package of its own (``carerl.tasks.tiny``), without comments, docstrings and imports. Empty when there is none on
+    disk. Read once: a file that is edited while a process runs is not the code that the process runs.
 
     It goes into cache keys, so that a changed world is never taken for the one that was cached."""
     module = inspect.getmodule(config_type)
@@ -56,7 +56,11 @@ def source_text(config_type: Any) -> str:
 
 
 def _bare(source: str) -> str:
+    """Returns the syntax of a module without what changes no number: docstrings, comments, imports."""
     tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            body[:] = [line for line in body if not isinstance(line, ast.Import | ast.ImportFrom)]
     for node in ast.walk(tree):
         match getattr(node, "body", None):
             case [ast.Expr(value=ast.Constant()), *_] as body:

@@ -197,6 +197,12 @@ def test_a_changed_base_recipe_is_seen_before_the_base_is_built(
     with pytest.raises(ConfigError) as caught:
         launch.launch(config)
     assert (caught.value.field, caught.value.value) == ("model.base_recipe", "base_tiny")
+    again = model(base_model.base_directory(base_config(config)))  # by the other code, and the same numbers
+    with pytest.raises(Started):
+        launch.launch(config)
+    (again / "config.json").write_text("{}")  # other numbers
+    with pytest.raises(ConfigError):
+        launch.launch(config)
 
 
 def one_cell(out: Path, *words: str) -> Cell:

@@ -57,19 +57,21 @@ def record(run_dir: Path, model_dir: str, revision: str = "") -> None:
 
 
 def check_recipe(config: RunConfig, run_dir: str | Path, remedy: str) -> None:
-    """Refuses to go on with a run whose base recipe would make another base model now; none is built to see it.
-    Raises ConfigError."""
+    """Refuses to resume a run whose base recipe would make another base model now. None is built to see it: a base of
+    another key passes where it is in the cache and has the very weights that the run started from, as after a change of
+    the code that changed no number. Raises ConfigError."""
     recorded = _recorded(run_dir)
     if not config.model.base_recipe or recorded is None:
         return
-    now, then = base_directory(base_config(config)).name, Path(recorded["model"]).name
-    if now != then:
+    place, then = base_directory(base_config(config)), Path(recorded["model"]).name
+    if place.name != then and not (place.exists() and identity(str(place)) == recorded["identity"]):
         raise ConfigError(
             "model.base_recipe",
             config.model.base_recipe,
-            f"it makes the base model {now} now, and the run in {run_dir} started from {then}: the recipe or the "
-            "task's source has changed since",
-            remedy,
+            f"it makes the base model {place.name} now, and the run in {run_dir} started from {then}: the recipe or "
+            "the task's source has changed since",
+            f"{remedy}; or see whether the weights are the same all the same: make the base model with recipe="
+            f"{config.model.base_recipe}, and resume again",
         )
 
 
