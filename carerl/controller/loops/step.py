@@ -24,6 +24,7 @@ class Step:
         self.number = number
         self._context, self._algorithm = context, algorithm
         self._config, self._crew = context.config, context.crew
+        self._hidden = needs_hidden(context.config.regularizer)
         self._clock = Clock(context.display)
 
     def sample(self) -> Rollouts:
@@ -37,7 +38,7 @@ class Step:
             planned = plan(rollouts.groups, self._algorithm, config.rollout.temperature, config.seed, self.number)
             held = self._crew.learner.hold(planned.batch)
             if self._reference_due():
-                held = self._crew.reference.score(held, needs_hidden(config.regularizer))
+                held = self._crew.reference.score(held, self._hidden)
         return planned, held
 
     def score_table(self, held: HeldBatch) -> dict[str, Tensor]:
