@@ -15,7 +15,14 @@ from carerl.regularizers import REGULARIZERS, PenaltyConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "carerl/README.md", "recipes/README.md", "recipes/RESULTS.md", "cluster/README.md")
+PAGES = (
+    "README.md",
+    "carerl/README.md",
+    "recipes/README.md",
+    "recipes/RESULTS.md",
+    "cluster/README.md",
+    "tests/README.md",
+)
 
 
 def test_it_is_short() -> None:
@@ -27,6 +34,13 @@ def test_its_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
         if not target.endswith("regularizers.svg"):
             assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_tests_that_are_named_are_there() -> None:
+    named = re.findall(r"`([a-z_0-9/]+\.py|[a-z_0-9]+/)`", (ROOT / "tests/README.md").read_text(encoding="utf-8"))
+    helpers = ("hub_server.py",)  # named after the test beside it
+    assert len(named) > 60
+    assert [name for name in named if name not in helpers and not (ROOT / "tests" / name).exists()] == []
 
 
 def test_the_files_to_read_are_an_afternoon() -> None:
