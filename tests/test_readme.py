@@ -38,9 +38,9 @@ def test_its_links_lead_somewhere(page: str) -> None:
 
 def test_the_tests_that_are_named_are_there() -> None:
     named = re.findall(r"`([a-z_0-9/]+\.py|[a-z_0-9]+/)`", (ROOT / "tests/README.md").read_text(encoding="utf-8"))
-    helpers = ("hub_server.py",)  # named after the test beside it
+    beside = ("hub_server.py",)  # a helper that is named after the test beside it
     assert len(named) > 60
-    assert [name for name in named if name not in helpers and not (ROOT / "tests" / name).exists()] == []
+    assert [name for name in named if name not in beside and not (ROOT / "tests" / name).exists()] == []
 
 
 def test_the_files_to_read_are_an_afternoon() -> None:

@@ -1,4 +1,4 @@
-r"""``python -m carerl.grade``: rows in and out, refusals, and hostile input, as a person would meet them.
+r"""``carerl grade``: rows in and out, refusals, and hostile input, as a person would meet them.
 
 What needs no grader calls functions of this process (nothing is started before a file is read whole, nor for rows
 without responses); grading runs the command.
