@@ -1,20 +1,24 @@
 """Compare runs: tables over seeds, and one page of accuracy against calibration.
 
-    python -m carerl.compare RUN… [out=DIR] [baseline=NAME]
+    carerl compare RUN… [out=DIR] [baseline=NAME]
 
-RUN is a run directory, one of carerl.evaluate's, a pattern, or a directory with runs below it (such as a sweep's).
-Writes compare.html (one file, no network), compare.csv, compare.md, compare.tex (booktabs), provenance.csv and
+RUN is a run or an evaluation, a pattern, or a directory with runs below it (such as a sweep's). The command writes
+compare.html (one file, no network), compare.csv, compare.md, compare.tex (booktabs), provenance.csv and
 differences.csv into DIR (default: compare), and every picture as SVG and PNG below DIR/figures.
 
 Runs on text benchmarks make the paper's table (MATH, GSM8K, SelfAware, TruthfulQA, ECE), others the tiny world's. Runs
-that differ in alpha or beta only are joined to a curve; further tables hold beta, the divergence reached, or the tokens
-generated equal. Cells that a sweep was asked for and that have no result are listed with the reason. Stars mark
-differences from the baseline, and a second table has the differences with their one-sided 95 % bounds. The baseline is
-named by a row's label, recipe or regularizer; by default it is the row whose regularizer is none.
+that differ only in alpha or beta are joined to a curve. Further tables compare at equal beta, at equal divergence, or
+at an equal number of generated tokens; they interpolate between a curve's points and never beyond its ends. Cells of a
+sweep that have no result are listed with the reason.
 
-Under each row stands the same after temperature scaling, fitted on the run's own validation suite, where it has one
-(task.validation_questions). Where a row and its baseline are one run each, intervals and paired differences are over
-the questions that both were asked.
+Stars mark differences from the baseline (Holm-corrected); a second table has these differences with their one-sided
+95 % bounds. baseline= names a row by its label, recipe or regularizer; the default is the row without a penalty.
+
+Under each row stands the same row after temperature scaling, if the run has a validation suite to fit the temperature
+on (task.validation_questions). If a row and its baseline are one run each, intervals and paired differences are taken
+over the questions that both were asked (matched by id, prompt and gold answer) instead of over seeds.
+
+Exit codes: 0 compared; 2 an argument is refused, or there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -22,39 +26,47 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from carerl import cli
 from carerl.config.check.places import check_writable
 from carerl.config.reading.paths import local
 from carerl.report.compare.calibration import add_calibration
 from carerl.report.compare.differences import question_differences
 from carerl.report.compare.evaluated import read_evaluated
 from carerl.report.compare.page import FIGURES, terminal_table, terminal_tables, write_comparison
-from carerl.report.compare.rows import ComparisonError, compare_runs
+from carerl.report.compare.rows import Comparison, compare_runs
 from carerl.report.compare.tables import difference_notes, main_tables, notes
-from carerl.report.compare.views import views
+from carerl.report.compare.views import View, views
 from carerl.runs.find import find_runs, find_sweeps, read_run
 from carerl.runs.sweep_file import read_cells
 from carerl.text.printable import printable
 from carerl.text.terminal import command
 
-OPTIONS = ("out", "baseline")
+
+@dataclass(frozen=True)
+class Options:
+    """The options of ``carerl compare``. ``baseline``: a row's name; ``""`` for the row without a penalty."""
+
+    out: str = cli.option("compare", local)
+    baseline: str = cli.option("")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0: compared; 2: nothing to compare, or an argument that makes no sense."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__.strip() if __doc__ else "")
-        return 0
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command. Returns its exit code."""
+    return cli.answer(words, _compare, __doc__ or "", bare=True)
+
+
+def _compare(words: list[str]) -> int:
+    options, given = cli.read(words, Options, "compare RUN…")
+    paths, out = [local("RUN", path) for path in given], Path(options.out or "compare")
+    check_writable("out", out)
     try:
-        paths, options = _parse(arguments)
-        out = Path(options.get("out") or "compare")
-        check_writable("out", out)
         cells = [cell for sweep in find_sweeps(paths) for cell in read_cells(sweep)]
-        comparison = compare_runs([read_run(path) for path in find_runs(paths)], options.get("baseline", ""), cells)
+        comparison = compare_runs([read_run(path) for path in find_runs(paths)], options.baseline, cells)
         evaluated = read_evaluated(comparison)
         add_calibration(comparison, evaluated)
         differences = question_differences(comparison, evaluated)
@@ -64,6 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         print(f"compare: {printable('; '.join(lines))}", file=sys.stderr)
         return 2
+    _show(comparison, beside)
+    texts = [path for path in written if path.parent == out]
+    figures = len(written) - len(texts)
+    print(printable(f"written: {', '.join(map(str, texts))}; {figures} pictures in {out / FIGURES}"))
+    return 0
+
+
+def _show(comparison: Comparison, beside: Sequence[View]) -> None:
+    """Prints the tables, their notes, and what is missing from them."""
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 400
     console = Console(width=width, highlight=False, markup=False, emoji=False)  # names of runs are text
@@ -88,28 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(printable(f"absent: {words} ({reason})"), style="yellow")
     for name, reason in comparison.left_out:
         console.print(printable(f"left out: {name} ({reason})"), style="yellow")
-    texts = [path for path in written if path.parent == out]
-    figures = len(written) - len(texts)
-    console.print(printable(f"written: {', '.join(map(str, texts))}; {figures} pictures in {out / FIGURES}"))
-    return 0
-
-
-def _parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    paths: list[str] = []
-    options: dict[str, str] = {}
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if equals and name in OPTIONS:
-            options[name] = local(name, value) if name == "out" else value
-        elif argument.startswith("-") or (equals and not Path(argument).exists() and "/" not in name):
-            raise ComparisonError(
-                f"{argument}: unknown option; there are {', '.join(f'{o}=' for o in OPTIONS)} and --help"
-            )
-        else:
-            paths.append(local("RUN", argument))
-    if not paths:
-        raise ComparisonError("name at least one run, pattern or directory; --help says more")
-    return paths, options
 
 
 if __name__ == "__main__":

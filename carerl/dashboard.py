@@ -1,14 +1,18 @@
-"""The W&B workspace "Regularizers compared" and a report of it, for a project's runs.
+"""Make the W&B workspace "Regularizers compared", and a report of it, for a project's runs.
 
-    python -m carerl.dashboard project=carerl entity=my-team
-    python -m carerl.dashboard project=carerl runs=[runs,sweeps/frontier] dry_run=true
+    carerl dashboard project=carerl entity=my-team
+    carerl dashboard project=carerl runs=[runs,sweeps/frontier] dry_run=true
 
-project= and entity= (empty: the key's own) say where the runs are on W&B. Panels are made for the metrics that the runs
-below runs= (default: runs) have logged; without any there, for those that every run may log. by= is the setting that
-runs are grouped by (default: regularizer.name; recipe tells tuned rows apart). dry_run=true writes the JSON of both to
-out= (default: dashboard.json), without network and without login. Called again, it makes a new workspace and report.
+project=, entity=       where the runs are on W&B; without entity= the key's own user or team
+runs=runs               places with runs: panels are made for the metrics that these runs have logged, or for those that
+                        every run may log if there is none
+by=regularizer.name     the setting that runs are grouped by; recipe tells tuned rows apart
+dry_run=true            write the JSON of workspace and report to out=, without network and login
+out=dashboard.json
 
-Exit codes: 0 done; 2 a setting is refused; 1 W&B cannot be reached or has no key.
+Each call makes a new workspace and a new report.
+
+Exit codes: 0 done; 2 an option is refused; 1 W&B cannot be reached or has no key.
 """
 
 from __future__ import annotations
@@ -17,63 +21,68 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from carerl import cli
 from carerl.config.check.places import check_file
 from carerl.config.check.tracking import entity_errors, project_errors
 from carerl.config.load import parse
 from carerl.config.reading.paths import local
-from carerl.config.reading.typed import fill, plain
+from carerl.config.reading.typed import convert, plain
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError, raise_all
 from carerl.runs.files import write_text
 from carerl.runs.find import find_runs
 from carerl.runs.redaction import ALLOWED_FIELDS
-from carerl.text.printable import printable
 from carerl.text.terminal import command
 from carerl.tracking.workspace import BY, as_json, declared_names, logged_names, make_report, make_workspace, sections
 
 
-@dataclass
-class DashboardConfig:
-    """What the command takes."""
-
-    project: str = ""
-    entity: str = ""
-    runs: list[str] = field(default_factory=lambda: ["runs"])
-    by: str = BY
-    out: str = "dashboard.json"
-    dry_run: bool = False
+def _places(name: str, given: str) -> tuple[str, ...]:
+    """Returns the places of a list in brackets, or the one place that is given. Raises ConfigError."""
+    value: Any = parse([f"{name}={given}"])[name]
+    if isinstance(value, str) and ("," not in value or os.path.exists(value)):
+        value = [value]
+    return tuple(local(name, place) for place in convert(list[str], name, value))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or {"-h", "--help"} & set(words):
-        print(__doc__.strip() if __doc__ else "")
-        return 0
-    try:
-        config = settings(words)
-        if config.dry_run:
-            check_file("out", config.out)
-        names, pictures, source = _names(config)
-    except ConfigError as error:
-        print(printable(error), file=sys.stderr)
-        return 2
-    entity = config.entity
-    if not config.dry_run:
+@dataclass(frozen=True)
+class Options:
+    """The options of ``carerl dashboard``."""
+
+    project: str = cli.option("")
+    entity: str = cli.option("")
+    runs: tuple[str, ...] = cli.option(("runs",), _places)
+    by: str = cli.option(BY)
+    out: str = cli.option("dashboard.json", local)
+    dry_run: bool = cli.option(False, cli.flag)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command. Returns its exit code."""
+    return cli.answer(words, _dashboard, __doc__ or "")
+
+
+def _dashboard(words: list[str]) -> int:
+    options, _ = cli.read(words, Options, "dashboard")
+    _check(options)
+    names, pictures, source = _names(options)
+    entity = options.entity
+    if not options.dry_run:
         try:
             entity = entity or _own_entity()
         except Exception as error:  # of the key, of the network
             print(_not_reached(error), file=sys.stderr)
             return 1
     found = sections(names, pictures)
-    workspace = make_workspace(found, config.project, entity, config.by)
-    report = make_report(found, config.project, entity, config.by)
+    workspace = make_workspace(found, options.project, entity, options.by)
+    report = make_report(found, options.project, entity, options.by)
     print(f"metrics: {source}; {sum(len(s.panels) for s in found)} panels in {len(found)} sections")
-    if config.dry_run:
-        write_text(Path(config.out), json.dumps(as_json(workspace, report), indent=2) + "\n")
-        print(f"written: {config.out}")
+    if options.dry_run:
+        write_text(Path(options.out), json.dumps(as_json(workspace, report), indent=2) + "\n")
+        print(f"written: {options.out}")
         return 0
     try:
         print(f"workspace: {workspace.save().url}")
@@ -84,35 +93,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def settings(words: Sequence[str]) -> DashboardConfig:
-    """Raises ConfigError for what makes no sense."""
-    tree = parse(words)
-    if isinstance(tree.get("runs"), str) and ("," not in tree["runs"] or os.path.exists(tree["runs"])):
-        tree["runs"] = [tree["runs"]]
-    config: DashboardConfig = fill(
-        DashboardConfig, tree, "", "the dashboard", list(DashboardConfig.__dataclass_fields__)
-    )
-    if not config.project:
+def _check(options: Options) -> None:
+    """Raises ConfigError for options that make no sense."""
+    if not options.project:
         raise ConfigError("project", None, "no project is given", "write project=NAME, as in tracking.wandb_project")
-    raise_all([*project_errors("project", config.project), *entity_errors("entity", config.entity)])
-    config.runs = [local("runs", place) for place in config.runs]
-    config.out = local("out", config.out)
-    if not config.out or Path(config.out).is_dir():
-        raise ConfigError("out", config.out, "it is no file", "write out=dashboard.json")
-    first = config.by.split(".")[0]
+    raise_all([*project_errors("project", options.project), *entity_errors("entity", options.entity)])
+    if not options.out or Path(options.out).is_dir():
+        raise ConfigError("out", options.out, "it is no file", "write out=dashboard.json")
+    first = options.by.split(".")[0]
     if first not in ALLOWED_FIELDS or first not in plain(RunConfig()):
-        raise ConfigError("by", config.by, "runs send no setting of this name", f"write by={BY} or by=recipe")
-    return config
+        raise ConfigError("by", options.by, "runs send no setting of this name", f"write by={BY} or by=recipe")
+    if options.dry_run:
+        check_file("out", options.out)
 
 
-def _names(config: DashboardConfig) -> tuple[set[str], set[str], str]:
-    """Metrics, pictures, and where they are from. Raises ConfigError where runs are asked for and none are there."""
+def _names(options: Options) -> tuple[set[str], set[str], str]:
+    """Returns the metrics, the pictures, and where they are from. Raises ConfigError if runs are asked for and there
+    are none."""
     try:
-        found = find_runs(config.runs)
+        found = find_runs(options.runs)
     except FileNotFoundError as error:
-        if config.runs != DashboardConfig().runs:
+        if options.runs != Options.runs:
             raise ConfigError(
-                "runs", ", ".join(config.runs), str(error), "name a directory with runs below it"
+                "runs", ", ".join(options.runs), str(error), "name a directory with runs below it"
             ) from None
         found = []
     names, pictures = logged_names(found)
@@ -122,7 +125,7 @@ def _names(config: DashboardConfig) -> tuple[set[str], set[str], str]:
 
 
 def _own_entity() -> str:
-    """The key's own user or team. Raises where there is no key, or no server."""
+    """Returns the key's own user or team. Raises an error if there is no key, or no server."""
     import wandb
 
     if not wandb.login(prompt=False, verify=False):

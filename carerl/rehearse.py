@@ -1,12 +1,11 @@
-"""``python -m carerl.rehearse [recipe=A,B] key=value …``: one rehearsal after the other, and a table of them.
+"""Rehearse recipes one after the other, and print a table of them.
 
-Without ``recipe=`` every recipe is rehearsed that trains a model by reinforcement; the words behind are passed on:
+    carerl rehearse [recipe=A,B] key=value …
+    carerl rehearse model.path=DIR task.data_dir=FOLDER
 
-    python -m carerl.rehearse model.path=DIR task.data_dir=FOLDER
-
-is ``python -m carerl.run recipe=NAME rehearse=true …`` for each, in a process of its own. One that fails does not keep
-the others from their turn. A word that a recipe's task does not have (``task.data_dir`` of the tiny world) counts for
-the others only.
+is `carerl run recipe=NAME rehearse=true key=value …` for each recipe, in a process of its own; without recipe= for
+every recipe of reinforcement learning. A failure does not stop the others. A setting that a recipe's task does not have
+(task.data_dir of the tiny world) is left out for that recipe.
 
 Exit codes: 0 all passed; 1 some did not; 2 the settings are refused; 130 Ctrl-C, with the table so far.
 """
@@ -20,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
+from carerl import cli
 from carerl.config.load import load
 from carerl.config.reading.compose import find, read_file, recipe_names
 from carerl.config.sweep import split_values
@@ -29,8 +29,15 @@ from carerl.text.terminal import command
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table. ``seconds``, ``gib``, ``dropped``: None where it did not come to them."""
+class Options:
+    """The option of ``carerl rehearse``, beside the settings. ``recipe``: names and commas; None for all."""
+
+    recipe: str | None = cli.option(None)
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """A line of the table. ``seconds``, ``gib``, ``dropped``: None if the rehearsal did not come to them."""
 
     recipe: str
     verdict: str
@@ -49,22 +56,19 @@ class Row:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(words):
-        print(__doc__)
-        return 0
-    named = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
-    passed_on = [word for word in words if not word.startswith("recipe=")]
-    rows: list[Row] = []
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command. Returns its exit code."""
+    return cli.answer(words, _rehearse_all, __doc__ or "", bare=True)
+
+
+def _rehearse_all(words: list[str]) -> int:
+    options, passed_on = cli.take(words, Options)
+    rows: list[Rehearsed] = []
     try:
-        recipes = split_values("recipe", named[-1]) if named else trained_recipes()
+        recipes = split_values("recipe", options.recipe) if options.recipe is not None else trained_recipes()
         refuse_unknown(recipes, passed_on)
         for recipe in recipes:
             rows.append(rehearsal(recipe, passed_on))
-    except ConfigError as error:
-        print(printable(error), file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\n".join(table(rows)), flush=True)
         return 130
@@ -73,24 +77,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def refuse_unknown(recipes: Sequence[str], words: Sequence[str]) -> None:
-    """Raises ConfigError for a recipe that is not there, and for a word that no recipe takes: it is not one for other
-    tasks, it is misspelt."""
+    """Raises ConfigError for a recipe that does not exist, and for a word that no recipe takes: that one is misspelt,
+    and not meant for another task."""
     taken: set[str] = set()
     for recipe in recipes:
         find(recipe)
     for recipe in recipes:
         try:
             taken |= set(_known([f"recipe={recipe}", "rehearse=true", *words]))
-        except ConfigError:  # of the recipe's own: it is told in the recipe's turn
+        except ConfigError:  # of the recipe itself: told in its turn
             return
     for word in words:
         if word not in taken:
             key, _, value = word.partition("=")
-            raise ConfigError(key, value, "none of these recipes has such a setting", "see python -m carerl.run --help")
+            raise ConfigError(key, value, "none of these recipes has such a setting", "see carerl run --help")
 
 
 def trained_recipes() -> list[str]:
-    """The recipes that an RL run is made of, sorted; a broken one is among them, and fails."""
+    """Returns the names of the recipes of reinforcement learning, sorted. A broken recipe is among them, and fails."""
     return [name for name in recipe_names() if _kind(name) == "rl"]
 
 
@@ -101,35 +105,35 @@ def _kind(name: str) -> str:
         return "rl"
 
 
-def rehearsal(recipe: str, words: Sequence[str], run: Callable[[list[str]], Row] | None = None) -> Row:
-    """Rehearses a recipe in a process of its own, and says how it went whatever becomes of that process."""
+def rehearsal(recipe: str, words: Sequence[str], run: Callable[[list[str]], Rehearsed] | None = None) -> Rehearsed:
+    """Rehearses a recipe in a process of its own. Returns how it went, whatever becomes of that process."""
     asked = [f"recipe={recipe}", "rehearse=true", *words]
     # spawned: a process that is forked from this one would share what Ray and torch have started here
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(run or _rehearse, asked).result()
         except BrokenProcessPool:
-            return Row(recipe, "FAILED (its process was killed)")
+            return Rehearsed(recipe, "FAILED (its process was killed)")
         except Exception as error:  # of the disk, of Ray: the others have their turn all the same
             print(f"{recipe}: {type(error).__name__}: {printable(error)}", file=sys.stderr, flush=True)
-            return Row(recipe, f"FAILED ({type(error).__name__})")
+            return Rehearsed(recipe, f"FAILED ({type(error).__name__})")
 
 
-def _rehearse(asked: list[str]) -> Row:
+def _rehearse(asked: list[str]) -> Rehearsed:
     recipe = asked[0].partition("=")[2]
     try:
         from carerl.controller.rehearsal.rehearsal import rehearse
 
         found = rehearse(load(_known(asked)))
-        return Row(recipe, found.word, found.seconds, found.gib, found.dropped)
+        return Rehearsed(recipe, found.word, found.seconds, found.gib, found.dropped)
     except ConfigError as error:
         print(printable(error), file=sys.stderr, flush=True)
-        return Row(recipe, f"refused ({error.field})")
+        return Rehearsed(recipe, f"refused ({error.field})")
 
 
 def _known(asked: list[str]) -> list[str]:
-    """Without the words that set what the recipe's task does not have, and without another model for one that makes
-    its own: they are meant for the other recipes."""
+    """Returns the words without those that are meant for other recipes: settings that this recipe's task does not have,
+    and another model for a recipe that makes its own."""
     config = load(asked[:2])
     foreign = {
         word
@@ -140,8 +144,8 @@ def _known(asked: list[str]) -> list[str]:
     return [word for word in asked if word not in foreign]
 
 
-def table(rows: Sequence[Row]) -> list[str]:
-    """The rows under their titles, in columns."""
+def table(rows: Sequence[Rehearsed]) -> list[str]:
+    """Returns the lines of the table, titles first."""
     lines = [("recipe", "verdict", "minutes", "GiB", "prompts dropped"), *(row.cells for row in rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(5)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

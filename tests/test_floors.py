@@ -28,7 +28,9 @@ FLOORS: dict[str, int] = {
             ("backends", "runs"),
             ("actors", "tracking", "report"),
             ("controller",),
+            ("cli",),
             ("run", "rehearse", "evaluate", "fetch", "grade", "compare", "rollouts", "sweep", "job", "dashboard"),
+            ("__main__",),
         )
     )
     for room in rooms

@@ -36,7 +36,7 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:  # of a full disk, say: half a file is of use to nobody
+    except BaseException:  # a full disk, Ctrl-C: half a file is of use to nobody
         temporary.unlink(missing_ok=True)
         raise
 

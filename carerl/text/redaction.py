@@ -1,4 +1,4 @@
-"""Secrets in a text: what looks like one is blanked before the text is shown, written or sent."""
+"""Blanks secrets in a text before it is shown, written or sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 REDACTED = "[redacted]"
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 SHORTEST_SECRET = 8  # characters of an environment variable's value; shorter ones are switches and numbers
-# further words of names whose values stay in the environment; in a setting's name they mean something else
+# more words of such names, for environment variables only; in a setting's name they mean something else
 _KEPT_NAME = re.compile(
     r"KEY|TOKEN|SECRET|PASS(WORD|WD|PHRASE|$|_)|(^|_)PW($|_)|CREDENTIAL|COOKIE|PRIVATE|(^|_)AUTH($|_)|(^|_)DSN($|_)",
     re.IGNORECASE,
@@ -24,7 +24,7 @@ _URL_SECRET = re.compile(r"(?P<name>[?&;][^=&;\s]*(?:key|token|secret|password)[
 
 
 def redact_text(text: str) -> str:
-    """Blanks credentials in URLs (user:password before the host, secret query parameters), and all that
+    """Blanks credentials in URLs (user:password before the host, secret query parameters), and everything that
     :func:`without_tokens` blanks.
 
     >>> redact_text("s3://me:hunter2@store/x?api_key=abc&v=1")
@@ -35,15 +35,18 @@ def redact_text(text: str) -> str:
 
 
 def without_tokens(text: str) -> str:
-    """``text`` without what looks like a service's token, and without the values of this process's environment
-    variables whose names hold KEY, TOKEN, SECRET or PASSWORD."""
+    """Blanks what looks like a service's token, and the values of this process's environment variables whose names say
+    that they are secrets (:func:`names_secret`)."""
     for secret in environment_secrets(os.environ):
         text = text.replace(secret, REDACTED)
     return _TOKEN_SHAPES.sub(REDACTED, text)
 
 
 def environment_secrets(environment: Mapping[str, str]) -> list[str]:
-    """Longest first, so that one that holds another is blanked whole. Paths are none: HF_TOKEN_PATH names a file."""
+    """Returns the values of secret variables, longest first, so that a value that contains another is blanked whole.
+
+    Paths are left out: HF_TOKEN_PATH names a file.
+    """
     found = {
         value
         for name, value in environment.items()
@@ -53,7 +56,7 @@ def environment_secrets(environment: Mapping[str, str]) -> list[str]:
 
 
 def names_secret(variable: str) -> bool:
-    """Whether an environment variable's name says that its value is a secret.
+    """Returns True if an environment variable's name says that its value is a secret.
 
     >>> [names_secret(name) for name in ("HF_TOKEN", "PGPASSWORD", "DB_PASS", "SEED", "PWD", "SCRATCH")]
     [True, True, True, False, False, False]

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, a reader that has gone (``--help | head``), and errors that nobody foresaw."""
+"""Ends a command: with its exit code, with a reader that has gone (``--help | head``), with an unforeseen error."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from carerl.text.redaction import redact_text
 
 GONE = 141  # 128 + SIGPIPE, as a shell reports a command whose reader has gone
 
-
-endings: list[Callable[[int], object]] = []  # told the exit code before a command returns it; one may end the process
+endings: list[Callable[[int], object]] = []  # called with the exit code before it is returned; may end the process
 
 
 def command(main: Callable[[], int]) -> int:
@@ -31,10 +30,10 @@ def _run(main: Callable[[], int]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        if not _gone(sys.stdout) and not _gone(sys.stderr):  # another pipe: of a child, of a connection
+        if not _gone(sys.stdout) and not _gone(sys.stderr):  # another pipe, a child's or a connection's
             return _failed()
         for stream in (sys.stdout, sys.stderr):
-            if _gone(stream):  # what is left in it is written at the end of the process
+            if _gone(stream):  # Python writes the rest of its buffer when the process ends
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return GONE
     except Exception:
@@ -42,7 +41,7 @@ def _run(main: Callable[[], int]) -> int:
 
 
 def _gone(stream: TextIO) -> bool:
-    """Whether nobody reads any more what is written to a pipe."""
+    """Returns True if a stream is a pipe that nobody reads any more."""
     asked = select.poll()
     asked.register(stream.fileno(), select.POLLOUT)
     return any(state & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, state in asked.poll(0))

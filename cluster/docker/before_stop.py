@@ -1,7 +1,7 @@
 """What a pod does before it is stopped: it has the run save, and waits until it has.
 
 Kubernetes sends SIGTERM to a container's first process, `ray start`, which takes the run down unsaved. This is the
-preStop hook that comes before: on the head SIGTERM goes to every driver (``python -m carerl.run`` and the like), which
+preStop hook that comes before: on the head SIGTERM goes to every driver (``carerl run`` and the like), which
 finishes its step, saves and exits; on a worker with actors Ray is told that its node will go, on which their drivers do
 the same, and the actors' end is waited for. Standard library and Ray's command only, Linux only, and for containers
 only: it does not ask whose processes these are.
@@ -17,10 +17,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
-COMMANDS = ("carerl.run", "carerl.sweep", "carerl.evaluate")
+VERBS = ("run", "sweep", "evaluate")
 
 
 def processes(proc: Path) -> Iterator[tuple[int, list[str]]]:
@@ -36,17 +35,19 @@ def processes(proc: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def drivers(proc: Path) -> set[int]:
-    """``python -m carerl.run …``: an interpreter whose module is one of COMMANDS. Not the shell above it, which would
-    die at once and take the job's status with it."""
-    found = set()
-    for number, words in processes(proc):
-        if "python" in Path(words[0]).name and any(pair in COMMANDS for pair in _modules(words)):
-            found.add(number)
-    return found
+    """Returns the interpreters that carry out one of VERBS. Not the shell above one, which would die at once and take
+    the job's status with it."""
+    return {number for number, words in processes(proc) if "python" in Path(words[0]).name and _verb(words) in VERBS}
 
 
-def _modules(words: list[str]) -> list[str]:
-    return [after for flag, after in pairwise(words) if flag == "-m"]
+def _verb(words: list[str]) -> str:
+    """Returns the verb of ``python -m carerl.run``, ``python -m carerl run`` or ``python /…/bin/carerl run``."""
+    for before, word, after in zip(words, words[1:], [*words[2:], ""], strict=False):
+        if before == "-m" and word.startswith("carerl."):
+            return word.removeprefix("carerl.")
+        if (before == "-m" and word == "carerl") or (before is words[0] and Path(word).name == "carerl"):
+            return after
+    return ""
 
 
 def actors(proc: Path) -> set[int]:

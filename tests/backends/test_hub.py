@@ -152,7 +152,7 @@ def test_an_evaluated_or_fetched_model_may_have_a_revision(cache: Cache, tmp_pat
     from carerl.config.evaluate import evaluation_config
 
     cache.commit(SECOND, tmp_path / "first", branch="v1.0")
-    assert Path(fetch([f"{NAME}@v1.0"])).name == SECOND and Path(fetch([NAME])).name == FIRST
+    assert Path(fetch(f"{NAME}@v1.0")).name == SECOND and Path(fetch(NAME)).name == FIRST
     (tmp_path / "test.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
     words = [f"model={NAME}", f"benchmarks=[{tmp_path / 'test.jsonl'}]", "engine=hf"]
     for more, commit in (([], FIRST), (["model.revision=v1.0"], SECOND)):

@@ -36,10 +36,15 @@ def test_drivers_and_actors_are_told_from_what_is_around_them(hook: ModuleType, 
             7: ["ray::LearnerWorker.update"],
             8: ["ray::IDLE"],
             9: [""],  # a kernel thread
+            10: ["/opt/carerl/bin/python3", "/opt/carerl/bin/carerl", "run", "recipe=care_grpo_tiny"],
+            11: ["python", "-m", "carerl", "evaluate", "model=x"],
+            12: ["/opt/carerl/bin/python", "/opt/carerl/bin/carerl", "compare", "run"],
+            13: ["python", "-m", "carerl"],
+            14: ["python", "train.py", "carerl", "run"],
         },
     )
     (tmp_path / "cpuinfo").write_text("no process")
-    assert hook.drivers(proc) == {4, 5}
+    assert hook.drivers(proc) == {4, 5, 10, 11}
     assert hook.actors(proc) == {7}
 
 

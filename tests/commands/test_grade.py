@@ -1,4 +1,4 @@
-r"""``python -m carerl.grade``: rows in and out, refusals, and hostile input, as a person would meet them.
+r"""``carerl grade``: rows in and out, refusals, and hostile input, as a person would meet them.
 
 What needs no grader calls functions of this process (nothing is started before a file is read whole, nor for rows
 without responses); grading runs the command.
@@ -292,12 +292,14 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["in.jsonl"], "1 files are given"),
+        (["in.jsonl"], "1 given, 2 wanted"),
         (["absent.jsonl", "out.jsonl"], "no such file"),
         (["in.jsonl", "absent/out.jsonl"], "not a file in an existing directory"),
         (["in.jsonl", "out.jsonl", "task=maths"], "did you mean math?"),
-        (["in.jsonl", "out.jsonl", "worker=2"], "did you mean workers?"),
+        (["in.jsonl", "out.jsonl", "worker=2"], "did you mean workers=?"),
         (["in.jsonl", "out.jsonl", "workers=0"], "not a whole number from 1 to 256"),
+        (["in.jsonl", "out.jsonl", "more.jsonl"], "3 given, 2 wanted"),
+        (["in.jsonl", "tsk=choice"], "did you mean task=?; a file of this name is ./tsk=choice"),
         (["in.jsonl", "out.jsonl", "workers=²"], "not a whole number from 1 to 256"),
         (["in.jsonl", "out.jsonl", "seconds=nan"], "not a number of seconds"),
         (["in.jsonl", "out.jsonl", "seconds=-1"], "not a number of seconds"),
@@ -312,12 +314,28 @@ def test_arguments_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_help_and_an_empty_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_the_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "IN.jsonl OUT.jsonl" in capsys.readouterr().out
-    (tmp_path / "in.jsonl").write_text("\n")
-    assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]) == 0
-    assert (tmp_path / "out.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "it is empty"), ("\n \n", "only blank lines"), ("\ufeff\n", "no rows")]
+)
+def test_a_file_without_rows_is_refused_as_training_data_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    (tmp_path / "in.jsonl").write_text(content, encoding="utf-8")
+    assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_empty_standard_input_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "carerl.grade", "-", "-"], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("standard input: no rows: it is empty")
 
 
 SPELLINGS = ("rows.jsonl", "./rows.jsonl", "folder/../rows.jsonl", "link.jsonl", "hard.jsonl", "folder/up.jsonl")

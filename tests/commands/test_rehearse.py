@@ -1,4 +1,4 @@
-"""``python -m carerl.rehearse``: all recipes in turn, and what the table and the exit code say of them."""
+"""``carerl rehearse``: all recipes in turn, and what the table and the exit code say of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from carerl import rehearse
-from carerl.rehearse import Row, rehearsal, table, trained_recipes
+from carerl.rehearse import Rehearsed, rehearsal, table, trained_recipes
 
 
 def test_all_recipes_that_train_are_rehearsed_and_no_other() -> None:
@@ -24,9 +24,9 @@ def test_one_that_fails_keeps_no_other_from_its_turn(
 ) -> None:
     asked: list[tuple[str, list[str]]] = []
 
-    def stand_in(recipe: str, words: list[str]) -> Row:
+    def stand_in(recipe: str, words: list[str]) -> Rehearsed:
         asked.append((recipe, words))
-        return Row(recipe, "FAILED" if recipe == "b" else "passed", 90.0, 3.25, 7)
+        return Rehearsed(recipe, "FAILED" if recipe == "b" else "passed", 90.0, 3.25, 7)
 
     monkeypatch.setattr(rehearse, "rehearsal", stand_in)
     monkeypatch.setattr(rehearse, "refuse_unknown", lambda recipes, words: None)

@@ -11,15 +11,15 @@ from carerl.config.reading.typed import setting_paths
 from carerl.config.sweep import NOT_COMPARED, bare_word, check_stored, refuse_own, split_values, sweep_names, sweep_rows
 from carerl.controller.sweeps.sweep import _brief, _record_failure, cells
 from carerl.errors import ConfigError
-from carerl.sweep import _parse, main
+from carerl.sweep import Options, main, parse
 
 TINY = "recipe=care_grpo_tiny"
 
 
 def test_commas_make_a_grid_and_brackets_keep_a_list_whole() -> None:
     words = [TINY, "regularizer.alpha=0,.2,.5", "learner.optimizer.betas=[0.9,0.99],[0.9,0.95]", "seed=100", "out=x"]
-    rows, grid, options = _parse(words)
-    assert rows == [TINY] and options == {"out": "x"}
+    rows, grid, options = parse(words)
+    assert rows == [TINY] and options == Options(out="x")
     assert grid == {
         "regularizer.alpha": ["0", ".2", ".5"],
         "learner.optimizer.betas": ["[0.9,0.99]", "[0.9,0.95]"],
@@ -163,7 +163,7 @@ def test_no_word_of_a_sweep_is_lost_or_split_without_a_word(
 
 
 def test_a_text_with_a_comma_is_one_cell_and_arrives_whole(tmp_path: Path) -> None:
-    rows, grid, _ = _parse(["recipe=care_grpo_tiny, none_grpo_tiny", 'description="a,b"', "seed=1"])
+    rows, grid, _ = parse(["recipe=care_grpo_tiny, none_grpo_tiny", 'description="a,b"', "seed=1"])
     plan = cells(rows, grid, tmp_path)
     assert [load(cell.words).description for cell in plan] == ["a,b", "a,b"]
     assert [load(cell.words).recipe for cell in plan] == ["care_grpo_tiny", "none_grpo_tiny"]
@@ -174,7 +174,7 @@ def test_recipes_of_any_name_make_cells(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "recipes").mkdir()
     for name in ("my recipe", "it's", "x" * 240):
         (tmp_path / "recipes" / f"{name}.yaml").write_text("extends: [care_grpo_tiny]\n")
-    rows, grid, _ = _parse([f"recipe=my recipe,it's,{'x' * 240}", "seed=1,2"])
+    rows, grid, _ = parse([f"recipe=my recipe,it's,{'x' * 240}", "seed=1,2"])
     plan = cells(rows, grid, tmp_path)
     assert len({cell.name for cell in plan}) == 6 and max(len(cell.name) for cell in plan) < 255
     assert [load(cell.words).recipe for cell in plan[:3]] == ["my recipe", "it's", "x" * 240]

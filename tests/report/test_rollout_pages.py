@@ -142,16 +142,13 @@ def test_rows_are_chosen_by_outcome_and_question(run: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name one run directory"),
         (["{tmp}/nowhere"], "nowhere: no such directory"),
         (["{tmp}/empty"], "not a run directory (no config.yaml in it)"),
         (["{tmp}/runs"], "not a run, but holds 1; name one: none-s1-"),
         (["{tmp}/bare/none-s2-20261121-100000-ab12"], "no rollout tables in rollouts/; tracking.rollouts_every"),
         (["{run}", "step=3"], "step=3: no rollout table; there are steps 2, 4"),
-        (["{run}", "step=x"], "step=x: give a step's number"),
         (["{run}", "outcome=invalid"], "outcome=invalid: no such response; there are correct (2), wrong (2)"),
         (["{run}", "question=9"], "question=9: not in this step; there are train/4/1, train/4/2"),
-        (["{run}", "stp=3"], "stp=3: unknown option; there are step=, outcome=, question="),
     ],
 )
 def test_bad_input_is_told_in_a_line(
@@ -163,6 +160,23 @@ def test_bad_input_is_told_in_a_line(
     captured = capsys.readouterr()
     assert captured.out == "" and message in captured.err
     assert captured.err.startswith("rollouts: ") and captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "RUN is refused"),
+        (["a", "b"], "2 given, 1 wanted"),
+        (["a", "step=x"], "not a whole number, 0 or more"),
+        (["a", "stp=3"], "did you mean step=?"),
+    ],
+)
+def test_words_that_make_no_sense_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and message in captured.err
 
 
 def test_keys_turn_pages_and_stop_at_the_ends() -> None:

@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from carerl.cli import COMMANDS
 from carerl.text.terminal import GONE, command
-
-COMMANDS = ["run", "sweep", "compare", "job", "dashboard", "evaluate", "fetch", "rehearse", "rollouts", "grade"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,18 +1,33 @@
-"""A row to grade: an object with its response, its gold answer and what its grader needs (:mod:`carerl.grade`)."""
+"""Reads rows to grade: each has a response, its gold answer and what its grader needs (:mod:`carerl.grade`).
+
+Options and gold answers are read as in a file that is trained on (:mod:`~carerl.tasks.rows.choices`,
+:func:`carerl.grading.gold_answer`). A malformed row does not affect the others: it carries the reason instead of a job.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from carerl.calibration import without_statement
 from carerl.grading import Gold, gold_answer
 from carerl.grading.pool import Job
 from carerl.tasks.rows.choices import find_choices, label_of, parse_choices
-from carerl.tasks.rows.data import parse_line
+from carerl.tasks.rows.data import BLANK, parse_line
+from carerl.tasks.rows.file_kinds import HEAD, content_fault, line_hint
+
+STANDARD = Path("-")  # input or output
+
+
+class RefusedError(ValueError):
+    """A file that cannot be read, or that holds no row to grade."""
 
 
 class RowError(ValueError):
@@ -20,12 +35,12 @@ class RowError(ValueError):
 
 
 class ResponseError(RowError):
-    """A row whose response is none; it could be graded otherwise."""
+    """A row without a usable response; apart from that it could be graded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A line of IN: its number, its id (None if it has none that can be read), and a job, or why there is none."""
+class ResponseRow:
+    """A line of a file. ``identifier``: None if no id can be read. ``job``: None if ``reason`` is against it."""
 
     line: int
     identifier: str | int | None
@@ -33,7 +48,54 @@ class Row:
     reason: str = ""
 
 
-def read_row(number: int, line: bytes, task: str) -> Row:
+def read_rows(path: Path, task: str) -> list[ResponseRow]:
+    """Returns all lines of a file that are not blank; :data:`STANDARD` is standard input.
+
+    Raises RefusedError if the file cannot be read, is compressed or of another format, or has not one row that could be
+    graded: then it is the wrong file, or the wrong task.
+    """
+    rows, name = [], place(path)
+    try:
+        for number, line in enumerate(_lines(path), 1):
+            if number == 1 and (fault := content_fault(line[:HEAD], path.name)):
+                raise RefusedError(f"{name}: {fault}")
+            if line.strip(BLANK):
+                rows.append(read_row(number, line, task))
+    except OSError as error:
+        raise RefusedError(f"{name}: cannot be read: {error}") from error
+    if not rows:
+        raise RefusedError(f"{name}: no rows: it is empty or holds only blank lines; give a file with an object a line")
+    if all(row.reason.startswith("row:") for row in rows):
+        first = f"{place(path, rows[0].line)}: {rows[0].reason}{_hint(path, rows[0])}"
+        raise RefusedError(first if len(rows) == 1 else f"{first}; nor can any other of its {len(rows)} rows be graded")
+    return rows
+
+
+def place(path: Path, line: int | None = None) -> str:
+    """Returns a file's name, or that of a line in it, for people."""
+    name = "standard input" if path == STANDARD else str(path)
+    return name if line is None else f"{name}:{line}"
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if path == STANDARD:
+        yield from sys.stdin.buffer
+        return
+    with path.open("rb") as lines:
+        yield from lines
+
+
+def _hint(path: Path, row: ResponseRow) -> str:
+    """Returns what a file seems to be whose first row is no JSON; ``""`` if there is no telling."""
+    if "not JSON" not in row.reason or not path.is_file():
+        return ""
+    with path.open("rb") as lines:
+        found = line_hint(next(itertools.islice(lines, row.line - 1, None)), path)
+    return f"; {found}" if found else ""
+
+
+def read_row(number: int, line: bytes, task: str) -> ResponseRow:
+    """Returns a line's job for the grader of ``task``, or the reason why there is none."""
     identifier = None
     try:
         value = parse_line(line)
@@ -42,10 +104,10 @@ def read_row(number: int, line: bytes, task: str) -> Row:
         if not _is_id(value.get("id")):
             raise _refused("id", value, "a text or a whole number")
         identifier = value["id"]
-        return Row(number, identifier, _job(value, task))
+        return ResponseRow(number, identifier, _job(value, task))
     except ValueError as error:
         part = "response" if isinstance(error, ResponseError) else "row"
-        return Row(number, _salvaged_id(line) if identifier is None else identifier, None, f"{part}: {error}")
+        return ResponseRow(number, _salvaged_id(line) if identifier is None else identifier, None, f"{part}: {error}")
 
 
 def _is_id(value: Any) -> bool:
@@ -53,7 +115,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _salvaged_id(line: bytes) -> str | int | None:
-    """The id of a row that is refused as a whole: of bytes that are not UTF-8, or with a number too long to be read."""
+    """Returns the id of a row that is refused as a whole, as it is not UTF-8 or has a number too long to be read."""
     try:
         value = json.loads(line.decode("utf-8-sig", errors="replace"), strict=False, parse_int=_whole)
     except (ValueError, RecursionError):
@@ -115,7 +177,7 @@ def _gold(row: dict[str, Any], task: str) -> Gold:
 
 
 def _stated(golds: list[str], field: str, task: str) -> list[str]:
-    """The values that gold answers state. Raises RowError."""
+    """Returns the values that gold answers state. Raises RowError."""
     try:
         return [gold_answer(text, task) for text in golds]
     except ValueError as error:
@@ -150,7 +212,7 @@ def _choices(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _labels(row: dict[str, Any], field: str, choices: tuple[tuple[str, str], ...]) -> list[str]:
-    """The labels that a field of gold answers names."""
+    """Returns the labels of the options that a field of gold answers names. Raises RowError."""
     given = row[field] if isinstance(row.get(field), list) else [row.get(field)]
     try:
         return [label_of(value, choices, "", field) for value in given if value is not None]

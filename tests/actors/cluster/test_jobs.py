@@ -18,8 +18,9 @@ import pytest
 from carerl.actors.cluster import access, jobs
 from carerl.actors.cluster.access import enable_token
 from carerl.actors.cluster.cluster import ACTOR_ENVIRONMENT
+from carerl.cli import take
 from carerl.errors import ConfigError
-from carerl.job import main, parse
+from carerl.job import Options, main
 
 
 @pytest.fixture(autouse=True)
@@ -236,8 +237,9 @@ def test_commands_go_to_another_machine_with_a_token_only(
 
 
 def test_the_words_of_a_job_and_those_of_its_run_are_told_apart() -> None:
-    found = parse(["recipe=care_grpo_tiny", "grace=20", "steps=3", "wait=false", "address=http://h:1", "id=a"])
-    assert found.words == ["recipe=care_grpo_tiny", "steps=3"]
+    given = ["recipe=care_grpo_tiny", "grace=20", "steps=3", "wait=false", "address=http://h:1", "id=a"]
+    found, words = take(given, Options)
+    assert words == ["recipe=care_grpo_tiny", "steps=3"]
     assert (found.grace, found.wait, found.address, found.id, found.python) == (20, False, "http://h:1", "a", "python")
 
 

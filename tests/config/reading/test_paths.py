@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl import compare, dashboard, evaluate, fetch, grade, job, rollouts, run, sweep
+from carerl import cli, compare, dashboard, evaluate, fetch, grade, job, rollouts, run, sweep
 from carerl.config.check import places
 from carerl.config.load import load
 from carerl.config.reading.paths import local
@@ -85,8 +85,8 @@ def test_what_is_written_lies_below_home_too(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CARERL_CACHE", "~/cache")
-    assert sweep._parse([TINY, "out=~/s"])[2] == {"out": str(tmp_path / "home" / "s")}
-    assert job.parse([TINY, "working_dir=~/w"]).working_dir == str(tmp_path / "home" / "w")
+    assert sweep.parse([TINY, "out=~/s"])[2].out == str(tmp_path / "home" / "s")
+    assert cli.take([TINY, "working_dir=~/w"], job.Options)[0].working_dir == str(tmp_path / "home" / "w")
     assert dashboard.main(["project=p", "dry_run=true", "out=~/d.json"]) == 0
     assert (tmp_path / "home" / "d.json").is_file() and not (tmp_path / "~").exists()
     assert cache.cache_directory() == tmp_path / "home" / "cache" / "models"

@@ -239,7 +239,7 @@ def test_the_command_prints_the_directory_and_nothing_else(
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["smolm2"], "did you mean python -m carerl.fetch smollm2"), (["a", "b"], "one model at a time")],
+    [(["smolm2"], "did you mean carerl fetch smollm2"), (["a", "b"], "2 given, 1 wanted")],
 )
 def test_the_command_refuses_in_words(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert fetch.main(words) == 2
