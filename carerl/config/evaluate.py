@@ -25,9 +25,10 @@ from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
 from carerl.config.stored import newest_checkpoint
 from carerl.config.sweep import differences
 from carerl.errors import ConfigError
-from carerl.tasks.benchmarks.benchmark import TextConfig
+from carerl.tasks.benchmarks.config import TextConfig
 
 DEFAULTS = "evaluation/benchmarks"
+KIND = "evaluate"
 SHORT = {
     "model": "model.path",
     "dtype": "model.dtype",
@@ -103,7 +104,7 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     else:
         tree = compose.fragment(DEFAULTS)
     fixed = {
-        "kind": "evaluate",
+        "kind": KIND,
         "description": "",
         "model": {"path": model.path, "dtype": own.model.dtype if own else stored_dtype(model.path)},
     }
@@ -173,7 +174,7 @@ def _gone_on_with(config: RunConfig) -> RunConfig:
     stored = Path(config.run_dir).expanduser() / "config.yaml"
     if config.run_dir and stored.is_file():
         before = read(stored)
-        if before.kind != "evaluate":
+        if before.does.trains:
             raise ConfigError("out", config.run_dir, "it holds a run, and not an evaluation", "give another out=")
         differing = [d for d in differences(plain(config), plain(before)) if not d[0].startswith(SPREAD)]
         if differing:

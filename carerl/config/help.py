@@ -22,12 +22,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from carerl.config.check.values import bounds
 from carerl.config.load import parse
 from carerl.config.reading import compose
 from carerl.config.schema import RunConfig
-from carerl.config.tables import CHOICES
+from carerl.config.tables import CHOICES, base_of
 from carerl.errors import SURE, ConfigError, nearest, shown
+from carerl.settings import bounds_of
 
 HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
 TOP = "run"  # the topic of settings that are in no section
@@ -158,7 +158,8 @@ def _choice_text(section: str, name: str) -> str:
         raise ConfigError("--help", f"{section}={name}", f"there is no {section} of this name", remedy)
     entry = table[name]
     lines = _lines([s for s in _settings(section, entry.config) if s.path != f"{section}.name"])
-    return "\n".join([f"{section}.name={name}: {entry.line}", *_described(entry.config), *lines])
+    words = _described(entry.config, base_of(section))
+    return "\n".join([f"{section}.name={name}: {entry.line}", *words, *lines])
 
 
 def _sections(cls: type, prefix: str) -> Iterator[tuple[str, type]]:
@@ -166,7 +167,7 @@ def _sections(cls: type, prefix: str) -> Iterator[tuple[str, type]]:
     if not prefix:
         yield TOP, cls
     for key, hint in get_type_hints(cls).items():
-        if is_dataclass(hint) and isinstance(hint, type):
+        if key not in CHOICES and is_dataclass(hint) and isinstance(hint, type):
             yield prefix + key, hint
             yield from _sections(hint, f"{prefix}{key}.")
 
@@ -180,11 +181,14 @@ def _settings(section: str, cls: type) -> Iterator[Setting]:
             continue
         path = field.name if section == TOP else f"{section}.{field.name}"
         words = comments.get(field.name, "")
-        limit = bounds(path)
-        if limit.startswith("one of ") and all(name in words for name in limit.removeprefix("one of ").split(", ")):
-            limit = ""  # the comment names them already
+        limits = [bound.words for bound in bounds_of(cls)[field.name] if not _named(bound.words, words)]
         kind = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
-        yield Setting(path, kind, _default(field), "; ".join(part for part in (words, limit) if part))
+        yield Setting(path, kind, _default(field), "; ".join(part for part in (words, *limits) if part))
+
+
+def _named(limit: str, words: str) -> bool:
+    """Returns True if a comment names all values of a limit already."""
+    return limit.startswith("one of ") and all(name in words for name in limit.removeprefix("one of ").split(", "))
 
 
 def _default(field: Field[Any]) -> str:
@@ -230,9 +234,11 @@ def _own_comments(cls: type) -> dict[str, str]:
     return comments
 
 
-def _described(cls: type) -> list[str]:
-    """What the dataclasses of a choice say of themselves, its own first; generated docstrings are none."""
-    texts = [owner.__doc__ or "" for owner in cls.__mro__ if is_dataclass(owner) and "__doc__" in vars(owner)]
+def _described(cls: type, above: type | None = None) -> list[str]:
+    """Returns what a dataclass and those that it inherits say of themselves, its own words first. Left out: generated
+    docstrings, and the words of ``above``, the base of all choices."""
+    owners = [owner for owner in cls.__mro__ if is_dataclass(owner) and owner is not above]
+    texts = [owner.__doc__ or "" for owner in owners if "__doc__" in vars(owner)]
     written = [inspect.cleandoc(text) for text in texts if not re.match(r"\w+\(", text)]
     plain = [MARKUP.sub(lambda m: m[1] or m[2], " ".join(text.split())) for text in written]
     return [textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ") for text in plain]

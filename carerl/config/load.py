@@ -22,6 +22,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from carerl.config.check.run import validate
+from carerl.config.kinds import KINDS, Kind
 from carerl.config.lengths import settle_prompt_room
 from carerl.config.reading import compose
 from carerl.config.reading.compose import Tree
@@ -72,8 +73,9 @@ def load(argv: Sequence[str]) -> RunConfig:
     tree = _composed(name, asked)
     config = build(resolve(tree))
     config.recipe = compose.label(name)
-    if config.kind == "evaluate":
-        raise ConfigError("kind", config.kind, "it trains nothing", "write python -m carerl.evaluate model=…")
+    if config.does.command != Kind.command:
+        reason = f"a run of this kind has a command of its own: {config.does.line}"
+        raise ConfigError("kind", config.kind, reason, f"write {config.does.command}")
     refuse_record(config)
     settle_prompt_room(config)
     validate(config)
@@ -299,9 +301,14 @@ def base_config(config: RunConfig) -> RunConfig:
     (task and seed), with its model shape and engine, then ``model.base_overrides``."""
     name = config.model.base_recipe
     tree = compose.compose(name, "model.base_recipe")
+    kind = KINDS.get(str(tree.get("kind", "")))
+    if kind is None or not kind.makes_base:
+        makers = " or ".join(name for name, kind in KINDS.items() if kind.makes_base)
+        reason = f"it makes no base model: its kind is not {makers}"
+        raise ConfigError("model.base_recipe", name, reason, "use base_tiny")
     own = {
         "seed": config.seed,
-        **({"task": plain(config.task)} if tree.get("kind") == "sft" else {}),
+        **({"task": plain(config.task)} if "task" in kind.needs else {}),
         "model": {"shape": plain(config.model.shape), "dtype": config.model.dtype},
         "rollout": plain(config.rollout),
         # The run's own learner actors train it.
@@ -311,13 +318,6 @@ def base_config(config: RunConfig) -> RunConfig:
         "tracking": {"display": config.tracking.display},
         "cluster": plain(config.cluster),
     }
-    if tree.get("kind") not in ("sft", "untrained"):
-        raise ConfigError(
-            "model.base_recipe",
-            name,
-            "it makes no base model: its kind is not sft or untrained",
-            "use base_tiny",
-        )
     overrides = parse(config.model.base_overrides)
     set_here = [key for key, _ in compose.leaves(overrides)]
     for key in ("plugins", "cluster", "tracking.wandb", "model.path", "model.trust_remote_code"):
@@ -340,7 +340,7 @@ def base_key(base: RunConfig) -> str:
     """The cache key of the weights that an sft recipe makes: of its task (settings and source), shape,
     dtypes, optimizer, schedule, steps and seed. How the work is split (ranks, micro-batches, threads) is
     left out: it changes no gradient beyond rounding. An untrained model depends on shape, dtype and seed alone."""
-    if base.kind == "untrained":
+    if not base.does.trains:
         made = {"format": BASE_FORMAT, "shape": plain(base.model.shape), "dtype": base.model.dtype, "seed": base.seed}
         return settings_key(made)
     learner = plain(base.learner)

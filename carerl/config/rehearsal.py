@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from carerl.config.check.loss import setting
 from carerl.config.check.run import validate
 from carerl.config.reading.compose import Tree, leaves
 from carerl.config.reading.typed import plain
@@ -79,7 +78,7 @@ def check_rehearsal(config: RunConfig) -> None:
     if config.dry_run:
         reason = "dry_run=true starts nothing, and a rehearsal starts everything"
         raise ConfigError(FIELD, True, reason, "leave one of them out")
-    if config.kind != "rl":
+    if not config.trains_on_rollouts:
         reason = f"a recipe of kind {config.kind} has no engine, no rollouts and no graders to rehearse"
         raise ConfigError(FIELD, True, reason, "rehearse a recipe that starts from its model, e.g. care_grpo_tiny")
 
@@ -150,22 +149,12 @@ def _lengths(c: RunConfig, real: RunConfig) -> None:
     r = c.rollout
     r.max_new_tokens = min(r.max_new_tokens, NEW_TOKENS)
     r.max_model_len -= real.rollout.max_new_tokens - r.max_new_tokens
-    if getattr(c.task, "validation_questions", 0):
-        c.task.validation_questions = min(c.task.validation_questions, VALIDATION_QUESTIONS)
+    if c.task.validation_questions:
+        c.task = replace(c.task, validation_questions=min(c.task.validation_questions, VALIDATION_QUESTIONS))
     share = r.max_new_tokens / real.rollout.max_new_tokens
-    if share == 1:
-        return
-    for section, name in (
-        (c.algorithm, "overlong_length"), (c.algorithm, "overlong_buffer"), (c.algorithm, "constant_length"),
-        (c.reward, "free_tokens"), (c.reward, "long_tokens"),
-    ):  # fmt: skip
-        if value := setting(section, name, 0):
-            setattr(section, name, max(1, round(value * share)))
-    buffer, length = setting(c.algorithm, "overlong_buffer", 0), setting(c.algorithm, "overlong_length", 0)
-    if buffer:
-        c.algorithm.overlong_length = max(buffer, min(length, r.max_new_tokens + buffer - 1))
-    if setting(c.reward, "long_tokens", 0):
-        c.reward.long_tokens = max(c.reward.long_tokens, c.reward.free_tokens + 1)
+    if share < 1:
+        c.algorithm.shorten(r.max_new_tokens, share)
+        c.reward.shorten(share)
 
 
 def _batch(c: RunConfig) -> None:

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from carerl.config.check.loss import setting
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError, suggestion
 
@@ -127,14 +126,14 @@ def selection_pairings(c: RunConfig) -> Iterator[ConfigError]:
     chosen = c.checkpoint.best
     if not chosen:
         return
-    if c.kind != "rl":
+    if not c.trains_on_rollouts:
         yield ConfigError(FIELD, chosen, f"a run of kind {c.kind} has no evaluations to choose by", "leave it out")
         return
     try:
         parse_selection(chosen)
     except ConfigError as error:
         yield error
-    if setting(c.task, "validation_questions", 1) == 0:
+    if c.task.validation_questions == 0:
         yield ConfigError(
             FIELD,
             chosen,

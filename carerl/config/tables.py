@@ -7,11 +7,13 @@ import functools
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 from carerl.algorithms import ALGORITHMS
+from carerl.config.schema import RunConfig
 from carerl.regularizers import REGULARIZERS
 from carerl.rewards import REWARDS
+from carerl.settings import Settings
 from carerl.tasks import TASKS
 
 
@@ -30,6 +32,13 @@ CHOICES: dict[str, Mapping[str, Entry]] = {
     "regularizer": REGULARIZERS,
     "reward": REWARDS,
 }
+
+
+@functools.cache
+def base_of(section: str) -> type[Settings]:
+    """Returns the class that the settings of every choice of a section inherit."""
+    found: type[Settings] = get_type_hints(RunConfig)[section]
+    return found
 
 
 def choice_config(section: str, name: Any) -> type | None:

@@ -78,7 +78,7 @@ def run_dir_errors(c: RunConfig) -> Iterator[ConfigError]:
     """An error for a new run's directory that is something already."""
     if not c.run_dir or c.resume:
         return
-    name, folder = "out" if c.kind == "evaluate" else "run_dir", Path(c.run_dir).expanduser()
+    name, folder = c.does.place, Path(c.run_dir).expanduser()
     try:
         holds = folder.is_dir() and any(folder.iterdir())
         is_file = folder.exists() and not folder.is_dir()
@@ -87,8 +87,8 @@ def run_dir_errors(c: RunConfig) -> Iterator[ConfigError]:
         return
     if is_file:
         yield ConfigError(name, c.run_dir, "it is a file, and a directory is wanted", _elsewhere(name))
-    elif holds and c.kind == "evaluate":
-        yield ConfigError("out", c.run_dir, "it holds something that is no evaluation", "give another out=")
+    elif holds and not c.does.trains:
+        yield ConfigError(name, c.run_dir, "it holds something that is no evaluation", f"give another {name}=")
     elif holds:
         yield ConfigError(
             "run_dir",

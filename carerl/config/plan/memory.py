@@ -60,7 +60,7 @@ def learner_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
     chunk = min(config.learner.head_chunk_tokens, tokens)
     wide = max(b, BYTES["float32"])
     matrices = wide + (wide if b < wide else 0)
-    if config.kind == "rl":
+    if config.regularizer is not None:
         own = BYTES[config.reference.compute_dtype]
         matrices += own + (wide if own < wide else 0)
     root, layer = root_parameters(shape), (p.total - root_parameters(shape)) // shape.num_layers
@@ -82,11 +82,16 @@ def root_parameters(shape: ShapeConfig) -> int:
     return count_parameters(shape).embedding + shape.hidden_size
 
 
+def exact_divergence(config: RunConfig) -> bool:
+    """Returns True if the divergence is summed over the whole vocabulary."""
+    return config.regularizer is not None and config.regularizer.estimator == "full"
+
+
 def head_chunks(config: RunConfig) -> int:
     """How many tables of C × V numbers are alive at the peak of a forward and backward pass; measured, and held to it
     by the tests of :mod:`carerl.loss.head`. 3.1: log-probs, gradient, probabilities. For an exact
     divergence 6.3, and 11.3 for Jensen–Shannon."""
-    if getattr(config.regularizer, "estimator", None) != "full":
+    if not exact_divergence(config):
         return 4
     return 12 if config.regularizer.name == "js" else 7
 
@@ -98,11 +103,10 @@ def _layer_numbers(shape: ShapeConfig) -> int:
 
 
 def _rows_per_rank(config: RunConfig) -> int:
-    if config.kind == "sft":
-        rows = int(getattr(config.task, "rows_per_step", config.learner.micro_batch_rows))
+    if config.algorithm is None:
+        rows = config.task.rows_per_step or config.learner.micro_batch_rows
     else:
-        groups = config.prompts_per_step // config.algorithm.minibatches
-        rows = groups * config.algorithm.group_size
+        rows = config.algorithm.rows_per_minibatch(config.prompts_per_step)
     return -(-rows // config.learner.ranks)
 
 
@@ -147,7 +151,7 @@ def reference_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
         "weights": b * count_parameters(shape).total / GIB,
         "activations": b * tokens * _layer_numbers(shape) / GIB,
     }
-    if getattr(config.regularizer, "estimator", None) == "full":
+    if exact_divergence(config):
         memory["hidden states"] = b * tokens * shape.hidden_size / GIB
     else:
         chunk = min(config.learner.head_chunk_tokens, tokens)
@@ -170,7 +174,7 @@ def loading_gib(role: str, config: RunConfig, shape: ShapeConfig) -> float:
 
 def hidden_states_gib(config: RunConfig, shape: ShapeConfig) -> float:
     """Of a step's responses at their full length, from the reference for exact divergences: b·tokens·d, packed."""
-    rows = config.prompts_per_step * int(getattr(config.algorithm, "group_size", 1))
+    rows = config.prompts_per_step * (config.algorithm.group_size if config.algorithm is not None else 1)
     tokens = rows * config.rollout.max_new_tokens
     return BYTES[config.reference.compute_dtype] * tokens * shape.hidden_size / GIB
 

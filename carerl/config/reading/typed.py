@@ -29,8 +29,9 @@ from carerl.config.reading.scalars import (
     whole_number,
 )
 from carerl.config.schema import RunConfig
-from carerl.config.tables import CHOICES, choice_config
-from carerl.errors import ConfigError, shown, suggestion, unknown_key
+from carerl.config.tables import CHOICES, base_of, choice_config
+from carerl.errors import ConfigError, raise_all, shown, suggestion, unknown_key
+from carerl.settings import bounds_of
 
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -49,6 +50,7 @@ def build(tree: Mapping[str, Any]) -> RunConfig:
     unknown names."""
     paths = list(setting_paths(tree))
     result: RunConfig = fill(RunConfig, {k: v for k, v in tree.items() if k not in CHOICES}, "", "a run", paths)
+    raise_all([error for bound in bounds_of(RunConfig)["kind"] for error in bound.errors("kind", result.kind)])
     for section in CHOICES:
         setattr(result, section, choose(section, tree.get(section), paths))
     _expand_places(result)
@@ -86,6 +88,8 @@ def setting_hints(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _hints(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
     for key, hint in get_type_hints(cls).items():
         yield prefix + key, hint
+        if key in CHOICES:  # its settings are those of the choice
+            continue
         if is_dataclass(hint) and isinstance(hint, type):
             yield from _hints(hint, f"{prefix}{key}.")
 
@@ -113,7 +117,22 @@ def choose(section: str, tree: Any, paths: Sequence[str] = ()) -> Any:
     if name not in table:
         raise ConfigError(f"{section}.name", name, f"there is no {section} of this name", suggestion(str(name), table))
     tree = {**tree, "name": str(name)}
-    return fill(table[name].config, tree, section + ".", f"{section} {name}", paths)
+    config, base = table[name].config, base_of(section)
+    if not issubclass(config, base):
+        reason = f"its settings are a {config.__name__}, which is no {base.__name__}"
+        remedy = f"let {config.__name__} inherit {base.__module__}.{base.__name__}"
+        raise ConfigError(f"{section}.name", name, reason, remedy)
+    for key in tree:
+        if not _has(config, key) and (havers := [other for other in table if _has(table[other].config, key)]):
+            names = [field.name for field in fields(config)]
+            error = unknown_key(f"{section}.{key}", native(tree[key]), f"{section} {name}", names)
+            error.remedy = f"leave it out, or write {section}.name=, one of {', '.join(havers)}"
+            raise error
+    return fill(config, tree, section + ".", f"{section} {name}", paths)
+
+
+def _has(config: type, key: str) -> bool:
+    return key in {field.name for field in fields(config)}
 
 
 def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str, paths: Sequence[str] = ()) -> Any:
