@@ -164,7 +164,8 @@ def bound_errors(settings: Any, prefix: str = "") -> Errors:
         elif _endless(value):
             yield ConfigError(key, value, "it is not a finite number", f"write {key}=<a finite number>")
         else:
-            for bound in bounds_of(type(settings))[field.name]:
+            owner: type = type(settings)
+            for bound in bounds_of(owner)[field.name]:
                 yield from bound.errors(key, value)
 
 

@@ -102,8 +102,7 @@ def topic_text(topic: str) -> str:
     section, _, name = topic.partition("=")
     section = section.removesuffix(".name")
     if section in CHOICES:
-        names = [name] if name else list(CHOICES[section])
-        return "\n\n".join(_choice_text(section, one) for one in names)
+        return _choice_text(section, name) if name else _choices_text(section)
     sections = dict(_sections(RunConfig, ""))
     if topic in sections:
         title = "settings of a run that are in no section" if topic == TOP else f"section {topic}"
@@ -148,6 +147,24 @@ def every_setting() -> list[Setting]:
         for entry in table.values():
             found += [s for s in _settings(section, entry.config) if s not in found]
     return found
+
+
+def _choices_text(section: str) -> str:
+    """Returns all choices of a section. A setting that several have alike is explained once."""
+    explained: dict[Setting, str] = {}  # the choice where each setting is explained
+    said: set[str] = set()
+    texts = []
+    for name, entry in CHOICES[section].items():
+        settings = [s for s in _settings(section, entry.config) if s.path != f"{section}.name"]
+        words = [text for text in _described(entry.config, base_of(section)) if text not in said]
+        lines = [f"{section}.name={name}: {entry.line}", *words, *_lines([s for s in settings if s not in explained])]
+        for other in dict.fromkeys(explained[s] for s in settings if s in explained):
+            same = ", ".join(s.path.rpartition(".")[2] for s in settings if explained.get(s) == other)
+            lines.append(textwrap.fill(f"  as in {section}={other}: {same}", WIDTH, subsequent_indent="    "))
+        said.update(words)
+        explained |= {setting: name for setting in settings if setting not in explained}
+        texts.append("\n".join(lines))
+    return "\n\n".join(texts)
 
 
 def _choice_text(section: str, name: str) -> str:

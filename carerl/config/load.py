@@ -9,6 +9,7 @@ bracket is YAML (``learner.optimizer.betas=[0.9,0.95]``). ``${other.key}`` repea
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
@@ -318,16 +319,32 @@ def base_config(config: RunConfig) -> RunConfig:
         "tracking": {"display": config.tracking.display},
         "cluster": plain(config.cluster),
     }
-    overrides = parse(config.model.base_overrides)
+    try:
+        overrides = parse(config.model.base_overrides)
+    except ConfigError as error:
+        reason = f"{error.field}: {error.reason}"
+        raise ConfigError("model.base_overrides", config.model.base_overrides, reason, error.remedy) from None
     set_here = [key for key, _ in compose.leaves(overrides)]
     for key in ("plugins", "cluster", "tracking.wandb", "model.path", "model.trust_remote_code"):
         if any(found == key or found.startswith(f"{key}.") for found in set_here):
             remedy = "leave it out of model.base_overrides, and write it as a setting of the run"
             raise ConfigError("model.base_overrides", key, "a base model is made with the run's own", remedy)
-    base = build(resolve(compose.merge(compose.merge(tree, literal(own)), overrides)))
-    base.recipe = name
-    validate(base)
-    return base
+    return copy.deepcopy(_checked_base(name, resolve(compose.merge(compose.merge(tree, literal(own)), overrides))))
+
+
+_LAST_BASE: dict[str, RunConfig] = {}  # by its resolved tree: a start asks for it up to seven times
+
+
+def _checked_base(name: str, tree: Tree) -> RunConfig:
+    """Builds and validates a base model's settings, or returns those of the last call for the same ones."""
+    key = json.dumps([name, tree], default=str)
+    if key not in _LAST_BASE:
+        base = build(tree)
+        base.recipe = name
+        validate(base)
+        _LAST_BASE.clear()
+        _LAST_BASE[key] = base
+    return _LAST_BASE[key]
 
 
 def settings_key(settings: Any) -> str:
@@ -343,12 +360,13 @@ def base_key(base: RunConfig) -> str:
     if not base.does.trains:
         made = {"format": BASE_FORMAT, "shape": plain(base.model.shape), "dtype": base.model.dtype, "seed": base.seed}
         return settings_key(made)
-    learner = plain(base.learner)
+    learner, task = plain(base.learner), base.task
+    made_by: type = type(task)
     return settings_key(
         {
             "format": BASE_FORMAT,
-            "task": plain(base.task),
-            "source": source_text(base.task.__class__),
+            "task": plain(task),
+            "source": source_text(made_by),
             "shape": plain(base.model.shape),
             "dtypes": [base.model.dtype, base.learner.compute_dtype],
             "optimizer": learner["optimizer"],

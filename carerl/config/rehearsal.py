@@ -150,7 +150,8 @@ def _lengths(c: RunConfig, real: RunConfig) -> None:
     r.max_new_tokens = min(r.max_new_tokens, NEW_TOKENS)
     r.max_model_len -= real.rollout.max_new_tokens - r.max_new_tokens
     if c.task.validation_questions:
-        c.task = replace(c.task, validation_questions=min(c.task.validation_questions, VALIDATION_QUESTIONS))
+        fewer: dict[str, Any] = {"validation_questions": min(c.task.validation_questions, VALIDATION_QUESTIONS)}
+        c.task = replace(c.task, **fewer)
     share = r.max_new_tokens / real.rollout.max_new_tokens
     if share < 1:
         c.algorithm.shorten(r.max_new_tokens, share)

@@ -26,6 +26,16 @@ class RegularizerConfig(Settings):
         return 0.0
 
     @property
+    def target_kl(self) -> float:
+        """The reverse KL to the reference that beta is adapted to, nats a token; 0: beta stays as it is."""
+        return 0.0
+
+    @property
+    def beta_gain(self) -> float:
+        """How fast beta is adapted."""
+        return 0.0
+
+    @property
     def estimator(self) -> str:
         """How a loss is made of the divergence, see :mod:`carerl.regularizers.estimators`."""
         return "score"

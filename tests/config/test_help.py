@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -48,7 +49,15 @@ def test_every_choice_lists_its_settings_inherited_ones_too(section: str, name: 
         f"{section}.{field}" for field in own
     ]
     assert CHOICES[section][name].line in text
-    assert text in help_text(["--help", section]), "without a name all choices are listed"
+    whole = help_text(["--help", section])
+    listed = whole.split(f"{section}.name={name}: ")[1].split(f"\n\n{section}.name=")[0]
+    assert all(re.search(rf"\b{field}\b", listed) for field in own), "without a name all choices are listed"
+
+
+@pytest.mark.parametrize("section", CHOICES)
+def test_a_setting_that_choices_share_is_explained_once(section: str) -> None:
+    explained = [line for line in help_text(["--help", section]).splitlines() if line.startswith(f"  {section}.")]
+    assert len(explained) == len(set(explained))
 
 
 def test_comments_are_those_of_the_source() -> None:

@@ -97,6 +97,8 @@ def meant_number(text: str) -> int | None:
     """The whole number that a text was perhaps meant to be: ``1e3``, ``100.0``, ``0x10``, ``1,000``, full-width
     digits. None where there is no telling."""
     text = unicodedata.normalize("NFKC", text).strip()
+    if text.lstrip("+-").isdecimal() and not text.isascii():  # digits of another script
+        return int(text)
     if _GROUPED.fullmatch(text):
         return int(text.replace(",", ""))
     try:

@@ -53,7 +53,7 @@ class Questions:
             if len(examples) >= n:
                 return [replace(example, id=f"{VALIDATION}/{i}") for i, example in enumerate(examples[:n])]
         raise ValueError(
-            f"task.validation_questions = {n}: the questions of the evaluation leave too few; ask for fewer of either"
+            f"task.validation_questions = {n}: what the evaluation asks leaves too few; ask for fewer of either"
         )
 
     def chance(self, prompt_ids: tuple[int, ...]) -> float:
