@@ -53,7 +53,7 @@ class Setting:
 
 
 def wants_help(argv: Sequence[str]) -> bool:
-    """True if a command line asks for :func:`help_text` rather than for a run."""
+    """Returns whether a command line asks for :func:`help_text` and not for a run."""
     return not argv or any(word in HELP or word.lstrip("-").startswith("help=") for word in argv)
 
 
@@ -121,8 +121,8 @@ def topic_text(topic: str) -> str:
 
 
 def _meant(topic: str, sections: list[str]) -> list[str]:
-    """What a word that is no topic was perhaps meant to be: a choice of this name; what other libraries call so; one
-    that is very like it; those that have a word of it in their names. Nothing that is merely a little like it."""
+    """Guesses the topic that an unknown word stands for: a choice of this name, a setting that other libraries call so,
+    a very similar topic, or topics that share a word with it. A slight similarity is no guess."""
     topic = topic.lower().replace("-", "_")
     if chosen := [f"{section}={topic}" for section, table in CHOICES.items() if topic in table]:
         return chosen
@@ -180,7 +180,7 @@ def _choice_text(section: str, name: str) -> str:
 
 
 def _sections(cls: type, prefix: str) -> Iterator[tuple[str, type]]:
-    """Dotted names of the sections with their dataclasses, the run itself first."""
+    """Yields the dotted names of the sections with their dataclasses, the run itself first."""
     if not prefix:
         yield TOP, cls
     for key, hint in get_type_hints(cls).items():
@@ -190,7 +190,7 @@ def _sections(cls: type, prefix: str) -> Iterator[tuple[str, type]]:
 
 
 def _settings(section: str, cls: type) -> Iterator[Setting]:
-    """The settings of one dataclass, those of sections inside it left out."""
+    """Yields the settings of one dataclass, without those of the sections in it."""
     hints, comments = get_type_hints(cls), field_comments(cls)
     for field in fields(cls):
         hint = hints[field.name]
@@ -262,7 +262,7 @@ def _described(cls: type, above: type | None = None) -> list[str]:
 
 
 def _lines(settings: Sequence[Setting]) -> list[str]:
-    """A table of settings; a meaning that is too long for its column goes on below."""
+    """Makes a table of settings; a meaning that is too long for its column continues below."""
     rows = [(s.path, s.type, s.default, s.meaning) for s in settings]
     widths = [max((len(row[k]) for row in rows), default=0) for k in range(3)]
     widths[2] = min(widths[2], 30)

@@ -22,7 +22,7 @@ from carerl.errors import ConfigError
 FIELD = "rehearse"
 PREFIX = "rehearse_"  # of the recipe's name in what a rehearsal writes, so that nothing takes it for a run of it
 STEPS = 3
-STOP_AFTER = 1  # the step after which a rehearsal is stopped, to be gone on with
+STOP_AFTER = 1  # the step after which a rehearsal is stopped, to be resumed
 EVERY = 2  # steps between evaluations, checkpoints, rollout tables and reports, where the recipe has any
 NEW_TOKENS = 16
 PROMPTS = 4  # a step
@@ -58,9 +58,9 @@ def _shown(value: Any) -> str:
 
 
 def leave_real_run(asked: Tree) -> None:
-    """Of a rehearsal's command line, takes out what names the real run: ``run_dir`` and ``resume=auto``, so that one
-    command serves both. The rehearsal then lies beside that run, on the same storage. Raises ConfigError for the
-    directory of a run to go on with."""
+    """Takes ``run_dir`` and ``resume=auto``, which name the real run, out of a rehearsal's command line, so that one
+    command serves both. The rehearsal then lies beside that run, on the same storage. Raises ConfigError if a run is to
+    be resumed."""
     if asked.pop("resume", "") not in ("", None, "auto"):
         raise ConfigError(
             FIELD, True, "a rehearsal goes on with no run: it stops and resumes one of its own", "leave resume= out"
@@ -84,8 +84,8 @@ def check_rehearsal(config: RunConfig) -> None:
 
 
 def rehearsed(config: RunConfig, cpu_vllm: bool = True) -> RunConfig:
-    """The settings of the rehearsal of a validated run; ``config`` is left as it is. ``cpu_vllm``: whether vLLM runs on
-    this machine's CPU; else transformers is the engine. Raises ConfigError."""
+    """Returns the settings of the rehearsal of a validated run; ``config`` is not changed. ``cpu_vllm``: whether vLLM runs
+    on this machine's CPU; if not, transformers is the engine. Raises ConfigError."""
     check_rehearsal(config)
     c = copy.deepcopy(config)
     c.recipe = PREFIX + config.recipe
@@ -107,8 +107,8 @@ def rehearsed(config: RunConfig, cpu_vllm: bool = True) -> RunConfig:
 
 
 def shrunk(shape: ShapeConfig) -> ShapeConfig:
-    """A shape of the same architecture, vocabulary and context: two layers of two heads. Heads that shared keys and
-    values still do; a head that is tied to the embedding stays tied."""
+    """Shrinks a shape to two layers of two heads. Architecture, vocabulary and context stay; heads that share keys and
+    values still do, and a head that is tied to the embedding stays tied."""
     heads = min(shape.num_heads, HEADS)
     head_dim = min(shape.head_dim, HEAD_DIM)
     return replace(
@@ -123,13 +123,13 @@ def shrunk(shape: ShapeConfig) -> ShapeConfig:
 
 
 def changes(before: RunConfig, after: RunConfig) -> list[Change]:
-    """Every setting whose value is another one, in the order of the settings."""
+    """Lists every setting whose value differs, in the order of the settings."""
     old, new = dict(leaves(plain(before))), dict(leaves(plain(after)))
     return [Change(key, old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
 
 
 def _schedule(c: RunConfig) -> None:
-    """Few steps, in which everything that happens now and then happens once."""
+    """Cuts the run to a few steps, in which everything that happens now and then happens once."""
     c.steps = STEPS
     c.learner.schedule.warmup_steps = min(c.learner.schedule.warmup_steps, 1)
     c.evaluation.every = min(c.evaluation.every, EVERY)
@@ -144,8 +144,8 @@ def _schedule(c: RunConfig) -> None:
 
 
 def _lengths(c: RunConfig, real: RunConfig) -> None:
-    """Short responses. Prompts have the room that the real run gives them, so that those which it drops or does not ask
-    are dropped or not asked here too; lengths that rewards and losses are made of shrink with the responses."""
+    """Shortens responses. Prompts keep the room that the real run gives them, so that the same ones are dropped or not
+    asked. Lengths in the settings of algorithm and reward shrink with the responses."""
     r = c.rollout
     r.max_new_tokens = min(r.max_new_tokens, NEW_TOKENS)
     r.max_model_len -= real.rollout.max_new_tokens - r.max_new_tokens
@@ -159,7 +159,7 @@ def _lengths(c: RunConfig, real: RunConfig) -> None:
 
 
 def _batch(c: RunConfig) -> None:
-    """Few prompts, in the recipe's minibatches of whole groups."""
+    """Cuts a step to few prompts, in the recipe's minibatches of whole groups."""
     minibatches = c.algorithm.minibatches
     c.prompts_per_step = min(c.prompts_per_step, minibatches * -(-PROMPTS // minibatches))
     c.algorithm.group_size = min(c.algorithm.group_size, GROUP)
@@ -170,7 +170,7 @@ def _batch(c: RunConfig) -> None:
 
 
 def _actors(c: RunConfig) -> None:
-    """One actor of each role, on the CPU, with a small share of it."""
+    """Leaves one actor of each role, on the CPU, with a small share of it."""
     c.rollout.actors = c.reference.actors = c.grading.actors = c.grading.processes = c.learner.ranks = 1
     c.rollout.tensor_parallel, c.rollout.enforce_eager = 1, True
     c.rollout.kv_cache_gib = min(c.rollout.kv_cache_gib, CACHE_GIB)

@@ -1,4 +1,4 @@
-"""The four sections that are chosen by ``name``, and the tables that they are chosen from."""
+"""Names the four sections that are chosen by ``name``, and the tables that they are chosen from."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def base_of(section: str) -> type[Settings]:
 
 
 def choice_config(section: str, name: Any) -> type | None:
-    """The dataclass of a named choice, or None when there is no such name."""
+    """Returns the dataclass of a named choice, or None if there is no such name."""
     entry = CHOICES[section].get(name) if isinstance(name, str) else None
     return entry.config if entry is not None else None
 
 
 @functools.cache
 def source_text(config_type: Any) -> str:
-    """The code that a settings dataclass stands in: its module, or all modules beside it where a choice has a
-    package of its own (``carerl.tasks.tiny``), without comments and docstrings. Empty when there is none on disk.
-    Read once: a file that is edited while a process runs is not the code that the process runs.
+    """Returns the code around a settings dataclass, without comments and docstrings: its module, or all modules beside it
+    if the choice has a package of its own (``carerl.tasks.tiny``). Empty if there is none on disk. It is read once: a
+    file that is edited while a process runs is not the code that the process runs.
 
     It goes into cache keys, so that a changed world is never taken for the one that was cached."""
     module = inspect.getmodule(config_type)

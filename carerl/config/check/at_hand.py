@@ -223,11 +223,10 @@ def _all_prompts_fit(task: Task, config: RunConfig) -> Iterable[ConfigError]:
 
 
 def training_examples(task: Task, prompts_per_step: int) -> Iterator[Example]:
-    """The first examples, then those that follow until :data:`AT_A_TIME` in a row bring no new prompt.
+    """Yields the first training examples, and more until :data:`AT_A_TIME` in a row bring no new prompt.
 
-    A finite set is one epoch after the other, so that every prompt of it has been seen by then. A task does not say
-    how many prompts it has: of a set of more than :data:`LOOKED_AT`, and of one made as it is needed, this is a sample
-    of that size."""
+    A task does not say how many prompts it has. A finite set comes one epoch after the other, so by then every prompt
+    has been seen. Of a set of more than :data:`LOOKED_AT` prompts, or one without an end, this is a sample."""
     yield from task.train_examples(0, prompts_per_step)
     seen: set[int] = set()
     for start in range(0, LOOKED_AT - AT_A_TIME + 1, AT_A_TIME):

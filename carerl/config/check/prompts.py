@@ -1,4 +1,4 @@
-"""What a plan says about prompts, where data and tokenizer are on this machine. The hub is never asked."""
+"""Says what a plan and a run should tell about prompts, where data and tokenizer are here. The hub is never asked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from carerl.tasks.prompts import PromptLengths
 
 
 def own_tokenizer(config: RunConfig, task: Task) -> Any:
-    """The tokenizer of a base model that is not made yet; None if neither task nor base recipe has one."""
+    """Returns the tokenizer of a base model that is not made yet; None if neither task nor base recipe has one."""
     if config.model.base_recipe and not base_config(config).does.trains:
         return make_byte_tokenizer(context=config.model.shape.context_length)
     return task.make_tokenizer()

@@ -1,4 +1,4 @@
-"""The GPU that a plan counts with, and whether it can do what the settings ask of it."""
+"""Finds the GPU that a plan counts with, and checks that it can do what the settings ask for."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from carerl.errors import ConfigError
 
 
 def card_of(config: RunConfig) -> Card:
-    """The card that a run names, or the assumed one, with the single figures that its settings give instead."""
+    """Returns the card that a run names, or the assumed one. Figures that the settings give replace the card's."""
     c = config.cluster
     given = {"memory_gib": c.gpu_memory_gib, "bf16_tflops": c.gpu_tflops, "bandwidth_tbps": c.gpu_bandwidth_tbps}
     return replace(CARDS[c.gpu or ASSUMED], **{name: value for name, value in given.items() if value})
 
 
 def is_named(config: RunConfig) -> bool:
-    """True if the settings say how much memory a GPU has. Otherwise what does not fit may fit on the user's cards."""
+    """Returns whether the settings say how much memory a GPU has. If not, the user's cards may be larger."""
     return bool(config.cluster.gpu or config.cluster.gpu_memory_gib)
 
 
 def describe_card(config: RunConfig) -> str:
-    """The figures that a plan counts with, in one line, and how to change them."""
+    """Says in one line which figures a plan counts with, and how to change them."""
     card, own = card_of(config), config.cluster
     figures = (
         f"{card.memory_gib:g} GiB, {card.bf16_tflops:g} TFLOP/s in bfloat16, {card.fp32_tflops:g} in float32, "

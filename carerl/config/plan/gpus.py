@@ -1,4 +1,4 @@
-"""The GPUs that a plan knows: memory, rates and links.
+"""Lists the GPUs that a plan knows: memory, rates and links.
 
 Rates are the data sheets' dense ones, without sparsity; how much of them a run reaches is an assumption of
 :mod:`carerl.config.plan.seconds`. On an H200 790 of the 989 TFLOP/s and 4.3 of the 4.8 TB/s were measured, by large

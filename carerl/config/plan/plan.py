@@ -1,7 +1,7 @@
-"""What a run would do, before it does it: actors and placement, batches, memory, seconds, GPU-hours.
+"""Plans a run before it starts: actors and placement, batches, memory, seconds, GPU-hours.
 
-Needs no weights, no Ray and no GPU: everything follows from the settings and the model's shape, but for the prompts,
-which are counted where data and tokenizer are on this machine.
+Needs no weights, no Ray and no GPU: everything follows from the settings and the model's shape. Only prompts are
+counted from the data, if data and tokenizer are on this machine.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Plan:
 
 
 def plan(config: RunConfig) -> Plan:
-    """The plan of a validated run. Raises ConfigError when an actor needs more GPUs than a node has."""
+    """Makes the plan of a validated run. Raises ConfigError when an actor needs more GPUs than a node has."""
     shape, origin = effective_shape(config)
     actors, nodes = tuple(actor_groups(config)), tuple(place(config))
     on_gpus = [group.role for group in actors if group.gpus_each]
@@ -125,7 +125,7 @@ def plan(config: RunConfig) -> Plan:
 
 
 def batch_plan(config: RunConfig) -> BatchPlan:
-    """The cut of one step. Whole groups make a minibatch; ranks share its rows as evenly as they divide."""
+    """Cuts one step into minibatches of whole groups, whose rows the ranks share as evenly as possible."""
     c = config
     if c.algorithm is not None:
         prompts, samples = c.prompts_per_step, c.algorithm.group_size
@@ -159,7 +159,7 @@ def batch_plan(config: RunConfig) -> BatchPlan:
 
 
 def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, ...]) -> ComputeEstimate | None:
-    """Seconds of a step and GPU-hours, see :mod:`carerl.config.plan.seconds`; None for a run without GPUs."""
+    """Estimates the seconds of a step and the GPU-hours, see :mod:`carerl.config.plan.seconds`; None for a run without GPUs."""
     gpus = sum(a.count * a.gpus_each for a in actor_groups(config))
     if not gpus or not config.trains_on_rollouts:
         return None

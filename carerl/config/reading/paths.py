@@ -21,7 +21,7 @@ _VARIABLE = re.compile(r"\$(\w+|\{)")
 
 
 def local(field: str, text: str) -> str:
-    """A path with ``~`` replaced. Raises ConfigError for what is no path of this machine."""
+    """Replaces ``~`` in a path. Raises ConfigError for text that is not a path of this machine."""
     if not text:
         return text
     refuse_address(field, text)

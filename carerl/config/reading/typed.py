@@ -46,8 +46,8 @@ RETIRED_REMEDY = (
 
 
 def build(tree: Mapping[str, Any]) -> RunConfig:
-    """A resolved tree as a RunConfig, with ``~`` in paths expanded. Raises ConfigError for unknown keys, wrong types,
-    unknown names."""
+    """Makes a RunConfig of a resolved tree, with ``~`` in paths expanded. Raises ConfigError for unknown keys, wrong types
+    and unknown names."""
     paths = list(setting_paths(tree))
     result: RunConfig = fill(RunConfig, {k: v for k, v in tree.items() if k not in CHOICES}, "", "a run", paths)
     raise_all([error for bound in bounds_of(RunConfig)["kind"] for error in bound.errors("kind", result.kind)])
@@ -58,7 +58,7 @@ def build(tree: Mapping[str, Any]) -> RunConfig:
 
 
 def _expand_places(config: RunConfig) -> None:
-    """Puts what :func:`carerl.config.reading.paths.local` makes of them in the place of all settings that are paths."""
+    """Replaces all settings that are paths by what :func:`carerl.config.reading.paths.local` makes of them."""
     for path in PLACES:
         owner: Any = config
         *parents, name = path.split(".")
@@ -72,12 +72,12 @@ def _expand_places(config: RunConfig) -> None:
 
 
 def setting_paths(tree: Mapping[str, Any]) -> Iterator[str]:
-    """Dotted names of the settings and sections that a run with this tree's choices has."""
+    """Yields the dotted names of the settings and sections that a run with this tree's choices has."""
     return (path for path, _ in setting_hints(tree))
 
 
 def setting_hints(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(dotted name, type) of the settings and sections that a run with this tree's choices has."""
+    """Yields (dotted name, type) of the settings and sections that a run with this tree's choices has."""
     yield from _hints(RunConfig, "")
     for section in CHOICES:
         chosen = tree.get(section)
@@ -95,7 +95,8 @@ def _hints(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def choose(section: str, tree: Any, paths: Sequence[str] = ()) -> Any:
-    """The dataclass that a section's ``name`` chooses, filled; None for a section that is absent."""
+    """Fills the dataclass that a section's ``name`` chooses; returns None for a section that is absent. Raises
+    ConfigError."""
     if native(tree) is None:
         return None
     table = CHOICES[section]
@@ -136,8 +137,8 @@ def _has(config: type, key: str) -> bool:
 
 
 def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str, paths: Sequence[str] = ()) -> Any:
-    """An instance of a dataclass from plain values, defaults for what is absent. ``paths``: where a key that is not
-    one of the dataclass may have been meant."""
+    """Makes an instance of a dataclass from plain values; what is absent has its default. ``paths``: dotted names among
+    which an unknown key may have been meant. Raises ConfigError."""
     names = [f.name for f in fields(cls)]
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -162,7 +163,7 @@ def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str, paths: Seq
 
 
 def convert(hint: Any, path: str, value: Any) -> Any:
-    """One value in the type of its field. Raises ConfigError when it is not of that type."""
+    """Converts one value to the type of its field. Raises ConfigError if it is not of that type."""
     if hint is str:
         return _text(path, value)
     if hint in WORDS:
@@ -204,7 +205,7 @@ def _text(path: str, value: Any) -> str:
 
 
 def _number(hint: Any, path: str, value: Any) -> Any:
-    """A whole number, a number, or a truth value."""
+    """Reads a whole number, a number, or a truth value. Raises ConfigError."""
     reads: dict[Any, Any] = {bool: truth, int: whole_number, float: real_number}
     if isinstance(value, Plain):
         found = reads[hint](str(value).strip())
@@ -218,7 +219,7 @@ def _number(hint: Any, path: str, value: Any) -> Any:
 
 
 def _no_number(hint: Any, path: str, value: Any) -> ConfigError:
-    """The refusal, with the number that was perhaps meant."""
+    """Returns the refusal, with the number that may have been meant."""
     text = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     reason, remedy = f"it must be {WORDS[hint]}", f"write {path}=<{WORDS[hint]}>"
     in_quotes = isinstance(value, str) and not isinstance(value, Plain)
@@ -261,12 +262,12 @@ def _several(kind: Any) -> str:
 
 
 def _listed(value: Any) -> str:
-    """A list of what was given, as it can be typed."""
+    """Writes what was given as a list that can be typed."""
     return "[" + ",".join(_flat(value)) + "]"
 
 
 def _flat(value: Any) -> list[str]:
-    """The single values in what was given: of a text with commas or blanks, its parts."""
+    """Returns the single values in what was given; a text is cut at commas, else at blanks."""
     if isinstance(value, dict):
         return [f"{key}={part}" for key, item in value.items() for part in _flat(item) or [""]]
     if isinstance(value, list | tuple):
@@ -293,7 +294,7 @@ def _by_library(hint: Any, path: str, value: Any) -> Any:
 
 
 def plain(config: Any) -> Tree:
-    """A dataclass as nested dicts of plain values, tuples as lists: what YAML and JSON can hold."""
+    """Turns a dataclass into nested dicts of plain values, tuples into lists: what YAML and JSON can hold."""
     return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
 
 
