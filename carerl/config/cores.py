@@ -37,14 +37,14 @@ class Threads:
 
 
 def thread_count(asked: int, share: float, cores: float) -> int:
-    """Counts the threads of an actor: as many as ``asked`` for; with 0 as many as it has whole CPUs of Ray's (one, where its share
-    is smaller: such actors run beside others), but not more than ``cores``, and at least one."""
+    """Counts the threads of an actor: as many as ``asked`` for; with 0 as many as it has whole CPUs of Ray's (one,
+    where its share is smaller: such actors run beside others), but not more than ``cores``, and at least one."""
     return asked or max(1, math.floor(min(share, cores)))
 
 
 def usable_cores(proc: Path = PROC, affinity: int | None = None) -> float:
-    """Returns the cores that this process may keep busy at once, which need not be whole: the smallest of its affinity mask
-    (``affinity``: None asks the system) and the CPU quotas of its cgroups, version 1 or 2, up to the root."""
+    """Returns the cores that this process may keep busy at once, which need not be whole: the smallest of its affinity
+    mask (``affinity``: None asks the system) and the CPU quotas of its cgroups, version 1 or 2, up to the root."""
     return min([_affinity() if affinity is None else affinity, *_quotas(proc)])
 
 

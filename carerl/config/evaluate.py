@@ -54,7 +54,7 @@ INSTEAD = {
     "dry_run": "leave it out: an evaluation has no plan",
     "rehearse": "leave it out, or rehearse the recipe: python -m carerl.run recipe=NAME rehearse=true",
 }
-# how the work is spread, which changes no answer: in these an evaluation that is gone on with may differ
+# how the work is spread, which changes no answer: an evaluation may be resumed with other values of these
 SPREAD = (
     "rollout.actors", "rollout.threads", "rollout.cpus_per_actor", "rollout.gpu_memory_utilization",
     "rollout.kv_cache_gib", "grading.actors", "grading.processes", "grading.cpus_per_actor", "cluster.", "tracking.",
@@ -170,7 +170,8 @@ def _fit(config: RunConfig, asked: dict[str, Any]) -> None:
 
 
 def _gone_on_with(config: RunConfig) -> RunConfig:
-    """Checks the settings. Sets ``resume`` where the directory holds the same evaluation already. Raises ConfigError."""
+    """Checks the settings. Sets ``resume`` where the directory holds the same evaluation already. Raises
+    ConfigError."""
     stored = Path(config.run_dir).expanduser() / "config.yaml"
     if config.run_dir and stored.is_file():
         before = read(stored)

@@ -66,7 +66,7 @@ def usage() -> str:
         "  python -m carerl.run recipe=care_grpo_tiny regularizer.alpha=0.9 seed=7",
         "  python -m carerl.run recipe=care_grpo_7b dry_run=true          plan only: actors, batches, memory",
         "  python -m carerl.run recipe=care_grpo_7b rehearse=true         all of it on this machine's CPU, made small",
-        "  python -m carerl.run resume=RUN_DIR                            go on with an earlier run",
+        "  python -m carerl.run resume=RUN_DIR                            resume an earlier run",
         "  python -m carerl.run --help rollout                            all settings of a section, with units",
         "  python -m carerl.run --help algorithm=dapo                     those of one choice",
         "",

@@ -47,7 +47,7 @@ LEARNER_ACTORS = (
     "threads",
 )  # how many there are and what they take
 BASE_FORMAT = 1  # raise it when the same settings give another base model
-AUTO = "auto"  # of resume: go on with what run_dir holds, or start it there
+AUTO = "auto"  # of resume: resume the run in run_dir, or start one there
 # resumed with another value of one of these, a run would be another run
 FIXED_ON_RESUME = (
     "kind", "rehearse", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
@@ -110,14 +110,14 @@ def _composed(name: str, asked: Tree) -> Tree:
         compose.import_plugins(plugins)
         tree = compose.merge(compose.compose(name), asked)  # again, now that their choices are known
     if native(tree.get("resume")) not in (None, "", AUTO):
-        reason = "a recipe says what a run does, and this one would go on with a run"
+        reason = "a recipe says what a run does, and this one would resume a run"
         raise ConfigError("resume", native(tree["resume"]), reason, "take it out, and write resume= behind the command")
     return {**tree, "recipe": compose.label(name)}
 
 
 def _settle(asked: Tree) -> None:
-    """Replaces ``resume``, and ``run_dir`` where a run may be resumed there, by their text. Both decide what is read, and
-    may refer to settings of the recipe. ``resume: auto`` in the recipe counts as asked for."""
+    """Replaces ``resume``, and ``run_dir`` where a run may be resumed there, by their text. Both decide what is read,
+    and may refer to settings of the recipe. ``resume: auto`` in the recipe counts as asked for."""
     wanted = asked.get("resume")
     if wanted is None and isinstance(asked.get("recipe"), str) and asked["recipe"]:
         wanted = compose.compose(str(asked["recipe"])).get("resume")
@@ -143,7 +143,7 @@ def _take_what_is_there(asked: Tree) -> None:
     the launcher to set aside. Raises ConfigError for a directory that holds something else."""
     folder = asked.get("run_dir")
     if not isinstance(folder, str) or not folder:
-        reason = "resume=auto goes on with what is in run_dir, and there is no run_dir"
+        reason = "resume=auto resumes the run in run_dir, and there is no run_dir"
         raise ConfigError("resume", AUTO, reason, "write run_dir=/shared/runs/NAME too, the same every time")
     place = Path(folder).expanduser()
     if has_checkpoint(place):
@@ -360,9 +360,9 @@ def settings_key(settings: Any) -> str:
 
 
 def base_key(base: RunConfig) -> str:
-    """Returns the cache key of the weights that a base recipe makes. It depends on the task (settings and source), shape,
-    dtypes, optimizer, schedule, steps and seed. How the work is split (ranks, micro-batches, threads) is left out: it
-    changes no gradient beyond rounding. For an untrained model it depends on shape, dtype and seed alone."""
+    """Returns the cache key of the weights that a base recipe makes. It depends on the task (settings and source),
+    shape, dtypes, optimizer, schedule, steps and seed. How the work is split (ranks, micro-batches, threads) is left
+    out: it changes no gradient beyond rounding. For an untrained model it depends on shape, dtype and seed alone."""
     if not base.does.trains:
         made = {"format": BASE_FORMAT, "shape": plain(base.model.shape), "dtype": base.model.dtype, "seed": base.seed}
         return settings_key(made)

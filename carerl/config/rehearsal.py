@@ -63,7 +63,7 @@ def leave_real_run(asked: Tree) -> None:
     be resumed."""
     if asked.pop("resume", "") not in ("", None, "auto"):
         raise ConfigError(
-            FIELD, True, "a rehearsal goes on with no run: it stops and resumes one of its own", "leave resume= out"
+            FIELD, True, "a rehearsal resumes no other run: it stops and resumes one of its own", "leave resume= out"
         )
     real = asked.pop("run_dir", "")
     if isinstance(real, str) and real and "runs_dir" not in asked:
@@ -84,8 +84,8 @@ def check_rehearsal(config: RunConfig) -> None:
 
 
 def rehearsed(config: RunConfig, cpu_vllm: bool = True) -> RunConfig:
-    """Returns the settings of the rehearsal of a validated run; ``config`` is not changed. ``cpu_vllm``: whether vLLM runs
-    on this machine's CPU; if not, transformers is the engine. Raises ConfigError."""
+    """Returns the settings of the rehearsal of a validated run; ``config`` is not changed. ``cpu_vllm``: whether vLLM
+    runs on this machine's CPU; if not, transformers is the engine. Raises ConfigError."""
     check_rehearsal(config)
     c = copy.deepcopy(config)
     c.recipe = PREFIX + config.recipe

@@ -342,7 +342,7 @@ class RunConfig(Settings):
     plugins: list[str] = field(default_factory=list)
     runs_dir: str = "runs"
     run_dir: str = ""  # empty: a fresh one under runs_dir
-    resume: str = ""  # a run directory to go on with; auto: what is in run_dir, or a new run there
+    resume: str = ""  # a run directory to resume; auto: the one in run_dir, or a new run there
     dry_run: bool = False
     profile: bool = False  # writes where the time of a few steps went: profile.txt, profile.json
     rehearse: bool = False  # all of it on this machine's CPU: a small model of drawn weights, outcomes by coin flips

@@ -155,8 +155,8 @@ def shape_from_directory(directory: str) -> ShapeConfig:
 
 
 def effective_shape(config: RunConfig) -> tuple[ShapeConfig, str]:
-    """Returns a run's shape and where it is from: a packaged model's own, the model directory's ``config.json`` if it is
-    on this machine, else the recipe's ``model.shape``."""
+    """Returns a run's shape and where it is from: a packaged model's own, the model directory's ``config.json`` if it
+    is on this machine, else the recipe's ``model.shape``."""
     path = config.model.path
     if path in PACKAGED:
         return PACKAGED[path].shape, f"the packaged model {path}"

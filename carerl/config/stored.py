@@ -42,7 +42,7 @@ NAMED_AGAIN: dict[str, tuple[Callable[[Any, Mapping[str, Any]], bool], str]] = {
 
 
 def check_named(config: Mapping[str, Any], named: Callable[[], Mapping[str, Any]], folder: str) -> None:
-    """Refuses settings that only the file of ``folder`` asks for. ``config``: the settings to go on with, nested.
+    """Refuses settings that only the file of ``folder`` asks for. ``config``: the settings of the resumed run, nested.
     ``named``: gives those of the command and its recipe. Raises ConfigError, with all of them."""
     asking = [key for key, (matters, _) in NAMED_AGAIN.items() if matters(_value(config, key), config)]
     if not asking:

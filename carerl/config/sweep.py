@@ -93,7 +93,8 @@ def row_words(row: str) -> list[str]:
 
 
 def bare_word(word: str, before: str = "") -> ConfigError:
-    """Returns the error for a word of a sweep's command line that is not ``key=value``. ``before``: the word before it."""
+    """Returns the error for a word of a sweep's command line that is not ``key=value``. ``before``: the word before
+    it."""
     remedy = "see --help"
     for key, names in (("recipe", recipe_names()), ("sweep", sweep_names())):
         if (guess := nearest(word, names, SURE)) is not None:
@@ -117,7 +118,7 @@ def refuse_own(words: Sequence[str]) -> None:
             raise ConfigError(key, value, "a sweep has no plan", "plan a cell by python -m carerl.run … dry_run=true")
         if key == "rehearse":
             remedy = "rehearse a cell by python -m carerl.run … rehearse=true, all recipes by python -m carerl.rehearse"
-            raise ConfigError(key, value, "a sweep's cells are runs, and a rehearsal is none", remedy)
+            raise ConfigError(key, value, "a sweep's cells are real runs, and a rehearsal is not", remedy)
 
 
 def refuse_twice(cells: Sequence[tuple[str, RunConfig]]) -> None:

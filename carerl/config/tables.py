@@ -49,9 +49,9 @@ def choice_config(section: str, name: Any) -> type | None:
 
 @functools.cache
 def source_text(config_type: Any) -> str:
-    """Returns the code around a settings dataclass, without comments and docstrings: its module, or all modules beside it
-    if the choice has a package of its own (``carerl.tasks.tiny``). Empty if there is none on disk. It is read once: a
-    file that is edited while a process runs is not the code that the process runs.
+    """Returns the code around a settings dataclass, without comments and docstrings: its module, or all modules beside
+    it if the choice has a package of its own (``carerl.tasks.tiny``). Empty if there is none on disk. It is read once:
+    a file that is edited while a process runs is not the code that the process runs.
 
     It goes into cache keys, so that a changed world is never taken for the one that was cached."""
     module = inspect.getmodule(config_type)

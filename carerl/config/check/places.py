@@ -94,7 +94,7 @@ def run_dir_errors(c: RunConfig) -> Iterator[ConfigError]:
             "run_dir",
             c.run_dir,
             "it exists and is not empty: two runs never share a directory",
-            f"give another one, leave run_dir= out, or go on with that run by resume={c.run_dir}",
+            f"give another one, leave run_dir= out, or resume that run by resume={c.run_dir}",
         )
 
 

@@ -33,7 +33,8 @@ def actor_memory(config: RunConfig, shape: ShapeConfig, actors: tuple[ActorGroup
 
 
 def learner_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
-    """Counts the memory of one rank of the learner. N parameters, R ranks, L layers, d hidden, V vocabulary, b bytes of the compute dtype.
+    """Counts the memory of one rank of the learner. N parameters, R ranks, L layers, d hidden, V vocabulary, b bytes of
+    the compute dtype.
 
     - weights 4N/R, gradients 4N/R, AdamW's two moments 8N/R: float32 whatever the compute dtype, sharded
     - gathered: two layers whole at one time, b bytes each (one is used while the next arrives), and the root
@@ -88,8 +89,8 @@ def exact_divergence(config: RunConfig) -> bool:
 
 
 def head_chunks(config: RunConfig) -> int:
-    """Returns how many tables of C × V numbers exist at the peak of a forward and backward pass. Measured, and kept to by
-    the tests of :mod:`carerl.loss.head`: 3.1 (log-probs, gradient, probabilities), 6.3 for an exact divergence, and
+    """Returns how many tables of C × V numbers exist at the peak of a forward and backward pass. Measured, and kept to
+    by the tests of :mod:`carerl.loss.head`: 3.1 (log-probs, gradient, probabilities), 6.3 for an exact divergence, and
     11.3 for Jensen–Shannon; rounded up."""
     if not exact_divergence(config):
         return 4
@@ -142,9 +143,9 @@ def _engine_budget(config: RunConfig) -> float:
 
 
 def reference_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
-    """Counts the memory of one reference actor: weights b·N, one layer's activations of a micro-batch (nothing is kept for a
-    backward pass), and what leaves it: logits of ``head_chunk_tokens`` tokens at a time with their log-softmax, 8·C·V
-    bytes, and the head's float32 copy; for ``estimator=full`` instead the last hidden states, b·tokens·d."""
+    """Counts the memory of one reference actor: weights b·N, one layer's activations of a micro-batch (nothing is kept
+    for a backward pass), and what leaves it: logits of ``head_chunk_tokens`` tokens at a time with their log-softmax,
+    8·C·V bytes, and the head's float32 copy; for ``estimator=full`` instead the last hidden states, b·tokens·d."""
     b = BYTES[config.reference.compute_dtype]
     tokens = config.reference.micro_batch_rows * config.rollout.max_model_len
     memory = {

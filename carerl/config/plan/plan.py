@@ -159,7 +159,8 @@ def batch_plan(config: RunConfig) -> BatchPlan:
 
 
 def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, ...]) -> ComputeEstimate | None:
-    """Estimates the seconds of a step and the GPU-hours, see :mod:`carerl.config.plan.seconds`; None for a run without GPUs."""
+    """Estimates the seconds of a step and the GPU-hours, see :mod:`carerl.config.plan.seconds`; None for a run without
+    GPUs."""
     gpus = sum(a.count * a.gpus_each for a in actor_groups(config))
     if not gpus or not config.trains_on_rollouts:
         return None

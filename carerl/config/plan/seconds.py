@@ -122,7 +122,8 @@ def reference_share(c: RunConfig) -> float:
 
 
 def sends_hidden(c: RunConfig) -> bool:
-    """Returns whether the reference sends hidden states in an ordinary step, as :func:`carerl.loss.objective.needs_hidden`."""
+    """Returns whether the reference sends hidden states in an ordinary step, as
+    :func:`carerl.loss.objective.needs_hidden`."""
     return c.regularizer.estimator == "full" or c.regularizer.beta == 0
 
 

@@ -5,7 +5,7 @@ then the command line. Mappings merge key by key; everything else, lists include
 
 A section chosen by ``name`` (task, algorithm, regularizer, reward) changes its meaning when a later layer changes the
 name: keys inherited from earlier layers that the newly chosen dataclass does not have, or has with another default, are
-dropped (a clip made for a ratio of sequences is none for tokens), the others are kept. So ``recipe=care_grpo_tiny
+dropped (a clip made for a ratio of sequences does not suit tokens), the others are kept. So ``recipe=care_grpo_tiny
 regularizer.name=rkl`` keeps the recipe's beta and estimator and drops its alpha, whereas ``regularizer.name=rkl
 regularizer.alpha=.5`` asks for an alpha that rkl does not have, and is refused. Nothing is inherited by
 ``regularizer.name=none``. In the same way a ``model.path`` replaces an inherited ``model.base_recipe``.
@@ -48,7 +48,8 @@ def recipe_names() -> list[str]:
 
 
 def recipe_lines() -> list[tuple[str, str]]:
-    """Returns (name, one line) of every recipe that can be run; the line of a broken file says what is wrong with it."""
+    """Returns (name, one line) of every recipe that can be run; the line of a broken file says what is wrong with
+    it."""
     lines = []
     for name in recipe_names():
         try:

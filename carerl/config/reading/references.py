@@ -33,8 +33,8 @@ _MARK = re.compile(r"(\\*)\$\{")
 
 
 def resolve(tree: Tree, environment: bool = True) -> Tree:
-    """Replaces every ``${...}`` in a tree. ``environment``: whether environment variables may be read. Raises ConfigError
-    for a reference that leads nowhere or to a secret, and for the value ???."""
+    """Replaces every ``${...}`` in a tree. ``environment``: whether environment variables may be read. Raises
+    ConfigError for a reference that leads nowhere or to a secret, and for the value ???."""
     tree = {k: v for k, v in tree.items() if k != "extends"}
     typed = _typed(tree, dict(setting_hints(tree)), "")
     whole = over_below(_defaults(tree), typed)

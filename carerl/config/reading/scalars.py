@@ -135,8 +135,8 @@ _IMPLICIT = {  # what the resolver finds where no tag is written
 
 
 def read_yaml_text(text: str) -> Any:
-    """Reads the content of a file. Raises yaml.YAMLError, or ValueError for content that refers to itself or has more than
-    :data:`MOST_VALUES` values, aliases counted each time."""
+    """Reads the content of a file. Raises yaml.YAMLError, or ValueError for content that refers to itself or has more
+    than :data:`MOST_VALUES` values, aliases counted each time."""
     try:
         loaded = yaml.load(text, Loader=_Loader)
     except RecursionError:

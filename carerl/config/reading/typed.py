@@ -46,8 +46,8 @@ RETIRED_REMEDY = (
 
 
 def build(tree: Mapping[str, Any]) -> RunConfig:
-    """Makes a RunConfig of a resolved tree, with ``~`` in paths expanded. Raises ConfigError for unknown keys, wrong types
-    and unknown names."""
+    """Makes a RunConfig of a resolved tree, with ``~`` in paths expanded. Raises ConfigError for unknown keys, wrong
+    types and unknown names."""
     paths = list(setting_paths(tree))
     result: RunConfig = fill(RunConfig, {k: v for k, v in tree.items() if k not in CHOICES}, "", "a run", paths)
     raise_all([error for bound in bounds_of(RunConfig)["kind"] for error in bound.errors("kind", result.kind)])
