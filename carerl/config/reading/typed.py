@@ -124,16 +124,17 @@ def choose(section: str, tree: Any, paths: Sequence[str] = ()) -> Any:
         remedy = f"let {config.__name__} inherit {base.__module__}.{base.__name__}"
         raise ConfigError(f"{section}.name", name, reason, remedy)
     for key in tree:
-        if not _has(config, key) and (havers := [other for other in table if _has(table[other].config, key)]):
-            names = [field.name for field in fields(config)]
-            error = unknown_key(f"{section}.{key}", native(tree[key]), f"{section} {name}", names)
+        if key in _names(config):
+            continue
+        if havers := [other for other, entry in table.items() if key in _names(entry.config)]:
+            error = unknown_key(f"{section}.{key}", native(tree[key]), f"{section} {name}", _names(config))
             error.remedy = f"leave it out, or write {section}.name=, one of {', '.join(havers)}"
             raise error
     return fill(config, tree, section + ".", f"{section} {name}", paths)
 
 
-def _has(config: type, key: str) -> bool:
-    return key in {field.name for field in fields(config)}
+def _names(config: type) -> list[str]:
+    return [field.name for field in fields(config)]
 
 
 def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str, paths: Sequence[str] = ()) -> Any:
