@@ -27,7 +27,7 @@ from typing import Any
 
 from carerl import cli
 from carerl.config.check.places import check_file
-from carerl.config.check.tracking import entity_errors, project_errors
+from carerl.config.check.wandb_names import entity_errors, project_errors
 from carerl.config.load import parse
 from carerl.config.reading.paths import local
 from carerl.config.reading.typed import convert, plain

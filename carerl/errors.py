@@ -1,4 +1,4 @@
-"""What a refused setting looks like: field, value, reason, remedy, nearest key."""
+"""Defines the error of a refused setting: field, value, reason, remedy, nearest key."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 from carerl.text.printable import printable
 from carerl.text.redaction import REDACTED, SECRET_NAME, redact_text
 
-SURE = 0.75  # likeness from which a word of another place is worth naming
+SURE = 0.75  # similarity from which a setting of another section is suggested
 
 
 class ConfigError(ValueError):
-    """A setting that is refused, in words for the person who typed it.
+    """Says that a setting is refused, in words for the person who typed it.
 
     ``str()`` is the whole message, several lines, without a traceback and without secrets: print it and exit with code
-    2.
-    ``value`` is None where there is none to show.
+    2. ``value`` is None where there is none to show.
 
     >>> print(ConfigError("seed", -1, "a seed is 0 or more", "give another seed"))
     seed = -1 is refused
@@ -43,7 +42,7 @@ class ConfigError(ValueError):
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: text without quotes unless it needs them, long ones cut."""
+    """Writes a value for a message: text without quotes unless it needs them, long values cut."""
     text = repr(value) if not isinstance(value, str) or value != value.strip() or not value else value
     return text if len(text) <= 200 else text[:197] + "..."
 
@@ -56,18 +55,18 @@ def raise_all(errors: Sequence[ConfigError]) -> None:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The known word closest to the given one, or None when none is as like it as ``cutoff``."""
+    """Returns the known word closest to the given one, or None if the similarity of all is below ``cutoff``."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 
 def closest(word: str, known: Iterable[str]) -> float:
-    """How like the nearest of the known words the given one is, 0 to 1."""
+    """Returns the similarity, 0 to 1, of the given word to the nearest known one."""
     return max((difflib.SequenceMatcher(None, word, k).ratio() for k in known), default=0.0)
 
 
 def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """A remedy for a word that is not known: the nearest one if there is one, else all of them."""
+    """Writes the remedy for an unknown word: the nearest known one if there is one, else all of them."""
     known = list(known)
     guess = nearest(word, known)
     if guess is not None:
@@ -76,9 +75,9 @@ def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def unknown_key(path: str, value: Any, owner: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> ConfigError:
-    """The error for a key that its section does not have. ``owner`` names the section in words, ``elsewhere`` are
-    dotted names of other sections' settings: one that ends in the very key is what was meant (``lr`` for
-    ``learner.optimizer.lr``); a merely similar one must be more like it than any key of the section."""
+    """Returns the error for a key that its section does not have. ``owner`` names the section in words. ``elsewhere``:
+    dotted names of other sections' settings. One that ends in the same key is suggested (``learner.optimizer.lr`` for
+    ``lr``); one that is only similar must be more similar than every key of the section."""
     known = list(known)
     prefix, _, key = path.rpartition(".")
     by_name: dict[str, list[str]] = {}

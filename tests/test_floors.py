@@ -22,6 +22,7 @@ FLOORS: dict[str, int] = {
         (
             ("text", "progress", "seeds"),
             ("types", "errors"),
+            ("settings",),
             ("regularizers", "algorithms", "rewards", "calibration", "grading"),
             ("loss", "tasks"),
             ("config", "metrics"),

@@ -8,7 +8,7 @@ metrics of tokens are split by.
 
 from __future__ import annotations
 
-from .base import UPDATES, Algorithm, AlgorithmConfig, AlgorithmEntry
+from .base import CORRECTIONS, UPDATES, Algorithm, AlgorithmConfig, AlgorithmEntry
 from .dapo import DAPOConfig, dapo
 from .dr_grpo import DrGRPOConfig, dr_grpo
 from .grpo import GRPOConfig, grpo

@@ -16,6 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
+
+from carerl.errors import ConfigError
+from carerl.settings import Errors, Run, at_least
 
 from .advantages import group_relative
 from .aggregation import token_mean
@@ -27,12 +31,58 @@ from .surrogate import clipped
 class DAPOConfig(AlgorithmConfig):
     name: str = "dapo"
     clip_high: float = 0.28
-    std_epsilon: float = 1e-4
+    std_epsilon: Annotated[float, at_least(0)] = 1e-4
     drop_uniform_groups: bool = True
-    max_draws: int = 4  # prompts drawn a step at most, times prompts_per_step; 1: dropped groups are not replaced
+    # prompts drawn a step at most, times prompts_per_step; 1: dropped groups are not replaced
+    max_draws: Annotated[int, at_least(1)] = 4
     mask_truncated: bool = False
-    overlong_length: int = 0  # tokens at which the punishment is whole; meant to be rollout.max_new_tokens
-    overlong_buffer: int = 0  # tokens before it over which the punishment grows from 0 to 1; 0: none
+    # tokens at which the punishment is whole; meant to be rollout.max_new_tokens
+    overlong_length: Annotated[int, at_least(0)] = 0
+    # tokens before it over which the punishment grows from 0 to 1; 0: none
+    overlong_buffer: Annotated[int, at_least(0)] = 0
+
+    def shorten(self, room: int, share: float) -> None:
+        if self.overlong_length:
+            self.overlong_length = max(1, round(self.overlong_length * share))
+        if self.overlong_buffer:
+            self.overlong_buffer = max(1, round(self.overlong_buffer * share))
+            self.overlong_length = max(self.overlong_buffer, min(self.overlong_length, room + self.overlong_buffer - 1))
+
+    def check(self, run: Run) -> Errors:
+        yield from super().check(run)
+        if self.max_draws > 1 and not self.drop_uniform_groups:
+            yield ConfigError(
+                "algorithm.max_draws",
+                self.max_draws,
+                "only groups that are dropped are replaced, and algorithm.drop_uniform_groups is false",
+                "write algorithm.max_draws=1, or algorithm.drop_uniform_groups=true",
+            )
+        yield from self._overlong(run.rollout.max_new_tokens)
+
+    def _overlong(self, room: int) -> Errors:
+        buffer, length = self.overlong_buffer, self.overlong_length
+        if buffer > length > 0:
+            yield ConfigError(
+                "algorithm.overlong_buffer",
+                buffer,
+                f"it is longer than algorithm.overlong_length={length}: even an empty response would be punished",
+                f"write algorithm.overlong_buffer={length} or less, or 0 for off",
+            )
+        elif buffer and length == 0:
+            yield ConfigError(
+                "algorithm.overlong_length",
+                length,
+                "algorithm.overlong_buffer needs the length at which the punishment is whole",
+                f"write algorithm.overlong_length={room}",
+            )
+        elif buffer and length - buffer >= room:
+            yield ConfigError(
+                "algorithm.overlong_length",
+                length,
+                f"the punishment begins at {length - buffer} tokens, and rollout.max_new_tokens={room} ends every "
+                "response",
+                f"write algorithm.overlong_length={room}",
+            )
 
 
 def overlong_punishment(tokens: int, length: int, buffer: int) -> float:

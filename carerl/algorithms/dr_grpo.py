@@ -11,6 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
+
+from carerl.errors import ConfigError
+from carerl.settings import Errors, Run, at_least
 
 from .advantages import group_relative
 from .aggregation import sequence_sum
@@ -21,7 +25,22 @@ from .surrogate import clipped
 @dataclass
 class DrGRPOConfig(AlgorithmConfig):
     name: str = "dr_grpo"
-    constant_length: int = 0  # tokens; must be given, as what a beta weighs against depends on it
+    # tokens; must be given, as what a beta weighs against depends on it
+    constant_length: Annotated[int, at_least(0)] = 0
+
+    def shorten(self, room: int, share: float) -> None:
+        if self.constant_length:
+            self.constant_length = max(1, round(self.constant_length * share))
+
+    def check(self, run: Run) -> Errors:
+        yield from super().check(run)
+        if self.constant_length == 0:
+            yield ConfigError(
+                "algorithm.constant_length",
+                0,
+                "Dr. GRPO divides by a constant number of tokens, and beta means nothing before it is known",
+                f"write algorithm.constant_length={run.rollout.max_new_tokens}, what rollout.max_new_tokens allows",
+            )
 
 
 def dr_grpo(config: DrGRPOConfig) -> Algorithm:

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
+
+from carerl.settings import at_least
 
 from .advantages import group_relative
 from .aggregation import sequence_mean
@@ -23,7 +26,7 @@ from .surrogate import clipped
 class GRPOConfig(AlgorithmConfig):
     name: str = "grpo"
     advantage_std: bool = True  # divide by the group's standard deviation
-    std_epsilon: float = 1e-4
+    std_epsilon: Annotated[float, at_least(0)] = 1e-4
 
 
 def grpo(config: GRPOConfig) -> Algorithm:

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
+
+from carerl.settings import at_least
 
 from .advantages import group_relative
 from .aggregation import sequence_mean
@@ -24,7 +27,7 @@ class GSPOConfig(AlgorithmConfig):
     name: str = "gspo"
     clip_low: float = 3e-4
     clip_high: float = 4e-4
-    std_epsilon: float = 1e-4
+    std_epsilon: Annotated[float, at_least(0)] = 1e-4
 
     @property
     def sequence_ratio(self) -> bool:

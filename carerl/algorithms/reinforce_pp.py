@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
+
+from carerl.settings import at_least
 
 from .advantages import batch_normalised
 from .aggregation import sequence_mean
@@ -21,7 +24,7 @@ from .surrogate import clipped
 class ReinforcePPConfig(AlgorithmConfig):
     name: str = "reinforce_pp"
     group_baseline: bool = True  # subtract the group's mean instead of the batch's
-    std_epsilon: float = 1e-4
+    std_epsilon: Annotated[float, at_least(0)] = 1e-4
 
     @property
     def smallest_group(self) -> int:

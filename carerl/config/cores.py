@@ -37,14 +37,14 @@ class Threads:
 
 
 def thread_count(asked: int, share: float, cores: float) -> int:
-    """Threads of an actor: as many as ``asked`` for; with 0 as many as it has whole CPUs of Ray's (one, where its share
-    is smaller: such actors run beside others), but not more than ``cores``, and at least one."""
+    """Counts the threads of an actor: as many as ``asked`` for; with 0 as many as it has whole CPUs of Ray's (one,
+    where its share is smaller: such actors run beside others), but not more than ``cores``, and at least one."""
     return asked or max(1, math.floor(min(share, cores)))
 
 
 def usable_cores(proc: Path = PROC, affinity: int | None = None) -> float:
-    """Cores that this process may keep busy at once, which need not be whole: the smallest of its affinity mask
-    (``affinity``: None asks the system) and the CPU quotas of its cgroups, version 1 or 2, up to the root."""
+    """Returns the cores that this process may keep busy at once, which need not be whole: the smallest of its affinity
+    mask (``affinity``: None asks the system) and the CPU quotas of its cgroups, version 1 or 2, up to the root."""
     return min([_affinity() if affinity is None else affinity, *_quotas(proc)])
 
 
@@ -64,7 +64,7 @@ def _quotas(proc: Path) -> Iterator[float]:
 
 
 def _cpu_cgroups(proc: Path) -> Iterator[tuple[Path, Path]]:
-    """Where each hierarchy that limits CPUs is mounted, and this process's place below that."""
+    """Yields where each hierarchy that limits CPUs is mounted, with this process's place below it."""
     try:
         places = _places((proc / "cgroup").read_text())
         mounts = (proc / "mountinfo").read_text().splitlines()
@@ -85,7 +85,7 @@ def _cpu_cgroups(proc: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _places(text: str) -> dict[str, str]:
-    """The process's path in each hierarchy, by controller; '' is version 2."""
+    """Returns the process's path in each hierarchy, by controller; '' is version 2."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -94,8 +94,8 @@ def _places(text: str) -> dict[str, str]:
 
 
 def _below(place: str, root: str) -> Path:
-    """A cgroup's path below a mount that shows the hierarchy from ``root`` on. In a container the process's path may be
-    the host's, which is not to be seen: then the mount itself is its place."""
+    """Returns a cgroup's path below a mount that shows the hierarchy from ``root`` on. In a container the path may be
+    the host's, which cannot be seen; the mount itself is returned then."""
     path = Path(place)
     if ".." in path.parts or not path.is_relative_to(root):
         return Path()
@@ -103,7 +103,7 @@ def _below(place: str, root: str) -> Path:
 
 
 def _quota(folder: Path) -> float | None:
-    """Cores that a cgroup may keep busy; None without a limit."""
+    """Returns the cores that a cgroup may keep busy; None without a limit."""
     try:
         if (folder / "cpu.max").exists():  # version 2
             quota, period = (folder / "cpu.max").read_text().split()

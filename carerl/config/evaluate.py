@@ -25,9 +25,10 @@ from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
 from carerl.config.stored import newest_checkpoint
 from carerl.config.sweep import differences
 from carerl.errors import ConfigError
-from carerl.tasks.benchmarks.benchmark import TextConfig
+from carerl.tasks.benchmarks.config import TextConfig
 
 DEFAULTS = "evaluation/benchmarks"
+KIND = "evaluate"
 SHORT = {
     "model": "model.path",
     "dtype": "model.dtype",
@@ -53,7 +54,7 @@ INSTEAD = {
     "dry_run": "leave it out: an evaluation has no plan",
     "rehearse": "leave it out, or rehearse the recipe: python -m carerl.run recipe=NAME rehearse=true",
 }
-# how the work is spread, which changes no answer: in these an evaluation that is gone on with may differ
+# how the work is spread, which changes no answer: an evaluation may be resumed with other values of these
 SPREAD = (
     "rollout.actors", "rollout.threads", "rollout.cpus_per_actor", "rollout.gpu_memory_utilization",
     "rollout.kv_cache_gib", "grading.actors", "grading.processes", "grading.cpus_per_actor", "cluster.", "tracking.",
@@ -70,11 +71,11 @@ class Model:
 
 
 def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda name: "") -> RunConfig:
-    """Settings from the words of a command line. ``fetch``: the directory of a model that is none here yet, of
-    one that has a name (``named_models.py``) or of a hub id; '' if there is no telling.
+    """Reads the settings from the words of a command line. ``fetch`` returns the directory of a model that is not here
+    yet (a name of ``named_models.py`` or a hub id); '' if it cannot tell.
 
-    With ``out=`` the directory of an evaluation that has not ended, it is gone on with (``resume`` is set).
-    Raises ConfigError."""
+    An evaluation that has not ended is resumed if ``out=`` names its directory (``resume`` is set). Raises
+    ConfigError."""
     asked = parse([_long(word) for word in words])
     for key, value in compose.leaves(asked):
         known = key.partition(".")[0] in RunConfig.__dataclass_fields__  # what is not is refused with a suggestion
@@ -103,7 +104,7 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     else:
         tree = compose.fragment(DEFAULTS)
     fixed = {
-        "kind": "evaluate",
+        "kind": KIND,
         "description": "",
         "model": {"path": model.path, "dtype": own.model.dtype if own else stored_dtype(model.path)},
     }
@@ -124,7 +125,7 @@ def _long(word: str) -> str:
 
 
 def as_typed(error: ConfigError, words: Sequence[str]) -> ConfigError:
-    """An error of an evaluation's settings, each under its short name where that is what was typed."""
+    """Returns an error with each setting under its short name, where the short name was typed."""
     others = [as_typed(other, words) for other in error.others]
     for short, long in SHORT.items():
         if error.field == long and any(word.startswith(f"{short}=") for word in words):
@@ -133,7 +134,7 @@ def as_typed(error: ConfigError, words: Sequence[str]) -> ConfigError:
 
 
 def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
-    """A run's newest checkpoint, a checkpoint's ``model``, a base model from the cache, or any other model.
+    """Finds a run's newest checkpoint, a checkpoint's ``model``, a base model from the cache, or any other model.
     Raises ConfigError for a run without a checkpoint and for a directory that is not there."""
     if wanted in NAMED or not looks_local(wanted):
         return Model(fetch(wanted), wanted.rpartition("/")[2])
@@ -160,7 +161,7 @@ def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
 
 
 def _fit(config: RunConfig, asked: dict[str, Any]) -> None:
-    """Lowers lengths that nobody asked for to what the model has room for."""
+    """Lowers lengths that were not given to what the model has room for."""
     context, given = shape_from_directory(config.model.path).context_length, asked.get("rollout") or {}
     if "max_model_len" not in given:
         config.rollout.max_model_len = min(config.rollout.max_model_len, context)
@@ -169,11 +170,12 @@ def _fit(config: RunConfig, asked: dict[str, Any]) -> None:
 
 
 def _gone_on_with(config: RunConfig) -> RunConfig:
-    """The settings, checked; those of a directory that holds the same evaluation already say so by ``resume``."""
+    """Checks the settings. Sets ``resume`` where the directory holds the same evaluation already. Raises
+    ConfigError."""
     stored = Path(config.run_dir).expanduser() / "config.yaml"
     if config.run_dir and stored.is_file():
         before = read(stored)
-        if before.kind != "evaluate":
+        if before.does.trains:
             raise ConfigError("out", config.run_dir, "it holds a run, and not an evaluation", "give another out=")
         differing = [d for d in differences(plain(config), plain(before)) if not d[0].startswith(SPREAD)]
         if differing:

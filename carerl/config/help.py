@@ -22,12 +22,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from carerl.config.check.values import bounds
 from carerl.config.load import parse
 from carerl.config.reading import compose
 from carerl.config.schema import RunConfig
-from carerl.config.tables import CHOICES
+from carerl.config.tables import CHOICES, base_of
 from carerl.errors import SURE, ConfigError, nearest, shown
+from carerl.settings import bounds_of
 
 HELP = ("-h", "--help", "help", "recipe=?", "recipe=")
 TOP = "run"  # the topic of settings that are in no section
@@ -53,7 +53,7 @@ class Setting:
 
 
 def wants_help(argv: Sequence[str]) -> bool:
-    """True if a command line asks for :func:`help_text` rather than for a run."""
+    """Returns whether a command line asks for :func:`help_text` and not for a run."""
     return not argv or any(word in HELP or word.lstrip("-").startswith("help=") for word in argv)
 
 
@@ -66,7 +66,7 @@ def usage() -> str:
         "  python -m carerl.run recipe=care_grpo_tiny regularizer.alpha=0.9 seed=7",
         "  python -m carerl.run recipe=care_grpo_7b dry_run=true          plan only: actors, batches, memory",
         "  python -m carerl.run recipe=care_grpo_7b rehearse=true         all of it on this machine's CPU, made small",
-        "  python -m carerl.run resume=RUN_DIR                            go on with an earlier run",
+        "  python -m carerl.run resume=RUN_DIR                            resume an earlier run",
         "  python -m carerl.run --help rollout                            all settings of a section, with units",
         "  python -m carerl.run --help algorithm=dapo                     those of one choice",
         "",
@@ -102,8 +102,7 @@ def topic_text(topic: str) -> str:
     section, _, name = topic.partition("=")
     section = section.removesuffix(".name")
     if section in CHOICES:
-        names = [name] if name else list(CHOICES[section])
-        return "\n\n".join(_choice_text(section, one) for one in names)
+        return _choice_text(section, name) if name else _choices_text(section)
     sections = dict(_sections(RunConfig, ""))
     if topic in sections:
         title = "settings of a run that are in no section" if topic == TOP else f"section {topic}"
@@ -122,8 +121,8 @@ def topic_text(topic: str) -> str:
 
 
 def _meant(topic: str, sections: list[str]) -> list[str]:
-    """What a word that is no topic was perhaps meant to be: a choice of this name; what other libraries call so; one
-    that is very like it; those that have a word of it in their names. Nothing that is merely a little like it."""
+    """Guesses the topic that an unknown word stands for: a choice of this name, a setting that other libraries call so,
+    a very similar topic, or topics that share a word with it. A slight similarity is no guess."""
     topic = topic.lower().replace("-", "_")
     if chosen := [f"{section}={topic}" for section, table in CHOICES.items() if topic in table]:
         return chosen
@@ -150,6 +149,24 @@ def every_setting() -> list[Setting]:
     return found
 
 
+def _choices_text(section: str) -> str:
+    """Returns all choices of a section. A setting that several have alike is explained once."""
+    explained: dict[Setting, str] = {}  # the choice where each setting is explained
+    said: set[str] = set()
+    texts = []
+    for name, entry in CHOICES[section].items():
+        settings = [s for s in _settings(section, entry.config) if s.path != f"{section}.name"]
+        words = [text for text in _described(entry.config, base_of(section)) if text not in said]
+        lines = [f"{section}.name={name}: {entry.line}", *words, *_lines([s for s in settings if s not in explained])]
+        for other in dict.fromkeys(explained[s] for s in settings if s in explained):
+            same = ", ".join(s.path.rpartition(".")[2] for s in settings if explained.get(s) == other)
+            lines.append(textwrap.fill(f"  as in {section}={other}: {same}", WIDTH, subsequent_indent="    "))
+        said.update(words)
+        explained |= {setting: name for setting in settings if setting not in explained}
+        texts.append("\n".join(lines))
+    return "\n\n".join(texts)
+
+
 def _choice_text(section: str, name: str) -> str:
     table = CHOICES[section]
     if name not in table:
@@ -158,21 +175,22 @@ def _choice_text(section: str, name: str) -> str:
         raise ConfigError("--help", f"{section}={name}", f"there is no {section} of this name", remedy)
     entry = table[name]
     lines = _lines([s for s in _settings(section, entry.config) if s.path != f"{section}.name"])
-    return "\n".join([f"{section}.name={name}: {entry.line}", *_described(entry.config), *lines])
+    words = _described(entry.config, base_of(section))
+    return "\n".join([f"{section}.name={name}: {entry.line}", *words, *lines])
 
 
 def _sections(cls: type, prefix: str) -> Iterator[tuple[str, type]]:
-    """Dotted names of the sections with their dataclasses, the run itself first."""
+    """Yields the dotted names of the sections with their dataclasses, the run itself first."""
     if not prefix:
         yield TOP, cls
     for key, hint in get_type_hints(cls).items():
-        if is_dataclass(hint) and isinstance(hint, type):
+        if key not in CHOICES and is_dataclass(hint) and isinstance(hint, type):
             yield prefix + key, hint
             yield from _sections(hint, f"{prefix}{key}.")
 
 
 def _settings(section: str, cls: type) -> Iterator[Setting]:
-    """The settings of one dataclass, those of sections inside it left out."""
+    """Yields the settings of one dataclass, without those of the sections in it."""
     hints, comments = get_type_hints(cls), field_comments(cls)
     for field in fields(cls):
         hint = hints[field.name]
@@ -180,11 +198,14 @@ def _settings(section: str, cls: type) -> Iterator[Setting]:
             continue
         path = field.name if section == TOP else f"{section}.{field.name}"
         words = comments.get(field.name, "")
-        limit = bounds(path)
-        if limit.startswith("one of ") and all(name in words for name in limit.removeprefix("one of ").split(", ")):
-            limit = ""  # the comment names them already
+        limits = [bound.words for bound in bounds_of(cls)[field.name] if not _named(bound.words, words)]
         kind = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
-        yield Setting(path, kind, _default(field), "; ".join(part for part in (words, limit) if part))
+        yield Setting(path, kind, _default(field), "; ".join(part for part in (words, *limits) if part))
+
+
+def _named(limit: str, words: str) -> bool:
+    """Returns True if a comment names all values of a limit already."""
+    return limit.startswith("one of ") and all(name in words for name in limit.removeprefix("one of ").split(", "))
 
 
 def _default(field: Field[Any]) -> str:
@@ -230,16 +251,18 @@ def _own_comments(cls: type) -> dict[str, str]:
     return comments
 
 
-def _described(cls: type) -> list[str]:
-    """What the dataclasses of a choice say of themselves, its own first; generated docstrings are none."""
-    texts = [owner.__doc__ or "" for owner in cls.__mro__ if is_dataclass(owner) and "__doc__" in vars(owner)]
+def _described(cls: type, above: type | None = None) -> list[str]:
+    """Returns what a dataclass and those that it inherits say of themselves, its own words first. Left out: generated
+    docstrings, and the words of ``above``, the base of all choices."""
+    owners = [owner for owner in cls.__mro__ if is_dataclass(owner) and owner is not above]
+    texts = [owner.__doc__ or "" for owner in owners if "__doc__" in vars(owner)]
     written = [inspect.cleandoc(text) for text in texts if not re.match(r"\w+\(", text)]
     plain = [MARKUP.sub(lambda m: m[1] or m[2], " ".join(text.split())) for text in written]
     return [textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ") for text in plain]
 
 
 def _lines(settings: Sequence[Setting]) -> list[str]:
-    """A table of settings; a meaning that is too long for its column goes on below."""
+    """Makes a table of settings; a meaning that is too long for its column continues below."""
     rows = [(s.path, s.type, s.default, s.meaning) for s in settings]
     widths = [max((len(row[k]) for row in rows), default=0) for k in range(3)]
     widths[2] = min(widths[2], 30)

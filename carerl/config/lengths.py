@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from carerl.config.schema import RunConfig
 from carerl.tasks.base import Suite
-from carerl.tasks.benchmarks.benchmark import TextConfig
+from carerl.tasks.benchmarks.config import TextConfig
 from carerl.tasks.prompts import PromptLengths, prompt_lengths
 
 
 def settle_prompt_room(config: RunConfig) -> None:
     """Writes into ``task.max_prompt_tokens`` what the lengths leave, where an RL run on text does not say it. From then
     on it is a setting like any other: a run that is resumed with a longer ``rollout.max_model_len`` keeps its data."""
-    if config.kind == "rl" and isinstance(config.task, TextConfig) and config.task.max_prompt_tokens == 0:
+    if config.trains_on_rollouts and isinstance(config.task, TextConfig) and config.task.max_prompt_tokens == 0:
         config.task.max_prompt_tokens = max(0, config.rollout.max_model_len - config.rollout.max_new_tokens)
 
 
@@ -26,14 +26,18 @@ def new_tokens(config: RunConfig, suite: Suite) -> int:
     return max(config.rollout.max_new_tokens, suite.max_new_tokens or 0)
 
 
+def prompt_room(config: RunConfig, suite: Suite) -> int:
+    """Returns how many tokens the answers to a suite's questions leave for a prompt."""
+    return config.rollout.max_model_len - new_tokens(config, suite)
+
+
 def suite_lengths(config: RunConfig, suite: Suite) -> PromptLengths:
-    """Measures a suite's prompts against the room that its answers leave. Raises ValueError for a suite without
-    examples."""
-    return prompt_lengths(suite.examples, config.rollout.max_model_len - new_tokens(config, suite))
+    """Measures a suite's prompts against :func:`prompt_room`. Raises ValueError for a suite without examples."""
+    return prompt_lengths(suite.examples, prompt_room(config, suite))
 
 
 def asked(config: RunConfig, suite: Suite) -> Suite:
-    """Returns the suite without the examples that are too long to be asked, whose number it carries."""
-    room = config.rollout.max_model_len - new_tokens(config, suite)
+    """Returns the suite without the examples that are too long to be asked. The suite carries their number."""
+    room = prompt_room(config, suite)
     fitting = tuple(example for example in suite.examples if len(example.prompt_ids) <= room)
     return replace(suite, examples=fitting, too_long=suite.too_long + len(suite.examples) - len(fitting))

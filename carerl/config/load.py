@@ -9,6 +9,7 @@ bracket is YAML (``learner.optimizer.betas=[0.9,0.95]``). ``${other.key}`` repea
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
@@ -22,6 +23,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from carerl.config.check.run import validate
+from carerl.config.kinds import KINDS, Kind
 from carerl.config.lengths import settle_prompt_room
 from carerl.config.reading import compose
 from carerl.config.reading.compose import Tree
@@ -37,10 +39,16 @@ from carerl.errors import SURE, ConfigError, closest, nearest
 from carerl.text.printable import printable
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-LEARNER_ACTORS = ("backend", "ranks", "cpus_per_rank", "gpus_per_rank", "threads")  # who they are, not what they do
+LEARNER_ACTORS = (
+    "backend",
+    "ranks",
+    "cpus_per_rank",
+    "gpus_per_rank",
+    "threads",
+)  # how many there are and what they take
 BASE_FORMAT = 1  # raise it when the same settings give another base model
-AUTO = "auto"  # of resume: go on with what run_dir holds, or start it there
-# what makes a run the run it is; going on with it under other values would be another run
+AUTO = "auto"  # of resume: resume the run in run_dir, or start one there
+# resumed with another value of one of these, a run would be another run
 FIXED_ON_RESUME = (
     "kind", "rehearse", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
     "model.path", "model.revision", "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype",
@@ -50,11 +58,11 @@ FIXED_ON_RESUME = (
 
 
 def load(argv: Sequence[str]) -> RunConfig:
-    """The settings that a command line asks for, composed, typed and validated.
+    """Reads the settings that a command line asks for: composes, types and validates them.
 
-    With ``resume=RUN_DIR`` the settings are those stored in RUN_DIR; the command line may change how the
-    run is carried out (ranks, actors, display, evaluation, steps), not what is trained. ``run_dir=RUN_DIR resume=auto``
-    is that where RUN_DIR holds a checkpoint, and a new run elsewhere: one command for the first time and every other.
+    With ``resume=RUN_DIR`` the settings are those stored in RUN_DIR. The command line may change how the run is carried
+    out (ranks, actors, display, evaluation, steps), not what is trained. ``run_dir=RUN_DIR resume=auto`` resumes the
+    run if RUN_DIR holds a checkpoint and starts one there otherwise, so that one command serves every time.
     Raises ConfigError, whose ``str()`` is all that a person needs to see.
     """
     asked = parse(argv)
@@ -72,8 +80,9 @@ def load(argv: Sequence[str]) -> RunConfig:
     tree = _composed(name, asked)
     config = build(resolve(tree))
     config.recipe = compose.label(name)
-    if config.kind == "evaluate":
-        raise ConfigError("kind", config.kind, "it trains nothing", "write python -m carerl.evaluate model=…")
+    if config.does.command != Kind.command:
+        reason = f"a run of this kind has a command of its own: {config.does.line}"
+        raise ConfigError("kind", config.kind, reason, f"write {config.does.command}")
     refuse_record(config)
     settle_prompt_room(config)
     validate(config)
@@ -85,7 +94,7 @@ def load(argv: Sequence[str]) -> RunConfig:
 
 
 def _recipe(asked: Tree) -> str:
-    """The recipe that is asked for, taken out of the tree."""
+    """Takes the name of the recipe out of the tree. Raises ConfigError without one."""
     name = asked.pop("recipe", None)
     if not isinstance(name, str) or not name:
         names = compose.recipe_names()
@@ -95,20 +104,20 @@ def _recipe(asked: Tree) -> str:
 
 
 def _composed(name: str, asked: Tree) -> Tree:
-    """The recipe under what is asked for; its plugins are imported."""
+    """Composes the recipe with what is asked for on top, and imports its plugins."""
     tree = compose.merge(compose.compose(name), asked)
     if plugins := compose.as_plugins(tree.get("plugins")):
         compose.import_plugins(plugins)
         tree = compose.merge(compose.compose(name), asked)  # again, now that their choices are known
     if native(tree.get("resume")) not in (None, "", AUTO):
-        reason = "a recipe says what a run does, and this one would go on with a run"
+        reason = "a recipe says what a run does, and this one would resume a run"
         raise ConfigError("resume", native(tree["resume"]), reason, "take it out, and write resume= behind the command")
     return {**tree, "recipe": compose.label(name)}
 
 
 def _settle(asked: Tree) -> None:
-    """Puts text in the place of ``resume``, and of ``run_dir`` where a run may be gone on with there: both decide what
-    is read, and may refer to settings of the recipe. ``resume: auto`` of the recipe counts as asked for."""
+    """Replaces ``resume``, and ``run_dir`` where a run may be resumed there, by their text. Both decide what is read,
+    and may refer to settings of the recipe. ``resume: auto`` in the recipe counts as asked for."""
     wanted = asked.get("resume")
     if wanted is None and isinstance(asked.get("recipe"), str) and asked["recipe"]:
         wanted = compose.compose(str(asked["recipe"])).get("resume")
@@ -130,11 +139,11 @@ def _settle(asked: Tree) -> None:
 
 
 def _take_what_is_there(asked: Tree) -> None:
-    """``resume=auto``: names the run in ``run_dir`` if it has a checkpoint. What it has without one stays for the
-    launcher to set aside; what is no run is refused."""
+    """Carries out ``resume=auto``: resumes the run in ``run_dir`` if it has a checkpoint. A run without one is left for
+    the launcher to set aside. Raises ConfigError for a directory that holds something else."""
     folder = asked.get("run_dir")
     if not isinstance(folder, str) or not folder:
-        reason = "resume=auto goes on with what is in run_dir, and there is no run_dir"
+        reason = "resume=auto resumes the run in run_dir, and there is no run_dir"
         raise ConfigError("resume", AUTO, reason, "write run_dir=/shared/runs/NAME too, the same every time")
     place = Path(folder).expanduser()
     if has_checkpoint(place):
@@ -169,7 +178,7 @@ def _load_resumed(asked: Tree) -> RunConfig:
             raise ConfigError(
                 key,
                 new,
-                f"the run in {folder} was started with {old}, and going on with another value is another run",
+                f"the run in {folder} was started with {old}, and with another value it would be another run",
                 f"leave {key} out, or start a new run without resume=",
             )
     config.run_dir = folder
@@ -178,8 +187,8 @@ def _load_resumed(asked: Tree) -> RunConfig:
 
 
 def _refuse_unnamed(stored: Tree, asked: Tree, folder: str) -> list[str]:
-    """The plugins of a stored run, all named by the command or its recipe. Raises ConfigError where the file alone asks
-    for them, or for something else of :data:`carerl.config.stored.NAMED_AGAIN`."""
+    """Returns the plugins of a stored run, all of them named by the command or its recipe. Raises ConfigError if only
+    the file asks for them, or for another setting of :data:`carerl.config.stored.NAMED_AGAIN`."""
 
     def named() -> Tree:
         recipe = asked.get("recipe")
@@ -192,8 +201,8 @@ def _refuse_unnamed(stored: Tree, asked: Tree, folder: str) -> list[str]:
 
 
 def _to_name(tree: Tree) -> Tree:
-    """The settings of :data:`carerl.config.stored.NAMED_AGAIN` alone, in the types that they are used in. What else a
-    tree asks for may need a plugin that is not imported yet."""
+    """Converts only the settings of :data:`carerl.config.stored.NAMED_AGAIN` to their types. The other settings of a
+    tree may need a plugin that is not imported yet."""
     found: Tree = {"plugins": compose.as_plugins(tree.get("plugins"))}
     for key in NAMED_AGAIN:
         section, _, name = key.partition(".")
@@ -218,7 +227,7 @@ def _get(tree: Mapping[str, Any], key: str) -> Any:
 
 
 def parse(argv: Sequence[str]) -> Tree:
-    """``key=value`` words as a nested dict; a later word wins over an earlier one of the same key."""
+    """Reads ``key=value`` words into a nested dict; a later word wins over an earlier one of the same key."""
     tree: Tree = {}
     for word in argv:
         key, equals, text = word.partition("=")
@@ -245,7 +254,7 @@ def parse(argv: Sequence[str]) -> Tree:
 
 
 def _in_quotes(key: str, text: str) -> str:
-    """The remedy for a word that begins as YAML and is none."""
+    """Returns the remedy for a word that begins like YAML and is not YAML."""
     if "${" in text and text.lstrip().startswith(("[", "{")):
         whole = re.sub(r"(\$\{[^{}]*\})", r'"\1"', text)
         return f"quote what it refers to: {shlex.quote(f'{key}={whole}')}"
@@ -253,7 +262,7 @@ def _in_quotes(key: str, text: str) -> str:
 
 
 def _meant(word: str) -> str:
-    """The remedy for a word that is no ``key=value``: a recipe's name by itself, or nearly a setting's."""
+    """Returns the remedy for a word without ``=``: it may be the name of a recipe, or nearly that of a setting."""
     key, equals, _ = word.partition("=")
     fields, recipes = list(RunConfig.__dataclass_fields__), compose.recipe_names()
     recipe, field = nearest(word, recipes, SURE), nearest(key.lstrip("-"), fields)
@@ -263,13 +272,13 @@ def _meant(word: str) -> str:
 
 
 def dump(config: RunConfig) -> str:
-    """All settings as YAML, resolved; :func:`read` is its inverse."""
+    """Writes all settings as YAML, resolved; :func:`read` is its inverse."""
     return OmegaConf.to_yaml(OmegaConf.create(literal(plain(config))))
 
 
 def _without_retired(tree: Tree, path: str | Path) -> Tree:
-    """A stored run's settings without those that a later version has no more, which is said: a run that was started
-    before goes on, under today's defaults in their place."""
+    """Removes settings that this version no longer has from those of a stored run, and says so. The run is resumed with
+    today's defaults instead."""
     for key, reason in RETIRED.items():
         section, _, name = key.partition(".")
         if isinstance(found := tree.get(section), dict) and name in found:
@@ -279,10 +288,10 @@ def _without_retired(tree: Tree, path: str | Path) -> Tree:
 
 
 def read(path: str | Path) -> RunConfig:
-    """The settings of a file that :func:`dump` wrote. Raises ConfigError for unknown keys or wrong types.
+    """Reads the settings of a file that :func:`dump` wrote. Raises ConfigError for unknown keys or wrong types.
 
-    Nothing is imported, whatever ``plugins`` says: a name that only a plugin knows is refused, unless whoever called
-    has imported it."""
+    Nothing is imported, whatever ``plugins`` says: a name that only a plugin knows is refused, unless the caller has
+    imported the plugin."""
     tree = _without_retired(compose.read_yaml(Path(path)), path)
     try:
         config = build(resolve(tree, environment=False))
@@ -295,13 +304,18 @@ def read(path: str | Path) -> RunConfig:
 
 
 def base_config(config: RunConfig) -> RunConfig:
-    """The settings of the run that makes this run's base model: ``model.base_recipe`` in this run's world
-    (task and seed), with its model shape and engine, then ``model.base_overrides``."""
+    """Returns the settings of the run that makes this run's base model: ``model.base_recipe`` with this run's task,
+    seed, model shape and engine, then ``model.base_overrides``. Raises ConfigError."""
     name = config.model.base_recipe
     tree = compose.compose(name, "model.base_recipe")
+    kind = KINDS.get(str(tree.get("kind", "")))
+    if kind is None or not kind.makes_base:
+        makers = " or ".join(name for name, kind in KINDS.items() if kind.makes_base)
+        reason = f"it makes no base model: its kind is not {makers}"
+        raise ConfigError("model.base_recipe", name, reason, "use base_tiny")
     own = {
         "seed": config.seed,
-        **({"task": plain(config.task)} if tree.get("kind") == "sft" else {}),
+        **({"task": plain(config.task)} if "task" in kind.needs else {}),
         "model": {"shape": plain(config.model.shape), "dtype": config.model.dtype},
         "rollout": plain(config.rollout),
         # The run's own learner actors train it.
@@ -311,44 +325,54 @@ def base_config(config: RunConfig) -> RunConfig:
         "tracking": {"display": config.tracking.display},
         "cluster": plain(config.cluster),
     }
-    if tree.get("kind") not in ("sft", "untrained"):
-        raise ConfigError(
-            "model.base_recipe",
-            name,
-            "it makes no base model: its kind is not sft or untrained",
-            "use base_tiny",
-        )
-    overrides = parse(config.model.base_overrides)
+    try:
+        overrides = parse(config.model.base_overrides)
+    except ConfigError as error:
+        reason = f"{error.field}: {error.reason}"
+        raise ConfigError("model.base_overrides", config.model.base_overrides, reason, error.remedy) from None
     set_here = [key for key, _ in compose.leaves(overrides)]
     for key in ("plugins", "cluster", "tracking.wandb", "model.path", "model.trust_remote_code"):
         if any(found == key or found.startswith(f"{key}.") for found in set_here):
             remedy = "leave it out of model.base_overrides, and write it as a setting of the run"
             raise ConfigError("model.base_overrides", key, "a base model is made with the run's own", remedy)
-    base = build(resolve(compose.merge(compose.merge(tree, literal(own)), overrides)))
-    base.recipe = name
-    validate(base)
-    return base
+    return copy.deepcopy(_checked_base(name, resolve(compose.merge(compose.merge(tree, literal(own)), overrides))))
+
+
+_LAST_BASE: dict[str, RunConfig] = {}  # by its resolved tree: a start asks for it up to seven times
+
+
+def _checked_base(name: str, tree: Tree) -> RunConfig:
+    """Builds and validates a base model's settings, or returns those of the last call for the same ones."""
+    key = json.dumps([name, tree], default=str)
+    if key not in _LAST_BASE:
+        base = build(tree)
+        base.recipe = name
+        validate(base)
+        _LAST_BASE.clear()
+        _LAST_BASE[key] = base
+    return _LAST_BASE[key]
 
 
 def settings_key(settings: Any) -> str:
-    """16 hex digits that depend on every value of a JSON-like tree, and not on the order of its keys."""
+    """Returns 16 hex digits that depend on every value of a JSON-like tree, and not on the order of its keys."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def base_key(base: RunConfig) -> str:
-    """The cache key of the weights that an sft recipe makes: of its task (settings and source), shape,
-    dtypes, optimizer, schedule, steps and seed. How the work is split (ranks, micro-batches, threads) is
-    left out: it changes no gradient beyond rounding. An untrained model depends on shape, dtype and seed alone."""
-    if base.kind == "untrained":
+    """Returns the cache key of the weights that a base recipe makes. It depends on the task (settings and source),
+    shape, dtypes, optimizer, schedule, steps and seed. How the work is split (ranks, micro-batches, threads) is left
+    out: it changes no gradient beyond rounding. For an untrained model it depends on shape, dtype and seed alone."""
+    if not base.does.trains:
         made = {"format": BASE_FORMAT, "shape": plain(base.model.shape), "dtype": base.model.dtype, "seed": base.seed}
         return settings_key(made)
-    learner = plain(base.learner)
+    learner, task = plain(base.learner), base.task
+    made_by: type = type(task)
     return settings_key(
         {
             "format": BASE_FORMAT,
-            "task": plain(base.task),
-            "source": source_text(base.task.__class__),
+            "task": plain(task),
+            "source": source_text(made_by),
             "shape": plain(base.model.shape),
             "dtypes": [base.model.dtype, base.learner.compute_dtype],
             "optimizer": learner["optimizer"],

@@ -87,7 +87,7 @@ NAMED = (BYTES, *PACKAGED)
 
 
 def near_name(path: str) -> str | None:
-    """The short name that a path was perhaps meant to be, where it is none and no directory here."""
+    """Returns the short name that a path may stand for, if it is not a name itself and no directory here; else None."""
     if not path or "/" in path or path in NAMED or os.path.isdir(path):
         return None
     return nearest(path.lower(), NAMED, SURE)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from carerl.config.check.loss import setting
 from carerl.config.check.run import validate
 from carerl.config.reading.compose import Tree, leaves
 from carerl.config.reading.typed import plain
@@ -23,7 +22,7 @@ from carerl.errors import ConfigError
 FIELD = "rehearse"
 PREFIX = "rehearse_"  # of the recipe's name in what a rehearsal writes, so that nothing takes it for a run of it
 STEPS = 3
-STOP_AFTER = 1  # the step after which a rehearsal is stopped, to be gone on with
+STOP_AFTER = 1  # the step after which a rehearsal is stopped, to be resumed
 EVERY = 2  # steps between evaluations, checkpoints, rollout tables and reports, where the recipe has any
 NEW_TOKENS = 16
 PROMPTS = 4  # a step
@@ -59,12 +58,12 @@ def _shown(value: Any) -> str:
 
 
 def leave_real_run(asked: Tree) -> None:
-    """Of a rehearsal's command line, takes out what names the real run: ``run_dir`` and ``resume=auto``, so that one
-    command serves both. The rehearsal then lies beside that run, on the same storage. Raises ConfigError for the
-    directory of a run to go on with."""
+    """Takes ``run_dir`` and ``resume=auto``, which name the real run, out of a rehearsal's command line, so that one
+    command serves both. The rehearsal then lies beside that run, on the same storage. Raises ConfigError if a run is to
+    be resumed."""
     if asked.pop("resume", "") not in ("", None, "auto"):
         raise ConfigError(
-            FIELD, True, "a rehearsal goes on with no run: it stops and resumes one of its own", "leave resume= out"
+            FIELD, True, "a rehearsal resumes no other run: it stops and resumes one of its own", "leave resume= out"
         )
     real = asked.pop("run_dir", "")
     if isinstance(real, str) and real and "runs_dir" not in asked:
@@ -79,14 +78,14 @@ def check_rehearsal(config: RunConfig) -> None:
     if config.dry_run:
         reason = "dry_run=true starts nothing, and a rehearsal starts everything"
         raise ConfigError(FIELD, True, reason, "leave one of them out")
-    if config.kind != "rl":
+    if not config.trains_on_rollouts:
         reason = f"a recipe of kind {config.kind} has no engine, no rollouts and no graders to rehearse"
         raise ConfigError(FIELD, True, reason, "rehearse a recipe that starts from its model, e.g. care_grpo_tiny")
 
 
 def rehearsed(config: RunConfig, cpu_vllm: bool = True) -> RunConfig:
-    """The settings of the rehearsal of a validated run; ``config`` is left as it is. ``cpu_vllm``: whether vLLM runs on
-    this machine's CPU; else transformers is the engine. Raises ConfigError."""
+    """Returns the settings of the rehearsal of a validated run; ``config`` is not changed. ``cpu_vllm``: whether vLLM
+    runs on this machine's CPU; if not, transformers is the engine. Raises ConfigError."""
     check_rehearsal(config)
     c = copy.deepcopy(config)
     c.recipe = PREFIX + config.recipe
@@ -108,8 +107,8 @@ def rehearsed(config: RunConfig, cpu_vllm: bool = True) -> RunConfig:
 
 
 def shrunk(shape: ShapeConfig) -> ShapeConfig:
-    """A shape of the same architecture, vocabulary and context: two layers of two heads. Heads that shared keys and
-    values still do; a head that is tied to the embedding stays tied."""
+    """Shrinks a shape to two layers of two heads. Architecture, vocabulary and context stay; heads that share keys and
+    values still do, and a head that is tied to the embedding stays tied."""
     heads = min(shape.num_heads, HEADS)
     head_dim = min(shape.head_dim, HEAD_DIM)
     return replace(
@@ -124,13 +123,13 @@ def shrunk(shape: ShapeConfig) -> ShapeConfig:
 
 
 def changes(before: RunConfig, after: RunConfig) -> list[Change]:
-    """Every setting whose value is another one, in the order of the settings."""
+    """Lists every setting whose value differs, in the order of the settings."""
     old, new = dict(leaves(plain(before))), dict(leaves(plain(after)))
     return [Change(key, old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
 
 
 def _schedule(c: RunConfig) -> None:
-    """Few steps, in which everything that happens now and then happens once."""
+    """Cuts the run to a few steps, in which everything that happens now and then happens once."""
     c.steps = STEPS
     c.learner.schedule.warmup_steps = min(c.learner.schedule.warmup_steps, 1)
     c.evaluation.every = min(c.evaluation.every, EVERY)
@@ -145,31 +144,22 @@ def _schedule(c: RunConfig) -> None:
 
 
 def _lengths(c: RunConfig, real: RunConfig) -> None:
-    """Short responses. Prompts have the room that the real run gives them, so that those which it drops or does not ask
-    are dropped or not asked here too; lengths that rewards and losses are made of shrink with the responses."""
+    """Shortens responses. Prompts keep the room that the real run gives them, so that the same ones are dropped or not
+    asked. Lengths in the settings of algorithm and reward shrink with the responses."""
     r = c.rollout
     r.max_new_tokens = min(r.max_new_tokens, NEW_TOKENS)
     r.max_model_len -= real.rollout.max_new_tokens - r.max_new_tokens
-    if getattr(c.task, "validation_questions", 0):
-        c.task.validation_questions = min(c.task.validation_questions, VALIDATION_QUESTIONS)
+    if c.task.validation_questions:
+        fewer: dict[str, Any] = {"validation_questions": min(c.task.validation_questions, VALIDATION_QUESTIONS)}
+        c.task = replace(c.task, **fewer)
     share = r.max_new_tokens / real.rollout.max_new_tokens
-    if share == 1:
-        return
-    for section, name in (
-        (c.algorithm, "overlong_length"), (c.algorithm, "overlong_buffer"), (c.algorithm, "constant_length"),
-        (c.reward, "free_tokens"), (c.reward, "long_tokens"),
-    ):  # fmt: skip
-        if value := setting(section, name, 0):
-            setattr(section, name, max(1, round(value * share)))
-    buffer, length = setting(c.algorithm, "overlong_buffer", 0), setting(c.algorithm, "overlong_length", 0)
-    if buffer:
-        c.algorithm.overlong_length = max(buffer, min(length, r.max_new_tokens + buffer - 1))
-    if setting(c.reward, "long_tokens", 0):
-        c.reward.long_tokens = max(c.reward.long_tokens, c.reward.free_tokens + 1)
+    if share < 1:
+        c.algorithm.shorten(r.max_new_tokens, share)
+        c.reward.shorten(share)
 
 
 def _batch(c: RunConfig) -> None:
-    """Few prompts, in the recipe's minibatches of whole groups."""
+    """Cuts a step to few prompts, in the recipe's minibatches of whole groups."""
     minibatches = c.algorithm.minibatches
     c.prompts_per_step = min(c.prompts_per_step, minibatches * -(-PROMPTS // minibatches))
     c.algorithm.group_size = min(c.algorithm.group_size, GROUP)
@@ -180,7 +170,7 @@ def _batch(c: RunConfig) -> None:
 
 
 def _actors(c: RunConfig) -> None:
-    """One actor of each role, on the CPU, with a small share of it."""
+    """Leaves one actor of each role, on the CPU, with a small share of it."""
     c.rollout.actors = c.reference.actors = c.grading.actors = c.grading.processes = c.learner.ranks = 1
     c.rollout.tensor_parallel, c.rollout.enforce_eager = 1, True
     c.rollout.kv_cache_gib = min(c.rollout.kv_cache_gib, CACHE_GIB)

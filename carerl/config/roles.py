@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from carerl.config.schema import RunConfig
@@ -19,35 +20,37 @@ class ActorGroup:
     setting: str
 
 
+def _learner(c: RunConfig) -> ActorGroup:
+    own = c.learner
+    return ActorGroup("learner", own.ranks, own.cpus_per_rank, own.gpus_per_rank, "learner.cpus_per_rank")
+
+
+def _rollout(c: RunConfig) -> ActorGroup:
+    own = c.rollout
+    return ActorGroup("rollout", own.actors, own.cpus_per_actor, own.gpus_per_actor, "rollout.cpus_per_actor")
+
+
+def _reference(c: RunConfig) -> ActorGroup:
+    own = c.reference
+    return ActorGroup("reference", own.actors, own.cpus_per_actor, own.gpus_per_actor, "reference.cpus_per_actor")
+
+
+def _grading(c: RunConfig) -> ActorGroup:
+    return ActorGroup("grading", c.grading.actors, c.grading.cpus_per_actor, 0.0, "grading.cpus_per_actor")
+
+
+ROLES: dict[str, Callable[[RunConfig], ActorGroup]] = {
+    "learner": _learner,
+    "rollout": _rollout,
+    "reference": _reference,
+    "grading": _grading,
+}
+
+
 def actor_groups(config: RunConfig) -> list[ActorGroup]:
-    """The actors of a run, in the order in which they are placed: those with most GPUs first, then as the
-    loop uses them. A supervised run needs the learner only, an evaluation of a model engines and graders, one without
-    training none. The reference is there for every RL run: the divergence to it is reported also where it is not
-    penalised."""
-    c = config
-    learner = ActorGroup(
-        "learner", c.learner.ranks, c.learner.cpus_per_rank, c.learner.gpus_per_rank, "learner.cpus_per_rank"
-    )
-    rollout = ActorGroup(
-        "rollout",
-        c.rollout.actors,
-        c.rollout.cpus_per_actor,
-        c.rollout.gpus_per_actor,
-        "rollout.cpus_per_actor",
-    )
-    grading = ActorGroup("grading", c.grading.actors, c.grading.cpus_per_actor, 0.0, "grading.cpus_per_actor")
-    if c.kind == "evaluate":
-        return [rollout, grading]
-    if c.kind != "rl":
-        return [learner] if c.kind == "sft" else []
-    reference = ActorGroup(
-        "reference",
-        c.reference.actors,
-        c.reference.cpus_per_actor,
-        c.reference.gpus_per_actor,
-        "reference.cpus_per_actor",
-    )
-    return [learner, rollout, reference, grading]
+    """Returns the actors that a run of this kind starts, in the order in which they are placed: those with most GPUs
+    first, then as the loop uses them."""
+    return [ROLES[role](config) for role in config.does.roles]
 
 
 @dataclass(frozen=True)

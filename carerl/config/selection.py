@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from carerl.config.check.loss import setting
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError, suggestion
 
@@ -70,13 +69,13 @@ class Selection:
         return tuple(dict.fromkeys((self.metric, *(bound.metric for bound in self.bounds))))
 
     def figures(self, metrics: Mapping[str, float | None]) -> dict[str, float]:
-        """Of an evaluation's metrics those that are read, by short name; what it does not have is left out."""
+        """Picks the metrics that are read out of an evaluation's, by short name; absent ones are left out."""
         found = {name: metrics.get(full_name(name)) for name in self.names}
         return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
 
     def choose(self, evaluations: Mapping[int, Mapping[str, float | None]]) -> int | None:
-        """The step of the best of ``evaluations`` (metrics by step); None if none keeps the bounds. One that lacks a
-        metric cannot be chosen."""
+        """Returns the step of the best of ``evaluations`` (metrics by step); None if none keeps the bounds. One without
+        every metric cannot be chosen."""
         best: tuple[float, int] | None = None
         for step, metrics in sorted(evaluations.items()):
             figures = self.figures(metrics)
@@ -88,12 +87,12 @@ class Selection:
 
 
 def full_name(metric: str) -> str:
-    """``eval/validation/accuracy`` of ``accuracy``."""
+    """Returns ``eval/validation/accuracy`` for ``accuracy``."""
     return f"{METRICS[metric][0]}/validation/{metric}"
 
 
 def parse_selection(text: str) -> Selection:
-    """Raises ConfigError for anything but the module docstring's form."""
+    """Reads a rule of the form in the module's docstring. Raises ConfigError for anything else."""
     head, word, tail = text.strip().partition(" subject to ")
     words = head.split()
     if not words or len(words) > 2 or (len(words) == 2 and words[0] not in ("max", "min")):
@@ -123,18 +122,18 @@ def parse_selection(text: str) -> Selection:
 
 
 def selection_pairings(c: RunConfig) -> Iterator[ConfigError]:
-    """An error for a rule that is none, and for one with nothing to choose by."""
+    """Yields an error for a rule that cannot be read, and for one with nothing to choose by."""
     chosen = c.checkpoint.best
     if not chosen:
         return
-    if c.kind != "rl":
+    if not c.trains_on_rollouts:
         yield ConfigError(FIELD, chosen, f"a run of kind {c.kind} has no evaluations to choose by", "leave it out")
         return
     try:
         parse_selection(chosen)
     except ConfigError as error:
         yield error
-    if setting(c.task, "validation_questions", 1) == 0:
+    if c.task.validation_questions == 0:
         yield ConfigError(
             FIELD,
             chosen,

@@ -37,7 +37,7 @@ class Parameters:
 
 
 def count_parameters(shape: ShapeConfig) -> Parameters:
-    """Counts of a decoder with grouped-query attention, a gated MLP and two norms per layer.
+    """Counts the parameters of a decoder with grouped-query attention, a gated MLP and two norms per layer.
 
     qwen2 has biases on q, k and v; qwen3 has norms on q and k; qwen3 and llama with ``attention_bias`` have
     biases on q, k, v and o.
@@ -63,17 +63,17 @@ def count_parameters(shape: ShapeConfig) -> Parameters:
 
 
 def looks_local(path: str) -> bool:
-    """Whether a model path means a directory of this machine rather than a hub id ``owner/name``."""
+    """Returns whether a model path means a directory of this machine, and not a hub id ``owner/name``."""
     return os.path.exists(Path(path).expanduser()) or not HUB_ID.fullmatch(path) or "/" not in path
 
 
 def absolute_path(path: str) -> str:
-    """A model's path as every process finds it; a hub id stays as it is."""
+    """Makes a model's path absolute, so that every process finds it; a hub id stays as it is."""
     return str(Path(path).expanduser().absolute()) if path and looks_local(path) else path
 
 
 def read_model_json(directory: str, name: str, required: bool = True) -> dict[str, Any]:
-    """A JSON file of a model directory; ``{}`` if it is absent and not required. Raises ConfigError."""
+    """Reads a JSON file of a model directory; returns ``{}`` if it is absent and not required. Raises ConfigError."""
     path = Path(directory).expanduser() / name
     if not path.is_file() and not required:
         return {}
@@ -94,7 +94,7 @@ def read_model_json(directory: str, name: str, required: bool = True) -> dict[st
 
 
 def _unreadable(path: Path, error: Exception) -> tuple[str, str]:
-    """Why a JSON file cannot be read, and what to do."""
+    """Says why a JSON file cannot be read, and what to do."""
     with suppress(OSError):
         if path.read_bytes().startswith(b"version https://git-lfs"):
             return f"{path.name} is a Git LFS pointer, and not the file itself", "fetch it: git lfs pull"
@@ -102,13 +102,13 @@ def _unreadable(path: Path, error: Exception) -> tuple[str, str]:
 
 
 def stored_dtype(directory: str) -> str:
-    """The dtype of a model as it is published: bfloat16 for the half precisions, else float32."""
+    """Returns the dtype of a model as it is published: bfloat16 for the half precisions, else float32."""
     c = read_model_json(directory, "config.json")
     return "bfloat16" if str(c.get("dtype") or c.get("torch_dtype")) in ("bfloat16", "float16") else "float32"
 
 
 def shape_from_directory(directory: str) -> ShapeConfig:
-    """The shape that a directory's ``config.json`` states. Raises ConfigError when it is not readable."""
+    """Reads the shape that a directory's ``config.json`` states. Raises ConfigError."""
     c = read_model_json(directory, "config.json")
     if lacking := [name for name in NEEDED if c.get(name) is None]:
         raise ConfigError(
@@ -155,8 +155,8 @@ def shape_from_directory(directory: str) -> ShapeConfig:
 
 
 def effective_shape(config: RunConfig) -> tuple[ShapeConfig, str]:
-    """The shape that holds for a run, and where it is from: a packaged model's own, the model directory's
-    ``config.json`` when it is at hand, else the recipe's ``model.shape``."""
+    """Returns a run's shape and where it is from: a packaged model's own, the model directory's ``config.json`` if it
+    is on this machine, else the recipe's ``model.shape``."""
     path = config.model.path
     if path in PACKAGED:
         return PACKAGED[path].shape, f"the packaged model {path}"

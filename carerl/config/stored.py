@@ -1,9 +1,9 @@
-"""What is taken over from a directory's ``config.yaml``, which a stranger may have written.
+"""Decides what is taken over from a directory's ``config.yaml``, which a stranger may have written.
 
-Going on with a run takes what is trained from it, and how. What would import code, join a cluster, trust a model's own
-code or send something away is taken only where whoever types the command names it again, in its words or in its
-recipe. Reading such a file imports nothing. The list is one of what is taken: a new setting is on neither side until
-somebody decides (tests/config/test_stored.py).
+A resumed run takes from it what is trained, and how. A setting that would import code, join a cluster, trust a model's
+own code or send something away is taken over only if the command or its recipe names it again. Reading such a file
+imports nothing. The list names what is taken over, so that somebody must decide about every new setting
+(tests/config/test_stored.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HERE = ("", "auto", "local")  # addresses of Ray that no file could point elsewh
 
 
 def _leaves(config: Mapping[str, Any]) -> bool:
-    """Whether the run's metrics leave the machine."""
+    """Returns whether the run's metrics leave the machine."""
     return bool(_value(config, "tracking.wandb") == "online")
 
 
@@ -42,7 +42,7 @@ NAMED_AGAIN: dict[str, tuple[Callable[[Any, Mapping[str, Any]], bool], str]] = {
 
 
 def check_named(config: Mapping[str, Any], named: Callable[[], Mapping[str, Any]], folder: str) -> None:
-    """Refuses settings that only the file of ``folder`` asks for. ``config``: the settings to go on with, nested.
+    """Refuses settings that only the file of ``folder`` asks for. ``config``: the settings of the resumed run, nested.
     ``named``: gives those of the command and its recipe. Raises ConfigError, with all of them."""
     asking = [key for key, (matters, _) in NAMED_AGAIN.items() if matters(_value(config, key), config)]
     if not asking:
@@ -56,8 +56,8 @@ def check_named(config: Mapping[str, Any], named: Callable[[], Mapping[str, Any]
             ConfigError(
                 key,
                 value,
-                f"only {Path(folder) / 'config.yaml'} asks for it, which {NAMED_AGAIN[key][1]}; a file that is gone on "
-                "with decides no such thing by itself",
+                f"only {Path(folder) / 'config.yaml'} asks for it, which {NAMED_AGAIN[key][1]}; the file of a run "
+                "that is resumed cannot decide this alone",
                 f"if you mean it, write it in the command too: {_word(key, value)}",
             )
         )
@@ -65,31 +65,31 @@ def check_named(config: Mapping[str, Any], named: Callable[[], Mapping[str, Any]
 
 
 def words_to_name(config: Mapping[str, Any]) -> list[str]:
-    """The words that a command needs, beside ``resume=``, to go on with a run of these settings."""
+    """Returns the words that a command needs, beside ``resume=``, to resume a run of these settings."""
     needed = [key for key, (matters, _) in NAMED_AGAIN.items() if matters(_value(config, key), config)]
     return [_word(key, _value(config, key)) for key in needed]
 
 
 def command_to_go_on(run_dir: str | Path, config: Mapping[str, Any]) -> str:
-    """The command that goes on with a run of these settings, as a shell reads it."""
+    """Writes the command that resumes a run of these settings, as a shell reads it."""
     return "python -m carerl.run " + shlex.join([f"resume={run_dir}", *words_to_name(config)])
 
 
 def has_checkpoint(run_dir: str | Path) -> bool:
-    """Whether a run has committed a checkpoint. Its directory says so, and not the pointer ``latest`` alone: a process
-    may have been killed between the two."""
+    """Returns whether a run has committed a checkpoint. The pointer ``latest`` alone does not tell: a process may have
+    been killed before it was set."""
     folder = Path(run_dir).expanduser() / "checkpoints"
     return os.path.exists(folder / "latest") or newest_checkpoint(run_dir) is not None
 
 
 def newest_checkpoint(run_dir: str | Path) -> Path | None:
-    """The checkpoint of the largest step that a run has committed; None where there is none."""
+    """Returns the committed checkpoint of the largest step; None without one."""
     found = committed_checkpoints(run_dir)
     return found[-1] if found else None
 
 
 def committed_checkpoints(run_dir: str | Path) -> list[Path]:
-    """The checkpoints that a run has committed and kept, damaged since or not, in order of steps."""
+    """Lists the checkpoints that a run has committed and kept, damaged since or not, in order of steps."""
     folder = Path(run_dir).expanduser() / "checkpoints"
     found = [(int(match[1]), path) for path in folder.glob("step_*") if (match := STEP.fullmatch(path.name))]
     return [path for _, path in sorted(found) if os.path.isdir(path)]

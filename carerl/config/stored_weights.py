@@ -114,7 +114,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a directory holds weights of any format."""
+    """Returns whether a directory holds weights of any format."""
     found = any(path.suffix in (".safetensors", ".gguf") for path in folder.glob("*"))
     return found or (folder / INDEX).is_file() or bool(_pickled(folder))
 
@@ -149,7 +149,7 @@ def weight_files(path: str) -> list[Path]:
 
 
 def whole(path: str) -> bool:
-    """Whether every file of the weights is there."""
+    """Returns whether every file of the weights is there."""
     try:
         return bool(weight_files(path))
     except UnusableModel:
@@ -281,7 +281,7 @@ def _missing(missing: list[str], unused: list[str], needed: int) -> tuple[str, s
 
 
 def _other_name(missing: list[str], unused: list[str]) -> tuple[str, str] | None:
-    """A missing name, and what stands in its place with something put before it or taken from it."""
+    """Finds a missing name and the stored one that differs from it by a prefix."""
     for name in missing:
         for held in unused:
             if held.endswith("." + name) or name.endswith("." + held):

@@ -33,7 +33,7 @@ def sweep_names() -> list[str]:
 
 
 def sweep_rows(name: str) -> list[str]:
-    """The rows of a sweep spec. Raises ConfigError."""
+    """Reads the rows of a sweep spec. Raises ConfigError."""
     known = sweep_names()
     if name not in known:
         raise ConfigError("sweep", name, "there is no sweep of this name", suggestion(name, known))
@@ -54,7 +54,7 @@ def sweep_rows(name: str) -> list[str]:
 
 
 def split_values(key: str, text: str) -> list[str]:
-    """The values between commas, blanks beside the commas left out. A comma in quotes or in brackets separates nothing:
+    """Splits a text at its commas; blanks beside them are left out. A comma in quotes or in brackets separates nothing:
     ``0,.5`` are two values, ``[0.9,0.95]`` and ``"a,b"`` are one each. Raises ConfigError for an empty one between
     others, and for a quote or bracket that is not closed."""
     values, depth, quote, opens = [""], 0, "", True
@@ -85,7 +85,7 @@ def split_values(key: str, text: str) -> list[str]:
 
 
 def row_words(row: str) -> list[str]:
-    """The words of a row, as a shell would split them. Raises ConfigError."""
+    """Splits a row into words as a shell would. Raises ConfigError."""
     try:
         return shlex.split(row)
     except ValueError as error:
@@ -93,7 +93,8 @@ def row_words(row: str) -> list[str]:
 
 
 def bare_word(word: str, before: str = "") -> ConfigError:
-    """The error for a word of a sweep's command line that is not ``key=value``. ``before``: the word before it."""
+    """Returns the error for a word of a sweep's command line that is not ``key=value``. ``before``: the word before
+    it."""
     remedy = "see --help"
     for key, names in (("recipe", recipe_names()), ("sweep", sweep_names())):
         if (guess := nearest(word, names, SURE)) is not None:
@@ -117,7 +118,7 @@ def refuse_own(words: Sequence[str]) -> None:
             raise ConfigError(key, value, "a sweep has no plan", "plan a cell by python -m carerl.run … dry_run=true")
         if key == "rehearse":
             remedy = "rehearse a cell by python -m carerl.run … rehearse=true, all recipes by python -m carerl.rehearse"
-            raise ConfigError(key, value, "a sweep's cells are runs, and a rehearsal is none", remedy)
+            raise ConfigError(key, value, "a sweep's cells are real runs, and a rehearsal is not", remedy)
 
 
 def refuse_twice(cells: Sequence[tuple[str, RunConfig]]) -> None:
@@ -152,7 +153,7 @@ def check_stored(directory: Path, asked: RunConfig, state: str) -> None:
 
 
 def differences(asked: dict[str, Any], stored: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(setting, asked, stored) of all that is compared and differs, in the order of the asked ones."""
+    """Returns (setting, asked, stored) of all settings that are compared and differ, in the order of the asked ones."""
     new, old = dict(leaves(asked)), dict(leaves(stored))
     keys = [key for key in {**new, **old} if key not in NOT_COMPARED and (new.get(key) or key not in FOUND_AT_START)]
     return [

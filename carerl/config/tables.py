@@ -1,4 +1,4 @@
-"""The four sections that are chosen by ``name``, and the tables that they are chosen from."""
+"""Names the four sections that are chosen by ``name``, and the tables that they are chosen from."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import functools
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 from carerl.algorithms import ALGORITHMS
+from carerl.config.schema import RunConfig
 from carerl.regularizers import REGULARIZERS
 from carerl.rewards import REWARDS
+from carerl.settings import Settings
 from carerl.tasks import TASKS
 
 
@@ -32,17 +34,24 @@ CHOICES: dict[str, Mapping[str, Entry]] = {
 }
 
 
+@functools.cache
+def base_of(section: str) -> type[Settings]:
+    """Returns the class that the settings of every choice of a section inherit."""
+    found: type[Settings] = get_type_hints(RunConfig)[section]
+    return found
+
+
 def choice_config(section: str, name: Any) -> type | None:
-    """The dataclass of a named choice, or None when there is no such name."""
+    """Returns the dataclass of a named choice, or None if there is no such name."""
     entry = CHOICES[section].get(name) if isinstance(name, str) else None
     return entry.config if entry is not None else None
 
 
 @functools.cache
 def source_text(config_type: Any) -> str:
-    """The code that a settings dataclass stands in: its module, or all modules beside it where a choice has a
-    package of its own (``carerl.tasks.tiny``), without comments, docstrings and imports. Empty when there is none on
-    disk. Read once: a file that is edited while a process runs is not the code that the process runs.
+    """Returns the code around a settings dataclass, without comments, docstrings and imports: its module, or all modules beside
+    it if the choice has a package of its own (``carerl.tasks.tiny``). Empty if there is none on disk. It is read once:
+    a file that is edited while a process runs is not the code that the process runs.
 
     It goes into cache keys, so that a changed world is never taken for the one that was cached."""
     module = inspect.getmodule(config_type)

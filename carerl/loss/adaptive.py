@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-CLIP = 0.2  # of the relative error, so that one step's noise moves the strength by gain / 5 at most
+from carerl.regularizers.config import CLIP
 
 
 def adapted_beta(beta: float, measured: float, target: float, gain: float) -> float:

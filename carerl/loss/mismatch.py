@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from carerl.algorithms.base import CORRECTIONS
 from carerl.algorithms.surrogate import LOG_RATIO_LIMIT, row_means
-
-CORRECTIONS = ("truncate", "mask", "sequence_mask")
 
 
 def mismatch_weight(old_N: Tensor, rollout_N: Tensor, lengths_B: Tensor | None, cap: float, correction: str) -> Tensor:

@@ -6,7 +6,8 @@ To add one: a file with its ``Config``, its class and ``build``, and a line belo
 from __future__ import annotations
 
 from carerl.regularizers import fkl, js, none, rkl, sfkl, srkl
-from carerl.regularizers.base import PLACES, PenaltyConfig, Regularizer, RegularizerEntry
+from carerl.regularizers.base import Regularizer, RegularizerEntry
+from carerl.regularizers.config import PLACES, PenaltyConfig, RegularizerConfig
 from carerl.regularizers.estimators import ESTIMATORS, refusal, reward_shaping, token_loss
 
 REGULARIZERS: dict[str, RegularizerEntry] = {
@@ -28,6 +29,7 @@ __all__ = [
     "REGULARIZERS",
     "PenaltyConfig",
     "Regularizer",
+    "RegularizerConfig",
     "RegularizerEntry",
     "refusal",
     "reward_shaping",

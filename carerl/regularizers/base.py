@@ -13,24 +13,6 @@ from torch import Tensor
 EXP_LIMIT = 30.0  # nats, beyond which exp() goes on as its tangent
 
 
-PLACES = ("loss", "reward")
-
-
-@dataclass
-class PenaltyConfig:
-    """The settings of every penalty. ``beta``: strength, or the first value of one that is adapted until the reverse
-    KL to the reference is ``target_kl``, see :mod:`carerl.loss.adaptive`. ``estimator``: see
-    :mod:`carerl.regularizers.estimators`. ``place``: loss, a component of its own; reward, −beta · coefficient added to
-    each token's advantage."""
-
-    name: str
-    beta: float = 0.04
-    target_kl: float = 0.0  # nats a token; 0: beta stays as it is
-    beta_gain: float = 0.1
-    estimator: str = "score"
-    place: str = "loss"
-
-
 class Regularizer(Protocol):
     """A divergence of the policy from the reference at one prefix, as pure functions of log-probabilities.
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carerl.regularizers.base import EXP_LIMIT, PenaltyConfig, gap, one_minus_exp, safe_exp
+from carerl.regularizers.base import EXP_LIMIT, gap, one_minus_exp, safe_exp
+from carerl.regularizers.config import PenaltyConfig
 
 
 @dataclass

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from carerl.regularizers.base import PenaltyConfig, gap, safe_exp, skew_log_ratio
+from carerl.regularizers.base import gap, safe_exp, skew_log_ratio
+from carerl.regularizers.config import PenaltyConfig
 
 
 @dataclass

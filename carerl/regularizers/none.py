@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from carerl.regularizers.base import gap
+from carerl.regularizers.config import RegularizerConfig
 
 
 @dataclass
-class NoneConfig:
-    """Strength, estimator and place cannot be set: the constants below are for code that reads them."""
+class NoneConfig(RegularizerConfig):
+    """Strength, estimator and place cannot be set: there is no penalty that they could change."""
 
     name: str = "none"
-    beta: ClassVar[float] = 0.0
-    estimator: ClassVar[str] = "score"
-    place: ClassVar[str] = "loss"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from carerl.regularizers.base import PenaltyConfig, excess, gap
+from carerl.regularizers.base import excess, gap
+from carerl.regularizers.config import PenaltyConfig
 
 
 @dataclass

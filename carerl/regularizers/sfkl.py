@@ -20,18 +20,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from carerl.regularizers.base import EXP_LIMIT, PenaltyConfig, check_alpha, gap, one_minus_exp, safe_exp, skew_log_ratio
+from carerl.regularizers.base import EXP_LIMIT, check_alpha, gap, one_minus_exp, safe_exp, skew_log_ratio
+from carerl.regularizers.config import SkewConfig
 
 
 @dataclass
-class SFKLConfig(PenaltyConfig):
+class SFKLConfig(SkewConfig):
     """``alpha``: share of the *reference* in the mixture, in [0, 1]. ``estimator``: score | full.
 
     Near the reference the divergence is (1 − alpha)² of forward KL's, as skew reverse KL is of reverse KL's.
     """
 
     name: str = "sfkl"
-    alpha: float = 0.8
 
 
 @dataclass(frozen=True)

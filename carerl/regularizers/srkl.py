@@ -24,13 +24,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carerl.regularizers.base import PenaltyConfig, check_alpha, excess, gap, skew_log_ratio
+from carerl.regularizers.base import check_alpha, excess, gap, skew_log_ratio
+from carerl.regularizers.config import SkewConfig
 
 LOG_RHO_LIMIT = 80.0  # reached only by alpha < e^-80, where alpha * rho would be inf * 0
 
 
 @dataclass
-class SRKLConfig(PenaltyConfig):
+class SRKLConfig(SkewConfig):
     """``alpha``: share of the policy in the mixture, in [0, 1]. ``estimator``: score | full | k2 | k3.
 
     Near the reference the divergence is (1 − alpha)² of reverse KL's: equal betas compare unequal
@@ -38,7 +39,6 @@ class SRKLConfig(PenaltyConfig):
     """
 
     name: str = "srkl"
-    alpha: float = 0.8
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from carerl.types import Sample
 
+from .base import RewardConfig
 from .correct import CorrectConfig, correct
 from .shaped import FORMS, RLCRConfig, ShapedConfig, reads_text, shaped
 
@@ -35,4 +36,4 @@ REWARDS: dict[str, RewardEntry] = {
     ),
 }
 
-__all__ = ["FORMS", "REWARDS", "Reward", "RewardEntry"]
+__all__ = ["FORMS", "REWARDS", "Reward", "RewardConfig", "RewardEntry"]

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from carerl.types import Sample
 
+from .base import RewardConfig
+
 
 @dataclass
-class CorrectConfig:
+class CorrectConfig(RewardConfig):
     name: str = "correct"
 
 

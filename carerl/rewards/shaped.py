@@ -23,10 +23,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
+from carerl.errors import ConfigError
+from carerl.settings import Errors, Run, at_least, one_of
 from carerl.types import Sample
 
+from .base import RewardConfig
 from .correct import correct
 
 _THINK = re.compile(r"\s*<think>(?:(?!</?think>).)*</think>(?:(?!</?think>).)*\S\s*", re.DOTALL)
@@ -38,14 +41,54 @@ FORMS: dict[str, Callable[[str, float | None], bool]] = {
 
 
 @dataclass
-class ShapedConfig:
+class ShapedConfig(RewardConfig):
     name: str = "shaped"
-    brier: float = 0.0  # weight of the Brier score of the stated confidence
-    form_bonus: float = 0.0
-    form: str = "boxed"  # boxed | think | confidence: what earns the bonus
-    length_penalty: float = 0.0  # at most, for a response of long_tokens or more
-    free_tokens: int = 0  # up to here length costs nothing
-    long_tokens: int = 0
+    brier: Annotated[float, at_least(0)] = 0.0  # weight of the Brier score of the stated confidence
+    form_bonus: Annotated[float, at_least(0)] = 0.0
+    form: Annotated[str, one_of(FORMS)] = "boxed"  # boxed | think | confidence: what earns the bonus
+    length_penalty: Annotated[float, at_least(0)] = 0.0  # at most, for a response of long_tokens or more
+    free_tokens: Annotated[int, at_least(0)] = 0  # up to here length costs nothing
+    long_tokens: Annotated[int, at_least(0)] = 0
+
+    @property
+    def text_setting(self) -> str:
+        return "brier" if self.brier > 0 else "form_bonus" if self.form_bonus > 0 else ""
+
+    @property
+    def reads_confidence(self) -> bool:
+        return self.brier > 0 or (self.form_bonus > 0 and self.form == "confidence")
+
+    def shorten(self, share: float) -> None:
+        if self.free_tokens:
+            self.free_tokens = max(1, round(self.free_tokens * share))
+        if self.long_tokens:
+            self.long_tokens = max(1, round(self.long_tokens * share), self.free_tokens + 1)
+
+    def check(self, run: Run) -> Errors:
+        yield from super().check(run)
+        free, long = self.free_tokens, self.long_tokens
+        if self.length_penalty > 0 and long <= free:
+            yield ConfigError(
+                "reward.long_tokens",
+                long,
+                f"the length penalty grows from reward.free_tokens={free} to it, and it is not above",
+                f"write reward.long_tokens={max(free + 1, run.rollout.max_new_tokens)}",
+            )
+        if self.form_bonus == 0:
+            yield from self._idle("form", self.form, ShapedConfig.form, "form_bonus=0.1")
+        if self.length_penalty == 0:
+            yield from self._idle("free_tokens", free, ShapedConfig.free_tokens, "length_penalty=0.5")
+            yield from self._idle("long_tokens", long, ShapedConfig.long_tokens, "length_penalty=0.5")
+
+    def _idle(self, name: str, value: str | int, default: str | int, example: str) -> Errors:
+        """Yields an error for a setting that was given although the part that reads it has no weight."""
+        if value != default:
+            yield ConfigError(
+                f"reward.{name}",
+                value,
+                f"reward.{example.partition('=')[0]}=0 turns it off",
+                f"write reward.{example} too, or leave reward.{name} out",
+            )
 
 
 @dataclass
@@ -55,14 +98,8 @@ class RLCRConfig(ShapedConfig):
 
 
 def reads_text(config: ShapedConfig) -> bool:
-    """Whether any part looks at the response's text."""
-    return config.brier > 0 or config.form_bonus > 0
-
-
-def reads_confidence(config: Any) -> bool:
-    """Whether any part of a reward's settings looks at the confidence that a response states."""
-    bonus = getattr(config, "form_bonus", 0.0) > 0 and getattr(config, "form", "") == "confidence"
-    return bonus or getattr(config, "brier", 0.0) > 0
+    """Returns whether any part looks at the response's text."""
+    return config.text_setting != ""
 
 
 def shaped(config: ShapedConfig) -> Callable[[Sample, str], float]:

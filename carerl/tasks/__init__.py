@@ -6,16 +6,19 @@ A task is one file or package with its Config, and one line in :data:`TASKS`. Ta
 
 from __future__ import annotations
 
-from carerl.tasks.benchmarks.benchmark import Benchmark, TextConfig
-from carerl.tasks.benchmarks.commonsenseqa import CommonsenseQAConfig
-from carerl.tasks.benchmarks.countdown import CountdownConfig
-from carerl.tasks.benchmarks.gsm8k import Gsm8kConfig
-from carerl.tasks.benchmarks.math import MathConfig
-from carerl.tasks.benchmarks.openbookqa import OpenBookQAConfig
+from carerl.tasks.benchmarks.benchmark import Benchmark
+from carerl.tasks.benchmarks.config import (
+    CommonsenseQAConfig,
+    CountdownConfig,
+    Gsm8kConfig,
+    MathConfig,
+    OpenBookQAConfig,
+    TextConfig,
+)
 from carerl.tasks.benchmarks.table import BENCHMARKS
 from carerl.tasks.rows.questions import Question
 
-from .base import ASKS_CONFIDENCE, DecisionTask, Evaluation, Suite, SupervisedTask, Task, TaskEntry
+from .base import ASKS_CONFIDENCE, DecisionTask, Evaluation, Suite, SupervisedTask, Task, TaskConfig, TaskEntry
 from .text import TextTask
 from .tiny import TinyConfig, TinyTask
 
@@ -41,6 +44,7 @@ __all__ = [
     "Suite",
     "SupervisedTask",
     "Task",
+    "TaskConfig",
     "TaskEntry",
     "TextConfig",
     "TextTask",

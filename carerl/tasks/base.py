@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from carerl.calibration import ReliabilityBin
 from carerl.grading.decision import Decision
+from carerl.settings import Settings
 from carerl.types import Example, Group, Outcome, Sample, TokenBatch
 
 if TYPE_CHECKING:
@@ -18,6 +19,43 @@ if TYPE_CHECKING:
 
 VALIDATION = "validation"  # the suite of questions held out of the training set, to choose by and never to report
 ASKS_CONFIDENCE = "asks_confidence"  # in Example.meta, and true: the prompt asks for a stated confidence
+
+
+@dataclass
+class TaskConfig(Settings):
+    """The settings of every task. A property here is what a task has that does not make a field of it."""
+
+    name: str
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one step of the corpus for supervised training; 0 for a task without a corpus."""
+        return 0
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens of a vocabulary of the task's own; 0 for a task that takes the model's tokenizer."""
+        return 0
+
+    @property
+    def writes_text(self) -> bool:
+        """True if responses are text, in which a form or a stated confidence can stand."""
+        return True
+
+    @property
+    def ask_confidence(self) -> bool:
+        """True if prompts ask for a stated confidence, or the settings do not say."""
+        return True
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Tokens of the longest training prompt that is kept; 0 where none is dropped."""
+        return 0
+
+    @property
+    def validation_questions(self) -> int | None:
+        """Training questions held out as the suite ``validation``; None where the settings do not say."""
+        return None
 
 
 @dataclass(frozen=True)

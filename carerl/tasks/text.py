@@ -23,7 +23,7 @@ from carerl.calibration import without_statement
 from carerl.grading import GRADERS, Verdict
 from carerl.grading.decision import Decision, decision_search, spellings
 from carerl.grading.votes import vote
-from carerl.tasks.benchmarks.benchmark import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
+from carerl.tasks.benchmarks.config import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
 from carerl.tasks.benchmarks.table import find_benchmark, training_questions
 from carerl.tasks.rows.decontamination import Overlap, overlaps
 from carerl.tasks.rows.questions import Question

@@ -17,8 +17,9 @@ from carerl.config import schema
 from carerl.config.tables import CHOICES
 
 PACKAGE = Path(carerl.__file__).parent
-# the loader and the checks look at every field by its nature; what counts is who acts on it
-LOOKS_AT_ALL = {"config/schema.py", "config/check/values.py", "config/check/run.py", "config/check/tasks.py"}
+# the schema and the settings' own checks look at fields by their nature; what counts is who acts on them
+LOOKS_AT_ALL = {"config/schema.py"}
+CHECKS = {"check"}
 
 
 def names_read(folder: Path, leave_out: set[str]) -> set[str]:
@@ -26,7 +27,11 @@ def names_read(folder: Path, leave_out: set[str]) -> set[str]:
     for path in folder.rglob("*.py"):
         if path.relative_to(folder).as_posix() in leave_out:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+        for node in nodes:  # grows
+            nodes += [
+                n for n in ast.iter_child_nodes(node) if not (isinstance(n, ast.FunctionDef) and n.name in CHECKS)
+            ]
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 found.add(node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
 import pytest
 
 from carerl import run
-from carerl.config.check.values import AT_LEAST, NAMES, bounds, values
 from carerl.config.help import every_setting, field_comments, help_text, topic_text, usage, wants_help
 from carerl.config.load import load
 from carerl.config.schema import RolloutConfig, RunConfig
 from carerl.config.tables import CHOICES
 from carerl.errors import ConfigError
+from carerl.settings import OneOf, bound_errors, bounds_of
 
 
 def leaf_paths(cls: type, prefix: str = "") -> list[str]:
     found = []
     for name, hint in get_type_hints(cls).items():
+        if name in CHOICES:
+            continue
         if is_dataclass(hint) and isinstance(hint, type):
             found += leaf_paths(hint, f"{prefix}{name}.")
-        elif prefix or name not in CHOICES:
+        else:
             found.append(prefix + name)
     return found
 
@@ -46,7 +49,15 @@ def test_every_choice_lists_its_settings_inherited_ones_too(section: str, name: 
         f"{section}.{field}" for field in own
     ]
     assert CHOICES[section][name].line in text
-    assert text in help_text(["--help", section]), "without a name all choices are listed"
+    whole = help_text(["--help", section])
+    listed = whole.split(f"{section}.name={name}: ")[1].split(f"\n\n{section}.name=")[0]
+    assert all(re.search(rf"\b{field}\b", listed) for field in own), "without a name all choices are listed"
+
+
+@pytest.mark.parametrize("section", CHOICES)
+def test_a_setting_that_choices_share_is_explained_once(section: str) -> None:
+    explained = [line for line in help_text(["--help", section]).splitlines() if line.startswith(f"  {section}.")]
+    assert len(explained) == len(set(explained))
 
 
 def test_comments_are_those_of_the_source() -> None:
@@ -83,31 +94,49 @@ def test_comments_are_found_wherever_they_stand() -> None:
     assert field_comments(Heir) == {"a": "above it, on two lines", "c": "on a line of its own", "d": "of its own"}
 
 
-@pytest.mark.parametrize("path", [s.path for s in every_setting() if s.path.split(".")[0] not in CHOICES])
-def test_bounds_are_what_the_checks_refuse(path: str) -> None:
+OWN = [(f"{section}.{f.name}", entry.config) for section, table in CHOICES.items() for entry in table.values()
+       for f in fields(entry.config) if f.name != "name"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "choice"), [*((s.path, None) for s in every_setting() if s.path.split(".")[0] not in CHOICES), *OWN]
+)
+def test_bounds_are_what_the_checks_refuse(path: str, choice: type | None) -> None:
     """A value just beyond the stated bound is refused, and one at it is not; without a bound nothing is."""
     config = load(["recipe=care_grpo_tiny"])
-    owner: Any = config
     *parents, name = path.split(".")
+    if choice is not None:
+        setattr(config, parents[0], choice())
+    owner: Any = config
     for part in parents:
         owner = getattr(owner, part)
-    limit, kind = bounds(path), type(getattr(owner, name))
+    bounds, kind = bounds_of(type(owner))[name], type(getattr(owner, name))
+    shown = topic_text(path)
 
     def refused(value: Any) -> bool:
         setattr(owner, name, value)
-        return any(error.field == path for error in values(config))
+        return any(error.field == path for error in bound_errors(config))
 
-    if limit.startswith("one of"):
-        assert refused("nothing of the kind") and not refused(NAMES[path][-1])
-    elif limit.startswith("at least") and "or -1" in limit:
-        assert refused(0) and not refused(-1) and not refused(1)
-    elif limit.startswith("at least"):
-        assert refused(kind(AT_LEAST[path] - 1)) and not refused(kind(AT_LEAST[path]))
-    elif limit.startswith("above 0"):
-        assert refused(kind(0)) and not refused(kind(1)) and (refused(1.5) if "at most 1" in limit else True)
-    elif limit == "0 to 1":
-        assert refused(-0.1) and refused(1.1) and not refused(1.0)
-    elif kind in (int, float) and path != "rollout.kv_cache_gib":
+    for bound in bounds:
+        words = bound.words
+        if isinstance(bound, OneOf):
+            assert refused("nothing of the kind") and not refused(list(bound.names)[-1])
+        elif words.startswith("at least") and "or -1" in words:
+            assert refused(0) and not refused(-1) and not refused(1)
+        elif words.startswith("at least"):
+            low = float(words.split()[-1])
+            assert refused(kind(low - 1)) and not refused(kind(low))
+        elif words.startswith("at most"):
+            high = float(words.split()[-1])
+            assert refused(kind(high + 1)) and not refused(kind(high))
+        elif words.startswith("above 0"):
+            assert refused(kind(0)) and not refused(kind(1)) and (refused(1.5) if "at most 1" in words else True)
+        elif words == "0 to 1":
+            assert refused(-0.1) and refused(1.1) and not refused(1.0)
+        else:
+            assert path == "learner.optimizer.betas" and refused([0.9]) and not refused([0.0, 0.9])
+        assert isinstance(bound, OneOf) or words.split()[-1] in shown
+    if kind in (int, float) and not bounds:
         assert not refused(kind(-1e6)), "a bound that the help does not tell"
     assert kind is not float or refused(math.nan)
 
@@ -162,9 +191,9 @@ def test_an_unknown_topic_gets_the_nearest_one(topic: str, guess: str, capsys: p
 def test_a_plugins_choices_are_explained(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_rewards.py").write_text(
         "from dataclasses import dataclass\n"
-        "from carerl.rewards import REWARDS, RewardEntry\n"
+        "from carerl.rewards import REWARDS, RewardConfig, RewardEntry\n"
         "@dataclass\n"
-        "class Mine:\n"
+        "class Mine(RewardConfig):\n"
         "    name: str = 'mine'\n"
         "    weight: float = 2.0  # of brevity\n"
         "REWARDS['mine'] = RewardEntry(Mine, None, 'my own')\n"

@@ -11,10 +11,11 @@ import math
 import pytest
 import torch
 
+from carerl.algorithms import CORRECTIONS
 from carerl.loss.adaptive import adapted_entropy_bonus
 from carerl.loss.batching import Normalisers
 from carerl.loss.head import TokenStatistics
-from carerl.loss.mismatch import CORRECTIONS, mismatch_weight
+from carerl.loss.mismatch import mismatch_weight
 from carerl.loss.streams import FlatStreams
 from tests.loss.batches import algorithm, objective
 

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 from carerl.tasks import ASKS_CONFIDENCE, TASKS, TextConfig, TextTask
 from carerl.tasks.base import VALIDATION
-from carerl.tasks.benchmarks.benchmark import CONFIDENCE
-from carerl.tasks.benchmarks.math import BOXED, MathConfig
+from carerl.tasks.benchmarks.config import CONFIDENCE, MathConfig
+from carerl.tasks.benchmarks.math import BOXED
 from carerl.tasks.benchmarks.multiple_choice import CHOICE
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
 from carerl.types import Outcome

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carerl.config.check.tasks import vocabulary
+from carerl.config.check.model import vocabulary
 from carerl.config.lengths import new_tokens, suite_lengths
 from carerl.config.roles import ActorGroup, actor_groups
 from carerl.config.schema import RunConfig
@@ -161,7 +161,7 @@ def check_task(task: Task, config: RunConfig) -> None:
     if config.checkpoint.best and VALIDATION not in {suite.name for suite in task.suites()}:
         reason = f"task {config.task.name} has no suite {VALIDATION} to choose by"
         errors.append(ConfigError("checkpoint.best", config.checkpoint.best, reason, "leave it out"))
-    if config.kind == "sft" and not isinstance(task, SupervisedTask):
+    if config.does.trains_on_corpus and not isinstance(task, SupervisedTask):
         reason = "it has no corpus for supervised training"
         errors.append(ConfigError("task.name", config.task.name, reason, "write task.name=tiny, or kind=rl"))
     elif isinstance(task, TextTask):
@@ -173,7 +173,7 @@ def check_task(task: Task, config: RunConfig) -> None:
 
 def _some_prompts_fit(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:
     limit, new = config.rollout.max_model_len, config.rollout.max_new_tokens
-    if config.kind == "rl" and (found := task.training_lengths()).none_fits:
+    if config.trains_on_rollouts and (found := task.training_lengths()).none_fits:
         needed = found.shortest[1] + new
         remedy = f"write task.max_prompt_tokens={found.shortest[1]} or more"
         remedy += f", with rollout.max_model_len={needed} or fewer new tokens" if needed > limit else ""
@@ -204,7 +204,7 @@ def _some_prompts_fit(task: TextTask, config: RunConfig) -> Iterable[ConfigError
 def _all_prompts_fit(task: Task, config: RunConfig) -> Iterable[ConfigError]:
     limit, new = config.rollout.max_model_len, config.rollout.max_new_tokens
     sets: list[tuple[str, Iterable[Example], int]] = []
-    if config.kind == "rl":
+    if config.trains_on_rollouts:
         sets.append(("training", training_examples(task, config.prompts_per_step), new))
     for suite in task.suites():
         sets.append((f"evaluation {suite.name}", suite.examples, new_tokens(config, suite)))
@@ -223,11 +223,10 @@ def _all_prompts_fit(task: Task, config: RunConfig) -> Iterable[ConfigError]:
 
 
 def training_examples(task: Task, prompts_per_step: int) -> Iterator[Example]:
-    """The first examples, then those that follow until :data:`AT_A_TIME` in a row bring no new prompt.
+    """Yields the first training examples, and more until :data:`AT_A_TIME` in a row bring no new prompt.
 
-    A finite set is one epoch after the other, so that every prompt of it has been seen by then. A task does not say
-    how many prompts it has: of a set of more than :data:`LOOKED_AT`, and of one made as it is needed, this is a sample
-    of that size."""
+    A task does not say how many prompts it has. A finite set comes one epoch after the other, so by then every prompt
+    has been seen. Of a set of more than :data:`LOOKED_AT` prompts, or one without an end, this is a sample."""
     yield from task.train_examples(0, prompts_per_step)
     seen: set[int] = set()
     for start in range(0, LOOKED_AT - AT_A_TIME + 1, AT_A_TIME):

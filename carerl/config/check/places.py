@@ -1,6 +1,6 @@
-"""Whether a place can be written to and has room: found out before anything starts.
+"""Checks, before anything starts, whether a place can be written to and has room.
 
-Nothing is made: a file without a name is written into the nearest directory that is there, and is gone again.
+No directory is made. A file without a name is written into the nearest directory that exists, and is gone again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def check_writable(field: str, path: str | Path, mib: float = FILE_MIB, wants: s
 
 
 def _standing(field: str, path: str | Path, place: Path) -> Path:
-    """The nearest directory above ``place``, or itself, that is there."""
+    """Returns ``place``, or the nearest directory above it that exists."""
     try:
         for folder in (place, *place.parents):
             if folder.exists():
@@ -67,7 +67,7 @@ def _size(mib: float) -> str:
 
 
 def check_file(field: str, path: str | Path) -> None:
-    """:func:`check_writable` for a file, as it was given. Raises ConfigError."""
+    """Calls :func:`check_writable` for the directory of a file. Raises ConfigError, with the file as it was given."""
     try:
         check_writable(field, Path(path).absolute().parent)
     except ConfigError as error:
@@ -75,10 +75,10 @@ def check_file(field: str, path: str | Path) -> None:
 
 
 def run_dir_errors(c: RunConfig) -> Iterator[ConfigError]:
-    """An error for a new run's directory that is something already."""
+    """Yields an error if the directory of a new run holds something already, or is a file."""
     if not c.run_dir or c.resume:
         return
-    name, folder = "out" if c.kind == "evaluate" else "run_dir", Path(c.run_dir).expanduser()
+    name, folder = c.does.place, Path(c.run_dir).expanduser()
     try:
         holds = folder.is_dir() and any(folder.iterdir())
         is_file = folder.exists() and not folder.is_dir()
@@ -87,14 +87,14 @@ def run_dir_errors(c: RunConfig) -> Iterator[ConfigError]:
         return
     if is_file:
         yield ConfigError(name, c.run_dir, "it is a file, and a directory is wanted", _elsewhere(name))
-    elif holds and c.kind == "evaluate":
-        yield ConfigError("out", c.run_dir, "it holds something that is no evaluation", "give another out=")
+    elif holds and not c.does.trains:
+        yield ConfigError(name, c.run_dir, "it holds something that is no evaluation", f"give another {name}=")
     elif holds:
         yield ConfigError(
             "run_dir",
             c.run_dir,
             "it exists and is not empty: two runs never share a directory",
-            f"give another one, leave run_dir= out, or go on with that run by resume={c.run_dir}",
+            f"give another one, leave run_dir= out, or resume that run by resume={c.run_dir}",
         )
 
 
@@ -107,12 +107,12 @@ def check_run(config: RunConfig) -> None:
 
 
 def run_mib(config: RunConfig) -> float:
-    """What a run may take: its checkpoints as a plan counts them, and the least of everything else."""
+    """Returns the MiB that a run may take: its checkpoints as a plan counts them, and the least of everything else."""
     return RUN_MIB + disk_bytes(config, effective_shape(config)[0]) / 2**20
 
 
 def _written_mib(folder: Path | None) -> float:
-    """Of the files below a directory of checkpoints that is there already."""
+    """Returns the MiB of the files in a directory of checkpoints; 0 without one."""
     if folder is None or not folder.is_dir():
         return 0.0
     return sum(os.lstat(Path(root, name)).st_size for root, _, names in os.walk(folder) for name in names) / 2**20

@@ -1,4 +1,4 @@
-"""What a plan says about prompts, where data and tokenizer are on this machine. The hub is never asked."""
+"""Says what a plan and a run should tell about prompts, where data and tokenizer are here. The hub is never asked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.errors import ConfigError
 from carerl.tasks import TASKS, Task, TextTask
-from carerl.tasks.benchmarks.benchmark import TextConfig
+from carerl.tasks.benchmarks.config import TextConfig
 from carerl.tasks.benchmarks.table import find_benchmark
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
 from carerl.tasks.chat_templates import TemplateError
@@ -22,8 +22,8 @@ from carerl.tasks.prompts import PromptLengths
 
 
 def own_tokenizer(config: RunConfig, task: Task) -> Any:
-    """The tokenizer of a base model that is not made yet; None if neither task nor base recipe has one."""
-    if config.model.base_recipe and base_config(config).kind == "untrained":
+    """Returns the tokenizer of a base model that is not made yet; None if neither task nor base recipe has one."""
+    if config.model.base_recipe and not base_config(config).does.trains:
         return make_byte_tokenizer(context=config.model.shape.context_length)
     return task.make_tokenizer()
 
@@ -46,7 +46,7 @@ def refusals(config: RunConfig, model_dir: str) -> Iterator[None]:
 def planned_prompts(config: RunConfig) -> tuple[str, ...]:
     """Returns lines about the prompts of a run on text; none for another run. Without data and tokenizer on this
     machine the line says what was not at hand. Raises ConfigError for what the run would be refused for."""
-    if config.kind != "rl" or not isinstance(config.task, TextConfig):
+    if not config.trains_on_rollouts or not isinstance(config.task, TextConfig):
         return ()
     limit = f"training prompts of more than {config.task.max_prompt_tokens:,} tokens are dropped"
     missing = data_missing(config.task)
@@ -86,7 +86,7 @@ def prompt_lines(config: RunConfig, task: Task) -> list[str]:
     """Returns what a person should know about the prompts of a task over text; nothing of another task."""
     if not isinstance(task, TextTask):
         return []
-    lines = [_training_line(task.training_lengths())] if config.kind == "rl" else []
+    lines = [_training_line(task.training_lengths())] if config.trains_on_rollouts else []
     for suite in task.suites() if config.evaluates else ():
         found = suite_lengths(config, suite)
         if found.too_long:
@@ -118,5 +118,5 @@ def prompt_record(config: RunConfig, task: Task) -> dict[str, Any]:
     suites = {
         suite.name: suite_lengths(config, suite).record() for suite in (task.suites() if config.evaluates else ())
     }
-    training = {"training": task.training_lengths().record()} if config.kind == "rl" else {}
+    training = {"training": task.training_lengths().record()} if config.trains_on_rollouts else {}
     return training | ({"evaluation": suites} if suites else {})

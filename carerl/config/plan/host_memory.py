@@ -109,11 +109,11 @@ def largest_hidden_gib(config: RunConfig, shape: ShapeConfig) -> float:
     """Returns the most hidden states that one request to the reference sends, GiB, at full length; 0 where none are
     ever asked for. A step sends them for an exact divergence, for its table and for reports without a penalty; an
     evaluation for ``scored_samples`` responses to each question of the primary suite."""
-    if config.kind != "rl":
+    if not config.trains_on_rollouts:
         return 0.0
     r, e = config.regularizer, config.evaluation
-    step = getattr(r, "estimator", "") == "full" or config.tracking.rollouts_every > 0 or r.beta == 0
-    rows = config.prompts_per_step * int(getattr(config.algorithm, "group_size", 1))
+    step = r.estimator == "full" or config.tracking.rollouts_every > 0 or r.beta == 0
+    rows = config.prompts_per_step * config.algorithm.group_size
     asked = [rows] if step else []
     if e.at_start or e.at_end:
         asked.append((e.questions or PRIMARY_QUESTIONS) * e.scored_samples)

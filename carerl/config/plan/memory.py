@@ -33,7 +33,8 @@ def actor_memory(config: RunConfig, shape: ShapeConfig, actors: tuple[ActorGroup
 
 
 def learner_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
-    """Of one rank. N parameters, R ranks, L layers, d hidden, V vocabulary, b bytes of the compute dtype.
+    """Counts the memory of one rank of the learner. N parameters, R ranks, L layers, d hidden, V vocabulary, b bytes of
+    the compute dtype.
 
     - weights 4N/R, gradients 4N/R, AdamW's two moments 8N/R: float32 whatever the compute dtype, sharded
     - gathered: two layers whole at one time, b bytes each (one is used while the next arrives), and the root
@@ -60,7 +61,7 @@ def learner_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
     chunk = min(config.learner.head_chunk_tokens, tokens)
     wide = max(b, BYTES["float32"])
     matrices = wide + (wide if b < wide else 0)
-    if config.kind == "rl":
+    if config.regularizer is not None:
         own = BYTES[config.reference.compute_dtype]
         matrices += own + (wide if own < wide else 0)
     root, layer = root_parameters(shape), (p.total - root_parameters(shape)) // shape.num_layers
@@ -82,11 +83,16 @@ def root_parameters(shape: ShapeConfig) -> int:
     return count_parameters(shape).embedding + shape.hidden_size
 
 
+def exact_divergence(config: RunConfig) -> bool:
+    """Returns True if the divergence is summed over the whole vocabulary."""
+    return config.regularizer is not None and config.regularizer.estimator == "full"
+
+
 def head_chunks(config: RunConfig) -> int:
-    """How many tables of C × V numbers are alive at the peak of a forward and backward pass; measured, and held to it
-    by the tests of :mod:`carerl.loss.head`. 3.1: log-probs, gradient, probabilities. For an exact
-    divergence 6.3, and 11.3 for Jensen–Shannon."""
-    if getattr(config.regularizer, "estimator", None) != "full":
+    """Returns how many tables of C × V numbers exist at the peak of a forward and backward pass. Measured, and kept to
+    by the tests of :mod:`carerl.loss.head`: 3.1 (log-probs, gradient, probabilities), 6.3 for an exact divergence, and
+    11.3 for Jensen–Shannon; rounded up."""
+    if not exact_divergence(config):
         return 4
     return 12 if config.regularizer.name == "js" else 7
 
@@ -98,21 +104,20 @@ def _layer_numbers(shape: ShapeConfig) -> int:
 
 
 def _rows_per_rank(config: RunConfig) -> int:
-    if config.kind == "sft":
-        rows = int(getattr(config.task, "rows_per_step", config.learner.micro_batch_rows))
+    if config.algorithm is None:
+        rows = config.task.rows_per_step or config.learner.micro_batch_rows
     else:
-        groups = config.prompts_per_step // config.algorithm.minibatches
-        rows = groups * config.algorithm.group_size
+        rows = config.algorithm.rows_per_minibatch(config.prompts_per_step)
     return -(-rows // config.learner.ranks)
 
 
 def kv_bytes_per_token(config: RunConfig, shape: ShapeConfig) -> int:
-    """Keys and values of one token in all layers: 2·L·kv·head·b bytes, b of ``model.dtype``."""
+    """Returns the bytes of one token's keys and values in all layers: 2·L·kv·head·b bytes, b of ``model.dtype``."""
     return 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * BYTES[config.model.dtype]
 
 
 def rollout_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
-    """Of one engine, all its GPUs together.
+    """Counts the memory of one engine, all its GPUs together.
 
     Weights b·N. The KV cache is what the engine reserves: ``kv_cache_gib`` on the CPU, on GPUs what
     ``gpu_memory_utilization`` of the card's memory leaves beside the weights (the plain engine reserves none: what
@@ -138,16 +143,16 @@ def _engine_budget(config: RunConfig) -> float:
 
 
 def reference_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
-    """Of one reference actor: weights b·N, one layer's activations of a micro-batch (nothing is kept for a
-    backward pass), and what leaves it: logits of ``head_chunk_tokens`` tokens at a time with their log-softmax, 8·C·V
-    bytes, and the head's float32 copy; for ``estimator=full`` instead the last hidden states, b·tokens·d."""
+    """Counts the memory of one reference actor: weights b·N, one layer's activations of a micro-batch (nothing is kept
+    for a backward pass), and what leaves it: logits of ``head_chunk_tokens`` tokens at a time with their log-softmax,
+    8·C·V bytes, and the head's float32 copy; for ``estimator=full`` instead the last hidden states, b·tokens·d."""
     b = BYTES[config.reference.compute_dtype]
     tokens = config.reference.micro_batch_rows * config.rollout.max_model_len
     memory = {
         "weights": b * count_parameters(shape).total / GIB,
         "activations": b * tokens * _layer_numbers(shape) / GIB,
     }
-    if getattr(config.regularizer, "estimator", None) == "full":
+    if exact_divergence(config):
         memory["hidden states"] = b * tokens * shape.hidden_size / GIB
     else:
         chunk = min(config.learner.head_chunk_tokens, tokens)
@@ -169,8 +174,9 @@ def loading_gib(role: str, config: RunConfig, shape: ShapeConfig) -> float:
 
 
 def hidden_states_gib(config: RunConfig, shape: ShapeConfig) -> float:
-    """Of a step's responses at their full length, from the reference for exact divergences: b·tokens·d, packed."""
-    rows = config.prompts_per_step * int(getattr(config.algorithm, "group_size", 1))
+    """Returns the size of the hidden states that the reference sends for exact divergences, for a step's responses at
+    full length: b·tokens·d, packed."""
+    rows = config.prompts_per_step * (config.algorithm.group_size if config.algorithm is not None else 1)
     tokens = rows * config.rollout.max_new_tokens
     return BYTES[config.reference.compute_dtype] * tokens * shape.hidden_size / GIB
 

@@ -1,7 +1,7 @@
-"""What a run would do, before it does it: actors and placement, batches, memory, seconds, GPU-hours.
+"""Plans a run before it starts: actors and placement, batches, memory, seconds, GPU-hours.
 
-Needs no weights, no Ray and no GPU: everything follows from the settings and the model's shape, but for the prompts,
-which are counted where data and tokenizer are on this machine.
+Needs no weights, no Ray and no GPU: everything follows from the settings and the model's shape. Only prompts are
+counted from the data, if data and tokenizer are on this machine.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from carerl.config.plan.memory import (
     Overflow,
     Parts,
     actor_memory,
+    exact_divergence,
     hidden_states_gib,
     kv_bytes_per_token,
     loading_gib,
@@ -94,7 +95,7 @@ class Plan:
 
 
 def plan(config: RunConfig) -> Plan:
-    """The plan of a validated run. Raises ConfigError when an actor needs more GPUs than a node has."""
+    """Makes the plan of a validated run. Raises ConfigError when an actor needs more GPUs than a node has."""
     shape, origin = effective_shape(config)
     actors, nodes = tuple(actor_groups(config)), tuple(place(config))
     on_gpus = [group.role for group in actors if group.gpus_each]
@@ -124,14 +125,14 @@ def plan(config: RunConfig) -> Plan:
 
 
 def batch_plan(config: RunConfig) -> BatchPlan:
-    """The cut of one step. Whole groups make a minibatch; ranks share its rows as evenly as they divide."""
+    """Cuts one step into minibatches of whole groups, whose rows the ranks share as evenly as possible."""
     c = config
-    if c.kind == "rl":
-        prompts, samples = c.prompts_per_step, int(c.algorithm.group_size)
-        minibatches, epochs = int(c.algorithm.minibatches), int(c.algorithm.epochs)
+    if c.algorithm is not None:
+        prompts, samples = c.prompts_per_step, c.algorithm.group_size
+        minibatches, epochs = c.algorithm.minibatches, c.algorithm.epochs
         response = c.rollout.max_new_tokens
     else:
-        prompts = int(getattr(c.task, "rows_per_step", c.prompts_per_step))
+        prompts = (c.task.rows_per_step if c.task is not None else 0) or c.prompts_per_step
         samples, minibatches, epochs, response = 1, 1, 1, c.rollout.max_new_tokens
     rows = prompts * samples
     per_minibatch = rows // minibatches
@@ -158,9 +159,10 @@ def batch_plan(config: RunConfig) -> BatchPlan:
 
 
 def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, ...]) -> ComputeEstimate | None:
-    """Seconds of a step and GPU-hours, see :mod:`carerl.config.plan.seconds`; None for a run without GPUs."""
+    """Estimates the seconds of a step and the GPU-hours, see :mod:`carerl.config.plan.seconds`; None for a run without
+    GPUs."""
     gpus = sum(a.count * a.gpus_each for a in actor_groups(config))
-    if not gpus or config.kind != "rl":
+    if not gpus or not config.trains_on_rollouts:
         return None
     work = work_of(config, shape, nodes)
     stages = stage_seconds(work)
@@ -177,12 +179,12 @@ def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[s
             f"{c.rollout.max_batch_rows} sequences of full length take {rows:.2g}: long ones wait their turn"
         )
     hidden = hidden_states_gib(c, shape)
-    if getattr(c.regularizer, "estimator", "") == "full" and hidden >= 0.1:
+    if exact_divergence(c) and hidden >= 0.1:
         notes.append(
             f"estimator full: the reference's hidden states of a step, up to {hidden:.2g} GiB, go through the object "
             "store of every node that learns"
         )
-    if (draws := getattr(c.algorithm, "max_draws", 1)) > 1:
+    if c.algorithm is not None and (draws := c.algorithm.max_draws) > 1:
         notes.append(
             f"dynamic sampling draws up to {draws * c.prompts_per_step} prompts a step, {draws} times the batch, until "
             "it is full of groups with right and wrong responses; the figures above are without these draws"

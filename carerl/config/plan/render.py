@@ -8,7 +8,7 @@ from carerl.config.plan.plan import Plan
 
 
 def render(plan: Plan) -> str:
-    """The whole plan as lines of text: title, resolved recipe, then what follows from it."""
+    """Renders the whole plan as lines of text: title, resolved recipe, then what follows from it."""
     misfits = [str(o) for o in plan.overflows if not o.fits]
     tight = [str(o) for o in plan.overflows if o.fits]
     sections = [
@@ -80,7 +80,7 @@ def _memory(plan: Plan) -> list[str]:
 
 
 def _host(plan: Plan) -> list[str]:
-    """A row a node: what is held at each moment, and the most of it."""
+    """Makes a row for each node: its memory at each moment, and the largest of them."""
     if not plan.host:
         return []
     names = list(plan.host[0].moments)
@@ -115,13 +115,13 @@ def _compute(plan: Plan) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Left-aligned columns, two spaces apart."""
+    """Aligns columns to the left, two spaces apart."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def count(n: int) -> str:
-    """A parameter count for people: 128k, 3.09B."""
+    """Writes a parameter count for people: 128k, 3.09B."""
     for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
         if n >= size:
             return f"{n / size:.3g}{unit}"

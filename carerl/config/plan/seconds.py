@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from carerl.config.plan.cards import Card, card_of
+from carerl.config.plan.cards import card_of
+from carerl.config.plan.gpus import Card
 from carerl.config.plan.host_memory import checkpoint_bytes, sync_bytes
 from carerl.config.plan.memory import BYTES, kv_bytes_per_token
 from carerl.config.roles import Node
@@ -89,7 +90,7 @@ class Work:
 def work_of(config: RunConfig, shape: ShapeConfig, nodes: Sequence[Node]) -> Work:
     """Returns a step of the mean lengths that are assumed."""
     r = config.rollout
-    rows = config.prompts_per_step * int(config.algorithm.group_size)
+    rows = config.prompts_per_step * config.algorithm.group_size
     prompt, response = MEAN_PROMPT * (r.max_model_len - r.max_new_tokens), MEAN_RESPONSE * r.max_new_tokens
     return Work(config, shape, nodes, rows, prompt, response)
 
@@ -121,8 +122,9 @@ def reference_share(c: RunConfig) -> float:
 
 
 def sends_hidden(c: RunConfig) -> bool:
-    """True if the reference sends hidden states in an ordinary step: as ``algorithms.objective.needs_hidden``."""
-    return bool(c.regularizer.estimator == "full" or c.regularizer.beta == 0)
+    """Returns whether the reference sends hidden states in an ordinary step, as
+    :func:`carerl.loss.objective.needs_hidden`."""
+    return c.regularizer.estimator == "full" or c.regularizer.beta == 0
 
 
 def decode_step_seconds(work: Work, rows: float) -> float:
@@ -173,9 +175,9 @@ def layers_seconds(work: Work) -> float:
     """Returns the seconds of the learner's layers in all optimizer steps: forward and backward, three forward passes'
     FLOP and with checkpointing four; or the time of the links, where that is longer."""
     c = work.config
-    passes = int(c.algorithm.epochs) * (4 if c.learner.gradient_checkpointing else 3)
+    passes = c.algorithm.epochs * (4 if c.learner.gradient_checkpointing else 3)
     compute = passes * _forward_seconds(work, 1.0)
-    updates = int(c.algorithm.minibatches) * int(c.algorithm.epochs)
+    updates = c.algorithm.minibatches * c.algorithm.epochs
     micro = updates * math.ceil(_rows_per_rank(work) / c.learner.micro_batch_rows)
     wide = BYTES["float64" if c.learner.compute_dtype == "float64" else "float32"]
     return max(compute, micro * _link_seconds(work, 2 * BYTES[c.learner.compute_dtype] + wide))
@@ -189,7 +191,7 @@ def _forward_seconds(work: Work, share: float) -> float:
 
 
 def _rows_per_rank(work: Work) -> int:
-    return math.ceil(work.rows / int(work.config.algorithm.minibatches) / work.config.learner.ranks)
+    return math.ceil(work.rows / work.config.algorithm.minibatches / work.config.learner.ranks)
 
 
 def _link_seconds(work: Work, bytes_each: int) -> float:
@@ -207,12 +209,12 @@ def training_head_seconds(work: Work, due: float) -> float:
     pass and once more in the backward pass of an exact divergence."""
     c = work.config
     extra = (2.0 if c.regularizer.beta > 0 else 1.0) * due if sends_hidden(c) else 0.0
-    return int(c.algorithm.epochs) * work.head_seconds(4 + extra, 1.0, c.learner.ranks)
+    return c.algorithm.epochs * work.head_seconds(4 + extra, 1.0, c.learner.ranks)
 
 
 def old_logprobs_seconds(work: Work) -> float:
     """Returns the seconds of the pass before the first update, over the rows of all minibatches but the first."""
-    minibatches = int(work.config.algorithm.minibatches)
+    minibatches = work.config.algorithm.minibatches
     share = (minibatches - 1) / minibatches
     return _score_seconds(work, share, 1)
 

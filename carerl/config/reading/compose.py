@@ -5,7 +5,7 @@ then the command line. Mappings merge key by key; everything else, lists include
 
 A section chosen by ``name`` (task, algorithm, regularizer, reward) changes its meaning when a later layer changes the
 name: keys inherited from earlier layers that the newly chosen dataclass does not have, or has with another default, are
-dropped (a clip made for a ratio of sequences is none for tokens), the others are kept. So ``recipe=care_grpo_tiny
+dropped (a clip made for a ratio of sequences does not suit tokens), the others are kept. So ``recipe=care_grpo_tiny
 regularizer.name=rkl`` keeps the recipe's beta and estimator and drops its alpha, whereas ``regularizer.name=rkl
 regularizer.alpha=.5`` asks for an alpha that rkl does not have, and is refused. Nothing is inherited by
 ``regularizer.name=none``. In the same way a ``model.path`` replaces an inherited ``model.base_recipe``.
@@ -33,7 +33,7 @@ SUFFIXES = (".yaml", ".yml")  # of recipe files; those that are listed, and foun
 
 
 def recipe_folders() -> list[Path]:
-    """``./recipes`` of the working directory first, then those that came with the package."""
+    """Returns ``./recipes`` of the working directory, then the folder that came with the package."""
     package = Path(__file__).resolve().parents[2]
     # inside a wheel the recipes travel as carerl/recipes; in an editable install they lie beside carerl/
     packaged = package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"
@@ -43,12 +43,13 @@ def recipe_folders() -> list[Path]:
 
 
 def recipe_names() -> list[str]:
-    """Names that can be run, sorted: the top-level files. Fragments lie in sub-folders."""
+    """Lists the names that can be run, sorted: the top-level files. Fragments lie in sub-folders."""
     return sorted({p.stem for folder in recipe_folders() for p in folder.glob("*.yaml") if p.name[0] != "."})
 
 
 def recipe_lines() -> list[tuple[str, str]]:
-    """(name, one line) of every recipe that can be run; a broken file's line says that it is broken."""
+    """Returns (name, one line) of every recipe that can be run; the line of a broken file says what is wrong with
+    it."""
     lines = []
     for name in recipe_names():
         try:
@@ -59,7 +60,7 @@ def recipe_lines() -> list[tuple[str, str]]:
 
 
 def label(name: str) -> str:
-    """What a recipe's runs are called: its name; of a path, the file's without its ending.
+    """Returns what a recipe's runs are called: its name, or for a path the file's name without its ending.
 
     >>> label("care_grpo_tiny"), label("../mine/my.recipe.yaml")
     ('care_grpo_tiny', 'my.recipe')
@@ -69,8 +70,8 @@ def label(name: str) -> str:
 
 
 def find(name: str, asked_by: str = "recipe") -> Path:
-    """The file of a recipe or fragment: by its name in the recipe folders, or, of a recipe that is to be run, by a path
-    (what ends in .yaml or .yml, or has a slash). Raises ConfigError with the nearest name when there is none."""
+    """Finds the file of a recipe or fragment by its name in the recipe folders. A recipe that is to be run may also be
+    given by a path (ends in .yaml or .yml, or has a slash). Raises ConfigError with the nearest name."""
     name = str(name)
     refuse_address(asked_by, name)
     if (found := _by_name(name)) is not None:
@@ -99,7 +100,8 @@ def _by_name(name: str) -> Path | None:
 
 
 def _by_path(name: str) -> Path | None:
-    """The file that a path leads to; of NAME.yaml that is not in the working directory, that in a recipe folder."""
+    """Finds the file that a path leads to. NAME.yaml that is not in the working directory is looked for in the recipe
+    folders."""
     ends = name.endswith(SUFFIXES)
     if not (ends or "/" in name):
         return None
@@ -120,7 +122,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _not_found(name: str, asked_by: str, known: list[str]) -> tuple[str, str]:
-    """Reason and remedy."""
+    """Returns reason and remedy."""
     if asked_by == "recipe" and os.path.isdir(name):
         return "it is a directory, and a recipe is a file", suggestion(label(name), known)
     for folder in recipe_folders():
@@ -138,7 +140,7 @@ def _not_found(name: str, asked_by: str, known: list[str]) -> tuple[str, str]:
 
 
 def read_yaml(path: Path) -> Tree:
-    """A YAML file as a plain dict whose scalars are as they were typed (:mod:`carerl.config.reading.scalars`).
+    """Reads a YAML file as a plain dict whose scalars are as they were typed (:mod:`carerl.config.reading.scalars`).
     Duplicate keys are refused.
 
     Raises ConfigError for a file that cannot be read, does not parse, or is not a mapping."""
@@ -157,17 +159,12 @@ def read_yaml(path: Path) -> Tree:
 
 
 def read_file(name: str, asked_by: str = "recipe") -> Tree:
-    """The keys that a recipe's own file holds, ``extends`` and ``description`` included."""
+    """Reads the keys of a recipe's own file, ``extends`` and ``description`` included."""
     return read_yaml(find(name, asked_by))
 
 
-def inherited(name: str) -> Tree:
-    """What a recipe gets from its ``extends``, before its own keys."""
-    return _compose_extends(read_file(name), name, (name,))
-
-
 def compose(name: str, asked_by: str = "recipe") -> Tree:
-    """A recipe with everything that it extends. ``description`` is the file's own, never inherited.
+    """Composes a recipe with everything that it extends. ``description`` is the file's own, never inherited.
 
     Raises ConfigError under the field ``asked_by``, with the nearest name, when there is no such recipe."""
     name = str(name)
@@ -187,7 +184,8 @@ def compose(name: str, asked_by: str = "recipe") -> Tree:
 
 
 def fragment(name: str) -> Tree:
-    """A file in a sub-folder with everything that it extends, for a command that runs no recipe. Raises ConfigError."""
+    """Composes a file of a sub-folder with everything that it extends, for a command that runs no recipe. Raises
+    ConfigError."""
     return _compose(name, "recipe", ())
 
 
@@ -215,7 +213,7 @@ def _compose_extends(own: Tree, name: str, chain: tuple[str, ...]) -> Tree:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """``over`` on top of ``base``; neither is changed. See the module's docstring for chosen sections."""
+    """Lays ``over`` on top of ``base``; neither is changed. See the module's docstring for chosen sections."""
     base = dict(base)
     for section in CHOICES:
         below, above = base.get(section), over.get(section)
@@ -233,7 +231,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 
 
 def _shared(config: type, before: type | None) -> set[str]:
-    """Settings that mean the same in two dataclasses: of one name and one default. All, where nothing was before."""
+    """Returns the settings that mean the same in two dataclasses: same name and same default. All if there was none
+    before."""
     defaults, earlier = _defaults(config), _defaults(before) if before is not None else None
     return {name for name, value in defaults.items() if earlier is None or earlier.get(name, MISSING) == value}
 
@@ -244,7 +243,7 @@ def _defaults(config: type) -> dict[str, Any]:
 
 
 def _one_model(base: Tree, over: Mapping[str, Any]) -> Tree:
-    """``model.path`` and ``model.base_recipe`` exclude each other: giving one drops the inherited other."""
+    """Drops an inherited ``model.base_recipe`` where ``model.path`` is given, and the other way round."""
     below, above = base.get("model"), over.get("model")
     if isinstance(below, dict) and isinstance(above, dict):
         for given, dropped in (("path", "base_recipe"), ("base_recipe", "path")):
@@ -288,7 +287,7 @@ def import_plugins(names: list[str]) -> None:
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf of a nested mapping."""
+    """Yields (dotted key, value) of every leaf of a nested mapping."""
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, f"{prefix}{key}.")

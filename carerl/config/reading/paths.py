@@ -21,7 +21,7 @@ _VARIABLE = re.compile(r"\$(\w+|\{)")
 
 
 def local(field: str, text: str) -> str:
-    """A path with ``~`` replaced. Raises ConfigError for what is no path of this machine."""
+    """Replaces ``~`` in a path. Raises ConfigError for text that is not a path of this machine."""
     if not text:
         return text
     refuse_address(field, text)
@@ -40,7 +40,7 @@ def local(field: str, text: str) -> str:
         path = str(Path(text).expanduser()) if text.startswith("~") else path
     except RuntimeError:
         user = text.split("/")[0]
-        reason = f"{user} is the home directory of a user, and there is none of this name here"
+        reason = f"{user} is the home directory of a user, and no user here has this name"
         raise ConfigError(
             field, text, reason, f"write the directory in full, or ./{text} for one of this name"
         ) from None

@@ -33,8 +33,8 @@ _MARK = re.compile(r"(\\*)\$\{")
 
 
 def resolve(tree: Tree, environment: bool = True) -> Tree:
-    """The tree with every ``${...}`` replaced. ``environment``: whether variables may be asked for. Raises ConfigError
-    where one leads nowhere or to a secret, or a value says ???."""
+    """Replaces every ``${...}`` in a tree. ``environment``: whether environment variables may be read. Raises
+    ConfigError for a reference that leads nowhere or to a secret, and for the value ???."""
     tree = {k: v for k, v in tree.items() if k != "extends"}
     typed = _typed(tree, dict(setting_hints(tree)), "")
     whole = over_below(_defaults(tree), typed)
@@ -52,7 +52,7 @@ def resolve(tree: Tree, environment: bool = True) -> Tree:
 
 
 def literal(tree: Tree) -> Tree:
-    """The same tree with ``${`` in its texts made to stand for itself: of settings that are resolved already."""
+    """Escapes ``${`` in the texts of a tree that is resolved already, so that it stands for itself."""
     return {key: _literal(value) for key, value in tree.items()}
 
 
@@ -65,12 +65,12 @@ def _literal(value: Any) -> Any:
 
 
 def refers(value: Any) -> bool:
-    """Whether a value is text with a reference in it."""
+    """Returns whether a value is text with a reference in it."""
     return isinstance(value, str) and "${" in value
 
 
 def _typed(value: Any, hints: Mapping[str, Any], path: str) -> Any:
-    """Plain values for OmegaConf: a text stays as it was typed where the setting is text."""
+    """Makes plain values for OmegaConf; text stays as it was typed where the setting is text."""
     if isinstance(value, dict):
         return {key: _typed(item, hints, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
     if isinstance(value, list):
@@ -81,7 +81,7 @@ def _typed(value: Any, hints: Mapping[str, Any], path: str) -> Any:
 
 
 def _defaults(tree: Tree) -> Tree:
-    """The settings that a run has though nobody named them."""
+    """Returns the settings that a run has by default."""
     found = plain(RunConfig())
     for section in CHOICES:
         chosen = tree.get(section)
@@ -91,7 +91,7 @@ def _defaults(tree: Tree) -> Tree:
 
 
 def _as_asked(asked: Any, found: Any) -> Any:
-    """What was asked for, with what its references stand for."""
+    """Returns what was asked for, with its references replaced."""
     if isinstance(asked, dict) and isinstance(found, dict):
         return {key: _as_asked(value, found[key]) for key, value in asked.items()}
     if isinstance(asked, list) and isinstance(found, list):
@@ -157,7 +157,7 @@ def _unresolved(error: OmegaConfBaseException, tree: Tree) -> ConfigError:
 
 
 def _meant(name: str, known: list[str]) -> str | None:
-    """The setting that a reference was meant to be: one that ends so, else the most alike."""
+    """Guesses the setting that a reference stands for: one that ends so, else the most similar one."""
     last = [path for path in known if path.rpartition(".")[2] == name]
     return last[0] if len(last) == 1 else nearest(name, known)
 
@@ -167,7 +167,7 @@ def _is_variable(name: str) -> bool:
 
 
 def _faulty(tree: Tree) -> str:
-    """The first setting whose text is no reference at all; OmegaConf does not name it."""
+    """Finds the first setting whose text cannot be read as a reference; OmegaConf does not name it."""
     for key, value in leaves(tree):
         if refers(value):
             try:

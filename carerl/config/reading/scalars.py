@@ -60,7 +60,7 @@ class Referred(Plain):
 
 
 def native(value: Any) -> Any:
-    """The same value with every :class:`Plain` in it replaced by what it means."""
+    """Replaces every :class:`Plain` in a value by what it means."""
     if isinstance(value, Plain):
         return value.value
     if isinstance(value, dict):
@@ -69,12 +69,12 @@ def native(value: Any) -> Any:
 
 
 def truth(text: str) -> bool | None:
-    """True or false, None for any other text."""
+    """Reads true or false; returns None for any other text."""
     return True if text.lower() in TRUE else False if text.lower() in FALSE else None
 
 
 def whole_number(text: str) -> int | None:
-    """A whole number in base ten, leading zeros and ``_`` between digits allowed; None for any other text.
+    """Reads a whole number in base ten; leading zeros and ``_`` between digits are allowed. None for any other text.
 
     >>> [whole_number(text) for text in ("0100", "1_000", "-3", "0x10", "1:30", "1e3", "2.0")]
     [100, 1000, -3, None, None, None, None]
@@ -86,7 +86,7 @@ def whole_number(text: str) -> int | None:
 
 
 def real_number(text: str) -> float | None:
-    """A number in base ten with a point, an exponent, both or neither; None for any other text."""
+    """Reads a number in base ten with a point, an exponent, both or neither; returns None for any other text."""
     text = text.strip()
     if _REAL.fullmatch(text):
         return float(text)
@@ -94,9 +94,11 @@ def real_number(text: str) -> float | None:
 
 
 def meant_number(text: str) -> int | None:
-    """The whole number that a text was perhaps meant to be: ``1e3``, ``100.0``, ``0x10``, ``1,000``, full-width
-    digits. None where there is no telling."""
+    """Guesses the whole number that a text stands for: ``1e3``, ``100.0``, ``0x10``, ``1,000``, digits of another
+    script. Returns None if it cannot."""
     text = unicodedata.normalize("NFKC", text).strip()
+    if text.lstrip("+-").isdecimal() and not text.isascii():  # digits of another script
+        return int(text)
     if _GROUPED.fullmatch(text):
         return int(text.replace(",", ""))
     try:
@@ -133,8 +135,8 @@ _IMPLICIT = {  # what the resolver finds where no tag is written
 
 
 def read_yaml_text(text: str) -> Any:
-    """The content of a file. Raises yaml.YAMLError, or ValueError for one that refers to itself or grows beyond
-    :data:`MOST_VALUES` by aliases."""
+    """Reads the content of a file. Raises yaml.YAMLError, or ValueError for content that refers to itself or has more
+    than :data:`MOST_VALUES` values, aliases counted each time."""
     try:
         loaded = yaml.load(text, Loader=_Loader)
     except RecursionError:
@@ -164,8 +166,8 @@ def _check_size(loaded: Any) -> None:
 
 
 def read_word(text: str) -> Any:
-    """The value of a ``key=value`` word. It is taken as it was typed; only one that begins with a quote or a bracket is
-    YAML: quoted text, a list, or a mapping. Raises yaml.YAMLError or ValueError for one that begins so and is none."""
+    """Reads the value of a ``key=value`` word. It is taken as it was typed, unless it begins with a quote or a bracket:
+    then it must be YAML (quoted text, a list, or a mapping). Raises yaml.YAMLError or ValueError if it is not."""
     inner = text.strip()
     if not inner.startswith(("[", "{", "'", '"')):
         return Plain(text)
@@ -179,7 +181,7 @@ def read_word(text: str) -> Any:
 
 
 def quoted_word(key: str, text: str) -> str:
-    """``key=text`` as a shell takes it, with the text in quotes of YAML's.
+    """Writes ``key=text`` as a shell takes it, with the text in YAML quotes.
 
     >>> print(quoted_word("run_dir", "[a"))
     run_dir='"[a"'
@@ -189,7 +191,7 @@ def quoted_word(key: str, text: str) -> str:
 
 
 def word_fault(error: Exception) -> str:
-    """In words, why :func:`read_word` or :func:`read_yaml_text` does not take a text."""
+    """Says in words why :func:`read_word` or :func:`read_yaml_text` does not take a text."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
     if problem is None:
         return " ".join(str(error).split())

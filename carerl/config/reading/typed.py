@@ -29,8 +29,9 @@ from carerl.config.reading.scalars import (
     whole_number,
 )
 from carerl.config.schema import RunConfig
-from carerl.config.tables import CHOICES, choice_config
-from carerl.errors import ConfigError, shown, suggestion, unknown_key
+from carerl.config.tables import CHOICES, base_of, choice_config
+from carerl.errors import ConfigError, raise_all, shown, suggestion, unknown_key
+from carerl.settings import bounds_of
 
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -45,10 +46,11 @@ RETIRED_REMEDY = (
 
 
 def build(tree: Mapping[str, Any]) -> RunConfig:
-    """A resolved tree as a RunConfig, with ``~`` in paths expanded. Raises ConfigError for unknown keys, wrong types,
-    unknown names."""
+    """Makes a RunConfig of a resolved tree, with ``~`` in paths expanded. Raises ConfigError for unknown keys, wrong
+    types and unknown names."""
     paths = list(setting_paths(tree))
     result: RunConfig = fill(RunConfig, {k: v for k, v in tree.items() if k not in CHOICES}, "", "a run", paths)
+    raise_all([error for bound in bounds_of(RunConfig)["kind"] for error in bound.errors("kind", result.kind)])
     for section in CHOICES:
         setattr(result, section, choose(section, tree.get(section), paths))
     _expand_places(result)
@@ -56,7 +58,7 @@ def build(tree: Mapping[str, Any]) -> RunConfig:
 
 
 def _expand_places(config: RunConfig) -> None:
-    """Puts what :func:`carerl.config.reading.paths.local` makes of them in the place of all settings that are paths."""
+    """Replaces all settings that are paths by what :func:`carerl.config.reading.paths.local` makes of them."""
     for path in PLACES:
         owner: Any = config
         *parents, name = path.split(".")
@@ -70,12 +72,12 @@ def _expand_places(config: RunConfig) -> None:
 
 
 def setting_paths(tree: Mapping[str, Any]) -> Iterator[str]:
-    """Dotted names of the settings and sections that a run with this tree's choices has."""
+    """Yields the dotted names of the settings and sections that a run with this tree's choices has."""
     return (path for path, _ in setting_hints(tree))
 
 
 def setting_hints(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(dotted name, type) of the settings and sections that a run with this tree's choices has."""
+    """Yields (dotted name, type) of the settings and sections that a run with this tree's choices has."""
     yield from _hints(RunConfig, "")
     for section in CHOICES:
         chosen = tree.get(section)
@@ -86,12 +88,15 @@ def setting_hints(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _hints(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
     for key, hint in get_type_hints(cls).items():
         yield prefix + key, hint
+        if key in CHOICES:  # its settings are those of the choice
+            continue
         if is_dataclass(hint) and isinstance(hint, type):
             yield from _hints(hint, f"{prefix}{key}.")
 
 
 def choose(section: str, tree: Any, paths: Sequence[str] = ()) -> Any:
-    """The dataclass that a section's ``name`` chooses, filled; None for a section that is absent."""
+    """Fills the dataclass that a section's ``name`` chooses; returns None for a section that is absent. Raises
+    ConfigError."""
     if native(tree) is None:
         return None
     table = CHOICES[section]
@@ -113,12 +118,28 @@ def choose(section: str, tree: Any, paths: Sequence[str] = ()) -> Any:
     if name not in table:
         raise ConfigError(f"{section}.name", name, f"there is no {section} of this name", suggestion(str(name), table))
     tree = {**tree, "name": str(name)}
-    return fill(table[name].config, tree, section + ".", f"{section} {name}", paths)
+    config, base = table[name].config, base_of(section)
+    if not issubclass(config, base):
+        reason = f"its settings are a {config.__name__}, which is no {base.__name__}"
+        remedy = f"let {config.__name__} inherit {base.__module__}.{base.__name__}"
+        raise ConfigError(f"{section}.name", name, reason, remedy)
+    for key in tree:
+        if key in _names(config):
+            continue
+        if havers := [other for other, entry in table.items() if key in _names(entry.config)]:
+            error = unknown_key(f"{section}.{key}", native(tree[key]), f"{section} {name}", _names(config))
+            error.remedy = f"leave it out, or write {section}.name=, one of {', '.join(havers)}"
+            raise error
+    return fill(config, tree, section + ".", f"{section} {name}", paths)
+
+
+def _names(config: type) -> list[str]:
+    return [field.name for field in fields(config)]
 
 
 def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str, paths: Sequence[str] = ()) -> Any:
-    """An instance of a dataclass from plain values, defaults for what is absent. ``paths``: where a key that is not
-    one of the dataclass may have been meant."""
+    """Makes an instance of a dataclass from plain values; what is absent has its default. ``paths``: dotted names among
+    which an unknown key may have been meant. Raises ConfigError."""
     names = [f.name for f in fields(cls)]
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -143,7 +164,7 @@ def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str, paths: Seq
 
 
 def convert(hint: Any, path: str, value: Any) -> Any:
-    """One value in the type of its field. Raises ConfigError when it is not of that type."""
+    """Converts one value to the type of its field. Raises ConfigError if it is not of that type."""
     if hint is str:
         return _text(path, value)
     if hint in WORDS:
@@ -185,7 +206,7 @@ def _text(path: str, value: Any) -> str:
 
 
 def _number(hint: Any, path: str, value: Any) -> Any:
-    """A whole number, a number, or a truth value."""
+    """Reads a whole number, a number, or a truth value. Raises ConfigError."""
     reads: dict[Any, Any] = {bool: truth, int: whole_number, float: real_number}
     if isinstance(value, Plain):
         found = reads[hint](str(value).strip())
@@ -199,7 +220,7 @@ def _number(hint: Any, path: str, value: Any) -> Any:
 
 
 def _no_number(hint: Any, path: str, value: Any) -> ConfigError:
-    """The refusal, with the number that was perhaps meant."""
+    """Returns the refusal, with the number that may have been meant."""
     text = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     reason, remedy = f"it must be {WORDS[hint]}", f"write {path}=<{WORDS[hint]}>"
     in_quotes = isinstance(value, str) and not isinstance(value, Plain)
@@ -242,12 +263,12 @@ def _several(kind: Any) -> str:
 
 
 def _listed(value: Any) -> str:
-    """A list of what was given, as it can be typed."""
+    """Writes what was given as a list that can be typed."""
     return "[" + ",".join(_flat(value)) + "]"
 
 
 def _flat(value: Any) -> list[str]:
-    """The single values in what was given: of a text with commas or blanks, its parts."""
+    """Returns the single values in what was given; a text is cut at commas, else at blanks."""
     if isinstance(value, dict):
         return [f"{key}={part}" for key, item in value.items() for part in _flat(item) or [""]]
     if isinstance(value, list | tuple):
@@ -274,7 +295,7 @@ def _by_library(hint: Any, path: str, value: Any) -> Any:
 
 
 def plain(config: Any) -> Tree:
-    """A dataclass as nested dicts of plain values, tuples as lists: what YAML and JSON can hold."""
+    """Turns a dataclass into nested dicts of plain values, tuples into lists: what YAML and JSON can hold."""
     return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
 
 

@@ -32,7 +32,7 @@ from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.errors import ConfigError
 from carerl.runs.files import CHECKSUMS, changed_files, write_checksums
 from carerl.tasks import TASKS, SupervisedTask
-from carerl.tasks.benchmarks.benchmark import TextConfig
+from carerl.tasks.benchmarks.config import TextConfig
 from carerl.tasks.benchmarks.table import find_benchmark
 from carerl.tracking.display import Display
 

@@ -50,7 +50,7 @@ from carerl.errors import ConfigError
 from carerl.runs.directory import RunDirectory
 from carerl.runs.files import finite, write_text
 from carerl.tasks import Task, TextTask
-from carerl.tasks.benchmarks.benchmark import TextConfig
+from carerl.tasks.benchmarks.config import TextConfig
 from carerl.tracking.display import Display, QuietDisplay, make_display
 from carerl.types import RunError
 

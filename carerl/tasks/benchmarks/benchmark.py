@@ -1,9 +1,9 @@
-"""What a data set is to a task, and the settings that tasks over text share."""
+"""What a data set is to a task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,39 +72,3 @@ class Benchmark:
         if not questions:
             raise ValueError(f"{self.name}: no rows")
         return list(questions.values())
-
-
-@dataclass
-class TextConfig:
-    r"""Settings of every task over text. A data set is a name of :data:`~carerl.tasks.benchmarks.table.BENCHMARKS`, or
-    the path of a ``.jsonl`` file (see :mod:`~carerl.tasks.benchmarks.jsonl`).
-
-    ``prompt_template`` must hold ``{question}``, which stands for the question and its options; '' is each data set's
-    own. A tokenizer without a chat template gets system prompt and filled template as plain text. A row's own
-    ``system`` and another ``system_prompt`` do not go together: such a row is refused.
-
-    ``ask_confidence`` adds :data:`CONFIDENCE` to whatever the template is, unless that has a ``<confidence>`` of its
-    own: the form of the answer stays the data set's, and what is stated behind it is read by
-    :func:`~carerl.calibration.verbalized_confidence`.
-    """
-
-    name: str = "jsonl"
-    train: str = ""  # what is trained on; needed for training only
-    benchmarks: list[str] = field(default_factory=list)  # what is evaluated on; the first is the primary one
-    data_dir: str = ""  # a data set's file is looked for here, and then on the hub
-    system_prompt: str = ""
-    prompt_template: str = ""
-    ask_confidence: bool = False  # have every response state how sure it is, see CONFIDENCE
-    decontaminate: str = "drop"  # drop | refuse | off: training rows that overlap an evaluation prompt
-    validation_questions: int = 0  # training questions held out as the suite `validation`; the same for every seed
-    # data sets of the hub with their commits, owner/name@commit: found by the run and written down; or a tag of yours
-    hub_revisions: list[str] = field(default_factory=list)
-    max_prompt_tokens: int = 0  # training prompts of more tokens are dropped; 0: what max_model_len leaves for a prompt
-
-
-CONFIDENCE_TAG = "<confidence>"
-CONFIDENCE = (
-    "\n\nAfter the answer, state how likely it is that your answer is right, as a number between 0 and 1, "
-    f"within {CONFIDENCE_TAG} </confidence> tags."
-)
-DECONTAMINATE = ("drop", "refuse", "off")

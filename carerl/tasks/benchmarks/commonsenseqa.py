@@ -7,11 +7,9 @@ Rows: the shared schema; the hub's (``choices`` of two lists, ``answerKey``); th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from carerl.tasks.rows.data import Row
 
-from .benchmark import Benchmark, TextConfig
+from .benchmark import Benchmark
 from .multiple_choice import CHOICE
 
 
@@ -36,12 +34,3 @@ COMMONSENSEQA = (
     Benchmark("commonsenseqa", "CommonsenseQA, 1,221 development questions", "commonsenseqa_dev.jsonl", "choice",
               CHOICE, *_HUB, "validation", translate),
 )  # fmt: skip
-
-
-@dataclass
-class CommonsenseQAConfig(TextConfig):
-    """CommonsenseQA's training questions, evaluated on its development questions."""
-
-    name: str = "commonsenseqa"
-    train: str = "commonsenseqa_train"
-    benchmarks: list[str] = field(default_factory=lambda: ["commonsenseqa"])

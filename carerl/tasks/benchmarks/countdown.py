@@ -6,11 +6,9 @@ first rows are trained on, its last 1,024 are evaluated on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from carerl.tasks.rows.data import Row
 
-from .benchmark import Benchmark, TextConfig
+from .benchmark import Benchmark
 
 TEMPLATE = (
     "{question}\n\nThink step by step, then give the equation's left side within <answer> </answer> tags, "
@@ -37,12 +35,3 @@ COUNTDOWN = (
     Benchmark("countdown", "Countdown, 1,024 test problems", "countdown_test.jsonl", "countdown", TEMPLATE,
               *_HUB, "train[-1024:]", translate),
 )  # fmt: skip
-
-
-@dataclass
-class CountdownConfig(TextConfig):
-    """Countdown's training problems, evaluated on its test problems."""
-
-    name: str = "countdown"
-    train: str = "countdown_train"
-    benchmarks: list[str] = field(default_factory=lambda: ["countdown"])

@@ -5,11 +5,9 @@ The hub's rows end the solution with ``#### 1,234``; the shared rows have the nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from carerl.tasks.rows.data import Row
 
-from .benchmark import Benchmark, TextConfig
+from .benchmark import Benchmark
 from .math import BOXED
 
 
@@ -27,12 +25,3 @@ GSM8K = (
               translate, trainable=True),
     Benchmark("gsm8k", "GSM8K, 1,319 test problems", "gsm8k_test.jsonl", "gsm8k", BOXED, *_HUB, "test", translate),
 )  # fmt: skip
-
-
-@dataclass
-class Gsm8kConfig(TextConfig):
-    """GSM8K's training problems, evaluated on its test problems."""
-
-    name: str = "gsm8k"
-    train: str = "gsm8k_train"
-    benchmarks: list[str] = field(default_factory=lambda: ["gsm8k"])

@@ -7,9 +7,7 @@ the last box of the solution is it. 20 of MATH's answers stand in several boxes;
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from .benchmark import Benchmark, TextConfig
+from .benchmark import Benchmark
 
 BOXED = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
@@ -29,12 +27,3 @@ MATH = (
     Benchmark("math_test", "MATH, 5,000 test problems", "math_test.jsonl", "math", BOXED, _HUB),
     Benchmark("math500", "MATH-500", "math500.jsonl", "math", BOXED, "HuggingFaceH4/MATH-500"),
 )
-
-
-@dataclass
-class MathConfig(TextConfig):
-    """MATH's training problems, evaluated on MATH-500."""
-
-    name: str = "math"
-    train: str = "math_train"
-    benchmarks: list[str] = field(default_factory=lambda: ["math500"])

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from .benchmark import Benchmark, TextConfig
+from .benchmark import Benchmark
 from .commonsenseqa import translate
 from .multiple_choice import CHOICE
 
@@ -17,12 +15,3 @@ OPENBOOKQA = (
     Benchmark("openbookqa", "OpenBookQA, 500 test questions", "openbookqa_test.jsonl", "choice", CHOICE, *_HUB, "test",
               translate),
 )  # fmt: skip
-
-
-@dataclass
-class OpenBookQAConfig(TextConfig):
-    """OpenBookQA's training questions, evaluated on its test questions."""
-
-    name: str = "openbookqa"
-    train: str = "openbookqa_train"
-    benchmarks: list[str] = field(default_factory=lambda: ["openbookqa"])

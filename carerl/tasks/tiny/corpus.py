@@ -31,6 +31,7 @@ from carerl.types import TokenBatch
 
 from . import tokenizer as tk
 from .config import TinyConfig
+from .questions import K_VALUES
 from .world import (
     ABSTAIN,
     MAX_K,
@@ -44,7 +45,6 @@ from .world import (
     stream,
 )
 
-K_VALUES = (2, 3, 4)
 K_SHARES = (0.2, 0.4, 0.4)
 UNKNOWABLE_ABSTAIN = 0.65
 UNKNOWABLE_CONFABULATE = 0.30

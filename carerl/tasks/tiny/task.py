@@ -11,28 +11,14 @@ from carerl.types import Example, Group, Outcome, TokenBatch
 from ..base import VALIDATION, Evaluation, Suite
 from . import tokenizer as tk
 from .config import TinyConfig
-from .corpus import K_VALUES, sft_batch
+from .corpus import sft_batch
 from .evaluation import score
 from .grading import ABSTENTION, grade
-from .world import (
-    STREAM_EVALUATION,
-    STREAM_TRAIN,
-    STREAM_VALIDATION,
-    draw_questions,
-    make_world,
-    name_prompt,
-    question_prompt,
-    solve,
-    stream,
-)
+from .questions import BLOCK, K_VALUES, MAX_QUESTIONS, Questions
+from .world import STREAM_TRAIN, make_world, name_prompt, stream
 
 if TYPE_CHECKING:
-    import numpy as np
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
-BLOCK = 32  # training questions drawn with one generator
-MAX_QUESTIONS = 5000  # of an evaluation suite; there are 2,890 different ones with k = 2
-MAX_BLOCKS = 1000  # drawn for one that is left: training takes one in a thousand for too few
 
 
 class TinyTask:
@@ -54,6 +40,7 @@ class TinyTask:
                 raise ValueError(f"task.evaluation_{field} = {asked}: must be 1 to {limit} ({why})")
         self.config = config
         self.seed = seed
+        self._questions = Questions(seed, config.multiply)
         self.world = make_world(seed, config.entities, config.heldout)
         self.stop_ids = (tk.EOS,)
         self.vocab_size = tk.VOCAB_SIZE
@@ -64,9 +51,9 @@ class TinyTask:
         trained = next(suite for suite in self._suites if suite.primary)
         self._reserved = {example.prompt_ids for example in trained.examples}
         if config.validation_questions:
-            validation = self._validation(trained.max_new_tokens)
-            self._suites.append(validation)
-            self._reserved |= {example.prompt_ids for example in validation.examples}
+            held_out = self._questions.validation(config.validation_questions, config.train_k, self._reserved)
+            self._suites.append(Suite(VALIDATION, tuple(held_out), max_new_tokens=trained.max_new_tokens))
+            self._reserved |= {example.prompt_ids for example in held_out}
 
     needs_tokenizer = False
 
@@ -94,29 +81,8 @@ class TinyTask:
         rng = stream(self.seed, STREAM_TRAIN, block)
         examples: list[Example] = []
         while len(examples) < BLOCK:
-            examples += self._unreserved(rng)
+            examples += self._questions.unreserved(rng, self.config.train_k, self._reserved)
         return [replace(example, id=f"train/{block * BLOCK + i}") for i, example in enumerate(examples[:BLOCK])]
-
-    def _unreserved(self, rng: np.random.Generator) -> list[Example]:
-        """Of a block of questions those that are not reserved."""
-        drawn = self._questions(rng, BLOCK, self.config.train_k, "")
-        return [example for example in drawn if example.prompt_ids not in self._reserved]
-
-    def _validation(self, max_new_tokens: int | None) -> Suite:
-        """Drawn as training questions are. Raises ValueError where the evaluation leaves none."""
-        rng, wanted = stream(self.seed, STREAM_VALIDATION), self.config.validation_questions
-        examples: list[Example] = []
-        for _ in range(MAX_BLOCKS):
-            examples += self._unreserved(rng)
-            if len(examples) >= wanted:
-                break
-        else:
-            raise ValueError(
-                f"task.validation_questions = {wanted}: task.evaluation_questions = "
-                f"{self.config.evaluation_questions} leaves too few; ask for fewer of either"
-            )
-        named = [replace(example, id=f"{VALIDATION}/{i}") for i, example in enumerate(examples[:wanted])]
-        return Suite(VALIDATION, tuple(named), max_new_tokens=max_new_tokens)
 
     def sft_batch(self, step: int) -> TokenBatch:
         """See :func:`carerl.tasks.tiny.corpus.sft_batch`."""
@@ -139,19 +105,11 @@ class TinyTask:
         """See :mod:`carerl.tasks.tiny.evaluation`."""
         return score(self.world, self.config.train_k, self.seed, results)
 
-    def _questions(self, rng: np.random.Generator, n: int, k: int, prefix: str) -> list[Example]:
-        starts, operators = draw_questions(rng, n, k, self.config.multiply)
-        gold = solve(starts, operators)[:, -1]
-        return [
-            Example(f"{prefix}/{i}", question_prompt(int(starts[i]), operators[i]), str(int(gold[i]))) for i in range(n)
-        ]
-
     def _make_suites(self) -> list[Suite]:
         suites = []
         trained = self.config.train_k
         for k in (trained, *(k for k in K_VALUES if k != trained)):
-            rng = stream(self.seed, STREAM_EVALUATION, k)
-            questions = self._questions(rng, self.config.evaluation_questions, k, f"q{k}")
+            questions = self._questions.evaluation(self.config.evaluation_questions, k)
             suites.append(Suite(f"q{k}", tuple(questions), primary=k == trained, max_new_tokens=k + 5))
         facts = tuple(
             Example(

@@ -11,8 +11,7 @@ from carerl.config.reading.compose import read_file
 from carerl.errors import ConfigError
 from carerl.tasks import BENCHMARKS, TASKS
 from carerl.tasks.tiny import tokenizer as words
-from carerl.tasks.tiny.corpus import K_VALUES
-from carerl.tasks.tiny.task import MAX_QUESTIONS
+from carerl.tasks.tiny.questions import K_VALUES, MAX_QUESTIONS
 
 TINY = ["recipe=care_grpo_tiny", "dry_run=true"]
 MATH = ["recipe=care_grpo_3b", "dry_run=true"]

@@ -135,10 +135,10 @@ def test_plugins_add_lines_before_the_tables_are_read(write, tmp_path: Path, mon
     (tmp_path / "my_rewards_plugin.py").write_text(
         textwrap.dedent("""
         from dataclasses import dataclass
-        from carerl.rewards import REWARDS
+        from carerl.rewards import REWARDS, RewardConfig
 
         @dataclass
-        class Config:
+        class Config(RewardConfig):
             name: str = "halved"
             half: float = 0.5
 

@@ -1,4 +1,4 @@
-"""Names that W&B takes: refused before anything starts what it would refuse after the start, when it is too late.
+"""Checks the names that W&B would refuse after the start of a run, when it is too late.
 
 The rules for projects are those of the installed package (``wandb.sdk.wandb_settings``); those for entities are W&B's
 for the names of users and teams.
@@ -7,27 +7,17 @@ for the names of users and teams.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError
+from carerl.settings import Errors
 
 MOST_CHARACTERS = 128
 REFUSED = "/\\#?%:"
 _ENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
-Errors = Iterator[ConfigError]
-
-
-def tracking_pairings(c: RunConfig) -> Errors:
-    """An error for each name that W&B would refuse; none for a run that W&B does not see."""
-    if c.tracking.wandb != "off":
-        yield from project_errors("tracking.wandb_project", c.tracking.wandb_project)
-        yield from entity_errors("tracking.wandb_entity", c.tracking.wandb_entity)
-
 
 def project_errors(field: str, name: str) -> Errors:
-    """At most one error."""
+    """Yields at most one error for the name of a project."""
     entity_field = field.replace("project", "entity")
     first, slash, last = name.partition("/")
     refused = sorted(set(name) & set(REFUSED))
@@ -49,7 +39,7 @@ def project_errors(field: str, name: str) -> Errors:
 
 
 def entity_errors(field: str, name: str) -> Errors:
-    """At most one error; empty is the key's own."""
+    """Yields at most one error for the name of a user or team; an empty one means the key's own."""
     if name and (not _ENTITY.fullmatch(name) or len(name) > MOST_CHARACTERS):
         reason = "a user or team of W&B is named in letters, digits, - _ and . alone, at most 128"
         remedy = f"write its name as the address of its page shows it, or {field}= for the key's own"

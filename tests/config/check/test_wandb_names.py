@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from carerl import dashboard
-from carerl.config.check.tracking import entity_errors, project_errors
+from carerl.config.check.wandb_names import entity_errors, project_errors
 from carerl.config.load import load
 from carerl.errors import ConfigError
 
