@@ -49,9 +49,9 @@ def choice_config(section: str, name: Any) -> type | None:
 
 @functools.cache
 def source_text(config_type: Any) -> str:
-    """Returns the code around a settings dataclass, without comments, docstrings and imports: its module, or all modules beside
-    it if the choice has a package of its own (``carerl.tasks.tiny``). Empty if there is none on disk. It is read once:
-    a file that is edited while a process runs is not the code that the process runs.
+    """Returns the code around a settings dataclass, without comments, docstrings and imports: its module, or all
+    modules beside it if the choice has a package of its own (``carerl.tasks.tiny``). Empty if there is none on disk.
+    It is read once: a file that is edited while a process runs is not the code that the process runs.
 
     It goes into cache keys, so that a changed world is never taken for the one that was cached."""
     module = inspect.getmodule(config_type)
@@ -59,7 +59,7 @@ def source_text(config_type: Any) -> str:
     if module is None or file is None or not Path(file).is_file():
         return ""
     package = module.__name__.rpartition(".")[0]
-    shared = package in ("", "carerl.tasks")  # a folder that holds other choices too
+    shared = package in ("", "carerl.tasks", "carerl.tasks.benchmarks")  # a folder that holds other choices too
     files = [Path(file)] if shared else sorted(Path(file).parent.glob("*.py"))
     return "\n".join(_bare(f.read_text(encoding="utf-8")) for f in files)
 
