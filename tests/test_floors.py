@@ -21,10 +21,10 @@ FLOORS: dict[str, int] = {
     for floor, rooms in enumerate(
         (
             ("text", "progress", "seeds"),
-            ("types", "errors"),
+            ("types", "errors", "metrics"),
             ("regularizers", "algorithms", "rewards", "calibration", "grading"),
             ("loss", "tasks"),
-            ("config", "metrics"),
+            ("config",),
             ("backends", "runs"),
             ("actors", "tracking", "report"),
             ("controller",),

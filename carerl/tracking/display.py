@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Protocol
 
-from carerl.metrics.table import HEADLINE_METRICS, clock, compact_number, format_number, metric_line
+from carerl.metrics.table import clock, compact_number, format_number, shown_in
 from carerl.text.printable import printable
-from carerl.tracking.pace import STEP_METRICS, Pace
+from carerl.tracking.pace import Pace
 
 
 class Display(Protocol):
@@ -118,9 +118,9 @@ class PlainDisplay:
             return
         self._last_line = self._now()
         parts = [f"step {step:>{len(str(self.total_steps))}}/{self.total_steps}"]
-        for name in STEP_METRICS:
-            if name in metrics:
-                parts.append(f"{metric_line(name).label} {compact_number(metrics[name])}")
+        for metric in shown_in("step"):
+            if metric.name in metrics:
+                parts.append(f"{metric.label_in('step')} {compact_number(metrics[metric.name])}")
         if "time/step" in metrics:
             parts.append(f"{metrics['time/step']:.2f} s/step")
         if step < self.total_steps:
@@ -145,12 +145,8 @@ class PlainDisplay:
 
 def evaluation_text(metrics: Mapping[str, float]) -> str:
     """The evaluation's metrics in one line, the headline metrics in their order."""
-    found = []
-    for name in HEADLINE_METRICS:
-        if name in metrics:
-            line = metric_line(name)
-            found.append(f"{line.short} {format_number(metrics[name], line.digits)}")
-    return " · ".join(found) or "no metrics"
+    shown = [metric for metric in shown_in("headline") if metric.name in metrics]
+    return " · ".join(f"{m.short} {format_number(metrics[m.name], m.digits)}" for m in shown) or "no metrics"
 
 
 def _live(total_steps: int, title: str, file: IO[str] | None, interval: float) -> Display:

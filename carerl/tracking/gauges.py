@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from carerl.metrics.names import STEP, Metric, find_metric
+from carerl.metrics import Metric
+from carerl.metrics.table import STEP, find_metric
 
 PREFIX = "carerl_"
 LABELS = ("recipe", "seed", "run")
-STEP_METRIC = Metric("steps", "the last step done")
+STEP_METRIC = Metric(STEP, "steps", "the last step done")
 
 
 class Gauge(Protocol):

@@ -1,22 +1,9 @@
-"""How fast a run goes, and what a line of a step shows: for the plain display and the live one alike."""
+"""Measures how fast a run goes, for the plain display and the live one alike."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-
-# what a step's line shows, in this order, as far as the step has it; an SFT step has the last three only
-STEP_METRICS = (
-    "rollout/reward",
-    "rollout/accuracy",
-    "regularizer/reverse_kl",
-    "train/entropy",
-    "rollout/mismatch_mean",
-    "time/tokens_per_second",
-    "train/ce_loss",
-    "train/grad_norm",
-    "train/lr",
-)
 
 
 class Pace:

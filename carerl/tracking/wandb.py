@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from carerl.metrics.names import GROUPS, STEP
+from carerl.metrics.table import STEP, groups
 from carerl.runs.directory import RunDirectory
 from carerl.runs.files import read_json, write_text
 from carerl.runs.jsonl import read_metrics
@@ -148,7 +148,7 @@ class WandbTracker:
 
     def _serve(self, library: Any) -> None:
         run = self._start(library)
-        for group in GROUPS:
+        for group in groups():
             # the summary is the last value: the best accuracy and the best ECE are seldom of one model
             run.define_metric(f"{group}/*", step_metric=STEP, step_sync=False)
         content = _Content(run, library, self._directory, self._rollout_rows, self._draw, self._tell)

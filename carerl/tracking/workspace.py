@@ -12,39 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carerl.loss.strata import BINS, COEFFICIENT_BINS, STRATA
-from carerl.metrics.names import FAMILIES, METRICS, STEP, Metric, find_metric
-from carerl.metrics.table import abstention_metric, accuracy_metric, ece_metric, metric_line, suite_label
+from carerl.metrics import METRICS, Metric
+from carerl.metrics.table import (
+    STEP,
+    abstention_metric,
+    accuracy_metric,
+    ece_metric,
+    find_metric,
+    metric_line,
+    names_in,
+    shown_in,
+    suite_label,
+    views_of,
+)
 from carerl.runs.directory import RunDirectory
 from carerl.runs.tables import read_evaluations
 
 TITLE = "Regularizers compared"
 BY = "regularizer.name"
 SEEDS = "Lines are means over runs, bands reach from the lowest to the highest run."
-OUTCOMES, CONFIDENCE = ("right", "wrong"), tuple(f"confidence_{low}" for low in BINS)
-EVALUATIONS = ("eval/accuracy", "eval/maj", "eval/accuracy_k2", "eval/accuracy_k4")
-EVALUATIONS_OF_SUITES = ("accuracy", "f1", "hallucination")
-CALIBRATION = (
-    "calibration/facts_ece",
-    "calibration/facts_ece_floor",
-    "calibration/answer_ece",
-    "calibration/question_ece",
-    "calibration/unknowable_f1",
-)
-CALIBRATION_OF_SUITES = ("ece", "ece_floor_votes", "brier", "auroc")
-COEFFICIENTS = tuple(f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS)
-MIDDLE = len(COEFFICIENTS) // 2  # most tokens lie there, and on a linear axis nothing else shows
 MOST_REGULARIZERS = 12  # groups of bars that a panel shows
-TRAINING = (
-    "rollout/reward",
-    "rollout/response_length",
-    "train/loss",
-    "train/grad_norm",
-    "train/skipped_updates",
-    "rollout/mismatch_mean",
-    "time/step",
-    "time/tokens_per_second",
-)
 
 
 @dataclass(frozen=True)
@@ -111,8 +98,7 @@ def logged_names(runs: Iterable[Path]) -> tuple[set[str], set[str]]:
 
 def declared_names() -> set[str]:
     """What runs may log whatever they are asked: for a project without a run on this machine."""
-    split = [name.removesuffix("_{stratum}") for name in FAMILIES if name.endswith("_{stratum}")]
-    return {*METRICS, *COEFFICIENTS, *(f"{name}_{stratum}" for name in split for stratum in STRATA)}
+    return {name for name, metric in METRICS.items() if not metric.template}
 
 
 def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Section]:
@@ -122,12 +108,18 @@ def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Sec
     pairs = [("", accuracy, ece)] if not suites else []
     pairs += [(f"{suite_label(s)}: ", f"eval/{s}/accuracy", f"calibration/{s}/ece") for s in suites]
 
-    def of_suites(group: str, metrics: Sequence[str]) -> list[str]:
-        return [f"{group}/{suite}/{metric}" for suite in suites for metric in metrics]
+    used: list[str] = []
 
-    def curves(*metrics: str) -> list[Panel]:
-        return [_curve(name) for name in metrics]
+    def curves(section: str) -> list[Panel]:
+        used.append(section)
+        view = f"workspace/{section}"
+        lines = [metric.name for metric in shown_in(view) if "{suite}" in metric.name]
+        of_suites = [line.replace("{suite}", suite) for suite in suites for line in lines]
+        plain = names_in(view, [name for name in names if name.count("/") == 1])
+        return [_curve(name) for name in (*plain, *of_suites)]
 
+    bins = tuple(names_in("parts/coefficient_bins"))
+    middle = len(bins) // 2  # most tokens lie there, and on a linear axis nothing else shows
     wanted = [
         Section(
             "Accuracy against calibration",
@@ -137,32 +129,29 @@ def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Sec
                 *(Bars(metric_line(name).label, (name,)) for name in dict.fromkeys((accuracy, ece, f1))),
             ),
         ),
-        Section("Evaluations", SEEDS, tuple(curves(*EVALUATIONS, *of_suites("eval", EVALUATIONS_OF_SUITES)))),
+        Section("Evaluations", SEEDS, tuple(curves("evaluations"))),
         Section(
             "Calibration",
             "A perfect model's ECE is above 0 too: it has few votes. Evaluations between start and end may ask fewer "
             "questions, which raises it further.",
-            (
-                *curves(*CALIBRATION, *of_suites("calibration", CALIBRATION_OF_SUITES)),
-                Pictures("Reliability diagrams", tuple(sorted(pictures))),
-            ),
+            (*curves("calibration"), Pictures("Reliability diagrams", tuple(sorted(pictures)))),
         ),
         Section(
             "Entropy",
             "Nats a token; an entropy that collapses makes every answer look certain.",
             (
-                *curves("train/entropy", "eval/entropy"),
-                _split("Entropy, right against wrong", "train/entropy", OUTCOMES),
-                _split("Entropy by confidence", "train/entropy", CONFIDENCE),
+                *curves("entropy"),
+                _split("Entropy, right against wrong", "parts/entropy_outcome"),
+                _split("Entropy by confidence", "parts/entropy_confidence"),
             ),
         ),
         Section(
             "Divergence to the reference",
             "Reverse KL is reported whatever the penalty is, so that penalties can be compared by it.",
             (
-                *curves("regularizer/reverse_kl", "regularizer/value", "eval/kl_per_sequence"),
-                _split("Reverse KL, right against wrong", "regularizer/reverse_kl", OUTCOMES),
-                _split("Reverse KL by confidence", "regularizer/reverse_kl", CONFIDENCE),
+                *curves("divergence"),
+                _split("Reverse KL, right against wrong", "parts/reverse_kl_outcome"),
+                _split("Reverse KL by confidence", "parts/reverse_kl_confidence"),
             ),
         ),
         Section(
@@ -171,17 +160,19 @@ def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Sec
             "histogram is of the last step's tokens, by regularizer (m is a minus sign). Then its mean size, by how "
             "sure the policy was of its answer: the share of its group with the same one, from so many percent.",
             (
-                Bars("Histogram of the coefficient", COEFFICIENTS),
-                Bars("Histogram of the coefficient beyond ±.01", (*COEFFICIENTS[:MIDDLE], *COEFFICIENTS[MIDDLE + 1 :])),
-                Bars("Coefficient by confidence", _parts("regularizer/coefficient", CONFIDENCE)),
-                Bars("Coefficient, right against wrong", _parts("regularizer/coefficient", OUTCOMES)),
-                *curves("regularizer/coefficient"),
-                _split("Coefficient by confidence", "regularizer/coefficient", CONFIDENCE),
-                *curves("regularizer/beta"),
+                Bars("Histogram of the coefficient", bins),
+                Bars("Histogram of the coefficient beyond ±.01", (*bins[:middle], *bins[middle + 1 :])),
+                Bars("Coefficient by confidence", tuple(names_in("parts/coefficient_confidence"))),
+                Bars("Coefficient, right against wrong", tuple(names_in("parts/coefficient_outcome"))),
+                *curves("coefficient"),
+                _split("Coefficient by confidence", "parts/coefficient_confidence"),
+                *curves("strengths"),
             ),
         ),
-        Section("Training", SEEDS, tuple(curves(*TRAINING))),
+        Section("Training", SEEDS, tuple(curves("training"))),
     ]
+    others = [name for name in views_of("workspace") if name not in used]
+    wanted += [Section(name.capitalize(), SEEDS, tuple(curves(name))) for name in others]
     return _only(wanted, {*names, *pictures})
 
 
@@ -195,12 +186,9 @@ def _unit(metric: Metric | None) -> str:
     return "" if metric is None or metric.unit == "1" else metric.unit.replace("/", " per ")
 
 
-def _split(title: str, name: str, ends: Sequence[str]) -> Curve:
-    return Curve(title, _parts(name, ends), _unit(METRICS[name]))
-
-
-def _parts(name: str, ends: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{name}_{end}" for end in ends)
+def _split(title: str, view: str) -> Curve:
+    metrics = shown_in(view)
+    return Curve(title, tuple(metric.name for metric in metrics), _unit(metrics[0]))
 
 
 def references(panel: Panel) -> tuple[str, ...]:
