@@ -23,7 +23,7 @@ import pytest
 import wandb
 import yaml
 
-from carerl.metrics.names import GROUPS, METRICS
+from carerl.metrics.table import GROUPS
 from carerl.runs.directory import RunDirectory
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import write_evaluation, write_rollouts
@@ -31,6 +31,7 @@ from carerl.tracking import wandb as wandb_tracker
 from carerl.tracking import wandb_content
 from carerl.tracking.trackers import make_trackers
 from carerl.tracking.wandb import WandbTracker
+from carerl.tracking.workspace import declared_names
 from tests.runs.synthetic_runs import FakeEvaluation, bins
 from tests.tracking.wandb_log import history, of_kind, read_log
 
@@ -73,7 +74,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def step_of(run: RunDirectory, trackers: Any, step: int, value: float | None = None) -> None:
     """What the loop does in a step, in its order: the row, the rollout table, the evaluation with its own row."""
-    row = {name: (step + k / 100 if value is None else value) for k, name in enumerate(METRICS)}
+    row = {name: (step + k / 100 if value is None else value) for k, name in enumerate(sorted(declared_names()))}
     trackers.log(step, {name: x for name, x in row.items() if not name.startswith(("eval/", "calibration/"))})
     if step % 2 == 0:
         text = {"prompt": "Q", "response": f"see https://x/?token=nobodys-business and {'y' * 3000}", "gold": "4"}
@@ -115,7 +116,7 @@ def test_an_offline_run_read_back_is_metrics_jsonl_and_holds_no_secret(
     logged = history(records)
 
     rows = read_metrics(run.metrics)
-    assert {name for row in rows for name in row} == {*METRICS, "step"}
+    assert {name for row in rows for name in row} == {*declared_names(), "step"}
     assert_same(logged, rows)
 
     (started,) = of_kind(records, "run")
@@ -130,7 +131,7 @@ def test_an_offline_run_read_back_is_metrics_jsonl_and_holds_no_secret(
 
     axes = {metric.glob_name: metric.step_metric for metric in of_kind(records, "metric")}
     assert axes == {f"{group}/*": "step" for group in GROUPS}
-    assert {name.split("/")[0] for name in METRICS} == set(GROUPS)
+    assert {name.split("/")[0] for name in declared_names()} == set(GROUPS)
 
     everything = b"".join(path.read_bytes() for path in run.wandb.rglob("*") if path.is_file())
     for secret in SECRETS:
