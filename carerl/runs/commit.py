@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from carerl.config.stored import STEP
+from carerl.config.stored import STEP, committed
 from carerl.runs.files import to_disk
 from carerl.runs.loop_state import LoopState
 from carerl.types import RunError
@@ -98,7 +98,7 @@ def _unbound(directory: Path, manifest: Mapping[str, Any]) -> str | None:
 
 def latest(checkpoints: Path, warn: Any) -> tuple[Path, dict[str, Any]]:
     """The newest checkpoint that is whole, and its state. Raises NoCheckpoint."""
-    for _, directory in reversed(complete(checkpoints)):
+    for _, directory in reversed(committed(checkpoints)):
         problem = verify(directory)
         if problem is None:
             return directory, json.loads((directory / "state.json").read_text())
@@ -112,11 +112,6 @@ def set_aside(directory: Path) -> Path:
     target = next(path for name in names if not (path := directory.with_name(name)).exists())
     os.rename(directory, target)
     return target
-
-
-def complete(checkpoints: Path) -> list[tuple[int, Path]]:
-    """(step, directory) of what was committed, damaged since or not, in order of steps."""
-    return [(number, path) for number, path in numbered(checkpoints, r"step_(\d+)") if path.is_dir()]
 
 
 def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:

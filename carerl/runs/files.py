@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 
@@ -25,20 +26,28 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return loaded if isinstance(loaded, dict) else None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: temporary file in the same directory, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a temporary file in the directory of ``path``, which takes its place once it is on the disk. Where writing
+    fails, ``path`` stays as it was and nothing is left: half a file is of use to nobody."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "x", encoding="utf-8") as file:  # made here, and no link to somewhere
-            file.write(text)
+        with open(temporary, "xb") as file:  # made here, and no link to somewhere
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:  # of a full disk, say: half a file is of use to nobody
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, and makes its directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def finite(value: Any) -> Any:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from carerl.runs.files import replacing
 from carerl.types import RunError
 
 
@@ -78,12 +79,8 @@ def truncate_after(path: Path, step: int) -> int:
             kept.append(line)
     if len(kept) == len(lines):
         return 0
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with replacing(path) as file:
         file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
     return len(lines) - len(kept)
 
 

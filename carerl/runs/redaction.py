@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from carerl.text.redaction import REDACTED, SECRET_NAME, redact_text, without_tokens
+from carerl.text.redaction import REDACTED, SECRET_NAME, redact_text
 
 # tracking, cluster, plugins and the directories stay here: they say where a run lives, not what it is
 ALLOWED_FIELDS = (
@@ -46,6 +46,3 @@ def redact(value: Any, name: str = "") -> Any:
 def public_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The allowed top-level fields of ``config``, redacted."""
     return {name: redact(config[name], name) for name in ALLOWED_FIELDS if name in config}
-
-
-__all__ = ["ALLOWED_FIELDS", "REDACTED", "public_config", "redact", "redact_text", "without_tokens"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from carerl.runs.directory import RunDirectory
-from carerl.runs.files import finite, read_json, write_text
+from carerl.runs.files import finite, read_json, replacing, write_text
 
 # column -> Arrow type, fixed so that a table whose answers are all missing has the same columns and types
 ROLLOUT_COLUMNS: dict[str, str] = {
@@ -211,14 +210,5 @@ def write_parquet(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        with open(temporary, "xb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        pq.write_table(table, file)

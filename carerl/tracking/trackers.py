@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from carerl.runs.directory import RunDirectory
 from carerl.runs.jsonl import JsonlTracker
 from carerl.tracking.wandb import WandbTracker
+from carerl.tracking.wandb_content import WandbSettings
 
 
 class Tracker(Protocol):
@@ -53,18 +54,13 @@ def make_trackers(
     tracking = config.get("tracking") or {}
     mode = str(tracking.get("wandb", "off"))
     if mode != "off":
-        trackers.append(
-            WandbTracker(
-                mode=mode,
-                project=str(tracking.get("wandb_project", "carerl")),
-                entity=str(tracking.get("wandb_entity") or ""),
-                directory=run.path,
-                config=config,
-                rollout_rows=int(tracking.get("wandb_rollout_rows", 0)),
-                checkpoint=bool(tracking.get("wandb_checkpoint", False)),
-                resume_step=resume_step,
-                pictures=pictures,
-                warn=warn,
-            )
+        settings = WandbSettings(
+            mode,
+            project=str(tracking.get("wandb_project", "carerl")),
+            entity=str(tracking.get("wandb_entity") or ""),
+            rollout_rows=int(tracking.get("wandb_rollout_rows", 0)),
+            checkpoint=bool(tracking.get("wandb_checkpoint", False)),
+            pictures=pictures,
         )
+        trackers.append(WandbTracker(settings, run.path, config, resume_step=resume_step, warn=warn))
     return Trackers([*trackers, *also])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import yaml
 from carerl.config.reading import compose
 from carerl.errors import ConfigError
 from carerl.runs.directory import PACKAGES, RunDirectory
-from carerl.runs.redaction import public_config, redact_text, without_tokens
+from carerl.runs.redaction import public_config
 from carerl.runs.tables import read_rollouts
+from carerl.text.redaction import redact_text, without_tokens
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SOURCE_ENDINGS = (".py", ".typed", ".j2", ".css", ".js", ".html")
@@ -33,6 +34,21 @@ TABLE_COLUMNS = (
     "step", "example_id", "sample", "prompt", "response", "gold", "answer", "outcome", "correct", "reward",
     "advantage", "confidence", "tokens", "mean_logprob",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WandbSettings:
+    """How a run is logged: ``mode`` is offline or online; ``entity`` is the user or team, empty for the key's own.
+
+    Beside the metrics go ``rollout_rows`` rows of each rollout table (0: none, and no completion leaves), with
+    ``checkpoint`` the last checkpoint's model, and what ``pictures`` draws of each evaluation (PNG by suite)."""
+
+    mode: str
+    project: str
+    entity: str = ""
+    rollout_rows: int = 0
+    checkpoint: bool = False
+    pictures: Callable[[Path], Mapping[str, bytes]] = lambda evaluation: {}
 
 
 @dataclass(frozen=True)

@@ -80,10 +80,10 @@ def test_rays_gauges_take_the_names_and_labels(
     monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     """Ray discards a gauge whose name it does not like, with a warning; labels that were not declared are an error."""
-    from carerl.actors.gauges import ray_gauges
+    from carerl.actors.gauges import ray_gauge
 
     said: list[str] = []
-    tracker = ray_gauges(RUN, said.append)
+    tracker = GaugeTracker(ray_gauge, RUN, said.append)
     tracker.log(1, dict.fromkeys(PLAIN, 1.0) | {"eval/gsm8k/pass@16": 1.0})
     assert said == [] and [str(w.message) for w in recwarn if "Invalid metric name" in str(w.message)] == []
     assert len(tracker._gauges) == len(PLAIN) + 2

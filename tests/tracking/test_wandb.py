@@ -27,10 +27,10 @@ from carerl.metrics.table import GROUPS
 from carerl.runs.directory import RunDirectory
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import write_evaluation, write_rollouts
-from carerl.tracking import wandb as wandb_tracker
-from carerl.tracking import wandb_content
+from carerl.tracking import wandb_content, wandb_library
 from carerl.tracking.trackers import make_trackers
 from carerl.tracking.wandb import WandbTracker
+from carerl.tracking.wandb_content import WandbSettings
 from carerl.tracking.workspace import declared_names
 from tests.runs.synthetic_runs import FakeEvaluation, bins
 from tests.tracking.wandb_log import history, of_kind, read_log
@@ -59,9 +59,9 @@ def _clean_wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     wandb.teardown()  # it reads its environment once per process
     monkeypatch.setattr(wandb_content, "SOURCE_ENDINGS", (".typed",))  # two hundred files a run take their time
     yield
-    for name in wandb_tracker._set_here:
+    for name in wandb_library._set_here:
         os.environ.pop(name, None)
-    wandb_tracker._set_here.clear()
+    wandb_library._set_here.clear()
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_two_runs_of_one_name_are_two_runs(tmp_path: Path) -> None:
     ids = set()
     for parent in ("a", "b"):
         run = RunDirectory.create(tmp_path, "r", 1, path=tmp_path / parent / "cell.beta-1-seed-1")
-        tracker = WandbTracker(mode="offline", project="p", directory=run.path, config={})
+        tracker = WandbTracker(WandbSettings("offline", "p"), run.path, {})
         tracker.close()
         ids.add(of_kind(read_log(log_of(run)), "run")[0].run_id)
         assert json.loads((run.path / "wandb.json").read_text())["id"] in ids
@@ -295,9 +295,7 @@ def test_unreachable_server_stalls_nothing_and_leaves_an_offline_log(
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     warnings: list[str] = []
     begin = time.monotonic()
-    tracker = WandbTracker(
-        mode="online", project="p", directory=run.path, config=CONFIG, warn=warnings.append, patience=1.5
-    )
+    tracker = WandbTracker(WandbSettings("online", "p"), run.path, CONFIG, warn=warnings.append, patience=1.5)
     tracker.log(1, {"rollout/reward": 0.5})
     assert time.monotonic() - begin < 1.0
     while tracker.mode == "online" and time.monotonic() - begin < 60:
@@ -313,11 +311,9 @@ def test_unreachable_server_stalls_nothing_and_leaves_an_offline_log(
 def test_without_a_key_nobody_is_asked_for_one(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETRC", str(run.path / "no-netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(run.path / "no-config"))
-    monkeypatch.setattr(wandb_tracker.os, "isatty", lambda _: True, raising=False)
+    monkeypatch.setattr(os, "isatty", lambda _: True, raising=False)
     warnings: list[str] = []
-    tracker = WandbTracker(
-        mode="online", project="p", directory=run.path, config=CONFIG, warn=warnings.append, patience=5
-    )
+    tracker = WandbTracker(WandbSettings("online", "p"), run.path, CONFIG, warn=warnings.append, patience=5)
     tracker.log(1, {"rollout/reward": 0.5})
     deadline = time.monotonic() + 60
     while tracker.mode == "online" and time.monotonic() < deadline:
@@ -334,9 +330,7 @@ def test_closing_waits_no_longer_than_its_patience(tmp_path: Path, monkeypatch: 
     )
     monkeypatch.setitem(sys.modules, "wandb", stuck)
     warnings: list[str] = []
-    tracker = WandbTracker(
-        mode="online", project="p", directory=tmp_path, config={}, warn=warnings.append, patience=0.3
-    )
+    tracker = WandbTracker(WandbSettings("online", "p"), tmp_path, {}, warn=warnings.append, patience=0.3)
     begin = time.monotonic()
     tracker.close("failed")
     assert time.monotonic() - begin < 1.5
@@ -361,7 +355,8 @@ def test_a_broken_library_is_told_once_and_the_local_log_goes_on(
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from carerl.report.wandb_tracker import WandbTracker
+from carerl.tracking.wandb import WandbTracker
+from carerl.tracking.wandb_content import WandbSettings
 
 def serves(process):
     try:
@@ -372,7 +367,7 @@ def serves(process):
 def children():
     return [process for process in Path("/proc").glob("[0-9]*") if serves(process)]
 
-tracker = WandbTracker(mode="offline", project="p", directory=sys.argv[1], config={})
+tracker = WandbTracker(WandbSettings("offline", "p"), sys.argv[1], {})
 for step in range(3):
     tracker.log(step, {"rollout/reward": 0.5})
 if sys.argv[2] == "kill":
