@@ -1,6 +1,6 @@
-"""The questions of an evaluation as arrays, and intervals over them.
+"""Reads the questions of an evaluation as arrays, and makes intervals over them.
 
-A run's own evaluation says the intervals that it has. The others are made here, from the rows of its table of
+Some intervals stand in a run's own evaluation. The others are made here, from the rows of its table of
 questions, as :mod:`carerl.tasks.estimates` says.
 """
 
@@ -20,14 +20,15 @@ from carerl.tasks.base import VALIDATION
 from carerl.tasks.estimates import right_shares, same_votes
 
 FloatArray = NDArray[np.float64]
-SAME = 1e-6  # a metric and the figure made from the questions differ by less where both are of the same questions
+SAME = 1e-6  # a metric and the figure made from the questions differ by less if both are of the same questions
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The questions of one suite, (Q,) each: the majority answer's share of the votes, whether that answer is right (or
-    the probability that it is), and the share of the samples that are right, None where nobody counted. ``answered``:
-    of all samples, the share with an answer; ``votes``: the samples of a question, 0 where questions differ in it."""
+    """Holds the questions of one suite, (Q,) each: the majority answer's share of the votes, whether that answer is
+    right (or the probability that it is), and the share of right samples, None where they were not counted.
+    ``answered``: the share of all samples that have an answer. ``votes``: the samples of a question, 0 where questions
+    differ in it."""
 
     ids: tuple[str, ...]
     confidence: FloatArray
@@ -38,7 +39,7 @@ class Asked:
 
     @property
     def binary(self) -> bool:
-        """Whether right is known, and not a probability."""
+        """True where every majority answer is known to be right or wrong, and not only with a probability."""
         return bool(((self.right == 0) | (self.right == 1)).all())
 
     @property
@@ -47,7 +48,7 @@ class Asked:
 
 
 def asked(questions: Sequence[Mapping[str, Any]]) -> dict[str, Asked]:
-    """By suite, the questions that have a majority to be judged, in their order."""
+    """Returns, by suite, the questions that have a majority to judge, in their order."""
     return {suite: _asked(rows) for suite, rows in by_suite(questions).items()}
 
 
@@ -60,8 +61,8 @@ def by_suite(questions: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
 
 
 def reported(questions: Sequence[Mapping[str, Any]], diagrams: Collection[str]) -> dict[str, Asked]:
-    """The suites whose calibration is reported: those with a reliability diagram (all of them, where none has), but
-    never the validation questions, on which temperatures are fitted and checkpoints chosen."""
+    """Returns the suites whose calibration is reported: those with a reliability diagram, or all where none has one.
+    The validation questions never are: temperatures are fitted and checkpoints chosen on them."""
     found = asked(questions)
     named = [suite for suite in found if suite in diagrams] or list(found)
     return {suite: found[suite] for suite in named if suite != VALIDATION}
@@ -83,10 +84,10 @@ def _asked(rows: Sequence[Mapping[str, Any]]) -> Asked:
 def intervals(
     questions: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], settings: Mapping[str, Any]
 ) -> dict[str, tuple[float, float]]:
-    """Returns 95 % intervals over questions of those of ``metrics`` that the questions determine, each made as its line
-    in the table of metrics says. ``settings``: the run's, nested.
+    """Returns the 95 % intervals over questions that can be made of these questions. The line of each metric says how.
+    ``settings``: the run's, nested.
 
-    A metric whose value is not that of these questions has none.
+    A metric whose value is not that of these questions gets none.
     """
     rows = by_suite(questions)
     every = [row for found in rows.values() for row in found]
@@ -104,8 +105,7 @@ def intervals(
 
 
 def suite_names(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Returns, for the metrics of a run's task that have plain names, their names by suite. ``settings``: the run's,
-    nested."""
+    """Returns the names by suite of the metrics that have plain names in a task. ``settings``: the run's, nested."""
     task = settings.get("task") or {}
     entry = TASKS.get(str(task.get("name")))
     return dict(entry.suite_names(task)) if entry else {}

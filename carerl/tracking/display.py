@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live panel, plain lines, or nothing."""
+"""Shows a run while it goes on: as a live panel, as plain lines, or not at all."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from carerl.tracking.pace import Pace
 
 
 class Display(Protocol):
-    """Every method returns at once and never raises for what it is given to show. Close is idempotent."""
+    """Shows a run. Every method returns at once and never raises for what it is given.
+
+    ``close`` may be called again."""
 
     def stage(self, name: str) -> None:
-        """What is being done now, e.g. ``generate``; called many times a step."""
+        """Shows what is being done now, e.g. ``generate``. It is called many times a step."""
 
     def progress(self, done: int, total: int, text: str = "") -> None:
-        """Progress of a stage of its own, e.g. building the base model; ``done == total`` ends it."""
+        """Shows the progress of a job of its own, e.g. building the base model; ``done == total`` ends it."""
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A finished step with its metrics."""
+        """Shows a finished step with its metrics."""
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def message(self, text: str) -> None: ...
 
     def warning(self, text: str) -> None:
-        """What must be seen: that something is lost, or will be. A quiet display says it too."""
+        """Shows what must be seen, e.g. that something is lost. A quiet display shows it too."""
         ...
 
     def close(self) -> None: ...
@@ -39,7 +41,8 @@ class Display(Protocol):
 def make_display(
     mode: str, total_steps: int, title: str, *, file: IO[str] | None = None, interval: float = 10.0
 ) -> Display:
-    """``auto`` is live on a terminal and plain elsewhere (CI included). ``interval``: seconds between lines.
+    """Makes the display of a mode. ``auto`` is live on a terminal and plain elsewhere (CI included). ``interval``:
+    seconds between lines. Raises ValueError for another mode.
 
     >>> make_display("loud", 10, "x")
     Traceback (most recent call last):
@@ -77,9 +80,9 @@ class QuietDisplay:
 
 
 class PlainDisplay:
-    """One readable line at the first and last step and every ``interval`` seconds between.
+    """Writes one readable line at the first and last step and every ``interval`` seconds between.
 
-    A stage is named the first time it is entered, so that a log says what a slow start is busy with.
+    A stage is named the first time it is entered, so that a log says what a slow start is doing.
     """
 
     def __init__(
@@ -144,7 +147,7 @@ class PlainDisplay:
 
 
 def evaluation_text(metrics: Mapping[str, float]) -> str:
-    """The evaluation's metrics in one line, the headline metrics in their order."""
+    """Returns an evaluation's headline metrics in one line."""
     shown = [metric for metric in shown_in("headline") if metric.name in metrics]
     return " · ".join(f"{m.short} {format_number(metrics[m.name], m.digits)}" for m in shown) or "no metrics"
 

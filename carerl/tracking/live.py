@@ -1,4 +1,4 @@
-"""The live panel: one screenful (at most 17 lines of 80 columns) that is redrawn in place."""
+"""Draws the live panel: one screenful (at most 17 lines of 80 columns) that is redrawn in place."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WIDTH = 100
 
 
 def sparkline(values: list[float], width: int = SPARK_WIDTH) -> str:
-    """The course of a metric in ``width`` characters, scaled between its own least and largest value.
+    """Draws the course of a metric in ``width`` characters, scaled between its least and its largest value.
 
     >>> sparkline([0.0, 0.5, 1.0]), sparkline([2.0, 2.0]), sparkline([])
     ('▁▅█', '▁▁', '')
@@ -50,7 +50,7 @@ def sparkline(values: list[float], width: int = SPARK_WIDTH) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """A job beside the steps: ``first`` was done when it was first seen, at time ``since``."""
+    """Holds a job beside the steps: ``first`` was done when it was first seen, at time ``since``."""
 
     done: int
     total: int
@@ -121,7 +121,7 @@ class LiveDisplay:
             self._evaluation = (step, dict(metrics))
 
     def message(self, text: str) -> None:
-        """Printed above the panel, so that it stays readable after it has scrolled by."""
+        """Prints a text above the panel, so that it can be read after it has scrolled by."""
         if self._open:
             self._console.print(printable(text), markup=False, highlight=False, emoji=False)
 
@@ -188,7 +188,7 @@ class LiveDisplay:
         return grid
 
     def _metric_grid(self) -> RenderableType:
-        """Two metrics a row: label, value, course."""
+        """Draws two metrics a row: label, value, course."""
         grid = Table.grid(padding=(0, 1), expand=True)
         for _ in range(2):
             grid.add_column(style="bright_black", no_wrap=True)
@@ -204,7 +204,7 @@ class LiveDisplay:
         return grid
 
     def _time_lines(self) -> list[RenderableType]:
-        """One bar for the step's time, split into its parts, and its legend in percent."""
+        """Draws one bar for the step's time, split into its parts, and its legend in percent."""
         parts = {part.kind: self._metrics.get(part.name, 0.0) for part in shown_in("time")}
         known = sum(parts.values())
         total = max(self._metrics.get("time/step", known), known)
@@ -240,7 +240,7 @@ class LiveDisplay:
 
 
 def change_text(name: str, before: float | None, after: float | None) -> Text:
-    """The signed change, green when it is for the better and red when for the worse."""
+    """Returns the signed change, green when it is for the better and red when for the worse."""
     line = metric_line(name)
     if before is None or after is None:
         return Text("–", style="bright_black")

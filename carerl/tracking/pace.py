@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 
 class Pace:
-    """Seconds per step over the last steps, and from it the time left. Evaluations and checkpoints between
-    steps are in it, since they take time too."""
+    """Measures seconds per step over the last steps, and from it the time left. Evaluations and checkpoints between
+    steps are included, as they take time too."""
 
     def __init__(self, total_steps: int, now: Callable[[], float] = time.monotonic, window: int = 30) -> None:
         self.total_steps = total_steps
@@ -24,7 +24,7 @@ class Pace:
         self._marks = [*self._marks[-self._window :], (step, self._now())]
 
     def left(self) -> float | None:
-        """Seconds, or None before two steps are known."""
+        """Returns the seconds left, or None before two steps are known."""
         if len(self._marks) < 2:
             return None
         (first, begin), (last, end) = self._marks[0], self._marks[-1]

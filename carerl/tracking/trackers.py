@@ -1,4 +1,4 @@
-"""Where metrics go: a small protocol, and the fan-out over all trackers of a run."""
+"""Sends metrics to all trackers of a run."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def make_trackers(
     also: Sequence[Tracker] = (),
     pictures: Callable[[Path], Mapping[str, bytes]] = lambda evaluation: {},
 ) -> Trackers:
-    """The trackers of a run: metrics.jsonl always, W&B when ``tracking.wandb`` is offline or online, and ``also``.
+    """Makes the trackers of a run: metrics.jsonl, W&B when ``tracking.wandb`` is offline or online, and ``also``.
 
-    ``config`` is the resolved config as plain mappings; ``pictures`` draws what goes along of each evaluation.
+    ``config`` is the resolved config as plain mappings. ``pictures`` draws the pictures of an evaluation for W&B.
     """
     trackers: list[Tracker] = [JsonlTracker(run.metrics, resume_step)]
     tracking = config.get("tracking") or {}

@@ -1,16 +1,16 @@
-"""Weights & Biases, kept at arm's length: it may be slow, unreachable or broken, and the run goes on.
+"""Logs to Weights & Biases in the background: W&B may be slow, unreachable or broken, and the run continues.
 
 All of W&B runs in one background thread, fed by a bounded queue, so that no call of the training loop
-waits for a network. Failures are told once and then ignored; metrics.jsonl has everything anyway.
+waits for a network. Failures are reported once and then ignored; metrics.jsonl has everything anyway.
 
 W&B's own step is the loop's: what is logged at one step (metrics, evaluation, pictures) is one row there, and the rows
-of a run that went on meet those before them.
+of a resumed run continue those before them.
 
-**Going on with a run.** Its W&B id is in wandb.json of the run directory. Offline, W&B can neither ask a server where
+**Resuming a run.** Its W&B id is in wandb.json of the run directory. Offline, W&B can neither ask a server where
 the run stands nor cut off what came after the checkpoint (``resume_from`` of an offline run starts a second log whose
-rows overlap the first's). So the whole run is logged anew, from metrics.jsonl, which holds the rows up to the
-checkpoint, and the log before is moved to wandb/superseded, where ``wandb sync`` does not look: what is left is the log
-of a run that was never stopped. Online, the server is asked to rewind to the checkpoint; where it refuses, the run is
+rows overlap the first's). So the whole run is logged again from metrics.jsonl, which holds the rows up to the
+checkpoint. The earlier log is moved to wandb/superseded, where ``wandb sync`` does not look. What is left is the log
+of a run that was never stopped. Online, the server is asked to rewind to the checkpoint. If it refuses, the run is
 continued, and W&B keeps the rows that it has. Rows that the server lacks are sent from metrics.jsonl.
 """
 
@@ -175,8 +175,8 @@ class WandbTracker:
         return self._init(library, "offline", {})
 
     def run_id(self) -> str:
-        """W&B's id of this run, made at its first use and kept in the run directory. Two runs of one name in different
-        places are two runs."""
+        """Returns W&B's id of this run, made at its first use and kept in the run directory. Two runs of one name in
+        different places are two runs."""
         file = self._directory.path / "wandb.json"
         known = (read_json(file) or {}).get("id")
         if not known:

@@ -1,7 +1,8 @@
-"""The W&B workspace "Regularizers compared", and a report of the same panels: seeds as bands, regularizers as lines.
+"""Makes the W&B workspace "Regularizers compared" and a report of the same panels: seeds are bands, regularizers lines.
 
-Panels are made for the metrics that runs log, and for no others: a panel without any is left out. Everything here is
-plain values until :func:`make_workspace` and :func:`make_report`, which need no network; saving them does.
+Which metrics a section shows stands in the table of metrics, as ``workspace/SECTION``. Panels are made only for metrics
+that runs log. Everything here is plain values until :func:`make_workspace` and :func:`make_report`. Those need no
+network; saving what they return does.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MOST_REGULARIZERS = 12  # groups of bars that a panel shows
 
 @dataclass(frozen=True)
 class Curve:
-    """Metrics over steps, one line a group of runs and metric."""
+    """Shows metrics over steps, one line a group of runs and metric."""
 
     title: str
     metrics: tuple[str, ...]
@@ -45,7 +46,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bars:
-    """The runs' last values, one bar a group of runs and metric."""
+    """Shows the runs' last values, one bar a group of runs and metric."""
 
     title: str
     metrics: tuple[str, ...]
@@ -53,7 +54,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Scatter:
-    """The runs' last values of two metrics, one dot a run."""
+    """Shows the runs' last values of two metrics, one dot a run."""
 
     title: str
     x: str
@@ -77,7 +78,7 @@ class Section:
 
 
 def logged_names(runs: Iterable[Path]) -> tuple[set[str], set[str]]:
-    """The metrics that runs on disk have logged, and the pictures that a W&B log of them has."""
+    """Returns the metrics that runs on disk have logged, and the pictures that a W&B log of them has."""
     metrics: set[str] = set()
     pictures: set[str] = set()
     for path in runs:
@@ -97,12 +98,12 @@ def logged_names(runs: Iterable[Path]) -> tuple[set[str], set[str]]:
 
 
 def declared_names() -> set[str]:
-    """What runs may log whatever they are asked: for a project without a run on this machine."""
+    """Returns the metrics that every run may log: for a project without a run on this machine."""
     return {name for name, metric in METRICS.items() if not metric.template}
 
 
 def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Section]:
-    """The workspace's sections, with what of them ``names`` and ``pictures`` have."""
+    """Returns the workspace's sections, with the panels for ``names`` and ``pictures``."""
     accuracy, ece, f1 = accuracy_metric(sorted(names)), ece_metric(sorted(names)), abstention_metric(sorted(names))
     suites = sorted({name.split("/")[1] for name in names if name.startswith("eval/") and name.count("/") == 2})
     pairs = [("", accuracy, ece)] if not suites else []
@@ -192,7 +193,7 @@ def _split(title: str, view: str) -> Curve:
 
 
 def references(panel: Panel) -> tuple[str, ...]:
-    """The metrics or media keys that a panel shows."""
+    """Returns the metrics or media keys that a panel shows."""
     match panel:
         case Scatter():
             return (panel.x, panel.y)
@@ -203,7 +204,7 @@ def references(panel: Panel) -> tuple[str, ...]:
 
 
 def _only(wanted: Sequence[Section], there: Collection[str]) -> list[Section]:
-    """What can be shown: a scatter whose two metrics are there, of any other panel what is there."""
+    """Keeps what can be shown: a scatter if both its metrics are there, and of any other panel the metrics that are."""
     found = []
     for section in wanted:
         panels: list[Panel] = []
@@ -224,7 +225,7 @@ def _only(wanted: Sequence[Section], there: Collection[str]) -> list[Section]:
 
 
 def _drawn(panel: Panel, by: str) -> Any:
-    """A panel of wandb-workspaces. ``by``: the setting that groups runs."""
+    """Returns a panel of wandb-workspaces. ``by``: the setting that groups runs."""
     import wandb_workspaces.reports.v2 as wr
 
     grouped: dict[str, Any] = {
@@ -260,13 +261,13 @@ def _drawn(panel: Panel, by: str) -> Any:
 
 
 def _path(setting: str) -> str:
-    """``regularizer.name`` as W&B stores it: regularizer.value.name."""
+    """Returns ``regularizer.name`` as W&B stores it: regularizer.value.name."""
     first, _, rest = setting.partition(".")
     return f"{first}.value.{rest}" if rest else f"{first}.value"
 
 
 def make_workspace(found: Sequence[Section], project: str, entity: str = "", by: str = BY) -> Any:
-    """The workspace, unsaved. Runs are grouped by ``by`` in its list as well, and the list shows accuracy and ECE."""
+    """Returns the workspace, unsaved. Its list of runs is grouped by ``by`` as well, and shows accuracy and ECE."""
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
 
@@ -293,7 +294,7 @@ def make_workspace(found: Sequence[Section], project: str, entity: str = "", by:
 
 
 def make_report(found: Sequence[Section], project: str, entity: str = "", by: str = BY) -> Any:
-    """The report, unsaved: each section's panels under its heading, with what they show."""
+    """Returns the report, unsaved: each section's panels under its heading, with what they show."""
     import wandb_workspaces.reports.v2 as wr
 
     blocks: list[Any] = [
@@ -311,7 +312,7 @@ def make_report(found: Sequence[Section], project: str, entity: str = "", by: st
 
 
 def as_json(workspace: Any, report: Any) -> dict[str, Any]:
-    """Both as what the server would be sent."""
+    """Returns both as what the server would receive."""
     return {
         name: json.loads(thing._to_model().model_dump_json(by_alias=True, exclude_none=True))
         for name, thing in (("workspace", workspace), ("report", report))
