@@ -6,6 +6,7 @@ there is none here; that the whole loop logs what it should is in tests/e2e/test
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -24,17 +25,19 @@ import wandb
 import yaml
 
 from carerl.metrics.table import GROUPS
+from carerl.report import reliability_pictures
 from carerl.runs.directory import RunDirectory
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import write_evaluation, write_rollouts
 from carerl.tracking import wandb_content, wandb_library
-from carerl.tracking.trackers import make_trackers
+from carerl.tracking.trackers import make_trackers as trackers_of
 from carerl.tracking.wandb import WandbTracker
 from carerl.tracking.wandb_content import WandbSettings
 from carerl.tracking.workspace import declared_names
 from tests.runs.synthetic_runs import FakeEvaluation, bins
 from tests.tracking.wandb_log import history, of_kind, read_log
 
+make_trackers = functools.partial(trackers_of, pictures=reliability_pictures)  # as a run has them
 CONFIG = {
     "recipe": "care_grpo_tiny",
     "description": "a description with hf_abcdefghijklmnopqrst in it",
