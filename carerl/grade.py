@@ -52,7 +52,6 @@ from carerl.config.reading.paths import local
 from carerl.errors import ConfigError, suggestion
 from carerl.grading import GRADERS, Verdict
 from carerl.grading.pool import GraderPool
-from carerl.runs.files import replacing
 from carerl.tasks.rows.file_kinds import HEAD, content_fault, file_fault, line_hint
 from carerl.tasks.rows.graded import Row, read_row
 from carerl.text.printable import printable
@@ -243,8 +242,15 @@ def write_rows(path: Path, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> 
             file.writelines(lines)
         return
     path = path.resolve()  # of a link, what it leads to
-    with replacing(path) as file:
-        file.writelines(line.encode() for line in lines)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _result(row: Row, verdict: Verdict) -> dict[str, Any]:
