@@ -21,11 +21,11 @@ FLOORS: dict[str, int] = {
     for floor, rooms in enumerate(
         (
             ("text", "progress", "seeds"),
-            ("types", "errors"),
+            ("types", "errors", "metrics"),
             ("settings",),
             ("regularizers", "algorithms", "rewards", "calibration", "grading"),
             ("loss", "tasks"),
-            ("config", "metrics"),
+            ("config",),
             ("backends", "runs"),
             ("actors", "tracking", "report"),
             ("controller",),

@@ -19,24 +19,11 @@ from dataclasses import dataclass
 
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError, suggestion
+from carerl.metrics import Metric
+from carerl.metrics.table import shown_in
 
 FIELD = "checkpoint.best"
 EXAMPLE = 'checkpoint.best="accuracy subject to ece <= 0.1"'
-# metric of the validation suite -> its group and whether more of it is better
-METRICS: dict[str, tuple[str, bool]] = {
-    "accuracy": ("eval", True),
-    "maj": ("eval", True),
-    "answered": ("eval", True),
-    "truncated": ("eval", False),
-    "ece": ("calibration", False),
-    "ece_debiased": ("calibration", False),
-    "ece_count": ("calibration", False),
-    "mce": ("calibration", False),
-    "brier": ("calibration", False),
-    "nll": ("calibration", False),
-    "auroc": ("calibration", True),
-    "aurc": ("calibration", False),
-}
 _BOUND = re.compile(r"(\S+)\s*(<=|>=)\s*(\S+)")
 
 
@@ -86,9 +73,14 @@ class Selection:
         return best[1] if best else None
 
 
+def choices() -> dict[str, Metric]:
+    """Returns the metrics of the validation suite that can be chosen by, under their short names."""
+    return {metric.kind: metric for metric in shown_in("choose")}
+
+
 def full_name(metric: str) -> str:
     """Returns ``eval/validation/accuracy`` for ``accuracy``."""
-    return f"{METRICS[metric][0]}/validation/{metric}"
+    return choices()[metric].name.replace("{suite}", "validation")
 
 
 def parse_selection(text: str) -> Selection:
@@ -99,7 +91,7 @@ def parse_selection(text: str) -> Selection:
         reason = "it begins with the metric to choose by" + ("" if word else ", followed by nothing or `subject to`")
         raise ConfigError(FIELD, text, reason, f"write {EXAMPLE}")
     metric = _metric(text, words[-1])
-    higher = METRICS[metric][1]
+    higher = choices()[metric].better > 0
     if len(words) == 2 and (words[0] == "max") != higher:
         better = "more" if higher else "less"
         remedy = f"leave {words[0]} out, or bound it: {EXAMPLE}"
@@ -155,6 +147,7 @@ def _metric(text: str, name: str) -> str:
             f"choose by the validation questions: {EXAMPLE}",
         )
     metric = short if suite == "validation" else name
-    if metric not in METRICS or (suite and METRICS[metric][0] != group):
-        raise ConfigError(FIELD, text, f"{name} is not a metric to choose by", suggestion(metric, METRICS))
+    known = choices()
+    if metric not in known or (suite and not known[metric].name.startswith(f"{group}/")):
+        raise ConfigError(FIELD, text, f"{name} is not a metric to choose by", suggestion(metric, known))
     return metric

@@ -84,15 +84,15 @@ def has_checkpoint(run_dir: str | Path) -> bool:
 
 def newest_checkpoint(run_dir: str | Path) -> Path | None:
     """Returns the committed checkpoint of the largest step; None without one."""
-    found = committed_checkpoints(run_dir)
-    return found[-1] if found else None
+    found = committed(Path(run_dir).expanduser() / "checkpoints")
+    return found[-1][1] if found else None
 
 
-def committed_checkpoints(run_dir: str | Path) -> list[Path]:
-    """Lists the checkpoints that a run has committed and kept, damaged since or not, in order of steps."""
-    folder = Path(run_dir).expanduser() / "checkpoints"
-    found = [(int(match[1]), path) for path in folder.glob("step_*") if (match := STEP.fullmatch(path.name))]
-    return [path for _, path in sorted(found) if os.path.isdir(path)]
+def committed(checkpoints: Path) -> list[tuple[int, Path]]:
+    """Returns (step, directory) of the checkpoints that were committed and kept, damaged since or not, in order of
+    steps."""
+    found = [(int(match[1]), path) for path in checkpoints.glob("step_*") if (match := STEP.fullmatch(path.name))]
+    return [(step, path) for step, path in sorted(found) if os.path.isdir(path)]
 
 
 STEP = re.compile(r"step_(\d+)")

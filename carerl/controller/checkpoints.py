@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from carerl.config.reading.typed import plain
-from carerl.config.stored import command_to_go_on
+from carerl.config.stored import command_to_go_on, committed
 from carerl.controller import disk
 from carerl.controller.context import Context
 from carerl.metrics.table import metric_line, summary_rows
-from carerl.runs.commit import FORMAT, commit, complete, numbered, point, set_aside
+from carerl.runs.commit import FORMAT, commit, numbered, point, set_aside
 from carerl.runs.directory import RunDirectory
 from carerl.runs.model_card import ModelCard, describe_model
 from carerl.runs.tables import evaluation_metrics
@@ -53,7 +53,7 @@ def save(context: Context[Any], step: int) -> Path:
     with whole_or_absent(context, f"the checkpoint of step {step}"):
         _check_room(context, step)
         _write(context, step, final)
-    earlier = [path for number, path in complete(final.parent) if number < step]
+    earlier = [path for number, path in committed(final.parent) if number < step]
     for old in earlier[: max(0, len(earlier) + 1 - context.config.checkpoint.keep)]:
         removed = old.with_name(f".{old.name}.removed")  # what is half removed is no checkpoint
         os.rename(old, removed)
@@ -105,7 +105,7 @@ def _reason(context: Context[Any], error: Exception) -> str:
 
 
 def _not_saved(context: Context[Any], what: str, reason: str) -> str:
-    before = complete(context.run.checkpoints)
+    before = committed(context.run.checkpoints)
     kept = f"the one of step {before[-1][0]} is untouched" if before else "there is none before it"
     return (
         f"{what} could not be saved in {context.run.checkpoints}: {reason}. Of earlier ones "
@@ -178,7 +178,7 @@ def go_back(run: RunDirectory, checkpoint: Path, step: int, warn: Any) -> None:
     remove_leftovers(run.checkpoints)
     # First: a pointer to a directory that is not there looks like a run without a checkpoint.
     point(run.checkpoints / "latest", checkpoint)
-    for number, path in complete(run.checkpoints):
+    for number, path in committed(run.checkpoints):
         if number > step:
             warn(f"checkpoint {path} is set aside as {set_aside(path).name}")
     for folder in (run.evaluations, run.rollouts):

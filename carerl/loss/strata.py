@@ -16,7 +16,8 @@ from torch import Tensor
 from carerl.types import Sample
 
 BINS = (0, 25, 50, 75)
-STRATA = ("right", "wrong", *(f"confidence_{low}" for low in BINS))
+OUTCOMES = ("right", "wrong")
+STRATA = (*OUTCOMES, *(f"confidence_{low}" for low in BINS))
 
 
 def strata(samples: Sequence[Sample]) -> Tensor | None:

@@ -1,200 +1,295 @@
-"""What a person reads for each metric: label, format, and which direction is good.
+"""The table of metrics and what reads it: lookups, the order of columns, and numbers as people read them.
 
-The keys are the names that every tracker logs. A metric without a line here is still logged; it is only
-not shown in a table.
+A name is ``group/metric``. ``{suite}`` in it stands for any suite, ``{n}`` for any number: ``eval/{suite}/pass@{n}`` is
+the line of ``eval/gsm8k/pass@16``. A metric without a line is still written to metrics.jsonl; it is shown nowhere.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+GROUPS: dict[str, str] = {
+    "train": "the update of the policy",
+    "rollout": "what was sampled to train on",
+    "regularizer": "divergence to the reference, and the penalty",
+    "eval": "evaluations: right or wrong",
+    "calibration": "evaluations: whether confidence can be believed",
+    "system": "memory",
+    "time": "seconds, and rates",
+    "sync": "from learner to engines",
+}
+STEP = "step"  # the axis of every metric: the loop's step, 0 before the first update
+
+# The places that ``Metric.shown`` can name; of one that ends in a slash, any name may follow.
+VIEWS: dict[str, str] = {
+    "step": "the line of a step in displays",
+    "time": "the parts of a step's time",
+    "headline": "what displays and comparisons have room for",
+    "summary": "a run's own table of its evaluations",
+    "accuracy": "the first of these that a run has is its accuracy",
+    "ece": "the first of these that a run has is its calibration error",
+    "abstention": "the first of these that a run has says how well it knows what it does not know",
+    "verdict": "the sentence at the top of a run's report",
+    "sweep": "the line of a finished cell of a sweep",
+    "frontier": "comparisons: pictures against accuracy, in this order",
+    "gap": "comparisons: the share of the baseline's loss that is closed",
+    "floors": "comparisons: a note says what a perfect model scores",
+    "suites": "comparisons: columns of every suite",
+    "overall": "comparisons of suites: columns beside those",
+    "evaluation": "rows of an evaluation's table, suites side by side",
+    "column": "the label in a table of one suite alone",
+    "choose": "what checkpoint.best can choose by",
+    "strata": "split by the loss into right and wrong, and by confidence",
+    "parts/": "what such a split, or a histogram, consists of",
+    "curves/": "a picture of the run's report, by its name; a new name makes a picture of its own",
+    "reference/": "the same picture, as the muted line that the others are read against",
+    "workspace/": "a section of the W&B workspace; a new name makes a section of its own",
+}
+PARTS = {"suite": r"[^/]+", "n": r"\d+"}  # of names: what a part in braces matches
 
 
-@dataclass(frozen=True, slots=True)
-class MetricLine:
-    """``better``: +1 more is better, -1 less is better, 0 neither. ``digits``: decimals in tables. ``share``: values
-    lie between 0 and 1."""
+class At(NamedTuple):
+    """A metric's place in a view: smaller ranks first, equal ones in the order of the table. ``label``: what it is
+    called there, its own label where this is empty."""
 
-    label: str
-    short: str
+    rank: int = 0
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A line of the table. ``label`` and ``short`` (at most 10 characters) may hold ``{suite}`` and ``{n}`` as the name
+    does; without a label the metric is called by its name.
+
+    ``unit``: as a reader says it; ``1`` for a pure number, ``share`` for one between 0 and 1. ``better``: +1 more is
+    better, -1 less is better, 0 neither. ``digits``: decimals in tables. ``note``: a sentence under tables whose label
+    does not explain itself. ``shown``: the views that have it. ``biased``: an error of calibration, which is higher
+    on fewer questions; its interval is that of the debiased estimate. ``estimate``: makes the metric's value and
+    interval (a :class:`carerl.calibration.Estimate`, or None) from the rows of the suite's questions, of all questions
+    where the name has no suite.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    label: str = ""
+    short: str = ""
     better: int = 0
     digits: int = 3
-    share: bool = False
+    note: str = ""
+    biased: bool = False
+    shown: Mapping[str, At] = field(default_factory=dict)
+    estimate: Callable[[Sequence[Mapping[str, Any]]], Any] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "short", self.short or self.label or self.name.rsplit("/", 1)[-1])
+        object.__setattr__(self, "label", self.label or self.name)
+
+    @property
+    def share(self) -> bool:
+        """True for values between 0 and 1."""
+        return self.unit == "share"
+
+    @property
+    def template(self) -> bool:
+        """True for a line of several metrics, with a part of the name in braces."""
+        return "{" in self.name
+
+    @property
+    def suite(self) -> str:
+        """The suite in the name; empty where there is none."""
+        return _suite_and_line(self.name)[0]
+
+    @property
+    def kind(self) -> str:
+        """The last part of the name: ``ece`` of ``calibration/gsm8k/ece``."""
+        return self.name.rsplit("/", 1)[-1]
+
+    def label_in(self, view: str) -> str:
+        """Returns what the metric is called in a view."""
+        return self.shown.get(view, At()).label or self.label
+
+    def named(self, name: str) -> Metric | None:
+        """Returns the line of ``name``, with what stands in braces filled in; None if this is not its line."""
+        match = _pattern(self.name).fullmatch(name)
+        if match is None:
+            return None
+        parts = match.groupdict()
+        if "suite" in parts:
+            parts["suite"] = suite_label(parts["suite"])
+        label = name if self.label == self.name else self.label.format(**parts)
+        return replace(self, name=name, label=label, short=self.short.format(**parts))
 
 
-METRIC_LINES: dict[str, MetricLine] = {
-    "eval/accuracy": MetricLine("accuracy", "accuracy", +1, share=True),
-    "eval/maj": MetricLine("maj@N", "maj@N", +1, share=True),
-    "eval/accuracy_k2": MetricLine("accuracy, 2 steps", "acc k2", +1, share=True),
-    "eval/accuracy_k4": MetricLine("accuracy, 4 steps", "acc k4", +1, share=True),
-    "calibration/facts_ece": MetricLine("FACTS ECE", "FACTS ECE", -1, share=True),
-    "calibration/facts_ece_floor": MetricLine("FACTS ECE, perfect model", "floor", share=True),
-    "calibration/answer_ece": MetricLine("answer ECE", "ans. ECE", -1, share=True),
-    "calibration/question_ece": MetricLine("question ECE", "quest. ECE", -1, share=True),
-    "calibration/unknowable_f1": MetricLine("UNKNOWABLE F1", "UNKN. F1", +1, share=True),
-    "eval/entropy": MetricLine("entropy (nats/token)", "entropy"),
-    "eval/sampled_entropy": MetricLine("-log p of what was sampled (nats/token)", "-log p"),
-    "eval/kl_per_sequence": MetricLine("KL to base (nats/sequence)", "KL/seq", 0, 2),
-    "rollout/reward": MetricLine("reward", "reward", +1),
-    "rollout/accuracy": MetricLine("rollout accuracy", "accuracy", +1),
-    "regularizer/reverse_kl": MetricLine("divergence", "divergence"),
-    "regularizer/beta": MetricLine("beta", "beta"),
-    "train/entropy": MetricLine("entropy", "entropy"),
-    "rollout/mismatch_mean": MetricLine("mismatch", "mismatch", 0, 6),
-    "time/tokens_per_second": MetricLine("tokens/s", "tokens/s", 0, 0),
-    "train/loss": MetricLine("loss", "loss", -1),
-    "train/ce_loss": MetricLine("cross-entropy", "cross-ent.", -1),
-    "train/grad_norm": MetricLine("gradient norm", "grad norm"),
-    "train/lr": MetricLine("learning rate", "lr", 0, 6),
-}
+METRICS: dict[str, Metric] = {}  # filled by declare
+SUITE_LABELS: dict[str, str] = {}  # suite -> what people call it, in the order of tables; filled by tasks
 
-# Benchmarks in the order of tables. Their metrics are ``eval/<suite>/accuracy`` and so on: METRICS_OF_SUITES.
-SUITE_LABELS: dict[str, str] = {
-    "math500": "MATH-500",
-    "math_test": "MATH test",
-    "gsm8k": "GSM8K",
-    "selfaware": "SelfAware",
-    "truthfulqa": "TruthfulQA",
-    "commonsenseqa": "CommonsenseQA",
-    "openbookqa": "OpenBookQA",
-    "aime24": "AIME 2024",
-    "aime25": "AIME 2025",
-    "amc23": "AMC 2023",
-    "countdown": "Countdown",
-}
-TINY_SUITES: dict[str, str] = {
-    "q2": "questions of 2 steps",
-    "q3": "questions of 3 steps",
-    "q4": "questions of 4 steps",
-    "facts": "FACTS",
-    "answer": "FACTS, answer token",
-    "unknowable": "UNKNOWABLE",
-}
-METRICS_OF_SUITES: dict[str, MetricLine] = {  # ``{}``: the suite's label
-    "eval/accuracy": MetricLine("{}", "{}", +1, share=True),
-    "eval/maj": MetricLine("{} maj@N", "{} maj", +1, share=True),
-    "eval/f1": MetricLine("{} F1", "{} F1", +1, share=True),
-    "eval/hallucination": MetricLine("{} hallucination", "{} halluc.", -1, share=True),
-    "calibration/ece": MetricLine("ECE {}", "ECE {}", -1, share=True),
-    "eval/sampled_entropy": MetricLine("{} -log p (nats/token)", "{} -log p"),
-    "eval/too_long": MetricLine("{} questions not asked: too long", "{} too long", digits=0),
-}
+
+def declare(*metrics: Metric) -> None:
+    """Adds lines to the table. Raises ValueError for a view that does not exist, and for a second line of one name that
+    says something else."""
+    for metric in metrics:
+        for view in metric.shown:
+            group, slash, _ = view.partition("/")
+            if f"{group}{slash}" not in VIEWS:
+                raise ValueError(f"metric {metric.name}: nothing is shown in {view!r}; there are {', '.join(VIEWS)}")
+        if METRICS.setdefault(metric.name, metric) != metric:
+            raise ValueError(f"metric {metric.name} is declared already, with other words; give this one another name")
+
+
+def groups() -> list[str]:
+    """Returns what names begin with: :data:`GROUPS`, and those that a plugin's metrics have instead."""
+    return list(dict.fromkeys([*GROUPS, *(name.split("/")[0] for name in METRICS)]))
+
+
+@functools.cache
+def _pattern(name: str) -> re.Pattern[str]:
+    text = re.escape(name)
+    for part, pattern in PARTS.items():
+        text = text.replace(rf"\{{{part}\}}", f"(?P<{part}>{pattern})")
+    return re.compile(text)
+
+
+def find_metric(name: str) -> Metric | None:
+    """Returns the line of a logged name, None for a name that is not declared.
+
+    >>> find_metric("train/lr").meaning, find_metric("train/entropie")
+    ('learning rate', None)
+    """
+    if name in METRICS:
+        return METRICS[name]
+    found = (metric.named(name) for metric in METRICS.values() if metric.template)
+    return next((metric for metric in found if metric is not None), None)
+
+
+def metric_line(name: str) -> Metric:
+    """Returns the line of ``name``; for a name that is not declared, a plain one made from the name itself.
+
+    >>> metric_line("rollout/reward").label, metric_line("my/own").label, metric_line("my/own").short
+    ('reward', 'my/own', 'own')
+    """
+    return find_metric(name) or Metric(name, "1", name)
+
+
+def shown_in(view: str) -> list[Metric]:
+    """Returns the lines that a view shows, in its order.
+
+    >>> [metric.short for metric in shown_in("step")][:3]
+    ['reward', 'accuracy', 'divergence']
+    """
+    found = [metric for metric in METRICS.values() if view in metric.shown]
+    return sorted(found, key=lambda metric: metric.shown[view].rank)
+
+
+def views_of(group: str) -> list[str]:
+    """Returns the names behind ``group/`` that metrics are shown in, in the order of the table."""
+    views = (view.partition("/") for metric in METRICS.values() for view in metric.shown)
+    return list(dict.fromkeys(name for first, slash, name in views if slash and first == group))
+
+
+def names_in(view: str, names: Collection[str] = ()) -> list[str]:
+    """Returns the names that a view shows, in its order. Of a line of several metrics, those among ``names``."""
+    found: list[str] = []
+    for metric in shown_in(view):
+        found += sorted(n for n in names if metric.named(n)) if metric.template else [metric.name]
+    return found
+
+
+def suite_column(kind: str) -> Metric:
+    """Returns the line of a suite's metric by its last part. Raises KeyError where none has a label for a column."""
+    return {metric.kind: metric for metric in shown_in("column")}[kind]
+
+
+def suite_label(suite: str) -> str:
+    """Returns what people call a suite."""
+    return SUITE_LABELS.get(suite, suite)
+
+
 # The columns of the CARE-RFT paper's table; of several names the first that there is.
 PAPER_COLUMNS: tuple[tuple[str, ...], ...] = (
     ("eval/math500/accuracy", "eval/math_test/accuracy"),
     ("eval/gsm8k/accuracy",),
     ("eval/selfaware/f1",),
     ("eval/truthfulqa/accuracy",),
-    ("calibration/truthfulqa/ece", *(f"calibration/{suite}/ece" for suite in SUITE_LABELS)),
 )
-
-# a sentence under the tables for each label that does not explain itself
-MEANINGS: dict[str, str] = {
-    "calibration/facts_ece": "FACTS: facts with known true answer probabilities; ECE of the votes against them.",
-    "calibration/facts_ece_floor": "Perfect model: knows those probabilities; its ECE comes from having few votes.",
-    "calibration/answer_ece": "Answer ECE: FACTS, with the probability of the answer's token as confidence.",
-    "calibration/question_ece": "Question ECE: the task's own questions, the votes against right or wrong.",
-    "calibration/unknowable_f1": 'UNKNOWABLE: made-up names, where "?" is right; F1 of saying "?".',
-}
-
-# what displays and comparisons have room for; a run's own table shows every evaluation metric of METRIC_LINES
-HEADLINE_METRICS: tuple[str, ...] = (
-    "eval/accuracy",
-    "eval/maj",
-    "calibration/facts_ece",
-    "calibration/answer_ece",
-    "calibration/question_ece",
-    "calibration/unknowable_f1",
-    "eval/entropy",
-    "eval/kl_per_sequence",
-)
-
-TIME_PARTS: tuple[str, ...] = ("generate", "reward", "reference", "train", "sync")
-
-
-def metric_line(name: str) -> MetricLine:
-    """The line of ``name``, one made from its benchmark's label, or a plain one made from the name itself.
-
-    >>> metric_line("eval/math500/accuracy").label, metric_line("calibration/gsm8k/ece").label
-    ('MATH-500', 'ECE GSM8K')
-    """
-    if name in METRIC_LINES:
-        return METRIC_LINES[name]
-    suite, metric = _suite_and_metric(name)
-    line = METRICS_OF_SUITES.get(metric)
-    if line is None:
-        return MetricLine(name, name.rsplit("/", 1)[-1])
-    label = suite_label(suite)
-    return replace(line, label=line.label.format(label), short=line.short.format(label))
-
-
-def suite_label(suite: str) -> str:
-    return {**TINY_SUITES, **SUITE_LABELS}.get(suite, suite)
+PAPER_ECE = "truthfulqa"  # the suite of its last column; where it was not asked, the first that was
 
 
 def paper_columns(names: Collection[str]) -> list[str]:
-    """The columns of the paper's table that ``names`` have; empty unless one is of a text benchmark."""
-    if not any(_suite_and_metric(name)[0] for name in names):
+    """Returns the columns of the paper's table that ``names`` have; empty unless one is of a text benchmark."""
+    if not any(_suite_and_line(name)[0] for name in names):
         return []
-    chosen = (next((name for name in choice if name in names), None) for choice in PAPER_COLUMNS)
+    eces = tuple(f"calibration/{suite}/ece" for suite in (PAPER_ECE, *SUITE_LABELS))
+    chosen = (next((name for name in choice if name in names), None) for choice in (*PAPER_COLUMNS, eces))
     return [name for name in chosen if name is not None]
 
 
 def headline_columns(names: Collection[str]) -> list[str]:
-    """What a comparison of runs with these metrics shows: the paper's columns and what else there is of text
-    benchmarks, metric by metric; without any, :data:`HEADLINE_METRICS`."""
+    """Returns what a comparison of runs with these metrics shows: the paper's columns and what else there is of text
+    benchmarks, metric by metric; without any benchmark, the view ``headline``."""
     paper = paper_columns(names)
-    if not any(_suite_and_metric(name)[0] for name in names):
-        return [name for name in HEADLINE_METRICS if name in names]
-    order = list(METRICS_OF_SUITES)
+    if not any(_suite_and_line(name)[0] for name in names):
+        return [name for name in names_in("headline") if name in names]
+    order = [metric.name for metric in shown_in("suites")]
     known = list(SUITE_LABELS)
 
     def place(name: str) -> tuple[int, int, str]:
-        suite, metric = _suite_and_metric(name)
-        return order.index(metric), known.index(suite) if suite in known else len(known), suite
+        suite, line = _suite_and_line(name)
+        return order.index(line), known.index(suite) if suite in known else len(known), suite
 
-    more = sorted((name for name in names if _suite_and_metric(name)[1] in order), key=place)
-    whole = [name for name in ("eval/entropy", "eval/kl_per_sequence") if name in names]
-    if "eval/entropy" in whole:  # the primary suite's under a plain name
-        more = [name for name in more if not name.endswith("/entropy")]
-    return [*paper, *(name for name in more if name not in paper), *whole]
+    more = sorted((name for name in names if _suite_and_line(name)[1] in order), key=place)
+    overall = [name for name in names_in("overall") if name in names]
+    return [*paper, *(name for name in more if name not in paper), *overall]
 
 
 def summary_rows(base: Mapping[str, float], final: Mapping[str, float]) -> list[tuple[str, float | None, float | None]]:
-    """``(metric, before, after)`` for the evaluation metrics that either has, in the order of ``METRIC_LINES``,
-    then those of text benchmarks."""
-    names = [name for name in METRIC_LINES if name.startswith(("eval/", "calibration/"))]
-    names += [name for name in headline_columns({**base, **final}) if name not in names]
-    return [(name, base.get(name), final.get(name)) for name in names if name in base or name in final]
+    """Returns ``(metric, before, after)`` for the evaluation metrics that either has: the view ``summary``, then those
+    of text benchmarks."""
+    there = {**base, **final}
+    names = names_in("summary", there)
+    names += [name for name in headline_columns(there) if name not in names]
+    return [(name, base.get(name), final.get(name)) for name in names if name in there]
+
+
+def first_in(view: str, columns: Iterable[str]) -> str:
+    """Returns the first of a view's metrics that ``columns`` have, by rank and then in their order; where they have
+    none, the view's first that is not of a suite."""
+    lines = shown_in(view)
+    found = [(metric.shown[view].rank, name) for name in columns for metric in lines if metric.named(name)]
+    if found:
+        return min(found, key=lambda pair: pair[0])[1]
+    return next((metric.name for metric in lines if not metric.template), "")
 
 
 def accuracy_metric(columns: Iterable[str]) -> str:
-    """The accuracy that a task reports first."""
-    return next((name for name in columns if name.startswith("eval/") and name.endswith("/accuracy")), "eval/accuracy")
+    """Returns the accuracy that a task reports first."""
+    return first_in("accuracy", columns)
 
 
-def ece_metric(columns: Collection[str]) -> str:
-    """The calibration error that a task reports first."""
-    of_suites = tuple(name for name in columns if re.fullmatch(r"calibration/[^/]+/ece", name))
-    tiny = ("calibration/facts_ece", "calibration/question_ece", "calibration/answer_ece")
-    return next((name for name in (*of_suites, *tiny) if name in columns), tiny[0])
+def ece_metric(columns: Iterable[str]) -> str:
+    """Returns the calibration error that a task reports first."""
+    return first_in("ece", columns)
 
 
 def abstention_metric(columns: Collection[str]) -> str:
-    """The F1 of saying that one does not know."""
-    return "eval/selfaware/f1" if "eval/selfaware/f1" in columns else "calibration/unknowable_f1"
+    """Returns the F1 of saying that one does not know: SelfAware's, or what a task has instead."""
+    return "eval/selfaware/f1" if "eval/selfaware/f1" in columns else first_in("abstention", columns)
 
 
-def _suite_and_metric(name: str) -> tuple[str, str]:
-    """``eval/gsm8k/maj`` -> gsm8k, eval/maj; of a name without a benchmark both are empty."""
+def _suite_and_line(name: str) -> tuple[str, str]:
+    """Returns suite and line of a suite's metric: gsm8k and ``eval/{suite}/maj`` of ``eval/gsm8k/maj``. Both are empty
+    for a name without a suite."""
     parts = name.split("/")
-    return (parts[1], f"{parts[0]}/{parts[2]}") if len(parts) == 3 else ("", "")
+    return (parts[1], f"{parts[0]}/{{suite}}/{parts[2]}") if len(parts) == 3 else ("", "")
 
 
 def format_number(value: float | None, digits: int = 3, sign: bool = False) -> str:
-    """Fixed decimals; an en dash for a value that is missing or not finite.
+    """Writes a number with fixed decimals; an en dash for a value that is missing or not finite.
 
     >>> format_number(0.95142), format_number(None), format_number(-0.0306, sign=True)
     ('0.951', '–', '-0.031')
@@ -206,7 +301,7 @@ def format_number(value: float | None, digits: int = 3, sign: bool = False) -> s
 
 
 def compact_number(value: float | None) -> str:
-    """Three significant figures in little room, for a live display.
+    """Writes three significant figures in little room, for a live display.
 
     >>> compact_number(0.8125), compact_number(1.2e-7), compact_number(18234.0), compact_number(0.0)
     ('0.812', '1.2e-07', '18,234', '0.000')
@@ -224,7 +319,7 @@ def compact_number(value: float | None) -> str:
 
 
 def clock(seconds: float | None) -> str:
-    """``h:mm:ss``, or ``m:ss`` under an hour.
+    """Writes seconds as ``h:mm:ss``, or ``m:ss`` under an hour.
 
     >>> clock(72.4), clock(3725), clock(None)
     ('1:12', '1:02:05', '–')

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from carerl.calibration import ESTIMATORS, reliability_bins
-from carerl.metrics.table import format_number, suite_label
+from carerl.metrics.table import format_number, shown_in, suite_column, suite_label
 from carerl.report.compare.calibration import Rescaled, rescale
 from carerl.report.evaluation_table import (
     AFTER,
@@ -28,20 +28,11 @@ from carerl.runs.files import write_text
 from carerl.runs.questions import Asked, reported
 from carerl.runs.redaction import redact
 from carerl.runs.tables import read_chosen, read_sample_texts
+from carerl.tasks.text_metrics import PER_SAMPLE
 
 SHOWN = 4  # samples of a kind
 ROOM = 5  # benchmarks that have room beside each other with their intervals behind the figures
 TEXT_LIMIT = 700  # characters of a prompt or response: what it begins and what it ends with
-# of an estimator of confidence, in this order
-ESTIMATOR_METRICS: dict[str, str] = {
-    "accuracy": "accuracy",
-    "ece": "ECE",
-    "ece_debiased": "ECE, debiased",
-    "brier": "Brier",
-    "nll": "NLL (nats)",
-    "auroc": "AUROC",
-    "aurc": "AURC",
-}
 ESTIMATOR_WORDS: dict[str, str] = {
     "majority": "majority: the majority's share of the votes",
     "mean": "mean: each sample's own share of the votes",
@@ -99,7 +90,7 @@ def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
         "silent": [suite_label(suite) for suite in shown if suite not in answered],
         "narrow": len(suites) > ROOM,
         "estimators": estimators(record, list(answered)),
-        "estimator_columns": list(ESTIMATOR_METRICS.values()),
+        "estimator_columns": [suite_column(kind).label_in("column") for kind in PER_SAMPLE],
         "samples": samples(read_sample_texts(run.evaluations, record["step"]), questions),
     }
 
@@ -107,9 +98,10 @@ def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
 def _beside(lines: Lines, scaled: Lines) -> list[tuple[str, list[str], bool]]:
     """Label, cells, and whether it is a line after temperature scaling; those stand under what they change."""
     made: list[tuple[str, list[str], bool]] = [(label, cells, False) for label, cells in lines]
+    rows = {metric.label_in("column"): metric.label_in("evaluation") for metric in shown_in("column")}
     for label, cells in scaled:
         plain = label.removesuffix(AFTER)
-        named = {"ECE": "ECE of votes", "ECE, debiased": "  debiased"}.get(plain, plain)
+        named = rows.get(plain, plain)
         place = next((number for number, line in enumerate(made) if line[0] == named), len(made) - 1)
         made.insert(place + 1, (label, cells, True))
     return made
@@ -168,7 +160,7 @@ def estimators(record: Row, suites: Sequence[str]) -> list[tuple[str, list[tuple
         lines = []
         for estimator in ESTIMATORS:
             prefix = "" if estimator == "majority" else f"{estimator}_"
-            names = [f"calibration/{suite}/{prefix}{kind}" for kind in ESTIMATOR_METRICS]
+            names = [f"calibration/{suite}/{prefix}{kind}" for kind in PER_SAMPLE]
             if estimator == "majority":
                 names[0] = f"eval/{suite}/maj"
             if any(name in metrics for name in names[1:]):

@@ -14,52 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from carerl.calibration import Estimate
-from carerl.metrics.table import format_number, metric_line, suite_label
+from carerl.metrics.table import format_number, metric_line, shown_in, suite_label
 from carerl.report.compare.calibration import MEASURES, SCALED, no_validation, rescale, scaled_label
 from carerl.runs.directory import RunDirectory
 from carerl.runs.find import flatten
-from carerl.runs.questions import intervals, primary_suite, reported
+from carerl.runs.questions import intervals, reported
 from carerl.runs.tables import read_questions
 from carerl.tasks.base import VALIDATION
 from carerl.text.printable import printable
 
 _OF_SUITE = re.compile(r"(?:eval|calibration)/([^/]+)/([^/]+)")
-# of a benchmark's metrics, in this order; all of them are in the evaluation's file
-SHOWN = {
-    "accuracy": "accuracy",
-    "too_long": "not asked: too long",
-    "maj": "majority right",
-    "f1": "F1 of the unanswerable",
-    "precision": "precision",
-    "recall": "recall",
-    "hallucination": "hallucination",
-    "answered": "answered",
-    "wrong": "wrong",
-    "abstained": "abstained",
-    "unparsed": "no answer found",
-    "truncated": "cut off before one",
-    "invalid": "could not be graded",
-    "undecided": "no token for an option",
-    "unstated": "no confidence stated",
-    "sampled_entropy": "-log p (nats/token)",
-    "ece": "ECE of votes",
-    "ece_floor_votes": "  of a perfect model",
-    "ece_debiased": "  debiased",
-    "brier": "Brier",
-    "nll": "NLL (nats)",
-    "auroc": "AUROC",
-    "accuracy_at_80": "accuracy on the surest 80 %",
-    "mean_ece": "ECE of own votes",
-    "answer_prob_ece": "ECE of option probability",
-    "sequence_ece": "ECE of likelihood",
-    "verbalized_ece": "ECE of stated confidence",
-}
-
-
-CALIBRATION = {
-    "ece", "ece_floor_votes", "ece_debiased", "brier", "nll", "auroc", "accuracy_at_80", "mean_ece", "answer_prob_ece",
-    "sequence_ece", "verbalized_ece",
-}  # fmt: skip
 AFTER = " + temperature"  # ends the label of a line of what temperature scaling makes of the one without it
 LABEL_WIDTH, CELL_WIDTH = 30, 24
 Lines = list[tuple[str, list[str]]]
@@ -75,10 +39,10 @@ def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], Lines]:
         return [""], [(metric_line(n).label, [cell_text(n, v, bounds.get(n))]) for n, v in metrics.items()]
     for suite in suites:  # the calibration of no answers is no calibration
         if metrics.get(f"eval/{suite}/answered") == 0:
-            for kind in CALIBRATION & {kind for _, kind in cells}:
-                cells.pop((suite, kind), None)
-    kinds = [kind for kind in SHOWN if any((suite, kind) in cells for suite in suites)]
-    return [suite_label(s) for s in suites], [(SHOWN[k], [cells.get((s, k), "–") for s in suites]) for k in kinds]
+            cells = {(s, k): text for (s, k), text in cells.items() if s != suite or names[s, k].startswith("eval/")}
+    shown = [m for m in shown_in("evaluation") if any((suite, m.kind) in cells for suite in suites)]
+    lines = [(m.label_in("evaluation"), [cells.get((s, m.kind), "–") for s in suites]) for m in shown]
+    return [suite_label(s) for s in suites], lines
 
 
 def with_intervals(
@@ -87,8 +51,9 @@ def with_intervals(
     """``record`` with intervals over its questions, where it has none itself: of the tiny world's metrics, and of F1
     and hallucination. An ECE beside its debiased estimate needs no second one."""
     metrics, own = record["metrics"], dict(record.get("intervals") or {})
-    wanted = {n: v for n, v in metrics.items() if n not in own and not (_OF_SUITE.fullmatch(n) and n.endswith("/ece"))}
-    return {**record, "intervals": {**intervals(questions, wanted, primary_suite(settings)), **own}}
+    lines = {name: metric_line(name) for name in metrics if name not in own}
+    wanted = {name: metrics[name] for name, line in lines.items() if not (line.suite and line.biased)}
+    return {**record, "intervals": {**intervals(questions, wanted, settings), **own}}
 
 
 def _suites(metrics: Mapping[str, float]) -> tuple[list[str], dict[tuple[str, str], str]]:
@@ -142,7 +107,7 @@ def cell_text(name: str, value: float | None, interval: Any) -> str:
 
 def interval_words(record: Mapping[str, Any]) -> str:
     text = "[low, high]: 95 % intervals over questions"
-    if any(name.endswith("ece") and not _OF_SUITE.fullmatch(name) for name in record["intervals"]):
+    if any(line.biased and not line.suite for line in map(metric_line, record["intervals"])):
         text += "; that of an ECE is of the debiased estimate, and the figure can lie above it"
     return text
 

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from carerl.metrics.table import MEANINGS, clock, format_number, metric_line, summary_rows
-from carerl.report.pictures.curves import PANELS, coefficient_histogram, curve, reliability, time_split
+from carerl.metrics.table import clock, format_number, metric_line, shown_in, summary_rows
+from carerl.report.pictures.curves import coefficient_histogram, curve, panels, reliability, time_split
 from carerl.runs.directory import RunDirectory
 from carerl.runs.files import write_text
 from carerl.runs.jsonl import read_metrics
@@ -80,15 +80,8 @@ def verdict(base: Mapping[str, float], final: Mapping[str, float]) -> str:
     """What became of accuracy and of trust, in one or two sentences made from the numbers."""
     if not base or not final:
         return ""
-    sentences = []
-    if (moved := _moved("eval/accuracy", "Accuracy", base, final)) is not None:
-        sentences.append(moved)
-    trust = [
-        _moved("calibration/facts_ece", "FACTS ECE", base, final),
-        _moved("calibration/unknowable_f1", "UNKNOWABLE F1", base, final),
-    ]
-    sentences += [sentence for sentence in trust if sentence is not None]
-    text = "; ".join(sentences)
+    moved = [_moved(metric.name, metric.label_in("verdict"), base, final) for metric in shown_in("verdict")]
+    text = "; ".join(sentence for sentence in moved if sentence is not None)
     before, after = base.get("eval/entropy"), final.get("eval/entropy")
     if before and after is not None:
         text += f"{'; ' if text else ''}entropy is {100 * after / before:.0f} % of the base's"
@@ -170,7 +163,7 @@ def _summary_notes(
                 f"The last evaluation asked {last:,} questions, the first {first:,}: their ECEs cannot be compared, "
                 "as an ECE tends to be higher on fewer questions."
             )
-    return notes + [MEANINGS[name] for name, _, _ in summary_rows(base, final) if name in MEANINGS]
+    return notes + [note for name, _, _ in summary_rows(base, final) if (note := metric_line(name).note)]
 
 
 def sampling_words(settings: Mapping[str, Any]) -> str:
@@ -230,8 +223,8 @@ def _curves(rows: list[dict[str, float]], questions: Mapping[int, int]) -> list[
     """``questions``: how many each evaluation asked, by step."""
     most = max(questions.values(), default=0)
     fewer = {step: asked for step, asked in questions.items() if asked < most}
-    panels = []
-    for panel in PANELS:
+    shown = []
+    for panel in panels():
         svg = curve(panel, rows, fewer)
         if svg:
             note = panel.note
@@ -241,18 +234,18 @@ def _curves(rows: list[dict[str, float]], questions: Mapping[int, int]) -> list[
                     f" Hollow: {asked} of {most:,} questions. An ECE tends to be higher on fewer, so compare hollow "
                     "points with hollow ones only."
                 )
-            panels.append({"title": panel.title, "note": note, "svg": svg})
+            shown.append({"title": panel.title, "note": note, "svg": svg})
     histogram = coefficient_histogram(rows)
     if histogram:
         note = (
             "Shares of sampled tokens, logarithmic. Above 0 the penalty lowers a token's probability, below 0 it "
             "raises it. Means over the first and the last tenth of the steps."
         )
-        panels.append({"title": "What the penalty asks of tokens", "note": note, "svg": histogram})
+        shown.append({"title": "What the penalty asks of tokens", "note": note, "svg": histogram})
     split = time_split(rows)
     if split:
-        panels.append({"title": "A step's time", "note": "Seconds; running median.", "svg": split})
-    return panels
+        shown.append({"title": "A step's time", "note": "Seconds; running median.", "svg": split})
+    return shown
 
 
 def _samples(run: RunDirectory) -> tuple[int | None, list[dict[str, str]]]:

@@ -1,1 +1,1 @@
-"""Run directories: what a run or an evaluation leaves behind, written, found and read back."""
+"""Writes, finds and reads back what a run or an evaluation leaves in its directory."""

@@ -1,4 +1,4 @@
-"""Checkpoints and other directories on the disk: whole under their names, or absent."""
+"""Puts checkpoints and other directories on the disk: whole under their names, or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from carerl.config.stored import STEP
+from carerl.config.stored import STEP, committed
 from carerl.runs.files import to_disk
 from carerl.runs.loop_state import LoopState
 from carerl.types import RunError
@@ -21,12 +21,12 @@ FORMAT = 1
 
 
 class NoCheckpoint(RunError):
-    """There is nothing to go on from."""
+    """There is no checkpoint to resume from."""
 
 
 def commit(partial: Path, final: Path, needed: Sequence[str] = ()) -> None:
-    """Makes a written directory appear under its name, with a manifest, or not at all. ``needed``: names of files that
-    have to be in it. Raises OSError where one is not."""
+    """Makes a written directory appear under its name, with a manifest of checksums, or not at all. ``needed``: names
+    of files that must be in it. Raises OSError where one is missing."""
     files = sorted({path for path in partial.rglob("*") if path.is_file()} | {partial / name for name in needed})
     manifest = {}
     for path in files:
@@ -46,7 +46,7 @@ def commit(partial: Path, final: Path, needed: Sequence[str] = ()) -> None:
 
 
 def verify(directory: Path) -> str | None:
-    """Why a checkpoint cannot be used, or None. Read before anything in it is."""
+    """Returns why a checkpoint cannot be used, or None. Called before anything else in it is read."""
     try:
         manifest = json.loads((directory / "manifest.json").read_text())
         if not isinstance(manifest, dict):
@@ -64,7 +64,7 @@ def verify(directory: Path) -> str | None:
 
 
 def _state_problem(state: Any, directory: Path) -> str | None:
-    """What is wrong with a checkpoint's ``state.json``, or None."""
+    """Returns what is wrong with a checkpoint's ``state.json``, or None."""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         return f"state.json is not of format {FORMAT}, which this version reads"
     step, named, loop = state.get("step"), STEP.fullmatch(directory.name), state.get("loop", {})
@@ -78,8 +78,8 @@ def _state_problem(state: Any, directory: Path) -> str | None:
 
 
 def _unbound(directory: Path, manifest: Mapping[str, Any]) -> str | None:
-    """What a manifest and a directory do not say alike: a file that only one of them has (one outside, by ``..`` or a
-    path from the root, is never in the directory), or what is no file of the directory's own."""
+    """Returns where a manifest and its directory differ, or None. They differ by a file that only one of them has (a
+    path that leads outside, by ``..`` or from the root, is never in the directory), and by a link or a device."""
     found: set[str] = set()
     for root, folders, files in os.walk(directory):
         for name in [*folders, *files]:
@@ -97,8 +97,8 @@ def _unbound(directory: Path, manifest: Mapping[str, Any]) -> str | None:
 
 
 def latest(checkpoints: Path, warn: Any) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint that is whole, and its state. Raises NoCheckpoint."""
-    for _, directory in reversed(complete(checkpoints)):
+    """Returns the newest checkpoint that is whole, and its state. Raises NoCheckpoint."""
+    for _, directory in reversed(committed(checkpoints)):
         problem = verify(directory)
         if problem is None:
             return directory, json.loads((directory / "state.json").read_text())
@@ -107,26 +107,21 @@ def latest(checkpoints: Path, warn: Any) -> tuple[Path, dict[str, Any]]:
 
 
 def set_aside(directory: Path) -> Path:
-    """Renames a checkpoint so that nothing takes it for one, and it is still there to look at."""
+    """Renames a checkpoint, so that nothing takes it for one but a person can look at it. Returns the new path."""
     names = (f"{directory.name}{again}.damaged" for again in ("", *(f".{n}" for n in range(2, 1000))))
     target = next(path for name in names if not (path := directory.with_name(name)).exists())
     os.rename(directory, target)
     return target
 
 
-def complete(checkpoints: Path) -> list[tuple[int, Path]]:
-    """(step, directory) of what was committed, damaged since or not, in order of steps."""
-    return [(number, path) for number, path in numbered(checkpoints, r"step_(\d+)") if path.is_dir()]
-
-
 def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
-    """What is named by a step in a folder, in order of steps; ``pattern`` has one group, the number."""
+    """Returns the entries of a folder whose names match ``pattern``, by the number that is its one group, in order."""
     found = [(re.fullmatch(pattern, path.name), path) for path in folder.glob("*_*")]
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def point(link: Path, target: Path) -> None:
-    """Makes ``link`` lead to ``target``, its neighbour, at one stroke."""
+    """Makes ``link`` lead to ``target``, in the same folder, atomically."""
     temporary = link.with_name(f".{link.name}.partial")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.name)

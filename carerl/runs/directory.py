@@ -1,4 +1,4 @@
-"""One directory per run: its name, its paths, and who may write in it.
+"""Gives each run a directory: its name, its paths, and who may write in it.
 
 ``runs/<recipe>-s<seed>-<YYYYMMDD-HHMMSS>-<4 hex>/`` holds config.yaml, versions.json, metrics.jsonl,
 rollouts/, evaluations/, checkpoints/, summary.json and report.html.
@@ -57,7 +57,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, runs_dir: str | Path, recipe: str, seed: int, *, path: str | Path = "") -> RunDirectory:
-        """Make a fresh directory under ``runs_dir``, or at ``path`` if one is given, and lock it.
+        """Makes a new directory under ``runs_dir``, or at ``path`` if one is given, and locks it.
 
         The directory is made with an exclusive mkdir, so two runs that start in the same second get two
         directories. Raises :class:`RunDirectoryError` when ``path`` exists and is not empty.
@@ -90,7 +90,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
-        """An existing run, to go on with. Raises :class:`RunDirectoryError` if it is none, or is in use."""
+        """Opens and locks an existing run. Raises :class:`RunDirectoryError` if it is not one, or in use."""
         run = cls(path)
         if not run.config.is_file():
             reason = "no config.yaml in it" if run.path.is_dir() else "no such directory"
@@ -100,8 +100,8 @@ class RunDirectory:
 
     @classmethod
     def set_aside(cls, path: str | Path) -> Path | None:
-        """Renames what a run left that came to no checkpoint, so that another can be started at ``path``; returns its
-        new name, None if there was nothing. Raises :class:`RunDirectoryError` if a process is writing it."""
+        """Renames the directory of a run without a checkpoint, so that another run can start at ``path``. Returns the
+        new path, None if there was no run. Raises :class:`RunDirectoryError` if a process is writing it."""
         run = cls(path)
         if not run.config.is_file():
             return None
@@ -137,7 +137,7 @@ class RunDirectory:
         self._lock = lock
 
     def release(self) -> None:
-        """Let another process write this run. Called twice, it does nothing the second time."""
+        """Lets another process write this run. A second call does nothing."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -197,25 +197,26 @@ class RunDirectory:
         return found
 
     def add_versions(self, also: Mapping[str, Any]) -> None:
-        """Adds what else the run runs on, which is known later."""
+        """Adds versions that become known later."""
         write_text(self.versions, json.dumps({**self.read_versions(), **also}, indent=2) + "\n")
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """``recipe seed status steps base final seconds run_dir``; status is one of :data:`STATUSES`."""
+        """Writes ``recipe seed status steps base final seconds run_dir``. Raises ValueError for a status that is not in
+        :data:`STATUSES`."""
         if summary.get("status") not in STATUSES:
             raise ValueError(f"summary status {summary.get('status')!r} is not one of {', '.join(STATUSES)}")
         write_text(self.summary, json.dumps(finite(summary), indent=2) + "\n")
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved config as plain mappings; empty if there is none."""
+        """Returns the resolved config as plain mappings; empty if there is none."""
         if not self.config.is_file():
             return {}
         loaded = yaml.load(self.config.read_text(), _FewAliases)
         return loaded if isinstance(loaded, dict) else {}
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The summary, or None when the run has not written one (or only half of one). Of its metrics only what is a
-        number is kept: the file may be another program's."""
+        """Returns the summary, or None where the run has written none, or only a part of one. Metrics that are not
+        numbers are dropped, as another program may have written the file."""
         summary = read_json(self.summary)
         for key in ("base", "final"):
             if summary is not None and key in summary:
@@ -227,7 +228,7 @@ class RunDirectory:
 
 
 class _FewAliases(yaml.SafeLoader):
-    """The safe loader, without a file of some lines that stands for one of millions: each alias may double it."""
+    """Loads YAML safely, and refuses many aliases: each may double what a few lines stand for."""
 
     MOST = 20
 
@@ -243,7 +244,7 @@ class _FewAliases(yaml.SafeLoader):
 
 
 def numbers(metrics: Any) -> dict[str, float]:
-    """The entries of a mapping that are numbers; none of anything else.
+    """Returns the entries of a mapping that are numbers; an empty mapping for anything else.
 
     >>> numbers({"a": 0.5, "b": "x", "c": True, "d": None})
     {'a': 0.5}
@@ -256,7 +257,7 @@ def numbers(metrics: Any) -> dict[str, float]:
 
 
 def versions() -> dict[str, Any]:
-    """Versions of Python, of the packages that matter, of the platform and of this code."""
+    """Returns the versions of Python, of the packages that matter, of the platform and of this code."""
     found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     found["cpus"] = usable_cores()  # of this process, not of the host
     for package in PACKAGES:
@@ -269,10 +270,10 @@ def versions() -> dict[str, Any]:
 
 
 def git_commit(package: Path) -> dict[str, Any]:
-    """``commit`` and ``dirty`` of the checkout that holds ``package``; empty when there is none.
+    """Returns ``commit`` and ``dirty`` of the checkout that holds ``package``; empty when there is none.
 
-    An installed copy may lie inside somebody else's repository; that one's commit says nothing of this
-    code, so only a repository whose top level holds the package itself counts.
+    An installed copy may lie inside another project's repository, whose commit says nothing about this
+    code. So only a repository whose top level holds the package itself counts.
     """
 
     def git(*arguments: str) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None when the file is missing or does not hold one. Halves of a character, which JSON can hold
-    and no page, are shown as ``?``."""
+    """Returns a JSON object, or None when the file is missing or does not hold one. Half a surrogate pair, which JSON
+    can hold and a page cannot, becomes ``?``."""
     try:
         loaded = json.loads(path.read_text())
         if "\\ud" in path.read_text().lower():
@@ -25,14 +26,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return loaded if isinstance(loaded, dict) else None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: temporary file in the same directory, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a temporary file in the directory of ``path``, which takes its place once it is on the disk. Where writing
+    fails, ``path`` stays as it was and nothing is left: half a file is of use to nobody."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "x", encoding="utf-8") as file:  # made here, and no link to somewhere
-            file.write(text)
+        with open(temporary, "xb") as file:  # made here, and no link to somewhere
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -41,8 +43,15 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, and makes its directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
 def finite(value: Any) -> Any:
-    """The same structure as plain JSON: numbers that are not finite become None, numpy scalars numbers."""
+    """Returns the same structure as plain JSON: numbers that are not finite become None, numpy scalars numbers."""
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -57,7 +66,7 @@ def finite(value: Any) -> Any:
 
 
 def to_disk(path: Path) -> None:
-    """Return once a file, or the names in a directory, are on the disk."""
+    """Returns once a file, or the names in a directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -66,13 +75,13 @@ def to_disk(path: Path) -> None:
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of every file of a directory into it."""
+    """Writes the SHA-256 of every file of a directory into it."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
     (folder / CHECKSUMS).write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files))
 
 
 def changed_files(folder: Path) -> list[str]:
-    """Return the files of a directory that are not as they were written; none where it has no checksums."""
+    """Returns the files of a directory that changed since its checksums were written; none without checksums."""
     changed, listed = [], folder / CHECKSUMS
     for line in listed.read_text(errors="replace").splitlines() if listed.is_file() else []:
         digest, _, file = line.partition("  ")

@@ -1,4 +1,4 @@
-"""Finding runs on disk and reading what a comparison needs of each."""
+"""Finds runs on disk and reads what a comparison needs of each."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ SWEPT = ("regularizer.alpha", "regularizer.beta")  # the position along a family
 
 @dataclass(slots=True)
 class Run:
-    """One run as a comparison sees it. ``unfinished`` is empty for a finished run, else the reason.
+    """Holds one run as a comparison sees it. ``unfinished`` is empty for a finished run, else the reason.
 
-    ``versions``: what the run ran on. Of an evaluation of a checkpoint inside a run, recipe, seed and settings are that
-    run's, and ``trained_in`` is its directory."""
+    ``versions``: what the run ran on. For an evaluation of a checkpoint inside a run, recipe, seed and settings are
+    that run's, and ``trained_in`` is its directory."""
 
     path: Path
     recipe: str
@@ -106,9 +106,9 @@ class Run:
 
 
 def find_runs(arguments: Sequence[str]) -> list[Path]:
-    """Run directories behind the arguments: each one a run, a pattern, or a directory with runs below it.
+    """Returns the run directories behind the arguments: each is a run, a pattern, or a directory with runs below it.
 
-    In the order given, each run once. Raises FileNotFoundError, naming the argument, if one leads to none.
+    They come in the order given, each run once. Raises FileNotFoundError for an argument that leads to none.
     """
     found: dict[Path, None] = {}
     for argument in arguments:
@@ -125,8 +125,8 @@ def find_runs(arguments: Sequence[str]) -> list[Path]:
 
 
 def find_sweeps(arguments: Sequence[str]) -> list[Path]:
-    """Sweep directories among the arguments and below them. The sweep around a run that is named by itself is not
-    one: its other cells were not asked about."""
+    """Returns the sweep directories among the arguments and below them. The sweep around a run that is named by itself
+    does not count: nobody asked about its other cells."""
     found: dict[Path, None] = {}
     for argument in arguments:
         paths = [Path(argument)] if Path(argument).exists() else [Path(p) for p in sorted(glob.glob(argument))]
@@ -140,7 +140,7 @@ def find_sweeps(arguments: Sequence[str]) -> list[Path]:
 
 
 def read_run(path: Path) -> Run:
-    """Reads config.yaml and summary.json; never raises for what is missing, but says so in ``unfinished``."""
+    """Reads config.yaml and summary.json. It never raises for what is missing, but says so in ``unfinished``."""
     directory = RunDirectory(path)
     config, unfinished = {}, ""
     try:
@@ -181,7 +181,7 @@ def read_run(path: Path) -> Run:
 
 
 def read_intervals(evaluation: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Of an evaluation, those whose two ends are numbers: of a metric without an interval they are null."""
+    """Returns an evaluation's intervals, by metric. A metric without an interval has null ends, and is left out."""
     found = {}
     for name, ends in (evaluation.get("intervals") or {}).items():
         numbers = [_number(end) for end in ends] if isinstance(ends, Sequence) else []
@@ -191,8 +191,8 @@ def read_intervals(evaluation: Mapping[str, Any]) -> dict[str, tuple[float, floa
 
 
 def _take_over_training(run: Run) -> None:
-    """Names an evaluation by what it evaluated: the run that a checkpoint lies in, so that evaluations of one recipe's
-    seeds make one row; else the model."""
+    """Names an evaluation by what it evaluated: the run that a checkpoint lies in, or else the model. So evaluations of
+    one recipe's seeds make one row."""
     model = run.config.get("model")
     named = model if isinstance(model, str) else (model or {}).get("path")
     if not named:
@@ -214,7 +214,7 @@ def _take_over_training(run: Run) -> None:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names."""
+    """Returns nested mappings as one, with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -236,7 +236,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _started(path: Path) -> str:
-    """The time in the directory's name (it sorts as text); of another name, when its config was written."""
+    """Returns the time in the directory's name, which sorts as text. For another name, when its config was written."""
     parts = path.name.rsplit("-", 3)
     if len(parts) == 4 and parts[1].isdigit() and parts[2].isdigit():
         return f"{parts[1]}-{parts[2]}"

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, ``{"step": 12, "rollout/reward": 0.5, …}``."""
+"""Writes and reads metrics.jsonl: one JSON object a line, ``{"step": 12, "rollout/reward": 0.5, …}``."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from carerl.runs.files import replacing
 from carerl.types import RunError
 
 
 class JsonlTracker:
-    """Appends rows, one flushed line each, so that what was logged outlives a crash of the process.
+    """Appends rows, one flushed line each, so that what was logged survives a crash of the process.
 
-    A number that is not finite is written as ``null`` (JSON has no NaN, and readers should not meet a
-    file that only Python can parse) and counted in :attr:`non_finite`, by metric.
+    A number that is not finite is written as ``null``, as JSON has no NaN and other programs read the file. It is
+    counted in :attr:`non_finite`, by metric.
 
-    ``resume_step`` is the step of the checkpoint that a run goes on from: rows beyond it, and a last
-    line cut off by a crash, are dropped before anything is appended, by writing a new file and renaming
-    it over the old one. So a resumed run's file equals that of a run that was never stopped. Without
-    ``resume_step``, a file that already has content is refused.
+    ``resume_step`` is the step of the checkpoint that a run is resumed from. Rows beyond it, and a last
+    line cut off by a crash, are dropped before anything is appended. So a resumed run's file equals that of a run
+    that was never stopped. Without ``resume_step``, a file that already has content is refused.
     """
 
     def __init__(self, path: str | Path, resume_step: int | None = None) -> None:
@@ -67,7 +67,7 @@ class JsonlTracker:
 
 
 def truncate_after(path: Path, step: int) -> int:
-    """Keep the rows up to and including ``step``, byte for byte; returns how many lines were dropped."""
+    """Keeps the rows up to and including ``step``, byte for byte. Returns how many lines were dropped."""
     if not path.exists():
         return 0
     kept: list[bytes] = []
@@ -78,17 +78,13 @@ def truncate_after(path: Path, step: int) -> int:
             kept.append(line)
     if len(kept) == len(lines):
         return 0
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with replacing(path) as file:
         file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
     return len(lines) - len(kept)
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """The rows in file order. ``null`` entries are left out; so is a line that is not a row."""
+    """Returns the rows in file order. ``null`` entries are left out, and so is a line that is not a row."""
     try:
         lines = Path(path).read_bytes().splitlines()
     except FileNotFoundError:
@@ -98,7 +94,7 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
 
 
 def series(rows: list[dict[str, float]], name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of one metric, in file order."""
+    """Returns steps and values of one metric, in file order."""
     found = [(int(row["step"]), row[name]) for row in rows if name in row]
     return [step for step, _ in found], [value for _, value in found]
 

@@ -1,4 +1,4 @@
-"""What the loop carries from step to step besides weights and optimizer: few numbers, kept in every checkpoint."""
+"""Holds the few numbers that the loop carries from step to step; every checkpoint has them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from carerl.loss.objective import Strengths
 
 @dataclass
 class LoopState:
-    """``position``: the next training prompt. ``informative``: the share of groups that had something to teach lately,
-    from which the number of prompts to draw is foreseen. ``beta``, ``entropy_bonus``: strengths of the next step."""
+    """Holds the loop's numbers. ``position``: the next training prompt. ``informative``: running share of informative
+    groups, which predicts how many prompts the next step must draw. ``beta``, ``entropy_bonus``: of the next step."""
 
     position: int
     informative: float
@@ -23,8 +23,8 @@ class LoopState:
 
     @classmethod
     def after(cls, config: RunConfig, step: int, state: Mapping[str, Any]) -> LoopState:
-        """That of a checkpoint's ``state`` after ``step``; what it lacks, and all of a fresh run's, follows from the
-        settings. The first ``prompts_per_step`` positions are the parity probe's."""
+        """Returns the loop's state after ``step``, from a checkpoint's ``state``. What that lacks, as in a fresh run,
+        follows from the settings. The first ``prompts_per_step`` positions belong to the parity probe."""
         loop = cls(
             position=(step + 1) * config.prompts_per_step,
             informative=1.0,
@@ -38,7 +38,7 @@ class LoopState:
         return Strengths(self.beta, self.entropy_bonus)
 
     def adapt(self, config: RunConfig, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Moves the strengths by what a step measured; returns those that the step itself had, as metrics."""
+        """Adapts the strengths to what a step measured. Returns the strengths of the step itself, as metrics."""
         used: dict[str, float] = {}
         if self.beta > 0:
             used["regularizer/beta"] = self.beta

@@ -15,8 +15,9 @@ from carerl.config.shapes import looks_local
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a reader of an exported model is told beside its weights. ``base``: a hub id, or what made the base model;
-    ``metrics``: (label, value) of the evaluation at ``step``, in the order shown; ``versions``: as in versions.json."""
+    """Holds what a reader of an exported model learns beside its weights. ``base``: a hub id, or what made the base
+    model. ``metrics``: (label, value) of the evaluation at ``step``, in the order shown. ``versions``: as in
+    versions.json."""
 
     recipe: str
     seed: int
@@ -33,7 +34,7 @@ class ModelCard:
     def of(
         cls, config: RunConfig, step: int, metrics: tuple[tuple[str, float], ...], versions: Mapping[str, Any]
     ) -> ModelCard:
-        """A local base model is named by its directory's last part: where it lies is nobody's business."""
+        """Makes the card of a run's model. A local base model is named by the last part of its path alone."""
         base_recipe, path = config.model.base_recipe, config.model.path
         local = bool(path) and looks_local(path)
         name = f"recipe {base_recipe}" if base_recipe else (Path(path).name if local else path)
@@ -51,7 +52,7 @@ class ModelCard:
         )
 
     def text(self) -> str:
-        """README.md of a Hugging Face directory: metadata between dashes, then Markdown."""
+        """Returns the README.md of a Hugging Face directory: metadata between dashes, then Markdown."""
         head = ["library_name: transformers", "pipeline_tag: text-generation", "tags: [carerl]"]
         if self.base_on_hub:
             head.insert(0, f"base_model: {self.base}")
@@ -83,11 +84,11 @@ class ModelCard:
 
 
 def describe_model(directory: Path, card: ModelCard) -> None:
-    """Completes an exported directory: README.md, and in generation_config.json the sampling under which the card's
-    figures were measured. Its chat template is the tokenizer's, which :func:`save_model` has written; a tokenizer
+    """Adds to an exported directory README.md, and in generation_config.json the sampling under which the card's
+    figures were measured. The chat template is the tokenizer's, which :func:`save_model` has written. A tokenizer
     without one gets none, as the model has never seen any.
 
-    No length is set: servers would take it for a limit."""
+    No length is set, as servers would take it for a limit."""
     (directory / "README.md").write_text(card.text(), encoding="utf-8")
     file = directory / "generation_config.json"
     generation = json.loads(file.read_text())

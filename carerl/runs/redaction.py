@@ -1,11 +1,11 @@
-"""What may leave the machine: an allow-list of a config's fields, with secrets blanked there and in any text."""
+"""Decides what may leave the machine: an allow-list of a config's fields, with secrets blanked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from carerl.text.redaction import REDACTED, SECRET_NAME, redact_text, without_tokens
+from carerl.text.redaction import REDACTED, SECRET_NAME, redact_text
 
 # tracking, cluster, plugins and the directories stay here: they say where a run lives, not what it is
 ALLOWED_FIELDS = (
@@ -30,8 +30,8 @@ ALLOWED_FIELDS = (
 
 
 def redact(value: Any, name: str = "") -> Any:
-    """The same structure with secrets blanked: whatever stands under a name that holds KEY, TOKEN, SECRET
-    or PASSWORD, and credentials in URLs. Counts of tokens (``max_new_tokens: 8``) stay."""
+    """Returns the same structure with secrets blanked: values under names that hold KEY, TOKEN, SECRET or PASSWORD, and
+    credentials in URLs. Counts of tokens (``max_new_tokens: 8``) stay."""
     if isinstance(value, Mapping):
         secret = bool(SECRET_NAME.search(name))
         return {str(key): redact(item, name if secret else str(key)) for key, item in value.items()}
@@ -44,8 +44,5 @@ def redact(value: Any, name: str = "") -> Any:
 
 
 def public_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The allowed top-level fields of ``config``, redacted."""
+    """Returns the allowed top-level fields of ``config``, redacted."""
     return {name: redact(config[name], name) for name in ALLOWED_FIELDS if name in config}
-
-
-__all__ = ["ALLOWED_FIELDS", "REDACTED", "public_config", "redact", "redact_text", "without_tokens"]

@@ -1,6 +1,6 @@
-"""The samples of an evaluation on disk: one row each, with the tokens, so that what was sampled is not sampled again.
+"""Keeps the samples of an evaluation on disk, one row each with its tokens, so that none is sampled twice.
 
-While an evaluation is under way they lie in parts (``step_000000.parts/``); in the end they are one table
+While an evaluation is under way they lie in parts (``step_000000.parts/``). In the end they are one table
 (``step_000000.samples.parquet``).
 """
 
@@ -41,8 +41,8 @@ Finished = dict[int, Group]  # by the number of the question
 
 
 class SampleStore:
-    """The samples of one evaluation. ``decode`` makes text of token ids, for people; only ids are read back. ``warn``
-    is told of parts that cannot be read, whose questions are asked again."""
+    """Stores the samples of one evaluation. ``decode`` makes text of token ids, for people; only ids are read back.
+    ``warn`` is called with parts that cannot be read; their questions are asked again."""
 
     def __init__(
         self,
@@ -57,20 +57,20 @@ class SampleStore:
         self._rows: list[dict[str, Any]] = []
 
     def add(self, suite: str, groups: Mapping[int, Group]) -> None:
-        """Graded groups, by their numbers. They are kept in memory until :meth:`write_part` or :meth:`close`. A group
-        that is added again, as more has become known of it, replaces what was added before."""
+        """Adds graded groups, by their numbers. They stay in memory until :meth:`write_part` or :meth:`close`. A group
+        that is added again, because more is known about it now, replaces the earlier one."""
         self._rows += [row for number, group in groups.items() for row in self._group_rows(suite, number, group)]
 
     def write_part(self) -> None:
-        """Puts what was added since the last part on disk."""
+        """Writes what was added since the last part to disk."""
         if self._rows:
             taken = [int(path.stem.removeprefix("part_")) for path in self.parts.glob("part_*.parquet")]
             _write(self.parts / f"part_{max(taken, default=-1) + 1:05d}.parquet", self._rows)
             self._rows = []
 
     def finished(self, suite: str, examples: Sequence[Example]) -> Finished:
-        """Groups of a suite that were on disk when the store was made, by their numbers. Raises ValueError if they are
-        of other questions than these, or of these with another prompt or gold answer."""
+        """Returns the groups of a suite that were on disk when the store was made, by their numbers. Raises ValueError
+        if they are of other questions, or of these with another prompt or gold answer."""
         groups: Finished = {}
         for number, rows in sorted(self._earlier.get(suite, {}).items()):
             first, example = rows[0], examples[number] if number < len(examples) else None
@@ -95,7 +95,8 @@ class SampleStore:
         return found
 
     def close(self) -> Path:
-        """The whole table, parts and all, in the order of suites as they came and questions."""
+        """Writes the whole table, in the order in which suites came and of their questions, and removes the parts.
+        Returns its path."""
         rows = _newest([*self._read_parts(), *self._rows])
         suites = {name: k for k, name in enumerate(dict.fromkeys(row["suite"] for row in rows))}
         rows.sort(key=lambda row: (suites[row["suite"]], row["number"], row["sample"]))
@@ -105,7 +106,7 @@ class SampleStore:
         return self.table
 
     def _read_parts(self) -> list[dict[str, Any]]:
-        """What is on disk: the table, once there is one, as it was made of all parts."""
+        """Returns the rows on disk: those of the table where there is one, else those of the parts."""
         import pyarrow.parquet as pq
 
         if self.table.is_file():
@@ -148,7 +149,7 @@ class SampleStore:
 
 
 def _newest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each sample once, as it was added last."""
+    """Returns each sample once, as it was added last."""
     return list({(row["suite"], row["number"], row["sample"]): row for row in rows}.values())
 
 
@@ -181,7 +182,7 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_samples(directory: str | Path, step: int) -> list[dict[str, Any]]:
-    """The rows of a finished evaluation. Raises FileNotFoundError."""
+    """Returns the rows of a finished evaluation. Raises FileNotFoundError."""
     import pyarrow.parquet as pq
 
     path = evaluation_stem(directory, step).with_suffix(".samples.parquet")

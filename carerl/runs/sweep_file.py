@@ -1,8 +1,8 @@
-"""sweep.json: the cells that a sweep was asked for, so that one without a result is seen to be missing.
+"""Writes and reads sweep.json: the cells that a sweep was asked for, so that a missing result shows.
 
 ``{"cells": {NAME: {"row": "recipe=…", "settings": {"regularizer.alpha": ".5", "seed": "100"}}, …}}``; NAME is the
-cell's run directory beside the file. A sweep that is extended adds its cells to those already there. Nothing takes
-a cell out: one that is no longer wanted is deleted by hand.
+cell's run directory beside the file. Extending a sweep adds its cells to those already there. Nothing removes a
+cell: delete one that is no longer wanted by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ERROR_FILE = "error.txt"  # in a cell: a line with what went wrong, then the tra
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run of a sweep. ``row``: the words of its row; ``settings``: the grid's values, as they were written."""
+    """Describes one run of a sweep. ``row``: the words of its row; ``settings``: the grid's values, as written."""
 
     directory: Path
     row: str
@@ -33,7 +33,7 @@ class Cell:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Of its command line."""
+        """The words of its command line."""
         return (*row_words(self.row), *(f"{key}={value}" for key, value in self.settings.items()))
 
     @property
@@ -43,15 +43,15 @@ class Cell:
 
 
 def write_cells(directory: Path, cells: Sequence[Cell]) -> None:
-    """Adds the cells to those that the file of ``directory`` lists, in one replacement of the file."""
+    """Adds the cells to those that the file of ``directory`` lists, atomically."""
     asked = {cell.name: cell for cell in [*read_cells(directory), *cells]}
     record = {"cells": {name: {"row": c.row, "settings": dict(c.settings)} for name, c in asked.items()}}
     write_text(directory / SWEEP_FILE, json.dumps(record, indent=1) + "\n")
 
 
 def read_cells(directory: Path) -> list[Cell]:
-    """The cells asked for, in the order in which they were; none where there is no such file. Raises ValueError for
-    a file that does not hold them: to go on as if nothing had been asked for would lose what was."""
+    """Returns the cells asked for, in their order; none where there is no such file. Raises ValueError for a file that
+    does not list cells: continuing without them would lose what was asked for."""
     path = directory / SWEEP_FILE
     if not path.exists():
         return []
@@ -68,7 +68,7 @@ def read_cells(directory: Path) -> list[Cell]:
 
 
 def status(cell: Path) -> str:
-    """``completed``, ``interrupted``, ``failed`` or ``absent``, from what lies in a cell's directory."""
+    """Returns ``completed``, ``interrupted``, ``failed`` or ``absent``, from what lies in a cell's directory."""
     ended = (read_json(cell / "summary.json") or {}).get("status")
     if ended == "completed":
         return "completed"
@@ -78,7 +78,7 @@ def status(cell: Path) -> str:
 
 
 def why_absent(cell: Path) -> str:
-    """The reason why a cell has no result, in words; empty for one that is complete."""
+    """Returns why a cell has no result, in words; empty for one that is complete."""
     state = status(cell)
     if state == "failed":
         return f"failed: {_error_line(cell / ERROR_FILE)}"
@@ -88,7 +88,7 @@ def why_absent(cell: Path) -> str:
 
 
 def _error_line(path: Path) -> str:
-    """The first line; of a file that starts with the traceback, the last."""
+    """Returns the first line, or the last of a file that starts with the traceback."""
     try:
         lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:

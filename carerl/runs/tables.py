@@ -1,16 +1,15 @@
-"""Rollout tables and evaluations on disk: Parquet for rows, JSON for what a person opens."""
+"""Writes and reads rollout tables and evaluations: Parquet for rows, JSON for what a person opens."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from carerl.runs.directory import RunDirectory
-from carerl.runs.files import finite, read_json, write_text
+from carerl.runs.files import finite, read_json, replacing, write_text
 
 # column -> Arrow type, fixed so that a table whose answers are all missing has the same columns and types
 ROLLOUT_COLUMNS: dict[str, str] = {
@@ -39,7 +38,7 @@ ROLLOUT_COLUMNS: dict[str, str] = {
 
 
 class EvaluationLike(Protocol):
-    """What a task's ``score`` returns."""
+    """Describes what a task's ``score`` returns."""
 
     @property
     def metrics(self) -> Mapping[str, float]: ...
@@ -55,7 +54,7 @@ class EvaluationLike(Protocol):
 
 
 def write_rollouts(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One row per sample. Columns beyond :data:`ROLLOUT_COLUMNS` are kept; a missing one becomes null."""
+    """Writes one row per sample. Columns beyond :data:`ROLLOUT_COLUMNS` are kept; a missing one becomes null."""
     import pyarrow as pa
 
     columns: dict[str, Any] = {}
@@ -84,8 +83,8 @@ def read_rollouts(path: str | Path) -> list[dict[str, Any]]:
 def write_evaluation(
     directory: str | Path, step: int, evaluation: EvaluationLike, sampling: Any = None
 ) -> tuple[Path, Path | None]:
-    """``step_000200.json`` with metrics, reliability bins and sampling settings, and a Parquet file with
-    one row per question (None when the evaluation has no rows). Returns both paths."""
+    """Writes ``step_000200.json`` with metrics, reliability bins and sampling settings, and a Parquet file with one row
+    per question. Returns both paths; the second is None when the evaluation has no rows."""
     stem = evaluation_stem(directory, step)
     record = {
         "step": int(step),
@@ -107,7 +106,7 @@ def write_evaluation(
 
 
 def read_evaluations(directory: str | Path) -> list[dict[str, Any]]:
-    """Every evaluation of a run in order of steps; a file that cannot be read is left out."""
+    """Returns every evaluation of a run in order of steps. A file that cannot be read is left out."""
     found = [read_json(path) for path in sorted(Path(directory).glob("step_*.json"))]
     return sorted(
         (record for record in found if record and isinstance(record.get("step"), int)),
@@ -116,13 +115,13 @@ def read_evaluations(directory: str | Path) -> list[dict[str, Any]]:
 
 
 def evaluation_metrics(run: RunDirectory, step: int) -> dict[str, float]:
-    """The metrics of a run's evaluation at a step; empty if there was none."""
+    """Returns the metrics of a run's evaluation at a step; empty if there was none."""
     record = read_json(evaluation_stem(run.evaluations, step).with_suffix(".json")) or {}
     return {name: value for name, value in (record.get("metrics") or {}).items() if value is not None}
 
 
 def read_questions(directory: str | Path, step: int) -> list[dict[str, Any]]:
-    """The rows of an evaluation's table, one a question; none where it is missing or cannot be read."""
+    """Returns the rows of an evaluation's table, one a question; none where it is missing or cannot be read."""
     import pyarrow.parquet as pq
 
     try:
@@ -133,7 +132,8 @@ def read_questions(directory: str | Path, step: int) -> list[dict[str, Any]]:
 
 
 def read_chosen(directory: str | Path, base: bool) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-    """A run's last evaluation, or that of the model it started from, and its questions; None where there is none."""
+    """Returns a run's last evaluation and its questions; with ``base`` those of the model it started from. None where
+    there is no such evaluation."""
     records = read_evaluations(directory)
     if not records or (base and records[0]["step"] != 0):
         return None
@@ -142,7 +142,7 @@ def read_chosen(directory: str | Path, base: bool) -> tuple[dict[str, Any], list
 
 
 def read_prompts(directory: str | Path, step: int) -> dict[tuple[str, str], tuple[str, str]]:
-    """Of each (suite, question) of an evaluation whose samples were kept, prompt and gold answer; else empty."""
+    """Returns prompt and gold answer of each (suite, question). Empty where the samples were not kept."""
     import pyarrow.parquet as pq
 
     try:
@@ -154,7 +154,7 @@ def read_prompts(directory: str | Path, step: int) -> dict[tuple[str, str], tupl
 
 
 def read_sample_texts(directory: str | Path, step: int) -> list[dict[str, Any]]:
-    """Of every sample of an evaluation what a person reads, without tokens; none where samples were not kept."""
+    """Returns every sample of an evaluation as text, without tokens; none where samples were not kept."""
     import pyarrow.parquet as pq
 
     columns = ["suite", "example_id", "sample", "prompt", "response", "gold", "outcome", "answer", "tokens"]
@@ -170,8 +170,8 @@ def samples_table(directory: str | Path, step: int) -> Path:
 
 
 def read_question_counts(directory: str | Path) -> dict[int, int]:
-    """How many questions each evaluation of a run asked, by step: the rows of its table. An evaluation whose table
-    is missing or cannot be read is left out."""
+    """Returns how many questions each evaluation of a run asked, by step. An evaluation whose table is missing or
+    cannot be read is left out."""
     import pyarrow.parquet as pq
 
     counts = {}
@@ -195,7 +195,7 @@ def _as_dict(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value that Arrow takes: enumerations as their text, numpy and torch scalars as numbers."""
+    """Returns a value that Arrow takes: enumerations as their text, numpy and torch scalars as numbers."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, str):  # StrEnum
@@ -211,14 +211,5 @@ def write_parquet(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        with open(temporary, "xb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        pq.write_table(table, file)

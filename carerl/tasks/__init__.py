@@ -18,19 +18,30 @@ from carerl.tasks.benchmarks.config import (
 from carerl.tasks.benchmarks.table import BENCHMARKS
 from carerl.tasks.rows.questions import Question
 
+from . import text_metrics
 from .base import ASKS_CONFIDENCE, DecisionTask, Evaluation, Suite, SupervisedTask, Task, TaskConfig, TaskEntry
 from .text import TextTask
 from .tiny import TinyConfig, TinyTask
+from .tiny import metrics as tiny_metrics
+
+
+def text_entry(config: type, line: str) -> TaskEntry:
+    """Returns the line of a task over text, which has the metrics of :mod:`~carerl.tasks.text_metrics`."""
+    return TaskEntry(config, TextTask, line, text_metrics.METRICS, text_metrics.SUITES)
+
 
 TASKS: dict[str, TaskEntry] = {
-    "tiny": TaskEntry(TinyConfig, TinyTask, "a synthetic world of 64 tokens with a known truth"),
-    "math": TaskEntry(MathConfig, TextTask, "competition mathematics with a boxed answer (MATH)"),
-    "gsm8k": TaskEntry(Gsm8kConfig, TextTask, "word problems of grade school (GSM8K)"),
-    "commonsenseqa": TaskEntry(CommonsenseQAConfig, TextTask, "decisions between five options (CommonsenseQA)"),
-    "openbookqa": TaskEntry(OpenBookQAConfig, TextTask, "decisions between four options (OpenBookQA)"),
-    "countdown": TaskEntry(CountdownConfig, TextTask, "arithmetic with given numbers (Countdown)"),
-    "jsonl": TaskEntry(TextConfig, TextTask, "your own .jsonl file, or any of the data sets"),
-}
+    "tiny": TaskEntry(
+        TinyConfig, TinyTask, "a synthetic world of 64 tokens with a known truth",
+        tiny_metrics.METRICS, tiny_metrics.SUITES, tiny_metrics.suite_names,
+    ),
+    "math": text_entry(MathConfig, "competition mathematics with a boxed answer (MATH)"),
+    "gsm8k": text_entry(Gsm8kConfig, "word problems of grade school (GSM8K)"),
+    "commonsenseqa": text_entry(CommonsenseQAConfig, "decisions between five options (CommonsenseQA)"),
+    "openbookqa": text_entry(OpenBookQAConfig, "decisions between four options (OpenBookQA)"),
+    "countdown": text_entry(CountdownConfig, "arithmetic with given numbers (Countdown)"),
+    "jsonl": text_entry(TextConfig, "your own .jsonl file, or any of the data sets"),
+}  # fmt: skip
 
 __all__ = [
     "ASKS_CONFIDENCE",

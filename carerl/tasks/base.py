@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from carerl.calibration import ReliabilityBin
 from carerl.grading.decision import Decision
+from carerl.metrics import Metric, declare
+from carerl.metrics.table import SUITE_LABELS
 from carerl.settings import Settings
 from carerl.types import Example, Group, Outcome, Sample, TokenBatch
 
@@ -157,13 +159,30 @@ class DecisionTask(Task, Protocol):
         ...
 
 
+def no_names(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Returns nothing: every metric of a suite has the suite in its name."""
+    return {}
+
+
 @dataclass(frozen=True)
 class TaskEntry:
-    """A line of the table: the Config dataclass, how to build the task, and one line for ``--help``."""
+    """A line of the table: the Config dataclass, how to build the task, and one line for ``--help``.
+
+    ``metrics``: the task's own, which making the entry declares; ``suites``: what its suites are called. Metrics of
+    suites are named ``eval/{suite}/…`` and ``calibration/{suite}/…``. ``suite_names`` gives such a name for each metric
+    that has a plain one instead; it is called with the task's settings as a mapping.
+    """
 
     config: type
     build: Callable[[Any, int], Task]
     line: str
+    metrics: tuple[Metric, ...] = ()
+    suites: Mapping[str, str] = field(default_factory=dict)
+    suite_names: Callable[[Mapping[str, Any]], Mapping[str, str]] = no_names
+
+    def __post_init__(self) -> None:
+        declare(*self.metrics)
+        SUITE_LABELS.update(self.suites)
 
 
 def check_graded(results: Mapping[str, Sequence[Group]]) -> None:

@@ -31,7 +31,7 @@ For each suite S, with N samples per question:
 ``calibration/S/ece``, ``ece_debiased``, ``brier``, ``auroc`` … (:func:`carerl.calibration.measure`)
     Over questions: confidence is the majority's share of the N votes, and the majority is right or not.
     ``ece_floor_votes``: of a perfect model that is asked N times, were the observed shares its probabilities.
-``calibration/S/mean_ece``, ``answer_prob_ece``, ``sequence_ece``, ``verbalized_ece`` … (:data:`PER_SAMPLE`)
+``calibration/S/mean_ece``, ``answer_prob_ece``, ``sequence_ece``, ``verbalized_ece`` … (``PER_SAMPLE``)
     The same over samples, under the other estimators of confidence (:mod:`carerl.calibration.confidence`);
     ``answer_prob`` where any response has one, ``verbalized`` where any states one.
 
@@ -73,6 +73,7 @@ from carerl.types import Group, Outcome
 
 from .base import ASKS_CONFIDENCE, Evaluation, check_graded
 from .scoring import f1_score, mean_surprise, question_row, unstated_share
+from .text_metrics import PER_SAMPLE
 
 TOO_LONG = "too_long"
 HEADLINES = ("accuracy", "maj", "sampled_entropy")
@@ -89,9 +90,6 @@ def judge(suite: str, group: Group, seed: int) -> dict[str, Any]:
     right = float(any(r for answer, r in zip(answers, rights, strict=True) if answer == winner and winner is not None))
     row = question_row(suite, group, winner, share, right)
     return row | {"answers": answers, "rights": rights, "answerable": gold.answerable}
-
-
-PER_SAMPLE = ("accuracy", "ece", "ece_debiased", "brier", "nll", "auroc", "aurc")  # shown of the other estimators
 
 
 def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
@@ -131,7 +129,7 @@ def _uncompared(group: Group) -> int:
 
 
 def _calibration(groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
-    """By the majority's share over questions, and under the names of :data:`PER_SAMPLE` by samples."""
+    """By the majority's share over questions, and under the names of ``PER_SAMPLE`` by samples."""
     keys = [row["example_id"] for row in rows]
     answers = {key: row["answers"] for key, row in zip(keys, rows, strict=True)}
     correct = {key: [bool(right) for right in row["rights"]] for key, row in zip(keys, rows, strict=True)}

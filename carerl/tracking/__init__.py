@@ -1,1 +1,1 @@
-"""What a person sees while a run goes on, and where its metrics go."""
+"""Shows a run while it goes on, and sends its metrics to where they are kept."""

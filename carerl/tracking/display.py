@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live panel, plain lines, or nothing."""
+"""Shows a run while it goes on: as a live panel, as plain lines, or not at all."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Protocol
 
-from carerl.metrics.table import HEADLINE_METRICS, clock, compact_number, format_number, metric_line
+from carerl.metrics.table import clock, compact_number, format_number, shown_in
 from carerl.text.printable import printable
-from carerl.tracking.pace import STEP_METRICS, Pace
+from carerl.tracking.pace import Pace
 
 
 class Display(Protocol):
-    """Every method returns at once and never raises for what it is given to show. Close is idempotent."""
+    """Shows a run. Every method returns at once and never raises for what it is given.
+
+    ``close`` may be called again."""
 
     def stage(self, name: str) -> None:
-        """What is being done now, e.g. ``generate``; called many times a step."""
+        """Shows what is being done now, e.g. ``generate``. It is called many times a step."""
 
     def progress(self, done: int, total: int, text: str = "") -> None:
-        """Progress of a stage of its own, e.g. building the base model; ``done == total`` ends it."""
+        """Shows the progress of a job of its own, e.g. building the base model; ``done == total`` ends it."""
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A finished step with its metrics."""
+        """Shows a finished step with its metrics."""
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def message(self, text: str) -> None: ...
 
     def warning(self, text: str) -> None:
-        """What must be seen: that something is lost, or will be. A quiet display says it too."""
+        """Shows what must be seen, e.g. that something is lost. A quiet display shows it too."""
         ...
 
     def close(self) -> None: ...
@@ -39,7 +41,8 @@ class Display(Protocol):
 def make_display(
     mode: str, total_steps: int, title: str, *, file: IO[str] | None = None, interval: float = 10.0
 ) -> Display:
-    """``auto`` is live on a terminal and plain elsewhere (CI included). ``interval``: seconds between lines.
+    """Makes the display of a mode. ``auto`` is live on a terminal and plain elsewhere (CI included). ``interval``:
+    seconds between lines. Raises ValueError for another mode.
 
     >>> make_display("loud", 10, "x")
     Traceback (most recent call last):
@@ -77,9 +80,9 @@ class QuietDisplay:
 
 
 class PlainDisplay:
-    """One readable line at the first and last step and every ``interval`` seconds between.
+    """Writes one readable line at the first and last step and every ``interval`` seconds between.
 
-    A stage is named the first time it is entered, so that a log says what a slow start is busy with.
+    A stage is named the first time it is entered, so that a log says what a slow start is doing.
     """
 
     def __init__(
@@ -118,9 +121,9 @@ class PlainDisplay:
             return
         self._last_line = self._now()
         parts = [f"step {step:>{len(str(self.total_steps))}}/{self.total_steps}"]
-        for name in STEP_METRICS:
-            if name in metrics:
-                parts.append(f"{metric_line(name).label} {compact_number(metrics[name])}")
+        for metric in shown_in("step"):
+            if metric.name in metrics:
+                parts.append(f"{metric.label_in('step')} {compact_number(metrics[metric.name])}")
         if "time/step" in metrics:
             parts.append(f"{metrics['time/step']:.2f} s/step")
         if step < self.total_steps:
@@ -144,13 +147,9 @@ class PlainDisplay:
 
 
 def evaluation_text(metrics: Mapping[str, float]) -> str:
-    """The evaluation's metrics in one line, the headline metrics in their order."""
-    found = []
-    for name in HEADLINE_METRICS:
-        if name in metrics:
-            line = metric_line(name)
-            found.append(f"{line.short} {format_number(metrics[name], line.digits)}")
-    return " · ".join(found) or "no metrics"
+    """Returns an evaluation's headline metrics in one line."""
+    shown = [metric for metric in shown_in("headline") if metric.name in metrics]
+    return " · ".join(f"{m.short} {format_number(metrics[m.name], m.digits)}" for m in shown) or "no metrics"
 
 
 def _live(total_steps: int, title: str, file: IO[str] | None, interval: float) -> Display:

@@ -1,7 +1,7 @@
-"""A run's metrics as Prometheus gauges: ``train/loss`` is ``carerl_train_loss``, labelled recipe, seed and run.
+"""Sets a run's metrics as Prometheus gauges: ``train/loss`` is ``carerl_train_loss``, labelled recipe, seed and run.
 
-The gauge itself is made by whoever has one (:mod:`carerl.actors.gauges` has Ray's, which its agents export with a
-further ``ray_`` in front).
+The caller hands in what makes a gauge: :mod:`carerl.actors.gauges` has Ray's, which its agents export with a further
+``ray_`` in front.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from carerl.metrics.names import STEP, Metric, find_metric
+from carerl.metrics import Metric
+from carerl.metrics.table import STEP, find_metric
 
 PREFIX = "carerl_"
 LABELS = ("recipe", "seed", "run")
-STEP_METRIC = Metric("steps", "the last step done")
+STEP_METRIC = Metric(STEP, "steps", "the last step done")
 
 
 class Gauge(Protocol):
-    """The last value of something, under labels."""
+    """Holds the last value of something, under labels."""
 
     def set(self, value: float, tags: dict[str, str]) -> Any: ...
 
 
 def gauge_name(metric: str) -> str:
-    """What Prometheus takes for a name: letters, digits and underscores.
+    """Returns a name that Prometheus takes: letters, digits and underscores.
 
     >>> gauge_name("train/entropy_right"), gauge_name("eval/gsm8k/pass@16"), gauge_name("step")
     ('carerl_train_entropy_right', 'carerl_eval_gsm8k_pass_16', 'carerl_step')
@@ -34,9 +35,9 @@ def gauge_name(metric: str) -> str:
 
 
 class GaugeTracker:
-    """Sets a gauge for each declared metric, made at its first value, and ``carerl_step``. ``make_gauge(name,
-    description, label names)``. A value that is not finite is not set: the gauge keeps the one before. A failure is
-    told once, and the tracker is off from then on; metrics.jsonl has everything anyway."""
+    """Sets a gauge for each declared metric, and ``carerl_step``. A gauge is made at its first value, by
+    ``make_gauge(name, description, label names)``. A value that is not finite is skipped: the gauge keeps the last one.
+    After a failure, reported once, the tracker is off; metrics.jsonl has everything anyway."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class GaugeTracker:
             self._warn(f"gauges are off for the rest of this run ({type(error).__name__}: {error})")
 
     def close(self, status: str = "completed") -> None:
-        """Nothing: the gauges keep their last values until their process ends."""
+        """Does nothing: the gauges keep their last values until their process ends."""
 
     def _gauge(self, name: str, metric: Metric) -> Gauge:
         if name not in self._gauges:

@@ -1,4 +1,4 @@
-"""The live panel: one screenful (at most 17 lines of 80 columns) that is redrawn in place."""
+"""Draws the live panel: one screenful (at most 17 lines of 80 columns) that is redrawn in place."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from carerl.metrics.table import HEADLINE_METRICS, TIME_PARTS, clock, compact_number, format_number, metric_line
+from carerl.metrics.table import clock, compact_number, format_number, metric_line, names_in, shown_in
 from carerl.text.printable import printable
-from carerl.tracking.pace import STEP_METRICS, Pace
+from carerl.tracking.pace import Pace
 
-TIME_COLOURS = dict(zip(TIME_PARTS, ("cyan", "yellow", "magenta", "green", "blue"), strict=True))
+TIME_COLOURS = ("cyan", "yellow", "magenta", "green", "blue")  # of the parts of a step's time, in their order
 OTHER_COLOUR = "bright_black"
 BLOCKS = "▁▂▃▄▅▆▇█"
 HISTORY = 400
@@ -32,7 +32,7 @@ WIDTH = 100
 
 
 def sparkline(values: list[float], width: int = SPARK_WIDTH) -> str:
-    """The course of a metric in ``width`` characters, scaled between its own least and largest value.
+    """Draws the course of a metric in ``width`` characters, scaled between its least and its largest value.
 
     >>> sparkline([0.0, 0.5, 1.0]), sparkline([2.0, 2.0]), sparkline([])
     ('▁▅█', '▁▁', '')
@@ -50,7 +50,7 @@ def sparkline(values: list[float], width: int = SPARK_WIDTH) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """A job beside the steps: ``first`` was done when it was first seen, at time ``since``."""
+    """Holds a job beside the steps: ``first`` was done when it was first seen, at time ``since``."""
 
     done: int
     total: int
@@ -110,7 +110,7 @@ class LiveDisplay:
             self._pace.step(step)
             self._step = step
             self._metrics = dict(metrics)
-            for name in STEP_METRICS:
+            for name in names_in("step"):
                 if name in metrics:
                     self._history[name].append(metrics[name])
 
@@ -121,7 +121,7 @@ class LiveDisplay:
             self._evaluation = (step, dict(metrics))
 
     def message(self, text: str) -> None:
-        """Printed above the panel, so that it stays readable after it has scrolled by."""
+        """Prints a text above the panel, so that it can be read after it has scrolled by."""
         if self._open:
             self._console.print(printable(text), markup=False, highlight=False, emoji=False)
 
@@ -188,24 +188,24 @@ class LiveDisplay:
         return grid
 
     def _metric_grid(self) -> RenderableType:
-        """Two metrics a row: label, value, course."""
+        """Draws two metrics a row: label, value, course."""
         grid = Table.grid(padding=(0, 1), expand=True)
         for _ in range(2):
             grid.add_column(style="bright_black", no_wrap=True)
             grid.add_column(justify="right", min_width=8, no_wrap=True)
             grid.add_column(style="cyan", width=SPARK_WIDTH + 2, no_wrap=True)
         cells = []
-        for name in STEP_METRICS:
-            if name in self._metrics:
-                value = Text(compact_number(self._metrics[name]), style="bold")
-                cells.append((metric_line(name).short, value, sparkline(list(self._history[name]))))
+        for metric in shown_in("step"):
+            if metric.name in self._metrics:
+                value = Text(compact_number(self._metrics[metric.name]), style="bold")
+                cells.append((metric.short, value, sparkline(list(self._history[metric.name]))))
         for left, right in zip(cells[::2], [*cells[1::2], ("", Text(), "")], strict=False):
             grid.add_row(*left, *right)
         return grid
 
     def _time_lines(self) -> list[RenderableType]:
-        """One bar for the step's time, split into its parts, and its legend in percent."""
-        parts = {name: self._metrics.get(f"time/{name}", 0.0) for name in TIME_PARTS}
+        """Draws one bar for the step's time, split into its parts, and its legend in percent."""
+        parts = {part.kind: self._metrics.get(part.name, 0.0) for part in shown_in("time")}
         known = sum(parts.values())
         total = max(self._metrics.get("time/step", known), known)
         if total <= 0:
@@ -213,7 +213,7 @@ class LiveDisplay:
         shares = {name: seconds / total for name, seconds in parts.items() if seconds > 0}
         if total - known > 0.005 * total:
             shares["other"] = (total - known) / total
-        colours = {**TIME_COLOURS, "other": OTHER_COLOUR}
+        colours = dict(zip(parts, itertools.cycle(TIME_COLOURS), strict=False)) | {"other": OTHER_COLOUR}
         inner = min(self._console.width, WIDTH) - 4
         label = f"step {total:.2f} s  "
         bar = Text(label)
@@ -231,16 +231,16 @@ class LiveDisplay:
     def _evaluation_lines(self, step: int, metrics: Mapping[str, float]) -> list[RenderableType]:
         base = self._first_evaluation or {}
         grid = Table.grid(padding=(0, 2))
-        shown = [name for name in HEADLINE_METRICS if name in metrics]
-        grid.add_row(*(Text(metric_line(name).short, style="bright_black") for name in shown))
-        grid.add_row(*(Text(format_number(metrics[name], metric_line(name).digits), style="bold") for name in shown))
-        if any(metrics[name] != base.get(name, metrics[name]) for name in shown):
-            grid.add_row(*(change_text(name, base.get(name), metrics[name]) for name in shown))
+        shown = [metric for metric in shown_in("headline") if metric.name in metrics]
+        grid.add_row(*(Text(m.short, style="bright_black") for m in shown))
+        grid.add_row(*(Text(format_number(metrics[m.name], m.digits), style="bold") for m in shown))
+        if any(metrics[m.name] != base.get(m.name, metrics[m.name]) for m in shown):
+            grid.add_row(*(change_text(m.name, base.get(m.name), metrics[m.name]) for m in shown))
         return [Text(f"evaluation at step {step}", style="bright_black"), grid]
 
 
 def change_text(name: str, before: float | None, after: float | None) -> Text:
-    """The signed change, green when it is for the better and red when for the worse."""
+    """Returns the signed change, green when it is for the better and red when for the worse."""
     line = metric_line(name)
     if before is None or after is None:
         return Text("–", style="bright_black")

@@ -1,27 +1,14 @@
-"""How fast a run goes, and what a line of a step shows: for the plain display and the live one alike."""
+"""Measures how fast a run goes, for the plain display and the live one alike."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# what a step's line shows, in this order, as far as the step has it; an SFT step has the last three only
-STEP_METRICS = (
-    "rollout/reward",
-    "rollout/accuracy",
-    "regularizer/reverse_kl",
-    "train/entropy",
-    "rollout/mismatch_mean",
-    "time/tokens_per_second",
-    "train/ce_loss",
-    "train/grad_norm",
-    "train/lr",
-)
-
 
 class Pace:
-    """Seconds per step over the last steps, and from it the time left. Evaluations and checkpoints between
-    steps are in it, since they take time too."""
+    """Measures seconds per step over the last steps, and from it the time left. Evaluations and checkpoints between
+    steps are included, as they take time too."""
 
     def __init__(self, total_steps: int, now: Callable[[], float] = time.monotonic, window: int = 30) -> None:
         self.total_steps = total_steps
@@ -37,7 +24,7 @@ class Pace:
         self._marks = [*self._marks[-self._window :], (step, self._now())]
 
     def left(self) -> float | None:
-        """Seconds, or None before two steps are known."""
+        """Returns the seconds left, or None before two steps are known."""
         if len(self._marks) < 2:
             return None
         (first, begin), (last, end) = self._marks[0], self._marks[-1]

@@ -1,4 +1,4 @@
-"""The table at the end of a run: base → after, with the change."""
+"""Shows the table at the end of a run: base → after, with the change."""
 
 from __future__ import annotations
 
@@ -15,6 +15,23 @@ from carerl.metrics.table import clock, format_number, metric_line, summary_rows
 from carerl.text.printable import printable
 from carerl.tracking.live import change_text
 
+COLUMNS = ("", "base", "after", "change")
+
+
+def _rows(base: Mapping[str, float], final: Mapping[str, float]) -> list[tuple[str, str, str, Text]]:
+    """Returns label, base, after and coloured change of each metric."""
+    found = []
+    for name, before, after in summary_rows(base, final):
+        line = metric_line(name)
+        first, last = format_number(before, line.digits), format_number(after, line.digits)
+        found.append((line.label, first, last, change_text(name, before, after)))
+    return found
+
+
+def _notes(seconds: float | None, run_dir: str) -> list[str]:
+    took = [f"finished in {clock(seconds)}"] if seconds is not None else []
+    return took + ([f"run directory: {run_dir}"] if run_dir else [])
+
 
 def summary_table(
     base: Mapping[str, float],
@@ -24,26 +41,14 @@ def summary_table(
     seconds: float | None = None,
     run_dir: str = "",
 ) -> RenderableType:
-    """A rich renderable. The caller sees to it that both come from the same questions."""
+    """Returns the table for a terminal. ``base`` and ``final`` must be of the same questions."""
     table = Table(box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
     table.title = Text(printable(title)) if title else None
-    table.add_column("")
-    for column in ("base", "after", "change"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name, before, after in summary_rows(base, final):
-        line = metric_line(name)
-        table.add_row(
-            Text(printable(line.label)),
-            format_number(before, line.digits),
-            Text(format_number(after, line.digits), style="bold"),
-            change_text(name, before, after),
-        )
-    notes = []
-    if seconds is not None:
-        notes.append(f"finished in {clock(seconds)}")
-    if run_dir:
-        notes.append(f"run directory: {run_dir}")
-    return Group(table, *(Text(note, style="bright_black") for note in notes))
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column else "left", no_wrap=bool(column))
+    for label, before, after, change in _rows(base, final):
+        table.add_row(Text(printable(label)), before, Text(after, style="bold"), change)
+    return Group(table, *(Text(note, style="bright_black") for note in _notes(seconds, run_dir)))
 
 
 def summary_text(
@@ -54,29 +59,14 @@ def summary_text(
     seconds: float | None = None,
     run_dir: str = "",
 ) -> str:
-    """The same in plain characters, for logs and pipes; every line ends without trailing blanks."""
-    rows = [("", "base", "after", "change")]
-    for name, before, after in summary_rows(base, final):
-        line = metric_line(name)
-        change = None if before is None or after is None else after - before
-        rows.append(
-            (
-                line.label,
-                format_number(before, line.digits),
-                format_number(after, line.digits),
-                format_number(change, line.digits, sign=True),
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    """Returns the same table in plain characters, for logs and pipes, without blanks at the ends of lines."""
+    rows = [COLUMNS, *((*texts, change.plain) for *texts, change in _rows(base, final))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [title] if title else []
-    for row in rows:
-        numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-        lines.append(f"{row[0].ljust(widths[0])}  {numbers}".rstrip())
-    if seconds is not None:
-        lines.append(f"finished in {clock(seconds)}")
-    if run_dir:
-        lines.append(f"run directory: {run_dir}")
-    return printable("\n".join(lines)) + "\n"
+    for label, *cells in rows:
+        numbers = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append(f"{label.ljust(widths[0])}  {numbers}".rstrip())
+    return printable("\n".join([*lines, *_notes(seconds, run_dir)])) + "\n"
 
 
 def print_summary(
@@ -88,7 +78,7 @@ def print_summary(
     run_dir: str = "",
     file: IO[str] | None = None,
 ) -> None:
-    """The coloured table on a terminal, the plain one elsewhere."""
+    """Prints the coloured table on a terminal, the plain one elsewhere."""
     stream = file or sys.stdout
     if stream.isatty():
         Console(file=stream).print(summary_table(base, final, title=title, seconds=seconds, run_dir=run_dir))

@@ -1,4 +1,4 @@
-"""Where metrics go: a small protocol, and the fan-out over all trackers of a run."""
+"""Sends metrics to all trackers of a run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from carerl.runs.directory import RunDirectory
 from carerl.runs.jsonl import JsonlTracker
 from carerl.tracking.wandb import WandbTracker
+from carerl.tracking.wandb_content import WandbSettings
 
 
 class Tracker(Protocol):
@@ -45,26 +46,21 @@ def make_trackers(
     also: Sequence[Tracker] = (),
     pictures: Callable[[Path], Mapping[str, bytes]] = lambda evaluation: {},
 ) -> Trackers:
-    """The trackers of a run: metrics.jsonl always, W&B when ``tracking.wandb`` is offline or online, and ``also``.
+    """Makes the trackers of a run: metrics.jsonl, W&B when ``tracking.wandb`` is offline or online, and ``also``.
 
-    ``config`` is the resolved config as plain mappings; ``pictures`` draws what goes along of each evaluation.
+    ``config`` is the resolved config as plain mappings. ``pictures`` draws the pictures of an evaluation for W&B.
     """
     trackers: list[Tracker] = [JsonlTracker(run.metrics, resume_step)]
     tracking = config.get("tracking") or {}
     mode = str(tracking.get("wandb", "off"))
     if mode != "off":
-        trackers.append(
-            WandbTracker(
-                mode=mode,
-                project=str(tracking.get("wandb_project", "carerl")),
-                entity=str(tracking.get("wandb_entity") or ""),
-                directory=run.path,
-                config=config,
-                rollout_rows=int(tracking.get("wandb_rollout_rows", 0)),
-                checkpoint=bool(tracking.get("wandb_checkpoint", False)),
-                resume_step=resume_step,
-                pictures=pictures,
-                warn=warn,
-            )
+        settings = WandbSettings(
+            mode,
+            project=str(tracking.get("wandb_project", "carerl")),
+            entity=str(tracking.get("wandb_entity") or ""),
+            rollout_rows=int(tracking.get("wandb_rollout_rows", 0)),
+            checkpoint=bool(tracking.get("wandb_checkpoint", False)),
+            pictures=pictures,
         )
+        trackers.append(WandbTracker(settings, run.path, config, resume_step=resume_step, warn=warn))
     return Trackers([*trackers, *also])

@@ -1,14 +1,14 @@
-"""What a W&B run holds beside its metrics: how it is filed, code and recipe, rollout tables, reliability diagrams.
+"""Makes what a W&B run holds beside its metrics: how it is filed, code and recipe, rollout tables.
 
-Everything is made from the run directory, so that a run gone on with can be logged anew from it. Every text passes
-through :mod:`carerl.runs.redaction`; a source file with a secret in it is left out and named.
+Everything is made from the run directory, so that a resumed run can be logged again from it. Every text is redacted;
+a source file with a secret in it is left out and named.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import yaml
 from carerl.config.reading import compose
 from carerl.errors import ConfigError
 from carerl.runs.directory import PACKAGES, RunDirectory
-from carerl.runs.redaction import public_config, redact_text, without_tokens
+from carerl.runs.redaction import public_config
 from carerl.runs.tables import read_rollouts
+from carerl.text.redaction import redact_text, without_tokens
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SOURCE_ENDINGS = (".py", ".typed", ".j2", ".css", ".js", ".html")
@@ -36,8 +37,23 @@ TABLE_COLUMNS = (
 
 
 @dataclass(frozen=True)
+class WandbSettings:
+    """How a run is logged: ``mode`` is offline or online; ``entity`` is the user or team, empty for the key's own.
+
+    Beside the metrics go ``rollout_rows`` rows of each rollout table (0: none, and no completion leaves), with
+    ``checkpoint`` the last checkpoint's model, and what ``pictures`` draws of each evaluation (PNG by suite)."""
+
+    mode: str
+    project: str
+    entity: str = ""
+    rollout_rows: int = 0
+    checkpoint: bool = False
+    pictures: Callable[[Path], Mapping[str, bytes]] = lambda evaluation: {}
+
+
+@dataclass(frozen=True)
 class Filing:
-    """Where W&B shows a run: seeds and regularizers of one family stand in one group."""
+    """Says where W&B shows a run: seeds and regularizers of one family stand in one group."""
 
     group: str
     job_type: str
@@ -45,8 +61,8 @@ class Filing:
 
 
 def filing(config: Mapping[str, Any]) -> Filing:
-    """Group: the recipe's family, its name without the regularizer's part; job type: the regularizer; tags: recipe,
-    algorithm and seed.
+    """Files a run. Group: the recipe's family, which is its name without the regularizer's part; job type: the
+    regularizer; tags: recipe, algorithm and seed.
 
     >>> filing({"recipe": "care_grpo_tiny", "seed": 3, "algorithm": {"name": "grpo"}, "regularizer": {"name": "srkl"}})
     Filing(group='grpo_tiny', job_type='srkl', tags=('care_grpo_tiny', 'grpo', 'seed 3'))
@@ -67,15 +83,15 @@ def _name(section: Any) -> str:
 
 
 def run_config(config: Mapping[str, Any], directory: RunDirectory) -> dict[str, Any]:
-    """The settings that may leave, and under ``versions`` what the run ran on: packages, Python, commit."""
+    """Returns the settings that may leave, and under ``versions`` what the run ran on: packages, Python, commit."""
     found = directory.read_versions()
     names = ("python", *PACKAGES, "commit", "dirty")
     return public_config(config) | {"versions": {name: found[name] for name in names if found.get(name) is not None}}
 
 
 def source_files() -> tuple[dict[str, Path], list[str]]:
-    """The package's own source: name inside the artifact -> file, and what was left out, with the reason. In a
-    checkout, the files of the package that git tracks; else those of the installed package that are source."""
+    """Returns the package's own source (name inside the artifact -> file), and what was left out, with the reason. In
+    a checkout these are the files that git tracks, else the source files of the installed package."""
     tracked = _tracked(PACKAGE)
     files = sorted(PACKAGE.rglob("*") if tracked is None else tracked)
     return _bounded({path.relative_to(PACKAGE.parent).as_posix(): path for path in files if _is_source(path)})
@@ -86,8 +102,8 @@ def _is_source(path: Path) -> bool:
 
 
 def recipe_files(name: str) -> dict[str, Path]:
-    """A recipe and what it extends: name inside the artifact -> file. Only those that came with the package or that git
-    tracks; the resolved settings say what any other one asked for. Empty for a recipe that is not found."""
+    """Returns a recipe and what it extends: name inside the artifact -> file. Only files that came with the package or
+    that git tracks are taken; the resolved settings say what any other one asked for. Empty for an unknown recipe."""
     folders = compose.recipe_folders()
     found: dict[str, Path] = {}
     todo = [name] if name else []
@@ -108,14 +124,14 @@ def recipe_files(name: str) -> dict[str, Path]:
 
 
 def recipe_texts(config: Mapping[str, Any]) -> dict[str, str]:
-    """The recipe artifact: the files of :func:`recipe_files`, and ``config.yaml``, what the run was asked for."""
+    """Returns the recipe artifact: the files of :func:`recipe_files`, and the run's settings as ``config.yaml``."""
     files = recipe_files(str(config.get("recipe") or ""))
     texts = {name: redact_text(path.read_text(encoding="utf-8")) for name, path in files.items()}
     return texts | {"config.yaml": yaml.safe_dump(public_config(config), sort_keys=False, allow_unicode=True)}
 
 
 def _tracked(folder: Path) -> set[Path] | None:
-    """The files below ``folder`` that git tracks; None where there is no checkout of it."""
+    """Returns the files below ``folder`` that git tracks; None where it is not in a checkout."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), "ls-files", "-z"], capture_output=True, text=True, timeout=10, check=True
@@ -127,7 +143,8 @@ def _tracked(folder: Path) -> set[Path] | None:
 
 
 def _bounded(files: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
-    """Those that may go: small, all of them together too, and without a secret."""
+    """Returns the files that may go, and the others with the reason: files must be small, also together, and hold no
+    secret."""
     kept: dict[str, Path] = {}
     left_out: list[str] = []
     total = 0
@@ -144,7 +161,7 @@ def _bounded(files: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
 
 
 def rollout_table(path: Path, rows: int) -> tuple[list[str], list[list[Any]]]:
-    """Columns and the first ``rows`` rows of a step's rollouts, long texts cut."""
+    """Returns columns and the first ``rows`` rows of a step's rollouts, long texts cut."""
     table = [[_cell(row.get(name)) for name in TABLE_COLUMNS] for row in read_rollouts(path)[:rows]]
     return list(TABLE_COLUMNS), table
 
@@ -157,7 +174,7 @@ def _cell(value: Any) -> Any:
 
 
 def artifact_name(*parts: str) -> str:
-    """The parts as W&B takes them for an artifact's name.
+    """Joins the parts to a name that W&B takes for an artifact.
 
     >>> artifact_name("model", "care grpo/tiny")
     'model-care_grpo_tiny'

@@ -1,7 +1,7 @@
-"""Which server W&B would talk to by a file of the working directory.
+"""Finds a W&B server that only a file of the working directory names.
 
 W&B reads ``./wandb/settings`` of the working directory, whoever put it there, and sends the user's key to the server
-that it names. The user's own file, ``wandb login`` and ``WANDB_BASE_URL`` are theirs to decide.
+that it names. What the user's own file, ``wandb login`` and ``WANDB_BASE_URL`` say is the user's decision.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 
 
 def server_of_a_strangers_file() -> str:
-    """The server that only ``./wandb/settings`` names, and that would be sent the key; '' where there is none.
+    """Returns the server that only ``./wandb/settings`` names and that would receive the key; '' where there is none.
 
-    A file that cannot be read counts: W&B might read it otherwise."""
+    A file that cannot be read counts as one, as W&B might be able to read it."""
     path = Path(os.environ.get("WANDB_DIR") or ".") / "wandb" / "settings"
     if os.environ.get("WANDB_BASE_URL") or not path.is_file():
         return ""

@@ -1,7 +1,8 @@
-"""The W&B workspace "Regularizers compared", and a report of the same panels: seeds as bands, regularizers as lines.
+"""Makes the W&B workspace "Regularizers compared" and a report of the same panels: seeds are bands, regularizers lines.
 
-Panels are made for the metrics that runs log, and for no others: a panel without any is left out. Everything here is
-plain values until :func:`make_workspace` and :func:`make_report`, which need no network; saving them does.
+Which metrics a section shows stands in the table of metrics, as ``workspace/SECTION``. Panels are made only for metrics
+that runs log. Everything here is plain values until :func:`make_workspace` and :func:`make_report`. Those need no
+network; saving what they return does.
 """
 
 from __future__ import annotations
@@ -12,44 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carerl.loss.strata import BINS, COEFFICIENT_BINS, STRATA
-from carerl.metrics.names import FAMILIES, METRICS, STEP, Metric, find_metric
-from carerl.metrics.table import abstention_metric, accuracy_metric, ece_metric, metric_line, suite_label
+from carerl.metrics import METRICS, Metric
+from carerl.metrics.table import (
+    STEP,
+    abstention_metric,
+    accuracy_metric,
+    ece_metric,
+    find_metric,
+    metric_line,
+    names_in,
+    shown_in,
+    suite_label,
+    views_of,
+)
 from carerl.runs.directory import RunDirectory
 from carerl.runs.tables import read_evaluations
 
 TITLE = "Regularizers compared"
 BY = "regularizer.name"
 SEEDS = "Lines are means over runs, bands reach from the lowest to the highest run."
-OUTCOMES, CONFIDENCE = ("right", "wrong"), tuple(f"confidence_{low}" for low in BINS)
-EVALUATIONS = ("eval/accuracy", "eval/maj", "eval/accuracy_k2", "eval/accuracy_k4")
-EVALUATIONS_OF_SUITES = ("accuracy", "f1", "hallucination")
-CALIBRATION = (
-    "calibration/facts_ece",
-    "calibration/facts_ece_floor",
-    "calibration/answer_ece",
-    "calibration/question_ece",
-    "calibration/unknowable_f1",
-)
-CALIBRATION_OF_SUITES = ("ece", "ece_floor_votes", "brier", "auroc")
-COEFFICIENTS = tuple(f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS)
-MIDDLE = len(COEFFICIENTS) // 2  # most tokens lie there, and on a linear axis nothing else shows
 MOST_REGULARIZERS = 12  # groups of bars that a panel shows
-TRAINING = (
-    "rollout/reward",
-    "rollout/response_length",
-    "train/loss",
-    "train/grad_norm",
-    "train/skipped_updates",
-    "rollout/mismatch_mean",
-    "time/step",
-    "time/tokens_per_second",
-)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Metrics over steps, one line a group of runs and metric."""
+    """Shows metrics over steps, one line a group of runs and metric."""
 
     title: str
     metrics: tuple[str, ...]
@@ -58,7 +46,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bars:
-    """The runs' last values, one bar a group of runs and metric."""
+    """Shows the runs' last values, one bar a group of runs and metric."""
 
     title: str
     metrics: tuple[str, ...]
@@ -66,7 +54,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Scatter:
-    """The runs' last values of two metrics, one dot a run."""
+    """Shows the runs' last values of two metrics, one dot a run."""
 
     title: str
     x: str
@@ -90,7 +78,7 @@ class Section:
 
 
 def logged_names(runs: Iterable[Path]) -> tuple[set[str], set[str]]:
-    """The metrics that runs on disk have logged, and the pictures that a W&B log of them has."""
+    """Returns the metrics that runs on disk have logged, and the pictures that a W&B log of them has."""
     metrics: set[str] = set()
     pictures: set[str] = set()
     for path in runs:
@@ -110,24 +98,29 @@ def logged_names(runs: Iterable[Path]) -> tuple[set[str], set[str]]:
 
 
 def declared_names() -> set[str]:
-    """What runs may log whatever they are asked: for a project without a run on this machine."""
-    split = [name.removesuffix("_{stratum}") for name in FAMILIES if name.endswith("_{stratum}")]
-    return {*METRICS, *COEFFICIENTS, *(f"{name}_{stratum}" for name in split for stratum in STRATA)}
+    """Returns the metrics that every run may log: for a project without a run on this machine."""
+    return {name for name, metric in METRICS.items() if not metric.template}
 
 
 def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Section]:
-    """The workspace's sections, with what of them ``names`` and ``pictures`` have."""
+    """Returns the workspace's sections, with the panels for ``names`` and ``pictures``."""
     accuracy, ece, f1 = accuracy_metric(sorted(names)), ece_metric(sorted(names)), abstention_metric(sorted(names))
     suites = sorted({name.split("/")[1] for name in names if name.startswith("eval/") and name.count("/") == 2})
     pairs = [("", accuracy, ece)] if not suites else []
     pairs += [(f"{suite_label(s)}: ", f"eval/{s}/accuracy", f"calibration/{s}/ece") for s in suites]
 
-    def of_suites(group: str, metrics: Sequence[str]) -> list[str]:
-        return [f"{group}/{suite}/{metric}" for suite in suites for metric in metrics]
+    used: list[str] = []
 
-    def curves(*metrics: str) -> list[Panel]:
-        return [_curve(name) for name in metrics]
+    def curves(section: str) -> list[Panel]:
+        used.append(section)
+        view = f"workspace/{section}"
+        lines = [metric.name for metric in shown_in(view) if "{suite}" in metric.name]
+        of_suites = [line.replace("{suite}", suite) for suite in suites for line in lines]
+        plain = names_in(view, [name for name in names if name.count("/") == 1])
+        return [_curve(name) for name in (*plain, *of_suites)]
 
+    bins = tuple(names_in("parts/coefficient_bins"))
+    middle = len(bins) // 2  # most tokens lie there, and on a linear axis nothing else shows
     wanted = [
         Section(
             "Accuracy against calibration",
@@ -137,32 +130,29 @@ def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Sec
                 *(Bars(metric_line(name).label, (name,)) for name in dict.fromkeys((accuracy, ece, f1))),
             ),
         ),
-        Section("Evaluations", SEEDS, tuple(curves(*EVALUATIONS, *of_suites("eval", EVALUATIONS_OF_SUITES)))),
+        Section("Evaluations", SEEDS, tuple(curves("evaluations"))),
         Section(
             "Calibration",
             "A perfect model's ECE is above 0 too: it has few votes. Evaluations between start and end may ask fewer "
             "questions, which raises it further.",
-            (
-                *curves(*CALIBRATION, *of_suites("calibration", CALIBRATION_OF_SUITES)),
-                Pictures("Reliability diagrams", tuple(sorted(pictures))),
-            ),
+            (*curves("calibration"), Pictures("Reliability diagrams", tuple(sorted(pictures)))),
         ),
         Section(
             "Entropy",
             "Nats a token; an entropy that collapses makes every answer look certain.",
             (
-                *curves("train/entropy", "eval/entropy"),
-                _split("Entropy, right against wrong", "train/entropy", OUTCOMES),
-                _split("Entropy by confidence", "train/entropy", CONFIDENCE),
+                *curves("entropy"),
+                _split("Entropy, right against wrong", "parts/entropy_outcome"),
+                _split("Entropy by confidence", "parts/entropy_confidence"),
             ),
         ),
         Section(
             "Divergence to the reference",
             "Reverse KL is reported whatever the penalty is, so that penalties can be compared by it.",
             (
-                *curves("regularizer/reverse_kl", "regularizer/value", "eval/kl_per_sequence"),
-                _split("Reverse KL, right against wrong", "regularizer/reverse_kl", OUTCOMES),
-                _split("Reverse KL by confidence", "regularizer/reverse_kl", CONFIDENCE),
+                *curves("divergence"),
+                _split("Reverse KL, right against wrong", "parts/reverse_kl_outcome"),
+                _split("Reverse KL by confidence", "parts/reverse_kl_confidence"),
             ),
         ),
         Section(
@@ -171,17 +161,19 @@ def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Sec
             "histogram is of the last step's tokens, by regularizer (m is a minus sign). Then its mean size, by how "
             "sure the policy was of its answer: the share of its group with the same one, from so many percent.",
             (
-                Bars("Histogram of the coefficient", COEFFICIENTS),
-                Bars("Histogram of the coefficient beyond ±.01", (*COEFFICIENTS[:MIDDLE], *COEFFICIENTS[MIDDLE + 1 :])),
-                Bars("Coefficient by confidence", _parts("regularizer/coefficient", CONFIDENCE)),
-                Bars("Coefficient, right against wrong", _parts("regularizer/coefficient", OUTCOMES)),
-                *curves("regularizer/coefficient"),
-                _split("Coefficient by confidence", "regularizer/coefficient", CONFIDENCE),
-                *curves("regularizer/beta"),
+                Bars("Histogram of the coefficient", bins),
+                Bars("Histogram of the coefficient beyond ±.01", (*bins[:middle], *bins[middle + 1 :])),
+                Bars("Coefficient by confidence", tuple(names_in("parts/coefficient_confidence"))),
+                Bars("Coefficient, right against wrong", tuple(names_in("parts/coefficient_outcome"))),
+                *curves("coefficient"),
+                _split("Coefficient by confidence", "parts/coefficient_confidence"),
+                *curves("strengths"),
             ),
         ),
-        Section("Training", SEEDS, tuple(curves(*TRAINING))),
+        Section("Training", SEEDS, tuple(curves("training"))),
     ]
+    others = [name for name in views_of("workspace") if name not in used]
+    wanted += [Section(name.capitalize(), SEEDS, tuple(curves(name))) for name in others]
     return _only(wanted, {*names, *pictures})
 
 
@@ -195,16 +187,13 @@ def _unit(metric: Metric | None) -> str:
     return "" if metric is None or metric.unit == "1" else metric.unit.replace("/", " per ")
 
 
-def _split(title: str, name: str, ends: Sequence[str]) -> Curve:
-    return Curve(title, _parts(name, ends), _unit(METRICS[name]))
-
-
-def _parts(name: str, ends: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{name}_{end}" for end in ends)
+def _split(title: str, view: str) -> Curve:
+    metrics = shown_in(view)
+    return Curve(title, tuple(metric.name for metric in metrics), _unit(metrics[0]))
 
 
 def references(panel: Panel) -> tuple[str, ...]:
-    """The metrics or media keys that a panel shows."""
+    """Returns the metrics or media keys that a panel shows."""
     match panel:
         case Scatter():
             return (panel.x, panel.y)
@@ -215,7 +204,7 @@ def references(panel: Panel) -> tuple[str, ...]:
 
 
 def _only(wanted: Sequence[Section], there: Collection[str]) -> list[Section]:
-    """What can be shown: a scatter whose two metrics are there, of any other panel what is there."""
+    """Keeps what can be shown: a scatter if both its metrics are there, and of any other panel the metrics that are."""
     found = []
     for section in wanted:
         panels: list[Panel] = []
@@ -236,7 +225,7 @@ def _only(wanted: Sequence[Section], there: Collection[str]) -> list[Section]:
 
 
 def _drawn(panel: Panel, by: str) -> Any:
-    """A panel of wandb-workspaces. ``by``: the setting that groups runs."""
+    """Returns a panel of wandb-workspaces. ``by``: the setting that groups runs."""
     import wandb_workspaces.reports.v2 as wr
 
     grouped: dict[str, Any] = {
@@ -272,13 +261,13 @@ def _drawn(panel: Panel, by: str) -> Any:
 
 
 def _path(setting: str) -> str:
-    """``regularizer.name`` as W&B stores it: regularizer.value.name."""
+    """Returns ``regularizer.name`` as W&B stores it: regularizer.value.name."""
     first, _, rest = setting.partition(".")
     return f"{first}.value.{rest}" if rest else f"{first}.value"
 
 
 def make_workspace(found: Sequence[Section], project: str, entity: str = "", by: str = BY) -> Any:
-    """The workspace, unsaved. Runs are grouped by ``by`` in its list as well, and the list shows accuracy and ECE."""
+    """Returns the workspace, unsaved. Its list of runs is grouped by ``by`` as well, and shows accuracy and ECE."""
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
 
@@ -305,7 +294,7 @@ def make_workspace(found: Sequence[Section], project: str, entity: str = "", by:
 
 
 def make_report(found: Sequence[Section], project: str, entity: str = "", by: str = BY) -> Any:
-    """The report, unsaved: each section's panels under its heading, with what they show."""
+    """Returns the report, unsaved: each section's panels under its heading, with what they show."""
     import wandb_workspaces.reports.v2 as wr
 
     blocks: list[Any] = [
@@ -323,7 +312,7 @@ def make_report(found: Sequence[Section], project: str, entity: str = "", by: st
 
 
 def as_json(workspace: Any, report: Any) -> dict[str, Any]:
-    """Both as what the server would be sent."""
+    """Returns both as what the server would receive."""
     return {
         name: json.loads(thing._to_model().model_dump_json(by_alias=True, exclude_none=True))
         for name, thing in (("workspace", workspace), ("report", report))

@@ -1,53 +1,31 @@
-"""The Grafana dashboard asks for gauges of metrics that the code logs, and for nothing else.
+"""The Grafana dashboard asks for gauges of metrics that are declared, and for nothing else.
 
-What is logged is read from the source: string literals of the form group/name, f-strings with their holes, and the
-phases that are timed. That Ray exports them is covered by tests/e2e/test_jobs.py.
+That declared metrics are those that runs log is covered by tests/metrics/test_lines.py and tests/e2e; that Ray exports
+the gauges by tests/e2e/test_jobs.py.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from functools import cache
 from typing import Any
 
+import carerl.config  # noqa: F401 (tasks and the loss add their metrics)
+from carerl.metrics import METRICS
+from carerl.metrics.table import PARTS
+from carerl.tracking.gauges import PREFIX, gauge_name
 from tests.cluster.manifests import ROOT
 
 BOARD: dict[str, Any] = json.loads((ROOT / "cluster" / "grafana" / "carerl.json").read_text())
-GROUPS = "train|rollout|regularizer|sync|eval|calibration|system|time"
-LOGS = (
-    "algorithms",
-    "regularizers",
-    "calibration",
-    "tasks",
-    "backends",
-    "actors",
-    "controller",
-)  # not report, which reads
-
-
-@cache
-def logged() -> list[re.Pattern[str]]:
-    """Patterns of the metrics' names as gauges have them: `/` is `_`, a hole of an f-string one word or more."""
-    texts, phases = set(), set()
-    for room in LOGS:
-        for path in (ROOT / "carerl" / room).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    texts.add(re.escape(node.value))
-                elif isinstance(node, ast.JoinedStr):
-                    parts = [re.escape(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values]
-                    texts.add("".join(map(str, parts)))
-                elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "phase":
-                    phases |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
-    names = {text for text in texts if re.match(rf"({GROUPS})/", text)}
-    names = {name.replace("time/{}", f"time/({'|'.join(sorted(phases))})") for name in names}
-    return [re.compile(name.replace("/", "_").replace("{}", "[a-z0-9_]+")) for name in sorted(names)]
 
 
 def is_logged(gauge: str) -> bool:
-    return any(pattern.fullmatch(gauge) for pattern in logged())
+    """Whether a metric's gauge has this name, without the prefix; a part in braces is one word or more."""
+    for name in METRICS:
+        pieces = re.split(rf"\{{(?:{'|'.join(PARTS)})\}}", name)
+        if re.fullmatch(r"\w+".join(gauge_name(piece).removeprefix(PREFIX) for piece in pieces), gauge):
+            return True
+    return False
 
 
 def expressions() -> list[str]:

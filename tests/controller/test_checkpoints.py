@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from carerl.config.stored import committed
 from carerl.controller import checkpoints
 from carerl.runs import commit as on_disk
 from carerl.runs.directory import RunDirectory
@@ -78,7 +79,7 @@ def test_damaged_checkpoints_are_set_aside_and_kept(run: RunDirectory) -> None:
     assert (run.checkpoints / "latest").resolve() == run.checkpoint_dir(100)  # not a pointer to nowhere
     assert sum("checksum" in line for line in said) == sum(".damaged" in line for line in said) == 2
     # they are taken neither for a checkpoint to go on from nor for one to prune
-    assert [step for step, _ in on_disk.complete(run.checkpoints)] == [50, 100]
+    assert [step for step, _ in committed(run.checkpoints)] == [50, 100]
 
 
 def test_damaged_twice(run: RunDirectory) -> None:
@@ -93,7 +94,7 @@ def test_damaged_twice(run: RunDirectory) -> None:
 def test_a_sound_run_keeps_all_that_it_has(run: RunDirectory) -> None:
     assert go_back(run) == (200, [])
     assert steps(run.evaluations) == steps(run.rollouts) == set(range(10, 201, 10))
-    assert [step for step, _ in on_disk.complete(run.checkpoints)] == [50, 100, 150, 200]
+    assert [step for step, _ in committed(run.checkpoints)] == [50, 100, 150, 200]
 
 
 def test_the_newest_is_the_one_of_the_largest_step(tmp_path: Path) -> None:

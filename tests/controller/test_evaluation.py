@@ -28,7 +28,6 @@ from carerl.config.schema import RunConfig
 from carerl.controller.evaluation import chosen, sample, score
 from carerl.controller.models.base_model import bytes_model
 from carerl.errors import ConfigError
-from carerl.metrics.names import undeclared
 from carerl.report.evaluation_table import evaluation_rows
 from carerl.runs.samples import SampleStore, read_samples
 from carerl.runs.tables import read_evaluations, write_evaluation
@@ -37,6 +36,7 @@ from carerl.tasks.tiny.tokenizer import make_tokenizer
 from carerl.tracking.summary import summary_rows
 from carerl.types import Completion, Group
 from tests.actors.local import Local, without_ray
+from tests.metrics.declared import undeclared
 
 WORDS = ["engine=hf", "samples=3", "questions=4", "rollout.max_batch_rows=6"]  # two questions at a time
 

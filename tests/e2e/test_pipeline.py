@@ -29,7 +29,6 @@ from carerl.controller.launch import run
 from carerl.controller.models import base_model
 from carerl.controller.session import Result
 from carerl.controller.stopping import StopFlag
-from carerl.metrics.names import undeclared
 from carerl.runs import commit
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_evaluations, read_questions, read_rollouts
@@ -37,6 +36,7 @@ from carerl.tasks import TASKS
 from carerl.tracking.display import QuietDisplay
 from carerl.tracking.workspace import logged_names, references, sections
 from carerl.types import Example, Sampling
+from tests.metrics.declared import undeclared
 from tests.tracking.wandb_log import history, of_kind, read_log
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for the base model and for all actors

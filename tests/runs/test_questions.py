@@ -12,8 +12,11 @@ from carerl.calibration import debiased_ece, ece, wilson
 from carerl.report.compare.rows import compare_runs
 from carerl.report.compare.tables import main_tables, notes
 from carerl.runs.find import find_runs, read_run
-from carerl.runs.questions import asked, f1_interval, intervals, reported
+from carerl.runs.questions import asked, intervals, reported
+from carerl.tasks.estimates import unanswerable_interval
 from tests.runs.synthetic_runs import config, make_evaluation, make_run
+
+TINY = {"task": {"name": "tiny", "train_k": 3}}
 
 
 def tiny_rows(seed: int = 0) -> list[dict[str, Any]]:
@@ -62,7 +65,7 @@ def tiny_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
 def test_every_metric_that_questions_determine_has_its_own_interval() -> None:
     rows = tiny_rows()
     metrics = tiny_metrics(rows)
-    found = intervals(rows, metrics, "q3")
+    found = intervals(rows, metrics, TINY)
     assert set(found) == set(metrics) - {"calibration/answer_ece", "eval/entropy"}
     q3 = asked(rows)["q3"]
     majority = wilson(metrics["eval/maj"], 60)
@@ -76,9 +79,9 @@ def test_every_metric_that_questions_determine_has_its_own_interval() -> None:
 def test_a_figure_of_other_questions_has_no_interval() -> None:
     rows = tiny_rows()
     metrics = {**tiny_metrics(rows), "eval/maj": 0.9}
-    assert "eval/maj" not in intervals(rows, metrics, "q3")
-    assert "eval/accuracy" not in intervals(rows, metrics, "q4")
-    assert intervals([], metrics, "q3") == {}
+    assert "eval/maj" not in intervals(rows, metrics, TINY)
+    assert "eval/accuracy" not in intervals(rows, metrics, {"task": {"name": "tiny", "train_k": 4}})
+    assert intervals([], metrics, TINY) == {}
 
 
 def test_the_interval_of_f1_covers() -> None:
@@ -90,14 +93,14 @@ def test_the_interval_of_f1_covers() -> None:
         nobody = rng.random(120) < 0.5
         called = rng.random(120) < np.where(nobody, 0.7, 0.2)
         flags = zip(nobody, called, strict=True)
-        found = f1_interval([{"answerable": not n, "majority": "?" if c else "1"} for n, c in flags])
+        found = unanswerable_interval([{"answerable": not n, "majority": "?" if c else "1"} for n, c in flags])
         hits += truth in found
     assert 0.90 <= hits / 200 <= 0.99
 
 
 def test_f1_of_nothing_to_find_and_nothing_claimed_is_not_defined() -> None:
-    assert np.isnan(f1_interval([{"answerable": True, "majority": "1"}] * 5).value)
-    assert np.isnan(f1_interval([]).value)
+    assert np.isnan(unanswerable_interval([{"answerable": True, "majority": "1"}] * 5).value)
+    assert np.isnan(unanswerable_interval([]).value)
 
 
 def test_validation_questions_are_not_reported() -> None:
@@ -118,7 +121,7 @@ def test_one_run_of_the_tiny_world_has_intervals_over_questions_and_two_seeds_ov
             make_evaluation(run, 200, tiny_metrics(rows), rows=rows)
     comparison = compare_runs([read_run(path) for path in find_runs([str(tmp_path)])])
     none, care = (next(row for row in comparison.rows if row.label == name) for name in ("none", "care"))
-    expected = intervals(tiny_rows(1), tiny_metrics(tiny_rows(1)), "q3")
+    expected = intervals(tiny_rows(1), tiny_metrics(tiny_rows(1)), TINY)
     assert {name: cell.questions for name, cell in none.cells.items() if cell.questions} == expected
     assert none.cells["eval/entropy"].bounds is None
     assert all(cell.questions is None and cell.half is not None for cell in care.cells.values())
@@ -138,5 +141,5 @@ def test_the_base_of_one_seed_has_the_intervals_of_its_own_evaluation(tmp_path: 
     comparison = compare_runs([read_run(path) for path in find_runs([str(tmp_path)])])
     base = comparison.rows[0]
     assert (
-        base.is_base and base.cells["eval/maj"].questions == intervals(before, tiny_metrics(before), "q3")["eval/maj"]
+        base.is_base and base.cells["eval/maj"].questions == intervals(before, tiny_metrics(before), TINY)["eval/maj"]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from carerl.metrics.table import METRIC_LINES, format_number
+from carerl.metrics.table import format_number
 from carerl.tracking.summary import print_summary, summary_text
 
 BASE = {"eval/accuracy": 0.315, "calibration/facts_ece": 0.0306, "eval/entropy": 0.191, "eval/unknown": 1.0}
@@ -54,7 +54,3 @@ def test_no_minus_zero() -> None:
     assert format_number(-0.0001) == "0.000"
     assert format_number(-0.0001, sign=True) in ("0.000", "+0.000")
     assert format_number(-1234.5, 1) == "-1,234.5"
-
-
-def test_short_labels_fit_the_live_panel() -> None:
-    assert max(len(line.short) for line in METRIC_LINES.values()) <= 10

@@ -24,15 +24,16 @@ import pytest
 import wandb
 import yaml
 
-from carerl.metrics.names import GROUPS, METRICS
+from carerl.metrics.table import GROUPS
 from carerl.report import reliability_pictures
 from carerl.runs.directory import RunDirectory
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import write_evaluation, write_rollouts
-from carerl.tracking import wandb as wandb_tracker
-from carerl.tracking import wandb_content
+from carerl.tracking import wandb_content, wandb_library
 from carerl.tracking.trackers import make_trackers as trackers_of
 from carerl.tracking.wandb import WandbTracker
+from carerl.tracking.wandb_content import WandbSettings
+from carerl.tracking.workspace import declared_names
 from tests.runs.synthetic_runs import FakeEvaluation, bins
 from tests.tracking.wandb_log import history, of_kind, read_log
 
@@ -61,9 +62,9 @@ def _clean_wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     wandb.teardown()  # it reads its environment once per process
     monkeypatch.setattr(wandb_content, "SOURCE_ENDINGS", (".typed",))  # two hundred files a run take their time
     yield
-    for name in wandb_tracker._set_here:
+    for name in wandb_library._set_here:
         os.environ.pop(name, None)
-    wandb_tracker._set_here.clear()
+    wandb_library._set_here.clear()
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def step_of(run: RunDirectory, trackers: Any, step: int, value: float | None = None) -> None:
     """What the loop does in a step, in its order: the row, the rollout table, the evaluation with its own row."""
-    row = {name: (step + k / 100 if value is None else value) for k, name in enumerate(METRICS)}
+    row = {name: (step + k / 100 if value is None else value) for k, name in enumerate(sorted(declared_names()))}
     trackers.log(step, {name: x for name, x in row.items() if not name.startswith(("eval/", "calibration/"))})
     if step % 2 == 0:
         text = {"prompt": "Q", "response": f"see https://x/?token=nobodys-business and {'y' * 3000}", "gold": "4"}
@@ -118,7 +119,7 @@ def test_an_offline_run_read_back_is_metrics_jsonl_and_holds_no_secret(
     logged = history(records)
 
     rows = read_metrics(run.metrics)
-    assert {name for row in rows for name in row} == {*METRICS, "step"}
+    assert {name for row in rows for name in row} == {*declared_names(), "step"}
     assert_same(logged, rows)
 
     (started,) = of_kind(records, "run")
@@ -133,7 +134,7 @@ def test_an_offline_run_read_back_is_metrics_jsonl_and_holds_no_secret(
 
     axes = {metric.glob_name: metric.step_metric for metric in of_kind(records, "metric")}
     assert axes == {f"{group}/*": "step" for group in GROUPS}
-    assert {name.split("/")[0] for name in METRICS} == set(GROUPS)
+    assert {name.split("/")[0] for name in declared_names()} == set(GROUPS)
 
     everything = b"".join(path.read_bytes() for path in run.wandb.rglob("*") if path.is_file())
     for secret in SECRETS:
@@ -260,7 +261,7 @@ def test_two_runs_of_one_name_are_two_runs(tmp_path: Path) -> None:
     ids = set()
     for parent in ("a", "b"):
         run = RunDirectory.create(tmp_path, "r", 1, path=tmp_path / parent / "cell.beta-1-seed-1")
-        tracker = WandbTracker(mode="offline", project="p", directory=run.path, config={})
+        tracker = WandbTracker(WandbSettings("offline", "p"), run.path, {})
         tracker.close()
         ids.add(of_kind(read_log(log_of(run)), "run")[0].run_id)
         assert json.loads((run.path / "wandb.json").read_text())["id"] in ids
@@ -297,9 +298,7 @@ def test_unreachable_server_stalls_nothing_and_leaves_an_offline_log(
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     warnings: list[str] = []
     begin = time.monotonic()
-    tracker = WandbTracker(
-        mode="online", project="p", directory=run.path, config=CONFIG, warn=warnings.append, patience=1.5
-    )
+    tracker = WandbTracker(WandbSettings("online", "p"), run.path, CONFIG, warn=warnings.append, patience=1.5)
     tracker.log(1, {"rollout/reward": 0.5})
     assert time.monotonic() - begin < 1.0
     while tracker.mode == "online" and time.monotonic() - begin < 60:
@@ -315,11 +314,9 @@ def test_unreachable_server_stalls_nothing_and_leaves_an_offline_log(
 def test_without_a_key_nobody_is_asked_for_one(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETRC", str(run.path / "no-netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(run.path / "no-config"))
-    monkeypatch.setattr(wandb_tracker.os, "isatty", lambda _: True, raising=False)
+    monkeypatch.setattr(os, "isatty", lambda _: True, raising=False)
     warnings: list[str] = []
-    tracker = WandbTracker(
-        mode="online", project="p", directory=run.path, config=CONFIG, warn=warnings.append, patience=5
-    )
+    tracker = WandbTracker(WandbSettings("online", "p"), run.path, CONFIG, warn=warnings.append, patience=5)
     tracker.log(1, {"rollout/reward": 0.5})
     deadline = time.monotonic() + 60
     while tracker.mode == "online" and time.monotonic() < deadline:
@@ -336,9 +333,7 @@ def test_closing_waits_no_longer_than_its_patience(tmp_path: Path, monkeypatch: 
     )
     monkeypatch.setitem(sys.modules, "wandb", stuck)
     warnings: list[str] = []
-    tracker = WandbTracker(
-        mode="online", project="p", directory=tmp_path, config={}, warn=warnings.append, patience=0.3
-    )
+    tracker = WandbTracker(WandbSettings("online", "p"), tmp_path, {}, warn=warnings.append, patience=0.3)
     begin = time.monotonic()
     tracker.close("failed")
     assert time.monotonic() - begin < 1.5
@@ -364,6 +359,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from carerl.tracking.wandb import WandbTracker
+from carerl.tracking.wandb_content import WandbSettings
 
 def serves(process):
     try:
@@ -374,7 +370,7 @@ def serves(process):
 def children():
     return [process for process in Path("/proc").glob("[0-9]*") if serves(process)]
 
-tracker = WandbTracker(mode="offline", project="p", directory=sys.argv[1], config={})
+tracker = WandbTracker(WandbSettings("offline", "p"), sys.argv[1], {})
 for step in range(3):
     tracker.log(step, {"rollout/reward": 0.5})
 if sys.argv[2] == "kill":

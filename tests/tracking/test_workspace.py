@@ -14,10 +14,10 @@ import pytest
 
 from carerl import dashboard
 from carerl.loss.strata import COEFFICIENT_BINS
-from carerl.metrics.names import undeclared
 from carerl.runs.redaction import public_config
 from carerl.runs.tables import write_evaluation
 from carerl.tracking.workspace import BY, as_json, declared_names, logged_names, make_report, make_workspace, sections
+from tests.metrics.declared import undeclared
 from tests.runs.synthetic_runs import FakeEvaluation, bins, config, make_run
 
 TINY = {

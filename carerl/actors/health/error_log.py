@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from carerl.runs.redaction import redact_text
+from carerl.text.redaction import redact_text
 
 NAME = "errors.log"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

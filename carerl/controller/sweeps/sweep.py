@@ -41,6 +41,7 @@ from carerl.controller.preparation import check_model, say_trust
 from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.controller.sweeps.team import END, SAID, Line, run_jobs
 from carerl.errors import ConfigError
+from carerl.metrics.table import shown_in
 from carerl.runs.directory import RunDirectory, RunDirectoryError
 from carerl.runs.sweep_file import ERROR_FILE, Cell, status, write_cells
 from carerl.text.redaction import redact_text
@@ -279,5 +280,5 @@ def _brief(error: BaseException) -> str:
 
 
 def _headline(metrics: Mapping[str, float]) -> str:
-    names = {"eval/accuracy": "accuracy", "calibration/facts_ece": "ECE", "calibration/unknowable_f1": "F1"}
-    return "".join(f" · {short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics)
+    shown = [metric for metric in shown_in("sweep") if metric.name in metrics]
+    return "".join(f" · {metric.label_in('sweep')} {metrics[metric.name]:.3f}" for metric in shown)

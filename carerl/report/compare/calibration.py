@@ -28,10 +28,10 @@ from carerl.calibration import (
     share_interval,
     vote_clip,
 )
-from carerl.metrics.table import suite_label
+from carerl.metrics.table import suite_column, suite_label
 from carerl.report.compare.evaluated import Evaluated
 from carerl.report.compare.rows import Cell, Comparison, Row, Scaled, make_cell
-from carerl.runs.questions import FACTS, Asked, FloatArray, asked, primary_suite
+from carerl.runs.questions import Asked, FloatArray, asked, suite_names
 from carerl.tasks.base import VALIDATION
 
 SETTING = "task.validation_questions"
@@ -43,19 +43,25 @@ class Measure:
     """A column of the tables. ``scaled``: whether temperature scaling changes it."""
 
     name: str
-    label: str
-    better: int
     scaled: bool = False
+
+    @property
+    def label(self) -> str:
+        return suite_column(self.name).label_in("column")
+
+    @property
+    def better(self) -> int:
+        return suite_column(self.name).better
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("answered", "answered", +1),
-    Measure("maj", "majority right", +1),
-    Measure("ece", "ECE", -1, True),
-    Measure("ece_debiased", "ECE, debiased", -1, True),
-    Measure("brier", "Brier", -1, True),
-    Measure("nll", "NLL (nats)", -1, True),
-    Measure("auroc", "AUROC", +1),
+    Measure("answered"),
+    Measure("maj"),
+    Measure("ece", True),
+    Measure("ece_debiased", True),
+    Measure("brier", True),
+    Measure("nll", True),
+    Measure("auroc"),
 )
 
 
@@ -114,11 +120,9 @@ def add_calibration(comparison: Comparison, evaluated: Mapping[str, Sequence[Eva
         repeats = REPEATS if len(runs) == 1 else 2
         row.calibration = _cells({one.run.seed: _before(one, repeats) for one in runs})
         row.scaled = _scaled(runs, repeats)
-        primary = primary_suite(row.runs[0].config)
-        plain = {primary: "calibration/question_ece", FACTS: "calibration/facts_ece"}  # as the main table calls them
-        for suite, name in plain.items():
-            if cell := row.scaled.cells.get(f"calibration/{suite}/ece"):
-                row.scaled.cells[name] = cell
+        for plain, name in suite_names(row.runs[0].config).items():  # as the main table calls them
+            if cell := row.scaled.cells.get(name):
+                row.scaled.cells[plain] = cell
     comparison.notes += _notes(comparison.rows)
 
 

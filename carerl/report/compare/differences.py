@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from carerl.calibration import Estimate, Judged, holm, paired_differences
-from carerl.metrics.table import format_number, suite_label
+from carerl.metrics.table import format_number, suite_column, suite_label
 from carerl.report.compare.evaluated import Evaluated
 from carerl.report.compare.rows import LEVEL, Comparison, Row
 from carerl.report.compare.tables import TextTable
@@ -27,12 +27,7 @@ from carerl.runs.questions import Asked
 from carerl.runs.tables import read_prompts
 
 REPEATS = 10_000  # of bootstrap and simulation, so that p can be small enough for Holm's correction
-COLUMNS = (
-    ("accuracy", "accuracy", +1),
-    ("ece_debiased", "ECE, debiased", -1),
-    ("brier", "Brier", -1),
-    ("auroc", "AUROC", +1),
-)
+COLUMNS = ("accuracy", "ece_debiased", "brier", "auroc")
 
 
 Keys = dict[tuple[str, str], str]  # (suite, question) -> hash
@@ -134,7 +129,7 @@ def _estimates(mine: Asked, theirs: Asked) -> dict[str, Estimate]:
     found |= paired_differences(
         mine.judged,
         theirs.judged,
-        metrics=[name for name, _, _ in COLUMNS if name != "accuracy"],
+        metrics=[name for name in COLUMNS if name != "accuracy"],
         coverages=(),
         repeats=REPEATS,
         draws=REPEATS,
@@ -161,11 +156,13 @@ def tables(found: Sequence[Difference], separator: str = " ") -> list[TextTable]
             [
                 one.row.label,
                 str(len(one.matched.ids)),
-                *(difference_text(one, name, separator) for name, _, _ in COLUMNS),
+                *(difference_text(one, name, separator) for name in COLUMNS),
             ]
             for one in members
         ]
-        head = ["method", "questions", *(f"{label} {'↑' if better > 0 else '↓'}" for _, label, better in COLUMNS)]
+        columns = [suite_column(name) for name in COLUMNS]
+        heads = [f"{column.label_in('column')} {'↑' if column.better > 0 else '↓'}" for column in columns]
+        head = ["method", "questions", *heads]
         title = f"Differences to {baseline} over the questions of {suite_label(suite)}"
         made.append(TextTable(title, head, lines, [[one.row.label, baseline] for one in members]))
     return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ from carerl.report.compare.tables import (
 from carerl.report.compare.views import View
 from carerl.report.pictures.svg import SERIES, Picture
 from carerl.report.run_page import render
-from carerl.runs.files import write_text
+from carerl.runs.files import replacing, write_text
 from carerl.text.printable import printable
 
 FIGURES = "figures"
@@ -77,9 +76,8 @@ def write_comparison(
 def _write_picture(directory: Path, picture: Picture) -> list[Path]:
     vector, pixels = (directory / f"{picture.name}.{ending}" for ending in ("svg", "png"))
     write_text(vector, picture.svg())
-    temporary = pixels.with_name(f".{pixels.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(picture.png())
-    os.replace(temporary, pixels)
+    with replacing(pixels) as file:
+        file.write(picture.png())
     return [vector, pixels]
 
 

@@ -18,16 +18,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carerl.calibration import Temperature, holm, paired_t, t_interval
-from carerl.metrics.table import ece_metric, format_number, headline_columns, metric_line, paper_columns
+from carerl.metrics.table import ece_metric, format_number, headline_columns, metric_line, paper_columns, shown_in
 from carerl.report.compare.row_labels import differing, row_labels, short_labels
 from carerl.runs.find import Run, read_intervals
-from carerl.runs.questions import intervals, primary_suite
+from carerl.runs.questions import intervals
 from carerl.runs.sweep_file import Cell as SweptCell
 from carerl.runs.sweep_file import why_absent
 from carerl.runs.tables import read_chosen
 from carerl.tasks.base import VALIDATION
 
-FLOOR_METRIC = "calibration/facts_ece_floor"
 MIN_PAIRS = 5  # for a star
 LEVEL = 0.05
 
@@ -174,7 +173,7 @@ def _over_questions(row: Row) -> None:
     record, questions = chosen
     own = read_intervals(record)
     metrics = {name: cell.mean for name, cell in row.cells.items() if name not in own}
-    made = intervals(questions, metrics, primary_suite(run.config))
+    made = intervals(questions, metrics, run.config)
     for name, cell in row.cells.items():
         cell.questions = own.get(name) or made.get(name)
 
@@ -189,7 +188,7 @@ def _compared(names: Collection[str]) -> list[str]:
 def gap_metric(columns: Sequence[str]) -> str | None:
     """What "ECE gap closed" is about: FACTS or a text benchmark; None where neither is there."""
     name = ece_metric(columns)
-    return name if name in columns and (name == "calibration/facts_ece" or name.endswith("/ece")) else None
+    return name if name in columns and "gap" in metric_line(name).shown else None
 
 
 def _has(run: Run, columns: Sequence[str]) -> bool:
@@ -339,16 +338,22 @@ def gap_closed(row: Mapping[int, float], baseline: Mapping[int, float], base: Ma
 
 
 def _floor_notes(runs: Sequence[Run]) -> list[str]:
-    """What a perfect model would have as FACTS ECE, from the runs' own final evaluations, by number of votes."""
-    floors: dict[Any, list[float]] = {}
-    for run in runs:
-        if _is_number(run.final.get(FLOOR_METRIC)):
-            floors.setdefault(run.config.get("evaluation", {}).get("samples"), []).append(run.final[FLOOR_METRIC])
-    scores = [
-        f"about {format_number(math.fsum(found) / len(found))}" + (f" with {votes} votes" if votes else "")
-        for votes, found in floors.items()
-    ]
-    return [f"FACTS ECE: a model that knows every probability scores {', '.join(scores)}."] if scores else []
+    """What a perfect model would have as ECE, from the runs' own final evaluations, by number of votes."""
+    notes = []
+    for metric in shown_in("floors"):
+        floors: dict[Any, list[float]] = {}
+        for run in runs:
+            if _is_number(run.final.get(metric.name)):
+                floors.setdefault(run.config.get("evaluation", {}).get("samples"), []).append(run.final[metric.name])
+        scores = [
+            f"about {format_number(math.fsum(found) / len(found))}" + (f" with {votes} votes" if votes else "")
+            for votes, found in floors.items()
+        ]
+        if scores:
+            notes.append(
+                f"{metric.label_in('floors')}: a model that knows every probability scores {', '.join(scores)}."
+            )
+    return notes
 
 
 def _baseline_of(row: Row, rows: Sequence[Row], baseline: str) -> Row | None:

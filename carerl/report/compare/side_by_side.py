@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from carerl.calibration import t_interval
 from carerl.calibration.ranking import accuracy_over_coverage, coverage_places
+from carerl.metrics.table import names_in
 from carerl.report.compare.evaluated import Evaluated
 from carerl.report.compare.rows import Row, make_cell
 from carerl.report.compare.tokens import Band
@@ -21,11 +22,8 @@ from carerl.runs.jsonl import read_metrics, series
 
 Bins = list[dict[str, float]]
 
-# Title, and the metrics of right and wrong responses.
-SPLITS: tuple[tuple[str, str, str], ...] = (
-    ("Entropy", "train/entropy_right", "train/entropy_wrong"),
-    ("Divergence to the reference", "regularizer/reverse_kl_right", "regularizer/reverse_kl_wrong"),
-)
+# Title, and the picture of a run's report that has the metrics of right and wrong responses.
+SPLITS = (("Entropy", "entropy_split"), ("Divergence to the reference", "divergence_split"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,8 @@ def splits_by_row(rows: Sequence[Row]) -> dict[str, list[Split]]:
         if row.is_base:
             continue
         logged = {run.seed: read_metrics(run.path / "metrics.jsonl") for run in row.runs}
-        for title, right, wrong in SPLITS:
+        for title, picture in SPLITS:
+            right, wrong = names_in(f"curves/{picture}")
             made = Split(row, _band(row, logged, right), _band(row, logged, wrong))
             if made.right or made.wrong:
                 found.setdefault(title, []).append(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from carerl.metrics.table import MEANINGS, format_number, metric_line
+from carerl.metrics.table import format_number, metric_line
 from carerl.report.compare.calibration import MEASURES, reported_suites, scaled_label
 from carerl.report.compare.rows import Cell, Comparison, Row, gap_metric
 
@@ -12,7 +12,7 @@ UNCHANGED = "="
 
 
 def column_label(name: str, comparison: Comparison) -> str:
-    label = metric_line(name).short if name in ("eval/entropy", "eval/kl_per_sequence") else metric_line(name).label
+    label = metric_line(name).label_in("headline")
     return label.replace("maj@N", f"maj@{comparison.samples}") if comparison.samples else label
 
 
@@ -176,7 +176,8 @@ def notes(comparison: Comparison) -> list[str]:
         lines.append(
             "[low, high]: 95 % interval over the questions of a single run's final evaluation, not over seeds."
         )
-        if any(name.endswith("ece") and cell.questions for row in comparison.rows for name, cell in row.cells.items()):
+        shown = {name for row in comparison.rows for name, cell in row.cells.items() if cell.questions}
+        if any(metric_line(name).biased for name in shown):
             lines.append(
                 "That of an ECE is of the debiased estimate: the figure itself is biased upwards and can lie above it."
             )
@@ -185,7 +186,7 @@ def notes(comparison: Comparison) -> list[str]:
         lines.append("base: the models before training, each seed once; not tested.")
     if comparison.paper is not comparison.columns:
         lines += _paper_notes(comparison)
-    return lines + [MEANINGS[name] for name in comparison.columns if name in MEANINGS]
+    return lines + [note for name in comparison.columns if (note := metric_line(name).note)]
 
 
 def _paper_notes(comparison: Comparison) -> list[str]:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from carerl.loss.strata import COEFFICIENT_BINS, EDGES
-from carerl.metrics.table import TIME_PARTS
+from carerl.loss.strata import EDGES
+from carerl.metrics.table import names_in, shown_in, views_of
 from carerl.report.pictures.svg import CARD, INK, LINE, MUTED, PowersOfTen, colour, style, to_svg
 from carerl.runs.jsonl import series
 
@@ -24,126 +24,82 @@ DOTTED = (0, (1, 2))
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture: ``lines`` are (metric, label); those that a run lacks are left out.
+    """One picture: the metrics that the table shows in ``curves/NAME``; those that a run lacks are left out.
 
-    ``reference`` is a line of the same kind, drawn muted and dashed: what the others are read against. ``biased``:
-    the values depend on how many questions were asked, so that points on fewer questions are drawn apart.
+    Those in ``reference/NAME`` are drawn muted and dashed: what the others are read against. ``biased``: the values
+    depend on how many questions were asked, so that points on fewer questions are drawn apart.
     """
 
     name: str
     title: str
-    lines: tuple[tuple[str, str], ...]
     note: str = ""
     log: bool = False
     unit: bool = False  # values lie between 0 and 1: show all of it
-    reference: tuple[str, str] | None = None
     biased: bool = False
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """(metric, label) in the order drawn."""
+        return _lines(f"curves/{self.name}")
+
+    @property
+    def references(self) -> list[tuple[str, str]]:
+        return _lines(f"reference/{self.name}")
+
+
+def _lines(view: str) -> list[tuple[str, str]]:
+    return [(metric.name, metric.label_in(view)) for metric in shown_in(view)]
 
 
 PANELS: tuple[Panel, ...] = (
-    Panel(
-        "loss",
-        "Cross-entropy",
-        (("train/ce_loss", "cross-entropy"),),
-        "Nats per token of the corpus, each family averaged.",
-    ),
+    Panel("loss", "Cross-entropy", "Nats per token of the corpus, each family averaged."),
     Panel(
         "reward",
         "Reward and rollout accuracy",
-        (("rollout/reward", "reward"), ("rollout/accuracy", "accuracy")),
         "Means over the step's samples, on training questions.",
         unit=True,
     ),
     Panel(
         "evaluation",
         "Evaluation accuracy",
-        (("eval/accuracy", "accuracy"), ("eval/maj", "maj@N")),
         "Evaluations between start and end may use fewer questions.",
         unit=True,
     ),
-    Panel(
-        "ece",
-        "Expected calibration error",
-        (
-            ("calibration/facts_ece", "FACTS"),
-            ("calibration/answer_ece", "answer token"),
-            ("calibration/question_ece", "questions"),
-        ),
-        "Less is better.",
-        reference=("calibration/facts_ece_floor", "FACTS, perfect model"),
-        biased=True,
-    ),
-    Panel(
-        "f1",
-        "Recognising the unknowable",
-        (("calibration/unknowable_f1", "UNKNOWABLE F1"),),
-        "More is better.",
-        unit=True,
-    ),
-    Panel(
-        "entropy",
-        "Entropy",
-        (("train/entropy", "training rollouts"), ("eval/entropy", "evaluation")),
-        "Nats per response token.",
-    ),
-    Panel(
-        "divergence",
-        "Divergence to the reference",
-        (("regularizer/reverse_kl", "reverse KL"), ("regularizer/value", "the regularizer's own")),
-        "Nats per response token.",
-    ),
+    Panel("ece", "Expected calibration error", "Less is better.", biased=True),
+    Panel("f1", "Recognising the unknowable", "More is better.", unit=True),
+    Panel("entropy", "Entropy", "Nats per response token."),
+    Panel("divergence", "Divergence to the reference", "Nats per response token."),
     Panel(
         "entropy_split",
         "Entropy of right and wrong responses",
-        (("train/entropy_right", "right"), ("train/entropy_wrong", "wrong")),
         "Nats per response token, training rollouts.",
     ),
     Panel(
         "divergence_split",
         "Divergence of right and wrong responses",
-        (("regularizer/reverse_kl_right", "right"), ("regularizer/reverse_kl_wrong", "wrong")),
         "Reverse KL, nats per response token, training rollouts.",
     ),
     Panel(
         "coefficient_split",
         "What the penalty asks, by confidence",
-        tuple((f"regularizer/coefficient_confidence_{low}", f"from {low} %") for low in (0, 25, 50, 75)),
         "Mean size of the coefficient of a sampled token. Confidence: the share of the group with the same answer.",
     ),
-    Panel(
-        "strengths",
-        "Adapted strengths",
-        (("regularizer/beta", "beta"), ("train/entropy_bonus", "entropy bonus")),
-        "What multiplies the penalty and the mean entropy.",
-    ),
-    Panel(
-        "mismatch",
-        "Engine against learner",
-        (
-            ("rollout/mismatch_mean", "rollouts, mean"),
-            ("rollout/mismatch_q999", "rollouts, 99.9 %"),
-            ("rollout/mismatch_max", "rollouts, max"),
-            ("sync/probe_mean", "probe after sync, mean"),
-            ("sync/probe_q999", "probe after sync, 99.9 %"),
-            ("sync/probe_max", "probe after sync, max"),
-        ),
-        "Absolute difference of log-probs, nats; logarithmic.",
-        log=True,
-    ),
+    Panel("strengths", "Adapted strengths", "What multiplies the penalty and the mean entropy."),
+    Panel("mismatch", "Engine against learner", "Absolute difference of log-probs, nats; logarithmic.", log=True),
     Panel(
         "health",
         "Responses and groups",
-        (
-            ("rollout/truncated_fraction", "truncated"),
-            ("rollout/unparsed_fraction", "unparsed"),
-            ("rollout/zero_variance_fraction", "groups of one reward"),
-            ("rollout/informative_fraction", "groups with right and wrong"),
-        ),
         "Fractions of all that was sampled. A group of one reward has no advantage to learn from.",
         unit=True,
     ),
-    Panel("gradient", "Gradient norm", (("train/grad_norm", "before clipping"),), "Global norm."),
+    Panel("gradient", "Gradient norm", "Global norm."),
 )
+
+
+def panels() -> list[Panel]:
+    """Returns all pictures of curves: :data:`PANELS`, and one for each other name that metrics are shown in."""
+    known = {panel.name for panel in PANELS}
+    return [*PANELS, *(Panel(name, name.capitalize()) for name in views_of("curves") if name not in known)]
 
 
 def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = ()) -> str | None:
@@ -165,8 +121,7 @@ def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = (
             # a second curve that lies on the first stays visible as a dashed one
             stroke = {"color": colour(index), "linestyle": DASHED if index % 2 else "solid", "marker": "o"}
             _line(axes, label, steps, values, stroke, apart, panel.log)
-        if panel.reference:
-            metric, label = panel.reference
+        for metric, label in panel.references:
             _line(axes, label, *series(rows, metric), {"color": MUTED, "linestyle": DASHED, "linewidth": 1.2}, apart)
         if panel.log:
             _logarithmic(axes)
@@ -181,7 +136,7 @@ def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = (
 
 def coefficient_histogram(rows: list[dict[str, float]]) -> str | None:
     """Shares of tokens by the penalty's signed coefficient, at the start and at the end; None without a penalty."""
-    names = [f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS]
+    names = names_in("parts/coefficient_bins")
     found = [[row[name] for name in names] for row in rows if all(name in row for name in names)]
     if not found:
         return None
@@ -209,7 +164,7 @@ def time_split(rows: list[dict[str, float]]) -> str | None:
     if not timed:
         return None
     steps = np.asarray([row["step"] for row in timed])
-    parts = {name: np.asarray([row.get(f"time/{name}", 0.0) for row in timed]) for name in TIME_PARTS}
+    parts = {part.kind: np.asarray([row.get(part.name, 0.0) for row in timed]) for part in shown_in("time")}
     total = np.asarray([row["time/step"] for row in timed])
     parts["other"] = np.maximum(total - sum(parts.values()), 0.0)
     shown = {name: _running_median(values) for name, values in parts.items() if values.any()}

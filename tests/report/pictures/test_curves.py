@@ -59,7 +59,7 @@ def test_evaluations_on_fewer_questions_have_a_line_of_their_own() -> None:
 
 
 def test_a_reference_alone_is_no_curve() -> None:
-    panel = next(panel for panel in PANELS if panel.reference)
+    panel = next(panel for panel in PANELS if panel.references)
     assert curve(panel, [{"step": 0.0, "calibration/facts_ece_floor": 0.02}]) is None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from carerl.metrics.table import abstention_metric, accuracy_metric, metric_line, suite_label
+from carerl.metrics.table import abstention_metric, accuracy_metric, metric_line, names_in, suite_label
 from carerl.report.compare.evaluated import Evaluated
 from carerl.report.compare.frontier import curves
 from carerl.report.compare.pictures.scatter import looks, scatter
@@ -80,7 +80,7 @@ def _frontier(comparison: Comparison) -> list[Shown]:
     columns = comparison.columns
     x, f1 = accuracy_metric(columns), abstention_metric(columns)
     eces = [name for name in columns if metric_line(name).better < 0 and name.startswith("calibration/")]
-    order = ["calibration/facts_ece", f1, "calibration/answer_ece", "calibration/question_ece"]
+    order = list(dict.fromkeys([*names_in("frontier"), f1]))
     wanted = [name for name in order if name in columns] + [name for name in eces if name not in order]
     if any(name not in order for name in eces):  # text benchmarks: an ECE first
         wanted = [*(name for name in wanted if name != f1), *(name for name in wanted if name == f1)]
