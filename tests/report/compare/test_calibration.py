@@ -18,9 +18,7 @@ import pytest
 from scipy.special import expit, log_expit, logit
 
 from carerl.compare import main
-from carerl.report.compare.calibration import add_calibration
-from carerl.report.compare.evaluated import read_evaluated
-from carerl.report.compare.rows import Comparison, compare_runs
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.tables import calibration_tables, main_tables
 from carerl.report.evaluation_table import print_evaluation
 from carerl.runs.directory import RunDirectory
@@ -43,9 +41,7 @@ def evaluations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compared(parent: Path) -> Comparison:
-    comparison = compare_runs([read_run(path) for path in find_runs([str(parent)])])
-    add_calibration(comparison, read_evaluated(comparison))
-    return comparison
+    return Comparison.of([read_run(path) for path in find_runs([str(parent)])])
 
 
 def edit_questions(run: Path, change: Any) -> None:
