@@ -1,16 +1,16 @@
 """Calibration metrics and the statistics of comparisons, on NumPy arrays.
 
-``confidence`` says how sure a model is of its responses, :func:`measure` what that is worth. Metrics: ``bins`` (ECE and
-its kin, reliability diagrams), ``proper_scores`` (Brier, NLL), ``ranking`` (AUROC, AURC, accuracy at coverage),
-``attempts`` (pass@k, maj@N). Beside them: ``floors`` (ECE of a perfect model), ``debiased`` (ECE without its bias, with
-an interval), ``intervals`` (over questions), ``paired`` (two runs on the same questions), ``temperature`` (scaling),
-``votes`` (the majority), ``over_seeds`` (intervals and tests over seeds).
+``confidence`` says how sure a model is of its responses; :func:`measure` says how well that confidence is calibrated.
+Metrics: ``bins`` (ECE and its kin, reliability diagrams), ``proper_scores`` (Brier, NLL), ``ranking`` (AUROC, AURC,
+accuracy at coverage), ``attempts`` (pass@k). Beside them: ``floors`` (ECE of a perfect model), ``debiased`` (ECE
+without its bias, with an interval), ``intervals`` (over questions), ``paired`` (two runs on the same questions),
+``temperature`` (scaling), ``votes`` (the majority), ``over_seeds`` (intervals and tests over seeds).
 """
 
 from __future__ import annotations
 
-from .attempts import majority_correct, pass_at_k
-from .bins import ReliabilityBin, ace, ece, mce, reliability_bins
+from .attempts import pass_at_k
+from .bins import ReliabilityBin, ece, mce, reliability_bins
 from .confidence import (
     ESTIMATORS,
     Judged,
@@ -46,7 +46,6 @@ __all__ = [
     "ReliabilityBin",
     "Temperature",
     "accuracy_at_coverage",
-    "ace",
     "answer_probability",
     "answer_shares",
     "aurc",
@@ -64,7 +63,6 @@ __all__ = [
     "judge_samples",
     "labels_floor",
     "majority",
-    "majority_correct",
     "mce",
     "mean_interval",
     "measure",
