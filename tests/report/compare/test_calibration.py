@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,15 @@ def evaluations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compared(parent: Path) -> Comparison:
     return Comparison.of([read_run(path) for path in find_runs([str(parent)])])
+
+
+def test_a_comparison_is_whole_from_the_start_and_cannot_change(evaluations: Path) -> None:
+    comparison = compared(evaluations)
+    assert comparison.evaluated and comparison.differences and any("temperature" in note for note in comparison.notes)
+    assert all(row.scaled is not None and row.calibration for row in comparison.rows)
+    for thing, name in ((comparison, "notes"), (comparison.rows[0], "scaled"), (comparison.differences[0], "p_holm")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(thing, name, None)
 
 
 def edit_questions(run: Path, change: Any) -> None:
