@@ -108,7 +108,7 @@ def rescale(
 def no_validation(settings: Mapping[str, object]) -> str:
     """Says why a run has no validation questions, and what to set. ``settings``: flat."""
     if SETTING in settings:
-        return f"no validation suite; {SETTING}=200, say, holds so many training questions out for one"
+        return f"no validation suite; {SETTING}=200, for example, sets 200 training questions aside for one"
     return f"no validation suite; task {settings.get('task.name')} has no setting that makes one"
 
 

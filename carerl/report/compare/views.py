@@ -86,7 +86,7 @@ def _equal_beta(comparison: Comparison) -> View | None:
     return View(
         title,
         [
-            "The table has the betas that two families at least were run with. Equal betas are not equal strengths: "
+            "The table has the betas that at least two families were run with. Equal betas are not equal strengths: "
             "near the reference a skew divergence curves (1 − α)² times as much as its plain one, 1/25 at α = 0.8.",
         ],
         [TextTable(title, ["method", "beta", "n", *_head(metrics)], lines, [[at.row.label] for at in found])],
@@ -142,11 +142,11 @@ def _matched_tokens(comparison: Comparison) -> View | None:
             "(rollout/tokens), which is less where groups were dropped."
         )
     if evaluated:
-        notes.append("A value between the ends is of a run whose learning rate has not come down yet.")
+        notes.append("Between the ends of a run, its learning rate has not come down yet.")
     else:
         notes.append(
-            "Some runs were evaluated on all questions at their ends only: drawn is the accuracy of rollouts, on "
-            "training questions, smoothed. Set evaluation.every, and evaluation.questions_between=0, for a course."
+            "Some runs were evaluated on all questions at their ends only, so the picture has the accuracy of rollouts "
+            "on training questions, smoothed. Set evaluation.every, and evaluation.questions_between=0, for a course."
         )
     table = None
     reached = at_tokens(rows, found, metrics, tokens) if tokens is not None else []
