@@ -189,7 +189,7 @@ def test_latex_is_balanced_and_every_line_has_all_cells(tmp_path: Path) -> None:
     for seed in (1, 2):
         text_run(tmp_path, "none_50%", seed, "none", 0.0)
         text_run(tmp_path, "care_a&b", seed, "srkl", 0.1)
-    tex = latex(compare(tmp_path))
+    tex = latex(compare(tmp_path), [])
     for name in ("table", "tabular", "minipage"):
         assert tex.count(rf"\begin{{{name}}}") == tex.count(rf"\end{{{name}}}") >= 2
     bare = re.sub(r"\\[{}]", "", tex)
