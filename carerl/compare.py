@@ -34,11 +34,8 @@ from rich.console import Console
 from carerl import cli
 from carerl.config.check.places import check_writable
 from carerl.config.reading.paths import local
-from carerl.report.compare.calibration import add_calibration
-from carerl.report.compare.differences import question_differences
-from carerl.report.compare.evaluated import read_evaluated
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.page import FIGURES, terminal_table, terminal_tables, write_comparison
-from carerl.report.compare.rows import Comparison, compare_runs
 from carerl.report.compare.tables import difference_notes, main_tables, notes
 from carerl.report.compare.views import View, views
 from carerl.runs.find import find_runs, find_sweeps, read_run
@@ -66,12 +63,10 @@ def _compare(words: list[str]) -> int:
     check_writable("out", out)
     try:
         cells = [cell for sweep in find_sweeps(paths) for cell in read_cells(sweep)]
-        comparison = compare_runs([read_run(path) for path in find_runs(paths)], options.baseline, cells)
-        evaluated = read_evaluated(comparison)
-        add_calibration(comparison, evaluated)
-        differences = question_differences(comparison, evaluated)
-        beside = views(comparison, differences)
-        written = write_comparison(comparison, evaluated, out, beside, differences)
+        runs = [read_run(path) for path in find_runs(paths)]
+        comparison = Comparison.of(runs, options.baseline, cells)
+        beside = views(comparison)
+        written = write_comparison(comparison, beside, out)
     except (ValueError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         print(f"compare: {printable('; '.join(lines))}", file=sys.stderr)

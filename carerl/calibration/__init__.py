@@ -1,16 +1,16 @@
 """Calibration metrics and the statistics of comparisons, on NumPy arrays.
 
-``confidence`` says how sure a model is of its responses, :func:`measure` what that is worth. Metrics: ``bins`` (ECE and
-its kin, reliability diagrams), ``proper_scores`` (Brier, NLL), ``ranking`` (AUROC, AURC, accuracy at coverage),
-``attempts`` (pass@k, maj@N). Beside them: ``floors`` (ECE of a perfect model), ``debiased`` (ECE without its bias, with
-an interval), ``intervals`` (over questions), ``paired`` (two runs on the same questions), ``temperature`` (scaling),
-``votes`` (the majority), ``seeds`` (intervals and tests over seeds).
+``confidence`` says how sure a model is of its responses; :func:`measure` says how well that confidence is calibrated.
+Metrics: ``bins`` (ECE and its kin, reliability diagrams), ``proper_scores`` (Brier, NLL), ``ranking`` (AUROC, AURC,
+accuracy at coverage), ``attempts`` (pass@k). Beside them: ``floors`` (ECE of a perfect model), ``debiased`` (ECE
+without its bias, with an interval), ``intervals`` (over questions), ``paired`` (two runs on the same questions),
+``temperature`` (scaling), ``votes`` (the majority), ``over_seeds`` (intervals and tests over seeds).
 """
 
 from __future__ import annotations
 
-from .attempts import majority_correct, pass_at_k
-from .bins import ReliabilityBin, ace, ece, mce, reliability_bins
+from .attempts import pass_at_k
+from .bins import ReliabilityBin, ece, mce, reliability_bins
 from .confidence import (
     ESTIMATORS,
     Judged,
@@ -27,7 +27,7 @@ from .debiased import debiased_ece
 from .floors import AnswerTable, Floor, labels_floor, observed_answers, votes_floor
 from .intervals import REPEATS, Estimate, auroc_interval, bootstrap_interval, mean_interval, share_interval, wilson
 from .measure import measure, vote_clip
-from .over_seeds import Interval, PairedTest, holm, paired_t, t_interval
+from .over_seeds import PairedTest, holm, paired_t, t_half_width
 from .paired import paired_differences
 from .proper_scores import BrierDecomposition, brier, brier_decomposition, brier_scores, nll, nll_scores
 from .ranking import accuracy_at_coverage, aurc, auroc, risk_coverage
@@ -41,13 +41,11 @@ __all__ = [
     "BrierDecomposition",
     "Estimate",
     "Floor",
-    "Interval",
     "Judged",
     "PairedTest",
     "ReliabilityBin",
     "Temperature",
     "accuracy_at_coverage",
-    "ace",
     "answer_probability",
     "answer_shares",
     "aurc",
@@ -65,7 +63,6 @@ __all__ = [
     "judge_samples",
     "labels_floor",
     "majority",
-    "majority_correct",
     "mce",
     "mean_interval",
     "measure",
@@ -81,7 +78,7 @@ __all__ = [
     "scale_confidence",
     "sequence_confidence",
     "share_interval",
-    "t_interval",
+    "t_half_width",
     "verbalized_confidence",
     "vote_clip",
     "votes_floor",

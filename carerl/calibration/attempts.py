@@ -1,18 +1,15 @@
-"""What several attempts at a question are worth: pass@k and maj@N."""
+"""Estimates pass@k from several attempts at a question."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .bins import FloatArray
-from .votes import majority
 
 
 def pass_at_k(attempts: ArrayLike, right: ArrayLike, k: int) -> FloatArray:
-    """(Q,) P(at least one of k attempts is right) for each question, estimated from n >= k attempts of which c were
+    """Estimates (Q,) P(at least one of k attempts is right) for each question from n >= k attempts, of which c were
     right: 1 - C(n - c, k)/C(n, k) (Chen et al., arXiv 2107.03374, eq. 1), the mean over all subsets of k; unbiased.
 
     As a product, 1 - prod_{i=n-c+1..n} (1 - k/i), which overflows nowhere. Raises ValueError for k < 1, k above n, or c
@@ -25,17 +22,3 @@ def pass_at_k(attempts: ArrayLike, right: ArrayLike, k: int) -> FloatArray:
         raise ValueError("right attempts number between 0 and all attempts")
     found = [1 - np.prod(1 - k / np.arange(n - c + 1, n + 1)) for n, c in zip(n_Q.flat, c_Q.flat, strict=True)]
     return np.array(found, dtype=np.float64).reshape(n_Q.shape)
-
-
-def majority_correct(answers: Sequence[str | None], correct: Sequence[bool], key: str, seed: int) -> bool:
-    """Whether the majority answer of a question is right: maj@N is the mean of this over questions.
-
-    ``answers``: one canonical answer for each class of equivalent ones; None for a response without an answer, which
-    counts in N and never wins. Ties are broken as in :func:`majority`. Raises ValueError for unequal lengths, and if
-    one answer is both right and wrong.
-    """
-    winner, _ = majority(answers, key, seed)
-    verdicts = {bool(c) for answer, c in zip(answers, correct, strict=True) if answer == winner and answer is not None}
-    if len(verdicts) > 1:
-        raise ValueError(f"question {key!r}: answer {winner!r} is graded both right and wrong")
-    return verdicts == {True}

@@ -1,10 +1,8 @@
 """Binned calibration errors and reliability diagrams.
 
 :func:`ece` is the expected calibration error (Naeini et al. 2015; Guo et al., arXiv 1706.04599, eq. 3), :func:`mce` the
-maximum one (Naeini et al. 2015; Guo et al., eq. 5), :func:`ace` the mean over bins without weights: with bins of equal
-counts the adaptive calibration error (Nixon et al., arXiv 1904.01685, of the event "right"), with bins of equal
-widths the average one (Neumann et al. 2018). Adaptive and equal-count ECE differ only where ties make counts unequal,
-so reports list ``ece(scheme="count")`` and no second column.
+maximum one (Naeini et al. 2015; Guo et al., eq. 5). ``ece(scheme="count")`` is the adaptive calibration error (Nixon et
+al., arXiv 1904.01685, of the event "right"), except that bins weigh by their counts, which differ only through ties.
 
 Bins are closed on the left: a confidence of .3 belongs to [.3, .4). Confidence 1 belongs to the last bin.
 ``correct`` may be a probability of being right instead of 0 or 1.
@@ -23,7 +21,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """One bin: its bounds, the mean confidence and mean correctness in it, and the number of items."""
+    """Holds one bin: its bounds, the mean confidence and mean correctness in it, and the number of items."""
 
     low: float
     high: float
@@ -39,7 +37,7 @@ class ReliabilityBin:
 def reliability_bins(
     confidence: ArrayLike, correct: ArrayLike, bins: int = 10, scheme: str = "width"
 ) -> list[ReliabilityBin]:
-    """The occupied bins, from low to high.
+    """Returns the occupied bins, from low to high.
 
     ``scheme``: ``width`` for equal widths; ``count`` for equal counts (equal confidences stay together, so that
     the result does not depend on the order of the data and counts can differ); ``unique`` for one bin for each
@@ -69,7 +67,7 @@ def reliability_bins(
 def assign_bins(
     c: FloatArray, bins: int, scheme: str, dtype: Any = np.float64
 ) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
-    """Bin of each confidence, and the bins' lower and upper bounds, those of empty bins included.
+    """Returns the bin of each confidence, and the lower and upper bounds of all bins, empty ones included.
 
     ``dtype``: the precision in which equal widths are compared. Raises ValueError as :func:`reliability_bins`.
     """
@@ -87,32 +85,27 @@ def assign_bins(
 
 
 def _equal_count_starts(c: FloatArray, bins: int) -> FloatArray:
-    """The confidence at which each k-th share of the items begins; fewer than ``bins`` where values are tied."""
+    """Returns the confidences at which equal shares of the items begin; fewer than ``bins`` if values are tied."""
     first = np.searchsorted(np.arange(1, len(c) + 1), len(c) * np.arange(bins) / bins, side="right")
     return np.unique(np.sort(c)[first])
 
 
 def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = 10, scheme: str = "width") -> float:
-    """Sum over bins of share · |accuracy - confidence|; NaN without data."""
+    """Returns the sum over bins of share · |accuracy - confidence|; NaN without data."""
     found = reliability_bins(confidence, correct, bins, scheme)
     total = sum(b.count for b in found)
     return sum(b.count * b.gap for b in found) / total if total else float("nan")
 
 
 def mce(confidence: ArrayLike, correct: ArrayLike, bins: int = 10, scheme: str = "width") -> float:
-    """Largest |accuracy - confidence| of an occupied bin; NaN without data. A bin of one item counts like any other:
-    with few items this is noise."""
+    """Returns the largest |accuracy - confidence| of an occupied bin; NaN without data. A bin of one item counts like
+    any other: with few items this is noise."""
     return max((b.gap for b in reliability_bins(confidence, correct, bins, scheme)), default=float("nan"))
 
 
-def ace(confidence: ArrayLike, correct: ArrayLike, bins: int = 10, scheme: str = "count") -> float:
-    """Mean of |accuracy - confidence| over the occupied bins, each counting the same; NaN without data."""
-    found = reliability_bins(confidence, correct, bins, scheme)
-    return sum(b.gap for b in found) / len(found) if found else float("nan")
-
-
 def checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Confidences and correctness as flat float64 arrays of one length."""
+    """Returns confidences and correctness as flat float64 arrays of one length. Raises ValueError for other shapes, and
+    outside [0, 1]."""
     c: FloatArray = np.asarray(confidence, dtype=np.float64)
     a: FloatArray = np.asarray(correct, dtype=np.float64)
     if not (c.ndim == 1 and c.shape == a.shape):

@@ -40,10 +40,10 @@ ESTIMATORS = ("majority", "mean", "answer_prob", "sequence", "verbalized")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Rows for the metrics: ``confidence``, ``correct`` and ``questions`` (N,), an item each. ``labels`` (N,): items
-    with one number gave the same answer to the same question, so they are right together. ``votes``: the number of
-    samples that a confidence is a share of, 0 where it is none. ``unstated``: samples with an answer but without a
-    confidence.
+    """Holds rows for the metrics: ``confidence``, ``correct`` and ``questions`` (N,), one per item. ``labels`` (N,):
+    items with one number gave the same answer to the same question, so they are right together. ``votes``: the number
+    of samples that a confidence is a share of; 0 for other confidences. ``unstated``: samples with an answer but
+    without a confidence.
     """
 
     confidence: FloatArray
@@ -55,7 +55,7 @@ class Judged:
 
 
 def judge_mean(answers: Mapping[str, Sequence[str | None]], correct: Mapping[str, Sequence[bool]]) -> Judged:
-    """One row a sample: its own answer's share."""
+    """Makes a row of each sample: its own answer's share."""
     sizes = {len(found) for found in answers.values()}
     confidence = [share for found in answers.values() for share in answer_shares(found)]
     return _per_sample(answers, correct, confidence, votes=sizes.pop() if len(sizes) == 1 else 0)
@@ -66,8 +66,8 @@ def judge_samples(
     correct: Mapping[str, Sequence[bool]],
     confidence: Mapping[str, Sequence[float | None]],
 ) -> Judged:
-    """One row a sample, with a confidence of its own: ``answer_prob``, ``sequence`` or ``verbalized``. None, and any
-    confidence of a sample without an answer, become 0."""
+    """Makes a row of each sample, with a confidence of its own: ``answer_prob``, ``sequence`` or ``verbalized``. None,
+    and any confidence of a sample without an answer, become 0."""
     pairs = [p for key, found in answers.items() for p in zip(found, confidence[key], strict=True)]
     stated = [0.0 if answer is None or value is None else value for answer, value in pairs]
     unstated = sum(answer is not None and value is None for answer, value in pairs)
@@ -94,7 +94,7 @@ def _per_sample(
 
 
 def answer_shares(answers: Sequence[str | None]) -> list[float]:
-    """Of each sample: the share of all N that gave its answer; 0 for None.
+    """Returns for each sample the share of all N that gave its answer; 0 for None.
 
     >>> answer_shares(["7", "3", "7", None])
     [0.5, 0.25, 0.5, 0.0]
@@ -104,14 +104,14 @@ def answer_shares(answers: Sequence[str | None]) -> list[float]:
 
 
 def answer_probability(logprobs: Sequence[float]) -> float:
-    """exp of the sum of the answer tokens' log-probs (nats): the probability of the answer as it is written, given what
-    precedes it; 0 without tokens. Log-probs that rounding left above 0 count as 0."""
+    """Returns exp of the sum of the answer tokens' log-probs (nats): the probability of the answer as it is written,
+    given what precedes it; 0 without tokens. Log-probs that rounding left above 0 count as 0."""
     return math.exp(min(0.0, math.fsum(logprobs))) if logprobs else 0.0
 
 
 def option_probability(logprobs: Mapping[str, float], option: str) -> float:
-    """Probability of ``option`` renormalised over closed options: softmax of their log-probs (nats, each summed over
-    the option's tokens). Options at -inf have none; if all are there, the options are equally likely.
+    """Returns the probability of ``option`` renormalised over closed options: softmax of their log-probs (nats, each
+    summed over the option's tokens). Options at -inf have none; if all are there, the options are equally likely.
 
     Raises ValueError for an option that is not among them, and for NaN or +inf.
     """
@@ -126,8 +126,8 @@ def option_probability(logprobs: Mapping[str, float], option: str) -> float:
 
 
 def sequence_confidence(logprobs: Sequence[float]) -> float:
-    """exp of the mean log-prob (nats) of the response's tokens; 0 without tokens. Log-probs that rounding left above 0
-    count as 0."""
+    """Returns exp of the mean log-prob (nats) of the response's tokens; 0 without tokens. Log-probs that rounding left
+    above 0 count as 0."""
     return math.exp(min(0.0, math.fsum(logprobs) / len(logprobs))) if logprobs else 0.0
 
 
@@ -148,7 +148,7 @@ _LONGEST = 100_000  # characters read, from the end: a confidence is stated last
 
 
 def verbalized_confidence(text: str) -> float | None:
-    """The confidence that a text states, in [0, 1]; None if it states none, or none that can be read.
+    """Reads the confidence that a text states, in [0, 1]; None if it states none, or none that can be read.
 
     ============================================== ==========================================================
     form                                           examples
@@ -184,8 +184,7 @@ def verbalized_confidence(text: str) -> float | None:
 
 
 def without_statement(text: str) -> str:
-    """The text without its ``<confidence>…</confidence>``: what an answer is looked for in, as the number in there is
-    none.
+    """Removes ``<confidence>…</confidence>`` from a text, so that the number in it is not taken for an answer.
 
     >>> without_statement("It is 12. <confidence>0.8</confidence>")
     'It is 12. '

@@ -45,8 +45,8 @@ def gap_moments(
     bins: int = 10,
     scheme: str = "width",
 ) -> tuple[FloatArray, FloatArray]:
-    """Observed deltas (K,) of the occupied bins, share · (accuracy - confidence), and their covariance (K, K) over
-    questions; NaN covariance for fewer than two questions. Raises ValueError as
+    """Returns the observed deltas (K,) of the occupied bins, share · (accuracy - confidence), and their covariance (K,
+    K) over questions; NaN covariance for fewer than two questions. Raises ValueError as
     :func:`carerl.calibration.bins.reliability_bins`."""
     c, a = checked(confidence, correct)
     index, count = clusters(questions, len(c))
@@ -67,7 +67,7 @@ def gap_moments(
 
 
 def _folded_mean(mean: FloatArray, error: FloatArray) -> FloatArray:
-    """E|N(mean, error²)|; |mean| where the error is 0."""
+    """Returns E|N(mean, error²)|; |mean| if the error is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(error > 0, mean / error, 0.0)
     noise = error * np.sqrt(2 / np.pi) * np.exp(-z * z / 2) + mean * special.erf(z / np.sqrt(2))
@@ -76,8 +76,8 @@ def _folded_mean(mean: FloatArray, error: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Inversion:
-    """What the estimate at every level is made of: the plain and the debiased ECE, the two rays (K,) and the simulated
-    noise (R, K); no rays where there is no interval, rays of 0 where nothing varies."""
+    """Holds the parts of the estimate at every level: the plain and the debiased ECE, the two rays (K,) and the
+    simulated noise (R, K). No rays without an interval; rays of 0 if nothing varies."""
 
     observed: float
     value: float
@@ -105,7 +105,8 @@ def inversion(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Inversion:
-    """Of :func:`debiased_ece`. Levels nearer to 1 than 1 - 2/draws have the interval of that one."""
+    """Prepares :func:`debiased_ece` for any level. Levels nearer to 1 than 1 - 2/draws have the interval of that
+    level."""
     delta, covariance = gap_moments(confidence, correct, questions, bins, scheme)
     nothing = np.empty(0)
     if not delta.size:
@@ -133,13 +134,14 @@ def debiased_ece(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Estimate:
-    """See the module docstring. All NaN without data, NaN bounds for fewer than two questions."""
+    """Estimates ECE without its bias, with an interval (module docstring). All NaN without data, NaN bounds for fewer
+    than two questions."""
     return inversion(confidence, correct, questions, bins, scheme, seed).interval(level)
 
 
 def _reaches(ray: FloatArray, noise: FloatArray, observed: float, tail: float) -> float:
-    """The ECE on the ray at which the ``tail`` quantile of the plug-in statistic reaches what was observed; 0 if it is
-    above it from the start. By bisection, with the same noise throughout."""
+    """Finds the ECE on the ray at which the ``tail`` quantile of the plug-in statistic reaches the observed ECE; 0 if
+    it is above it from the start. By bisection, with the same noise throughout."""
     direction = ray / np.abs(ray).sum()
     low, high = 0.0, min(1.0, observed + float(np.abs(noise).sum(axis=1).max()))
     for _ in range(20):  # to 1e-6

@@ -1,4 +1,4 @@
-"""What ECE a model without any miscalibration would show: the two floors, by simulation.
+"""The ECE that a model without any miscalibration would show: two floors, by simulation.
 
 ECE of finite data is positive for everybody. ``labels_floor`` says how large it is when every stated confidence is
 exactly the probability of being right, and only the labels are drawn. ``votes_floor`` says how large it is for a
@@ -22,7 +22,7 @@ _CELLS = 4_000_000  # numbers of a simulation held at a time
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """``values``: (R,) simulated ECEs."""
+    """Holds (R,) simulated ECEs."""
 
     values: FloatArray
 
@@ -31,7 +31,7 @@ class Floor:
         return float(np.mean(self.values)) if self.values.size else float("nan")
 
     def range(self, level: float = 0.95) -> tuple[float, float]:
-        """The central ``level`` of the simulated values."""
+        """Returns the ends of the central ``level`` of the simulated values."""
         if not self.values.size:
             return float("nan"), float("nan")
         low, high = np.quantile(self.values, [(1 - level) / 2, (1 + level) / 2])
@@ -40,9 +40,9 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class AnswerTable:
-    """What a perfect model would answer: ``answers_QV``, probability of each of V answers, rows sum to 1; ``right_QV``,
-    probability that each is right; ``never_wins``: columns that count in N only ("no answer"). Raises ValueError for
-    shapes that differ."""
+    """Holds the answers of a perfect model: ``answers_QV``, probability of each of V answers, rows sum to 1;
+    ``right_QV``, probability that each is right; ``never_wins``: columns that count in N only ("no answer"). Raises
+    ValueError for shapes that differ."""
 
     answers_QV: FloatArray
     right_QV: FloatArray
@@ -61,11 +61,11 @@ def labels_floor(
     scheme: str = "width",
     groups: ArrayLike | None = None,
 ) -> Floor:
-    """ECE with labels y_i ~ Bernoulli(confidence_i), ``repeats`` times (consistency resampling: Bröcker and Smith
-    2007).
+    """Simulates the ECE with labels y_i ~ Bernoulli(confidence_i), ``repeats`` times (consistency resampling: Bröcker
+    and Smith 2007).
 
     ``groups``: (N,) items that carry one answer to one question, and so one label: samples of a question with equal
-    answers are right together. Independent labels where None. Raises ValueError as :func:`reliability_bins`; without
+    answers are right together. None: independent labels. Raises ValueError as :func:`reliability_bins`; without
     data the floor is NaN.
     """
     c, _ = checked(confidence, np.zeros(np.shape(confidence)))
@@ -94,9 +94,9 @@ def votes_floor(
     scheme: str = "width",
     draw_labels: bool = False,
 ) -> Floor:
-    """ECE of the majority share of ``votes`` answers drawn from each question's own distribution.
+    """Simulates the ECE of the majority share of ``votes`` answers drawn from each question's own distribution.
 
-    Ties are broken at random; where no answer can win, the confidence is 0 and wrong. ``draw_labels``: correctness is
+    Ties are broken at random; if no answer can win, the confidence is 0 and wrong. ``draw_labels``: correctness is
     drawn, as 0/1 labels are, instead of taken as the probability. Raises ValueError for votes < 1, or a scheme other
     than ``width`` and ``unique``.
     """
@@ -124,7 +124,7 @@ def votes_floor(
 
 
 def observed_answers(answers: Sequence[Sequence[str | None]]) -> AnswerTable:
-    """The table of :func:`votes_floor`, where nothing is known of the answers but the votes themselves.
+    """Makes the table of :func:`votes_floor` from the votes themselves.
 
     [ours] The perfect model's distribution of a question is the observed one, and each answer is right as often as it
     is given (which is what calibration means), no answer never. Observed shares are more extreme than the probabilities
@@ -151,6 +151,6 @@ def observed_answers(answers: Sequence[Sequence[str | None]]) -> AnswerTable:
 
 
 def _chunks(repeats: int, cells: int) -> list[int]:
-    """Parts of ``repeats`` so that none holds more than _CELLS numbers."""
+    """Splits ``repeats`` into parts of _CELLS numbers at most."""
     size = max(1, _CELLS // max(1, cells))
     return [min(size, repeats - begin) for begin in range(0, repeats, size)]

@@ -35,7 +35,7 @@ _JACKKNIFE = 200  # blocks of questions left out in turn
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value and its interval; ``low`` and ``high`` are NaN where there is none.
+    """Holds a value and its interval; ``low`` and ``high`` are NaN without one.
 
     ``p``, of a difference only: the least alpha whose interval at level 1 - alpha excludes 0, a two-sided p-value that
     agrees with the interval at every level."""
@@ -50,8 +50,8 @@ class Estimate:
 
 
 def clusters(questions: ArrayLike | None, n: int) -> tuple[NDArray[np.int64], int]:
-    """(N,) index of each item's question and the number of questions Q; None: an item each. Raises ValueError for
-    another length."""
+    """Returns (N,) the index of each item's question, and the number of questions Q; None: a question for each item.
+    Raises ValueError for another length."""
     if questions is None:
         return np.arange(n), n
     names = np.asarray(questions)
@@ -62,7 +62,7 @@ def clusters(questions: ArrayLike | None, n: int) -> tuple[NDArray[np.int64], in
 
 
 def cluster_error(influence: FloatArray, index: NDArray[np.int64], count: int) -> float:
-    """Standard error of a mean over N items from their deviations (influence values, mean 0): the root of
+    """Returns the standard error of a mean over N items from their deviations (influence values, mean 0): the root of
     Q/(Q - 1) · sum over questions of (sum of deviations)², over N. NaN with one question."""
     if count < 2:
         return float("nan")
@@ -71,8 +71,8 @@ def cluster_error(influence: FloatArray, index: NDArray[np.int64], count: int) -
 
 
 def wilson(share: float, n: float, level: float = LEVEL) -> Estimate:
-    """Wilson's score interval (1927) for a share of n; n need not be whole. Raises ValueError for a share outside
-    [0, 1]; NaN bounds for n <= 0."""
+    """Computes Wilson's score interval (1927) for a share of n; n need not be whole. Raises ValueError for a share
+    outside [0, 1]; NaN bounds for n <= 0."""
     if not 0 <= share <= 1:
         raise ValueError(f"share = {share}: outside [0, 1]")
     if not n > 0:
@@ -84,9 +84,9 @@ def wilson(share: float, n: float, level: float = LEVEL) -> Estimate:
 
 
 def share_interval(values: ArrayLike, questions: ArrayLike | None = None, level: float = LEVEL) -> Estimate:
-    """Interval for the mean of values in [0, 1], such as accuracy: Wilson's. With one 0/1 value a question it is
-    exactly that; with clusters, or values between 0 and 1, n is the effective number of samples. Where all values are
-    equal (all right, say) n is the number of questions, as if the samples of a question said no more than one. NaN
+    """Computes an interval for the mean of values in [0, 1], such as accuracy: Wilson's. With one 0/1 value a question
+    it is exactly that; with clusters, or values between 0 and 1, n is the effective number of samples. Where all values
+    are equal (all right, say) n is the number of questions, as if the samples of a question said no more than one. NaN
     without data; NaN bounds for one question. Raises ValueError outside [0, 1]."""
     x = np.asarray(values, dtype=np.float64)
     if not np.all((x >= 0) & (x <= 1)):
@@ -109,8 +109,9 @@ def share_interval(values: ArrayLike, questions: ArrayLike | None = None, level:
 
 @dataclass(frozen=True, slots=True)
 class AurocMoments:
-    """``influence_Q``: each question's share in the deviation of the area, so that their squares add up to its
-    variance; ``degrees``: of freedom of that variance; ``fewest``: questions with an item of the rarer class."""
+    """Holds the area and its variance. ``influence_Q``: each question's share in the deviation of the area, so that
+    their squares add up to its variance; ``degrees``: of freedom of that variance; ``fewest``: questions with an item
+    of the rarer class."""
 
     area: float
     influence_Q: FloatArray
@@ -119,9 +120,9 @@ class AurocMoments:
 
 
 def auroc_moments(confidence: ArrayLike, correct: ArrayLike, index: NDArray[np.int64], count: int) -> AurocMoments:
-    """Structural components (DeLong et al. 1988) summed over clusters (Obuchowski 1997), and the degrees of freedom of
-    Brunner and Munzel (2000), few where one class is rare. Area NaN if a class has no item, degrees NaN if it has one.
-    Raises ValueError as :func:`carerl.calibration.ranking.placements`."""
+    """Returns structural components (DeLong et al. 1988) summed over clusters (Obuchowski 1997), and the degrees of
+    freedom of Brunner and Munzel (2000), few where one class is rare. Area NaN if a class has no item, degrees NaN if
+    it has one. Raises ValueError as :func:`carerl.calibration.ranking.placements`."""
     a = np.asarray(correct, dtype=np.float64)
     parts = placements(confidence, correct)
     sizes = [len(np.unique(index[a == label])) for label in (1, 0)]
@@ -142,9 +143,9 @@ def auroc_moments(confidence: ArrayLike, correct: ArrayLike, index: NDArray[np.i
 def auroc_interval(
     confidence: ArrayLike, correct: ArrayLike, questions: ArrayLike | None = None, level: float = LEVEL
 ) -> Estimate:
-    """Interval for AUROC: Student's t on the logit scale with :func:`auroc_moments`. At AUROC 0 or 1, where that
-    variance is 0: Wilson's for a share of as many as there are questions with the rarer class. All NaN for one class;
-    NaN bounds if only one question has a class."""
+    """Computes an interval for AUROC: Student's t on the logit scale with :func:`auroc_moments`. At AUROC 0 or 1, where
+    that variance is 0: Wilson's for a share of as many as there are questions with the rarer class. All NaN for one
+    class; NaN bounds if only one question has a class."""
     index, count = clusters(questions, len(np.asarray(correct)))
     found = auroc_moments(confidence, correct, index, count)
     variance = float((found.influence_Q**2).sum())
@@ -160,7 +161,7 @@ def auroc_interval(
 
 @dataclass(frozen=True, slots=True)
 class QuestionSums:
-    """Of values over items: their sum and number for each of Q questions, (Q,) both."""
+    """Holds the sum and the number of values for each of Q questions, (Q,) both."""
 
     total_Q: FloatArray
     size_Q: FloatArray
@@ -171,7 +172,7 @@ class QuestionSums:
 
 
 def sums_over_questions(values: ArrayLike, index: NDArray[np.int64], count: int) -> QuestionSums:
-    """``index`` and ``count`` from :func:`clusters`."""
+    """Sums values over questions. ``index`` and ``count``: from :func:`clusters`."""
     total_Q: FloatArray = np.bincount(index, np.asarray(values, dtype=np.float64), minlength=count).astype(np.float64)
     return QuestionSums(total_Q, np.bincount(index, minlength=count).astype(np.float64))
 
@@ -183,8 +184,8 @@ def mean_interval(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> Estimate:
-    """Interval for a mean over items by the studentised cluster bootstrap, :func:`studentised_interval`. NaN without
-    data."""
+    """Computes an interval for a mean over items by the studentised cluster bootstrap, :func:`studentised_interval`.
+    NaN without data."""
     x = np.asarray(values, dtype=np.float64)
     index, count = clusters(questions, len(x))
     if not count:
@@ -195,8 +196,8 @@ def mean_interval(
 def studentised_interval(
     runs: Sequence[QuestionSums], level: float = LEVEL, repeats: int = REPEATS, seed: int = 0
 ) -> Estimate:
-    """Interval for the mean of one run, or for the first's minus the second's on the same questions (Hall 1988; Efron
-    and Tibshirani 1993, §12.5).
+    """Computes an interval for the mean of one run, or for the first's minus the second's on the same questions (Hall
+    1988; Efron and Tibshirani 1993, §12.5).
 
     Questions are drawn with replacement, for both runs together; in each resample t* = (value* - value)/error* with its
     own standard error over questions (of a ratio: the total less mean · size); the interval is value - q · error, q the
@@ -216,7 +217,7 @@ def studentised_interval(
     products = (x_QP[:, :, None] * x_QP[:, None, :]).reshape(count, width * width)
 
     def shift_and_error(sums_RP: FloatArray, squares_RPP: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Change of the value, and its standard error: of sum_q w_q (k · x_q)², k the ratio's derivative."""
+        """Returns the change of the value and its standard error: of sum_q w_q (k · x_q)², k the ratio's derivative."""
         size_RJ = sums_RP[:, 1::2]
         sign_J = np.array([1.0, -1.0])[: len(runs)]
         shift_RJ = sums_RP[:, 0::2] / size_RJ
@@ -249,8 +250,8 @@ def studentised_interval(
 
 
 def resamples(count: int, repeats: int, seed: int, items: int | None = None) -> Iterator[FloatArray]:
-    """Chunks (r, Q) of the multiplicities with which Q questions are drawn, ``repeats`` rows in all; a chunk's rows
-    times ``items`` (Q, if None) numbers are held at a time, and the draws do not depend on it."""
+    """Yields chunks (r, Q) of the multiplicities with which Q questions are drawn, ``repeats`` rows in all; a chunk's
+    rows times ``items`` (Q, if None) numbers are held at a time, and the draws do not depend on it."""
     rng = np.random.default_rng([seed, count])
     size = max(1, _CELLS // max(items or count, 1))
     for begin in range(0, repeats, size):
@@ -269,7 +270,7 @@ def bootstrap_interval(
     seed: int = 0,
     method: str = "bca",
 ) -> Estimate:
-    """Cluster bootstrap over questions: ``statistic`` takes multiplicities of the items, (R, n), and returns (R,).
+    """Bootstraps over questions: ``statistic`` takes multiplicities of the items, (R, n), and returns (R,).
 
     ``method``: ``bca``, bias-corrected and accelerated (Efron 1987), the acceleration from a jackknife that leaves out
     questions in at most 200 blocks; or ``percentile``. NaN bounds for fewer than two questions or a NaN value. Raises
@@ -293,7 +294,7 @@ def bootstrap_interval(
 
 
 def _left_out(statistic: Callable[[FloatArray], FloatArray], index: NDArray[np.int64], count: int) -> FloatArray:
-    """The statistic without each block of questions in turn."""
+    """Returns the statistic without each block of questions in turn."""
     blocks = min(count, _JACKKNIFE)
     block_N = (np.arange(count) * blocks // count)[index]
     size = max(1, _CELLS // max(len(index), 1))
@@ -302,7 +303,7 @@ def _left_out(statistic: Callable[[FloatArray], FloatArray], index: NDArray[np.i
 
 
 def _bca_tails(replicates: FloatArray, value: float, left_out: FloatArray, tails: FloatArray) -> FloatArray:
-    """Efron's corrected tail probabilities; the plain ones where nothing varies."""
+    """Returns Efron's corrected tail probabilities; the plain ones if nothing varies."""
     below = (np.mean(replicates < value) + np.mean(replicates <= value)) / 2
     bias = special.ndtri(np.clip(below, 0.5 / len(replicates), 1 - 0.5 / len(replicates)))
     pull = np.nanmean(left_out) - left_out[np.isfinite(left_out)]

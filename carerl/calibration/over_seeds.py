@@ -12,42 +12,27 @@ from scipy import special  # scipy.stats has the same functions and takes a seco
 
 
 @dataclass(frozen=True)
-class Interval:
-    mean: float
-    half_width: float
-
-    @property
-    def low(self) -> float:
-        return self.mean - self.half_width
-
-    @property
-    def high(self) -> float:
-        return self.mean + self.half_width
-
-
-@dataclass(frozen=True)
 class PairedTest:
-    """``difference``: mean of a - b. ``p_value`` is two-sided, ``p_greater`` one-sided against a <= b.
-    ``lower_bound`` is the one-sided bound of the difference: with probability ``level`` it lies below the truth.
+    """Holds the result of :func:`paired_t`. ``difference``: mean of a - b. ``p_value``: two-sided. ``lower_bound``:
+    one-sided bound of the difference; with probability ``level`` it lies below the truth.
     """
 
     difference: float
     p_value: float
     lower_bound: float
-    p_greater: float
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Two-sided interval for the mean. Raises ValueError for fewer than two values."""
+def t_half_width(values: Sequence[float], level: float = 0.95) -> float:
+    """Returns the half-width of the two-sided interval for the mean. Raises ValueError for fewer than two values."""
     x = np.asarray(values, dtype=np.float64)
     if x.size < 2:
         raise ValueError("an interval needs two values at least")
     quantile = float(special.stdtrit(x.size - 1, 0.5 + level / 2))
-    return Interval(float(x.mean()), quantile * float(x.std(ddof=1)) / math.sqrt(x.size))
+    return quantile * float(x.std(ddof=1)) / math.sqrt(x.size)
 
 
 def paired_t(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> PairedTest:
-    """Test of the mean of a - b against 0, pair by pair. Raises ValueError for unequal lengths or under two pairs."""
+    """Tests the mean of a - b against 0, pair by pair. Raises ValueError for unequal lengths or under two pairs."""
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(f"{len(a)} and {len(b)} values: pairs are needed, two at least")
     gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
@@ -58,17 +43,16 @@ def paired_t(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Pai
         t = math.copysign(math.inf, mean) if mean else 0.0
     else:
         t = mean / error
-    below = float(special.stdtr(degrees, -abs(t)))  # the tail beyond |t|
     return PairedTest(
         difference=mean,
-        p_value=2 * below,
+        p_value=2 * float(special.stdtr(degrees, -abs(t))),
         lower_bound=mean - float(special.stdtrit(degrees, level)) * error,
-        p_greater=below if t >= 0 else 1 - below,
     )
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
-    """Holm's step-down corrected p-values, in the order given (Holm 1979). Raises ValueError outside [0, 1]."""
+    """Corrects p-values by Holm's step-down method, in the order given (Holm 1979). Raises ValueError outside [0,
+    1]."""
     p = np.asarray(p_values, dtype=np.float64)
     if not np.all((p >= 0) & (p <= 1)):
         raise ValueError("p-values lie in [0, 1]")

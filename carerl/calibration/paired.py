@@ -1,4 +1,25 @@
-"""Two runs on the same questions: differences with intervals that use the pairing."""
+"""Two runs on the same questions: differences with intervals that use the pairing.
+
+Questions are paired by name and resampled for both runs together; a question may have more samples in one run. Every
+estimate but those of the last line has a p-value that says the same as its interval.
+
+``accuracy``
+    Student's t after one imagined question won and one lost (Bonett and Price 2012), so that runs that differ nowhere
+    are not certain to be equal.
+``overconfidence``, ``brier``, ``nll``
+    Studentised bootstrap of the difference; p is 2/(repeats + 1) at least. NLL clips both runs alike, at the coarser of
+    the two.
+``auroc``
+    The paired test of DeLong et al. (1988), over clusters, with Student's t. NaN for one class or labels that are not 0
+    or 1; no interval if neither area varies and they differ.
+``ece_debiased``
+    [ours] Difference of the debiased estimates; interval from those of the two runs by the method of variance estimates
+    recovery (Zou and Donner 2008), as if they were independent. Bootstraps of the difference covered far less (59 to
+    100 %) if one run is calibrated and the other is not, because the biases differ. p, found by bisection over levels,
+    is 2/draws at least.
+``aurc``, ``accuracy_at_80`` …
+    BCa bootstrap of the difference.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +28,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from .bins import FloatArray
@@ -34,97 +56,88 @@ def paired_differences(
     b: Judged,
     *,
     metrics: Sequence[str] = METRICS,
-    bins: int = 10,
     coverages: Sequence[float] = COVERAGES,
     level: float = LEVEL,
     repeats: int = REPEATS,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """a - b under the names of :func:`carerl.calibration.measure.measure`: ``metrics`` in their order, every name
-    always there, then accuracy at ``coverages``.
+    """Returns a - b under the names of :func:`carerl.calibration.measure.measure`: ``metrics`` in their order, every
+    name always there, then accuracy at ``coverages``. The methods are in the module docstring.
 
-    Questions are paired by name and resampled for both runs together; a question may have more samples in one run.
-    Every estimate but those of the last line has a p-value that says the same as its interval.
-
-    ``accuracy``
-        Student's t after one imagined question won and one lost (Bonett and Price 2012), so that runs that differ
-        nowhere are not certain to be equal.
-    ``overconfidence``, ``brier``, ``nll``
-        Studentised bootstrap of the difference; p is 2/(repeats + 1) at least. NLL clips both runs alike, at the
-        coarser of the two.
-    ``auroc``
-        The paired test of DeLong et al. (1988), over clusters, with Student's t. NaN for one class or labels that are
-        not 0 or 1; no interval where neither area varies and they differ.
-    ``ece_debiased``
-        [ours] Difference of the debiased estimates; interval from those of the two runs by the method of variance
-        estimates recovery (Zou and Donner 2008), as if they were independent. Bootstraps of the difference covered far
-        less (59 to 100 %) where one run is calibrated and the other is not, because the biases differ. p, found by
-        bisection over levels, is 2/draws at least.
-    ``aurc``, ``accuracy_at_80`` …
-        BCa bootstrap of the difference.
-
-    Raises ValueError if the runs have not the same questions, or none.
+    Raises ValueError if the runs do not have the same questions, or have none.
     """
     names = sorted(set(a.questions))
     missing = set(names) ^ set(b.questions)
     if missing or not names:
         raise ValueError(f"paired runs need the same questions: {len(missing)} are in one only {sorted(missing)[:3]}")
-    index_a, index_b = (np.searchsorted(names, np.asarray(run.questions)) for run in (a, b))
-    count = len(names)
-    clip = max(vote_clip(a.votes), vote_clip(b.votes))
+    runs = [(run, np.searchsorted(names, np.asarray(run.questions))) for run in (a, b)]
+    count, clip = len(names), max(vote_clip(a.votes), vote_clip(b.votes))
 
     def sums(of: Callable[[Judged], FloatArray]) -> list[QuestionSums]:
-        return [sums_over_questions(of(run), index, count) for run, index in ((a, index_a), (b, index_b))]
+        return [sums_over_questions(of(run), index, count) for run, index in runs]
 
     def mean(of: Callable[[Judged], FloatArray]) -> Estimate:
         return studentised_interval(sums(of), level, repeats, seed)
 
-    def auroc() -> Estimate:
-        if not all(np.isin(run.correct, (0, 1)).all() for run in (a, b)):
-            return Estimate(float("nan"))
-        moments = [auroc_moments(run.confidence, run.correct, i, count) for run, i in ((a, index_a), (b, index_b))]
-        difference = moments[0].area - moments[1].area
-        error = math.sqrt(float(((moments[0].influence_Q - moments[1].influence_Q) ** 2).sum()))
-        degrees = [m.degrees for m in moments if not math.isnan(m.degrees)]
-        if min(m.fewest for m in moments) < 2 or not degrees or (difference and not error):
-            return Estimate(difference)
-        return _student(difference, difference, error, min(degrees), level)
-
     def resampled(coverage: float | None) -> Estimate:
-        blocks_a, blocks_b = RankedBlocks(a.confidence, a.correct), RankedBlocks(b.confidence, b.correct)
-
-        def statistic(weights_RQ: FloatArray) -> FloatArray:
-            left, right = weights_RQ[:, index_a], weights_RQ[:, index_b]
-            if coverage is None:
-                return blocks_a.aurc(left) - blocks_b.aurc(right)
-            return blocks_a.accuracy_at_coverage(left, coverage) - blocks_b.accuracy_at_coverage(right, coverage)
-
+        statistic = _ranking_difference(runs, coverage)
         value = float(statistic(np.ones((1, count)))[0])
         return bootstrap_interval(statistic, value, None, count, level, repeats, seed)
 
     make: dict[str, Callable[[], Estimate]] = {
         "accuracy": lambda: _share_difference(sums(lambda run: run.correct), level),
         "overconfidence": lambda: mean(lambda run: run.confidence - run.correct),
-        "ece_debiased": lambda: _ece_difference(a, b, bins, level, seed, draws),
+        "ece_debiased": lambda: _ece_difference(a, b, level, seed, draws),
         "brier": lambda: mean(lambda run: brier_scores(run.confidence, run.correct)),
         "nll": lambda: mean(lambda run: nll_scores(run.confidence, run.correct, clip)),
-        "auroc": auroc,
+        "auroc": lambda: _auroc_difference(runs, count, level),
         "aurc": partial(resampled, None),
     }
     found = {name: make[name]() for name in metrics}
     return found | {f"accuracy_at_{100 * coverage:g}": resampled(coverage) for coverage in coverages}
 
 
+def _auroc_difference(runs: Sequence[tuple[Judged, NDArray[np.int64]]], count: int, level: float) -> Estimate:
+    if not all(np.isin(run.correct, (0, 1)).all() for run, _ in runs):
+        return Estimate(float("nan"))
+    moments = [auroc_moments(run.confidence, run.correct, index, count) for run, index in runs]
+    difference = moments[0].area - moments[1].area
+    error = math.sqrt(float(((moments[0].influence_Q - moments[1].influence_Q) ** 2).sum()))
+    degrees = [m.degrees for m in moments if not math.isnan(m.degrees)]
+    if min(m.fewest for m in moments) < 2 or not degrees or (difference and not error):
+        return Estimate(difference)
+    return _student(difference, difference, error, min(degrees), level)
+
+
+def _ranking_difference(
+    runs: Sequence[tuple[Judged, NDArray[np.int64]]], coverage: float | None
+) -> Callable[[FloatArray], FloatArray]:
+    """Returns the difference of AURC (of accuracy at ``coverage``, if one is given) as a function of the questions'
+    multiplicities (R, Q)."""
+    blocks = [(RankedBlocks(run.confidence, run.correct), index) for run, index in runs]
+
+    def statistic(weights_RQ: FloatArray) -> FloatArray:
+        first, second = (
+            ranked.aurc(weights_RQ[:, index])
+            if coverage is None
+            else ranked.accuracy_at_coverage(weights_RQ[:, index], coverage)
+            for ranked, index in blocks
+        )
+        return np.asarray(first - second)
+
+    return statistic
+
+
 def _student(value: float, middle: float, error: float, degrees: float, level: float) -> Estimate:
-    """``middle`` ± t · ``error``, and the p-value of that interval: 1 where neither is anything."""
+    """Returns ``middle`` ± t · ``error`` around a value, and the p-value of that interval: 1 if both are 0."""
     half = float(special.stdtrit(degrees, (1 + level) / 2)) * error
     p = 2 * float(special.stdtr(degrees, -abs(middle) / error)) if error else float(middle == 0)
     return Estimate(value, middle - half, middle + half, p)
 
 
 def _share_difference(runs: Sequence[QuestionSums], level: float) -> Estimate:
-    """Mean of a - b; the interval is about the difference shrunk by the two imagined questions."""
+    """Returns the mean of a - b; the interval is about the difference shrunk by the two imagined questions."""
     a, b = runs
     value = a.mean - b.mean
     count = len(a.total_Q)
@@ -140,11 +153,8 @@ def _share_difference(runs: Sequence[QuestionSums], level: float) -> Estimate:
     return Estimate(value, max(-1.0, found.low), min(1.0, found.high), found.p)
 
 
-def _ece_difference(a: Judged, b: Judged, bins: int, level: float, seed: int, draws: int) -> Estimate:
-    x, y = (
-        inversion(run.confidence, run.correct, np.asarray(run.questions), bins, seed=seed, draws=draws)
-        for run in (a, b)
-    )
+def _ece_difference(a: Judged, b: Judged, level: float, seed: int, draws: int) -> Estimate:
+    x, y = (inversion(run.confidence, run.correct, np.asarray(run.questions), seed=seed, draws=draws) for run in (a, b))
 
     def at(level: float) -> Estimate:
         one, other = x.interval(level), y.interval(level)
@@ -160,7 +170,7 @@ def _ece_difference(a: Judged, b: Judged, bins: int, level: float, seed: int, dr
 
 
 def _least_alpha(holds: Callable[[float], bool], floor: float) -> float:
-    """The least alpha from ``floor`` to 1 whose interval does not hold 0; 1 if every one does. To 1 %."""
+    """Finds the least alpha from ``floor`` to 1 whose interval does not hold 0; 1 if every interval does. To 1 %."""
     if not holds(floor):
         return floor
     low, high = floor, 1.0

@@ -18,11 +18,11 @@ CLIP = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class BrierDecomposition:
-    """Murphy (1973): Brier of the binned forecast = ``reliability`` - ``resolution`` + ``uncertainty``.
+    """Holds Murphy's parts (1973): Brier of the binned forecast = ``reliability`` - ``resolution`` + ``uncertainty``.
 
-    ``within``: what binning leaves out, so that Brier = reliability - resolution + uncertainty + within exactly
-    (Stephenson et al. 2008: within-bin variance of the confidences minus twice their covariance with correctness). It
-    is 0 with one bin per distinct confidence.
+    ``within``: the part that binning leaves out, so that Brier = reliability - resolution + uncertainty + within
+    exactly (Stephenson et al. 2008: within-bin variance of the confidences minus twice their covariance with
+    correctness). It is 0 with one bin per distinct confidence.
     """
 
     reliability: float
@@ -32,19 +32,19 @@ class BrierDecomposition:
 
 
 def brier_scores(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
-    """(N,) scores. Raises ValueError outside [0, 1] and for unequal lengths."""
+    """Returns (N,) scores. Raises ValueError outside [0, 1] and for unequal lengths."""
     c, a = checked(confidence, correct)
     return c * c - 2 * c * a + a
 
 
 def brier(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Mean Brier score; NaN without data."""
+    """Returns the mean Brier score; NaN without data."""
     scores = brier_scores(confidence, correct)
     return float(scores.mean()) if scores.size else float("nan")
 
 
 def nll_scores(confidence: ArrayLike, correct: ArrayLike, clip: float = CLIP) -> FloatArray:
-    """(N,) negative log-likelihoods, nats.
+    """Returns (N,) negative log-likelihoods, nats.
 
     [ours] Confidences are clipped to [clip, 1 - clip] first: one wrong answer at confidence 1 would make the mean
     infinite, and votes are often unanimous. The largest possible score is -log(clip), 6.9 at .001. Raises ValueError
@@ -58,7 +58,7 @@ def nll_scores(confidence: ArrayLike, correct: ArrayLike, clip: float = CLIP) ->
 
 
 def nll(confidence: ArrayLike, correct: ArrayLike, clip: float = CLIP) -> float:
-    """Mean negative log-likelihood, nats, with clipped confidences; NaN without data."""
+    """Returns the mean negative log-likelihood, nats, with clipped confidences; NaN without data."""
     scores = nll_scores(confidence, correct, clip)
     return float(scores.mean()) if scores.size else float("nan")
 
@@ -66,7 +66,7 @@ def nll(confidence: ArrayLike, correct: ArrayLike, clip: float = CLIP) -> float:
 def brier_decomposition(
     confidence: ArrayLike, correct: ArrayLike, bins: int = 10, scheme: str = "width", debiased: bool = False
 ) -> BrierDecomposition:
-    """With n_k items, accuracy a_k and mean confidence c_k in bin k, and a over all n:
+    """Splits the Brier score. With n_k items, accuracy a_k and mean confidence c_k in bin k, and a over all n:
 
     reliability = sum n_k/n (c_k - a_k)², resolution = sum n_k/n (a_k - a)², uncertainty = a (1 - a).
 

@@ -1,4 +1,5 @@
-"""Whether confidence ranks right answers above wrong ones, and what answering only the confident ones is worth.
+"""Measures how well confidence ranks right answers above wrong ones, and the gain from answering only the confident
+ones.
 
 Ties are taken in expectation over their orders everywhere, so that no figure depends on the order of the data: votes
 tie often.
@@ -17,8 +18,8 @@ COVERAGES = 50  # points of a curve of accuracy over coverage
 
 
 def placements(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """(P,) share of wrong items below each right one, and (W,) share of right items above each wrong one; a tie counts
-    one half (DeLong et al. 1988, structural components V10 and V01). Both have mean AUROC.
+    """Returns (P,) share of wrong items below each right one, and (W,) share of right items above each wrong one; a tie
+    counts one half (DeLong et al. 1988, structural components V10 and V01). Both have mean AUROC.
 
     Raises ValueError for correctness other than 0 and 1, and as :func:`carerl.calibration.bins.checked`.
     """
@@ -35,15 +36,15 @@ def placements(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, F
 
 
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """P(a right item has a higher confidence than a wrong one) + half of P(equal): the Mann-Whitney statistic with
-    midranks (Hanley and McNeil 1982). NaN if all are right, all are wrong, or there is nothing."""
+    """Returns P(a right item has a higher confidence than a wrong one) + half of P(equal): the Mann-Whitney statistic
+    with midranks (Hanley and McNeil 1982). NaN if all are right, all are wrong, or there is nothing."""
     below, above = placements(confidence, correct)
     return float(below.mean()) if len(below) and len(above) else float("nan")
 
 
 def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Coverage m/n and selective risk: the expected share of wrong answers among the m most confident, m = 1 … n
-    (El-Yaniv and Wiener 2010; Geifman and El-Yaniv, arXiv 1705.08500). Empty without data.
+    """Returns coverage m/n and selective risk: the expected share of wrong answers among the m most confident, m = 1 …
+    n (El-Yaniv and Wiener 2010; Geifman and El-Yaniv, arXiv 1705.08500). Empty without data.
 
     In expectation over the orders of a tied block, each of its items counts with the block's mean.
     """
@@ -53,14 +54,14 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray
 
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the risk-coverage curve: mean over m = 1 … n of the selective risk (Geifman et al.,
+    """Returns the area under the risk-coverage curve: mean over m = 1 … n of the selective risk (Geifman et al.,
     arXiv 1805.08206). Lower is better; of a useless ranking it is the error rate. NaN without data."""
     _, risk = risk_coverage(confidence, correct)
     return float(risk.mean()) if risk.size else float("nan")
 
 
 def accuracy_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: float) -> float:
-    """Expected share of right answers among the ceil(coverage · n) most confident; NaN without data.
+    """Returns the expected share of right answers among the ceil(coverage · n) most confident; NaN without data.
 
     Raises ValueError for a coverage outside (0, 1].
     """
@@ -70,21 +71,21 @@ def accuracy_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: fl
 
 
 def kept_items(n: int, coverage: float) -> int:
-    """ceil(coverage · n), exact where the product is a whole number that rounding has left just above it."""
+    """Returns ceil(coverage · n), exact even if rounding left the product just above a whole number."""
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage = {coverage}: above 0, at most 1")
     return math.ceil(round(coverage * n, 9))
 
 
 def _expected_losses(c: FloatArray, a: FloatArray) -> FloatArray:
-    """1 - correctness, most confident first, each the mean of those that are tied with it."""
+    """Returns 1 - correctness, most confident first, each the mean over the items tied with it."""
     values, index = np.unique(-c, return_inverse=True)
     count = np.bincount(index, minlength=len(values))
     return np.repeat(np.bincount(index, 1 - a, minlength=len(values)) / count, count) if len(c) else np.empty(0)
 
 
 class RankedBlocks:
-    """The tied blocks of confidences, for statistics of many resamples at once.
+    """Holds the tied blocks of confidences, for statistics of many resamples at once.
 
     A resample is a row of multiplicities ``weights_RN`` (whole numbers). In a block that begins after M items with S
     losses and holds w items with mean loss q, the sum of selective risks is (S - M q)(H(M + w) - H(M)) + q w, with
@@ -101,12 +102,12 @@ class RankedBlocks:
         )
 
     def _blocks(self, weights_RN: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(R, G) items and losses of each block."""
+        """Returns (R, G) items and losses of each block."""
         w = weights_RN[:, self._order]
         return np.add.reduceat(w, self._first_G, axis=1), np.add.reduceat(w * self._loss_N, self._first_G, axis=1)
 
     def aurc(self, weights_RN: FloatArray) -> FloatArray:
-        """(R,) as :func:`aurc`."""
+        """Returns (R,) areas, as :func:`aurc`."""
         items, losses = self._blocks(weights_RN)
         after = items.cumsum(axis=1)
         before = after - items
@@ -118,7 +119,7 @@ class RankedBlocks:
         return np.asarray(area.sum(axis=1) / np.maximum(after[:, -1], 1))
 
     def accuracy_at_coverage(self, weights_RN: FloatArray, coverage: float) -> FloatArray:
-        """(R,) as :func:`accuracy_at_coverage`."""
+        """Returns (R,) accuracies, as :func:`accuracy_at_coverage`."""
         items, losses = self._blocks(weights_RN)
         after = items.cumsum(axis=1)
         kept = np.ceil(np.round(coverage * after[:, -1:], 9))
@@ -127,13 +128,13 @@ class RankedBlocks:
 
 
 def accuracy_over_coverage(confidence: FloatArray, right: FloatArray) -> FloatArray:
-    """(COVERAGES,) accuracy on the ceil(c · n) most confident answers, c = 1/COVERAGES … 1; ties in expectation over
-    their orders (:func:`risk_coverage`)."""
+    """Returns (COVERAGES,) accuracy on the ceil(c · n) most confident answers, c = 1/COVERAGES … 1; ties in expectation
+    over their orders (:func:`risk_coverage`)."""
     _, risk = risk_coverage(confidence, right)
     kept = np.ceil(np.round(coverage_places() * len(risk), 9)).astype(int)
     return np.asarray(1 - risk[kept - 1])
 
 
 def coverage_places() -> FloatArray:
-    """The coverages of a curve, 1/COVERAGES … 1."""
+    """Returns the coverages of a curve, 1/COVERAGES … 1."""
     return np.arange(1, COVERAGES + 1) / COVERAGES

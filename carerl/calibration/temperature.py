@@ -8,8 +8,8 @@ convex, so the minimum is where its derivative crosses 0, found by bisection wit
 [ours] Confidences are clipped to [clip, 1 - clip] before the logit, at the fit and at the use alike: a share of votes
 is often 1, whose logit is infinite. With half a vote as clip (:func:`carerl.calibration.measure.vote_clip`) a unanimous
 vote is taken for 1 - 1/(2N): N equal votes do not tell a probability of 1 from one a little below it. A
-confidence of exactly 0 is no doubtful answer but none at all, under every estimator (:mod:`.confidence`): it stays 0
-and is not fitted on, as a temperature above 1 would otherwise give silence a claim. T is bounded by [1/20, 20]; a split
+confidence of exactly 0 means no answer at all, under every estimator (:mod:`.confidence`): it stays 0 and is not fitted
+on, as a temperature above 1 would otherwise give a missing answer some confidence. T is bounded by [1/20, 20]; a split
 that is all right or all wrong runs into a bound.
 """
 
@@ -30,8 +30,8 @@ BOUND = 20.0
 
 @dataclass(frozen=True)
 class Temperature:
-    """``value`` is T: above 1 the model was overconfident. ``nll_before`` and ``nll_after`` are on the answers it was
-    fitted on, whose ``questions`` it knows: it refuses to be applied to any of them."""
+    """Holds a fitted temperature. ``value`` is T: above 1 the model was overconfident. ``nll_before`` and ``nll_after``
+    are on the answers it was fitted on. It refuses to be applied to the ``questions`` of these."""
 
     value: float
     clip: float
@@ -41,12 +41,12 @@ class Temperature:
 
     @property
     def bounded(self) -> bool:
-        """Whether T ran into a bound: the split does not determine it."""
+        """True if T ran into a bound: the split does not determine it."""
         return not 1.001 / BOUND < self.value < BOUND / 1.001
 
     def apply(self, confidence: ArrayLike, questions: Iterable[str]) -> FloatArray:
-        """(N,) scaled confidences of items of ``questions``. Raises ValueError if one of these was fitted on, and for
-        confidences outside [0, 1]."""
+        """Returns (N,) scaled confidences of items of ``questions``. Raises ValueError if one of these was fitted on,
+        and for confidences outside [0, 1]."""
         shared = sorted(self.questions.intersection(questions))
         if shared:
             raise ValueError(
@@ -57,7 +57,7 @@ class Temperature:
 
 
 def scale_confidence(confidence: ArrayLike, temperature: float, clip: float = CLIP) -> FloatArray:
-    """sigmoid(logit(clip(c))/T), and 0 for 0. Raises ValueError for T <= 0, a clip outside (0, .5) or c outside
+    """Returns sigmoid(logit(clip(c))/T), and 0 for 0. Raises ValueError for T <= 0, a clip outside (0, .5) or c outside
     [0, 1]."""
     if not (temperature > 0 and 0 < clip < 0.5):
         raise ValueError(f"temperature = {temperature}, clip = {clip}: T above 0, clip between 0 and .5")
@@ -68,8 +68,8 @@ def scale_confidence(confidence: ArrayLike, temperature: float, clip: float = CL
 def fit_temperature(
     confidence: ArrayLike, correct: ArrayLike, questions: Iterable[str], clip: float = CLIP
 ) -> Temperature:
-    """The T with the least mean NLL over the confidences above 0; correctness may be a probability. T = 1 where every
-    confidence is 1/2, which no temperature moves. Raises ValueError without data or answers, and as
+    """Finds the T with the least mean NLL over the confidences above 0; correctness may be a probability. T = 1 if
+    every confidence is 1/2, which no temperature moves. Raises ValueError without data or answers, and as
     :func:`scale_confidence`."""
     c, a = checked(confidence, correct)
     names = frozenset(questions)
@@ -81,7 +81,8 @@ def fit_temperature(
     logits = _logits(c, clip)
 
     def slope(s: float) -> float:
-        """Derivative of the mean NLL in s = 1/T: mean of (sigmoid(s · logit) - correct) · logit; it grows with s."""
+        """Returns the derivative of the mean NLL in s = 1/T: mean of (sigmoid(s · logit) - correct) · logit; it grows
+        with s."""
         return float(((special.expit(s * logits) - a) * logits).mean())
 
     low, high = 1 / BOUND, BOUND

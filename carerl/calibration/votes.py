@@ -1,4 +1,4 @@
-"""Majority vote over N sampled answers."""
+"""Takes the majority vote over N sampled answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def majority(answers: Sequence[str | None], key: str, seed: int) -> tuple[str | None, float]:
-    """The most frequent answer and its share of all N; (None, 0) if there is none.
+    """Returns the most frequent answer and its share of all N; (None, 0) without an answer.
 
     None (unparsed, truncated) counts in N and never wins. Ties are broken by a hash of (seed, key, answer): the
     same every time, and without preference for the answer that comes first.

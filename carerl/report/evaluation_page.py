@@ -1,4 +1,4 @@
-"""report.html of an evaluation by itself (``python -m carerl.evaluate``): one file, no network, light and dark."""
+"""Writes report.html of an evaluation by itself (``carerl evaluate``): one file, no network, light and dark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import yaml
 
 from carerl.calibration import ESTIMATORS, reliability_bins
 from carerl.metrics.table import format_number, shown_in, suite_column, suite_label
-from carerl.report.compare.calibration import Rescaled, rescale
 from carerl.report.evaluation_table import (
     AFTER,
     Lines,
@@ -20,9 +19,10 @@ from carerl.report.evaluation_table import (
     scaled_rows,
     with_intervals,
 )
-from carerl.report.pictures.curves import reliability
 from carerl.report.pictures.evaluation import OUTCOMES, coverage_lines, outcome_bars
-from carerl.report.run_page import badges, render, sampling_words
+from carerl.report.pictures.reliability import reliability
+from carerl.report.render import badges, render, sampling_words
+from carerl.report.temperature import Rescaled, rescale
 from carerl.runs.directory import RunDirectory
 from carerl.runs.files import write_text
 from carerl.runs.questions import Asked, reported
@@ -44,8 +44,8 @@ Row = Mapping[str, Any]
 
 
 def write_evaluation_report(run_directory: str | Path | RunDirectory) -> Path:
-    """Read the evaluation of step 0 back and write report.html beside it; returns its path. The same directory gives
-    the same page, byte for byte. An evaluation that has not ended has a page that says so."""
+    """Reads the evaluation of step 0 back and writes report.html beside it; returns its path. The same directory gives
+    the same page, byte for byte. The page of an evaluation that has not ended says so."""
     run = run_directory if isinstance(run_directory, RunDirectory) else RunDirectory(run_directory)
     config, summary = run.read_config(), run.read_summary() or {}
     model = redact(str((config.get("model") or {}).get("path") or summary.get("model") or ""))
@@ -96,7 +96,8 @@ def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
 
 
 def _beside(lines: Lines, scaled: Lines) -> list[tuple[str, list[str], bool]]:
-    """Label, cells, and whether it is a line after temperature scaling; those stand under what they change."""
+    """Returns label, cells, and True for a line after temperature scaling, which stands under the line that it
+    changes."""
     made: list[tuple[str, list[str], bool]] = [(label, cells, False) for label, cells in lines]
     rows = {metric.label_in("column"): metric.label_in("evaluation") for metric in shown_in("column")}
     for label, cells in scaled:
@@ -120,7 +121,7 @@ def _notes(record: Row, questions: Sequence[Row], words: str) -> list[str]:
 
 
 def outcome_shares(questions: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """By suite, the share of its samples with each outcome."""
+    """Returns, by suite, the share of its samples with each outcome."""
     counts: dict[str, dict[str, int]] = {}
     for row in questions:
         of_suite = counts.setdefault(str(row.get("suite")), dict.fromkeys(OUTCOMES, 0))
@@ -134,7 +135,7 @@ def outcome_shares(questions: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def _reliability(answered: Mapping[str, Asked], scaled: Rescaled | None) -> list[dict[str, str]]:
-    """A diagram a suite, by its votes and, where there is a temperature, after scaling."""
+    """Draws a diagram for each suite: by its votes and, if there is a temperature, after scaling."""
     panels = []
     for suite, found in answered.items():
         states = {"share of the votes": _bins(found, found.confidence)}
@@ -153,7 +154,7 @@ def _bins(found: Asked, confidence: Any) -> list[dict[str, float]]:
 
 
 def estimators(record: Row, suites: Sequence[str]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    """Benchmark -> a line for each way of being confident that it was measured by."""
+    """Maps a benchmark to a line for each estimator of confidence that it was measured by."""
     metrics, intervals = record["metrics"], record.get("intervals") or {}
     made = []
     for suite in suites:
@@ -172,8 +173,8 @@ def estimators(record: Row, suites: Sequence[str]) -> list[tuple[str, list[tuple
 
 
 def samples(rows: Sequence[Row], questions: Sequence[Row]) -> list[tuple[str, list[dict[str, str]]]]:
-    """Kind -> a few samples of it, the most confident first, of one benchmark after the other. Confidence is the share
-    of a question's samples that gave the majority answer, and the sample is one of those."""
+    """Maps a kind to a few samples of it, the most confident first, from one benchmark after the other. Confidence is
+    the share of a question's samples that gave the majority answer, and the sample is one of those."""
     judged = {(row.get("suite"), row.get("example_id")): row for row in questions}
     kinds: dict[str, Callable[[Row, Row], bool]] = {
         "Right and confident": lambda s, q: s["outcome"] == "correct" and q["right"] == 1,
@@ -197,7 +198,7 @@ def samples(rows: Sequence[Row], questions: Sequence[Row]) -> list[tuple[str, li
 
 
 def _of_majority(sample: Row, question: Row) -> bool:
-    """Whether a wrong answer is the one that won; spellings that were merged count as that."""
+    """Tells whether a wrong answer is the one that won the vote; spellings that were merged count as it."""
     answers = question.get("answers")
     answer = answers[sample["sample"]] if answers else sample["answer"]
     return answer is not None and answer == question.get("majority")
@@ -213,7 +214,7 @@ def _sample(sample: Row, question: Row) -> dict[str, str]:
 
 
 def _cut(value: Any) -> str:
-    """The beginning and the end of a long text: a response ends in its answer."""
+    """Keeps the beginning and the end of a long text: a response ends in its answer."""
     text = "–" if value is None else str(value)
     half = TEXT_LIMIT // 2
     return (

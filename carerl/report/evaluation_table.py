@@ -1,4 +1,4 @@
-"""What an evaluation of a model came to, for people: a column a benchmark."""
+"""Prints the results of an evaluation of a model, a column for each benchmark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from carerl.calibration import Estimate
 from carerl.metrics.table import format_number, metric_line, shown_in, suite_label
-from carerl.report.compare.calibration import MEASURES, SCALED, no_validation, rescale, scaled_label
+from carerl.report.temperature import MEASURES, SCALED, no_validation, rescale, scaled_label
 from carerl.runs.directory import RunDirectory
 from carerl.runs.find import flatten
 from carerl.runs.questions import intervals, reported
@@ -30,8 +30,8 @@ Lines = list[tuple[str, list[str]]]
 
 
 def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], Lines]:
-    """Benchmarks, and lines of (label, a cell each). Where no metric belongs to a benchmark, as in the tiny world,
-    there is one column, without a name."""
+    """Returns benchmarks, and lines of (label, a cell each). If no metric belongs to a benchmark, as in the tiny world,
+    there is one column without a name."""
     metrics, bounds = record["metrics"], record.get("intervals") or {}
     suites, names = _suites(metrics)
     cells = {place: cell_text(name, metrics[name], bounds.get(name)) for place, name in names.items()}
@@ -48,8 +48,8 @@ def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], Lines]:
 def with_intervals(
     record: Mapping[str, Any], questions: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """``record`` with intervals over its questions, where it has none itself: of the tiny world's metrics, and of F1
-    and hallucination. An ECE beside its debiased estimate needs no second one."""
+    """Adds intervals over questions to metrics of ``record`` that lack them: the tiny world's, F1 and hallucination. An
+    ECE beside its debiased estimate needs no second one."""
     metrics, own = record["metrics"], dict(record.get("intervals") or {})
     lines = {name: metric_line(name) for name in metrics if name not in own}
     wanted = {name: metrics[name] for name, line in lines.items() if not (line.suite and line.biased)}
@@ -57,8 +57,8 @@ def with_intervals(
 
 
 def _suites(metrics: Mapping[str, float]) -> tuple[list[str], dict[tuple[str, str], str]]:
-    """Suites in their order, and the name of each metric by (suite, kind). The tiny world's have names of their own, so
-    that its validation questions alone are no columns."""
+    """Returns the suites in their order, and the name of each metric by (suite, kind). The tiny world's metrics have
+    names of their own, so its validation suite alone makes no column."""
     names = {(match[1], match[2]): name for name in metrics if (match := _OF_SUITE.fullmatch(name))}
     suites = list(dict.fromkeys(suite for suite, _ in names))
     return ([] if suites == [VALIDATION] else suites), names
@@ -67,9 +67,9 @@ def _suites(metrics: Mapping[str, float]) -> tuple[list[str], dict[tuple[str, st
 def scaled_rows(
     record: Mapping[str, Any], questions: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> tuple[Lines, str]:
-    """What temperature scaling makes of the calibration of each benchmark, in lines under those of
-    :func:`evaluation_rows`, and the temperature in words; no lines and the reason where there is none. ``settings``:
-    those of the run, nested."""
+    """Returns lines with each benchmark's calibration after temperature scaling, to stand under those of
+    :func:`evaluation_rows`, and the temperature in words. Without a temperature: no lines, and the reason.
+    ``settings``: the run's, nested."""
     shown = reported(questions, record.get("reliability") or {})
     shown = {suite: found for suite, found in shown.items() if found.answered != 0}
     if not questions:
@@ -113,7 +113,7 @@ def interval_words(record: Mapping[str, Any]) -> str:
 
 
 def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: IO[str] | None = None) -> None:
-    """The table, a line a metric, benchmarks side by side; colours on a terminal only."""
+    """Prints the table, a line for each metric, benchmarks side by side; colours on a terminal only."""
     stream = file or sys.stdout
     questions, settings = read_questions(directory.evaluations, record["step"]), directory.read_config()
     record = with_intervals(record, questions, settings)

@@ -1,11 +1,11 @@
-"""A profile as a person reads it: a table of where the time went, trees of functions, and a trace for Perfetto.
+"""Writes a profile for people to read: a table of where the time went, trees of functions, and a trace for Perfetto.
 
 A *window* is what was recorded at one time: a few steps, an evaluation. In it the driver's phases are set against what
 the main thread of every process did meanwhile:
 
 - computing: in a call, on a core
 - copying: arguments and values of calls brought, taken, packed and unpacked
-- blocked: in a call, off the core: collectives, devices, other threads of the process, a core that others had
+- blocked: in a call, off the core: collectives, devices, other threads of the process, a core in use by others
 - waiting: in no call, or for the value of one
 """
 
@@ -33,8 +33,8 @@ PASSING_ON = (
 
 @dataclass
 class Window:
-    """``units``: steps in it, over which the mean is taken. ``whole``: the name of the driver's spans that hold them.
-    ``recordings``: the driver's first."""
+    """Holds what was recorded at one time. ``units``: the number of its steps, for means. ``whole``: the name of the
+    driver's spans that hold a step. ``recordings``: the driver's first."""
 
     name: str
     units: int
@@ -45,7 +45,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Segment:
-    """A time in which one span was the innermost one. ``share``: of its time on a core."""
+    """Holds a time in which one span was the innermost one. ``share``: of that time on a core."""
 
     begin: int
     end: int
@@ -54,7 +54,7 @@ class Segment:
 
 
 def segments(spans: Sequence[Span]) -> list[Segment]:
-    """The spans of one thread, which nest, as times that do not overlap."""
+    """Turns the nested spans of one thread into times that do not overlap."""
     found: list[Segment] = []
     stack: list[tuple[Span, int, list[tuple[int, int]]]] = []  # span, from when it is innermost, its own times
 
@@ -90,7 +90,7 @@ def _own(span: Span, times: list[tuple[int, int]], children_cpu: int) -> Iterato
 
 
 def spent(found: Sequence[Segment], times: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """Nanoseconds of each of ``KINDS`` within the times, which add up to them."""
+    """Splits the times into nanoseconds of each of ``KINDS``, which add up to them."""
     sums = dict.fromkeys(KINDS, 0.0)
     for begin, end in times:
         left = float(end - begin)
@@ -111,7 +111,7 @@ def spent(found: Sequence[Segment], times: Sequence[tuple[int, int]]) -> dict[st
 
 
 def phases(window: Window) -> dict[str, list[tuple[int, int]]]:
-    """The driver's phases with their times; what of a step lies in none of them stands under ``between``."""
+    """Returns the driver's phases with their times; ``between`` has the parts of a step outside all phases."""
     spans = [s for s in window.recordings[0].spans if s.kind == PHASE]
     wholes = [s for s in spans if s.name == window.whole]
     inner = sorted((s for s in spans if s.name != window.whole), key=lambda s: (s.begin, -s.end))
@@ -133,8 +133,8 @@ def phases(window: Window) -> dict[str, list[tuple[int, int]]]:
 
 
 def table(window: Window) -> list[dict[str, Any]]:
-    """Rows of phase and process: milliseconds of each of ``KINDS`` in a unit's mean. The phase's own length is
-    ``wall``."""
+    """Makes rows of phase and process: milliseconds of each of ``KINDS``, mean over units. ``wall``: the phase's own
+    length."""
     rows = []
     by_process = [(r.process, segments(r.spans)) for r in window.recordings]
     for phase, times in phases(window).items():
@@ -149,7 +149,7 @@ def table(window: Window) -> list[dict[str, Any]]:
 
 
 def text(windows: Sequence[Window]) -> str:
-    """The whole profile as plain text."""
+    """Returns the whole profile as plain text."""
     return "\n".join(line for window in windows for line in (*_window_lines(window), ""))
 
 
@@ -175,7 +175,7 @@ def _table_lines(window: Window) -> Iterator[str]:
         if first:
             total += row["wall"]
         elif row["computing"] + row["copying"] + row["blocked"] < LEAST_MS:
-            continue  # it waits, as those that are not named
+            continue  # it only waits: not worth a line
         head = f"{row['phase']:<16}{row['wall']:>9.1f}" if first else " " * 25
         shown = row["phase"]
         yield f"  {head}  {row['process']:<{width}}" + "".join(f"{row[kind]:>11.1f}" for kind in KINDS)
@@ -204,15 +204,15 @@ def _function_lines(recording: Recording) -> Iterator[str]:
 
 
 def _telling(recording: Recording) -> list[Stack]:
-    """The stacks without the functions that only pass calls on: their time is that of who called them."""
+    """Returns the stacks without the functions that only pass calls on: their time counts for their callers."""
     dull = {number for number, name in enumerate(recording.functions) if any(part in name for part in PASSING_ON)}
     stacks = (tuple(f for f in stack if f not in dull) for _, stack in recording.samples)
     return [stack for stack in stacks if stack]
 
 
 def tree(recording: Recording) -> list[tuple[float, int, str]]:
-    """(share of the samples, depth, function), parents first: what has at least ``TREE_SHARE``. A function that only
-    calls one other, which has all its time, is left out."""
+    """Lists (share of the samples, depth, function), parents first, from ``TREE_SHARE`` on. A function is left out if
+    all its time lies in one other function that it calls."""
     all_stacks = _telling(recording)
     total = len(all_stacks)
     found: list[tuple[float, int, str]] = []
@@ -238,8 +238,8 @@ def tree(recording: Recording) -> list[tuple[float, int, str]]:
 
 
 def trace(windows: Sequence[Window]) -> dict[str, Any]:
-    """Everything in Chrome's trace format, microseconds: one process each, with its calls, its sampled functions and
-    torch's operations as rows of their own."""
+    """Returns everything in Chrome's trace format, microseconds. Every process has rows for its calls, its sampled
+    functions and torch's operations."""
     origin = min((r.begin for w in windows for r in w.recordings), default=0)
     events: list[dict[str, Any]] = []
     named: set[int] = set()
@@ -276,7 +276,7 @@ GAP = 20_000_000  # nanoseconds without a sample after which a function counts a
 
 
 def _flame(recording: Recording) -> Iterator[tuple[str, str, int, int]]:
-    """Functions that were there in samples one after the other, as one time each."""
+    """Yields functions of consecutive samples as one time each."""
     open_: list[tuple[int, int]] = []  # function, since
     last = 0
     for when, stack in recording.samples:
@@ -293,7 +293,7 @@ def _flame(recording: Recording) -> Iterator[tuple[str, str, int, int]]:
 
 
 def write_profile(directory: Path, windows: Sequence[Window]) -> Path:
-    """``profile.txt`` and ``profile.json`` in the run's directory; returns the first."""
+    """Writes ``profile.txt`` and ``profile.json`` into the run's directory; returns the path of the first."""
     page = directory / "profile.txt"
     page.write_text(text(windows), encoding="utf-8")
     (directory / "profile.json").write_text(json.dumps(trace(windows)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A step's responses, one a page: what ``carerl.rollouts`` shows of a run's rollout tables."""
+"""Shows a step's responses one by one: the pages of ``carerl rollouts``, from a run's rollout tables."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ HOTTEST = 5  # tokens named below a response: colours are lost in a pipe
 
 
 class RolloutsError(ValueError):
-    """Something that the user can mend: no such run, step, outcome or question."""
+    """Says what the user can mend: no such run, step, outcome or question."""
 
 
 def open_run(path: str) -> RunDirectory:
-    """Raises :class:`RolloutsError` for a path that is no run, or a run without rollout tables."""
+    """Opens a run. Raises :class:`RolloutsError` for a path that is no run, or a run without rollout tables."""
     if not Path(path).is_dir():
         raise RolloutsError(f"{path}: no such directory")
     run = RunDirectory(path)
@@ -59,13 +59,14 @@ def open_run(path: str) -> RunDirectory:
 
 
 def steps_of(run: RunDirectory) -> list[int]:
-    """The steps with a table, in order."""
+    """Returns the steps with a table, in order."""
     names = (re.fullmatch(r"step_(\d+)\.parquet", path.name) for path in run.rollouts.glob("step_*.parquet"))
     return sorted(int(match[1]) for match in names if match)
 
 
 def read_step(run: RunDirectory, step: int | None = None) -> tuple[int, list[dict[str, Any]]]:
-    """The table of ``step`` (None: the last), and which step it is."""
+    """Reads the table of ``step`` (None: the last); returns the step and its rows. Raises RolloutsError for a step
+    without a table, or a table that cannot be read."""
     steps = steps_of(run)
     if step is None:
         step = steps[-1]
@@ -78,7 +79,8 @@ def read_step(run: RunDirectory, step: int | None = None) -> tuple[int, list[dic
 
 
 def select(rows: Sequence[Row], outcome: str = "", question: str = "") -> list[Row]:
-    """The rows of an outcome and of a question: its id, or the end of it after a slash."""
+    """Returns the rows of an outcome and of a question: its id, or the end of it after a slash. Raises RolloutsError if
+    there is no such row."""
     chosen = list(rows)
     if question:
         ids = list(dict.fromkeys(str(row.get("example_id")) for row in rows))
@@ -97,11 +99,11 @@ def select(rows: Sequence[Row], outcome: str = "", question: str = "") -> list[R
 
 
 def token_pieces(row: Row) -> list[Piece]:
-    """The response cut at its tokens; empty where the table has no values for them.
+    """Cuts the response at its tokens; returns nothing if the table has no values for them.
 
-    Joined, the pieces are the response. A token's own text is looked for from the end of the last one on, blanks
-    between them go with the later one. A token that is part of a character has no text of its own: it and those up to
-    the next one that is found share what lies between, with the greatest of their divergences.
+    Joined, the pieces are the response. Each token's text is searched for after the end of the last one; blanks between
+    two tokens go with the later one. A token that is part of a character has no text of its own: it and those up to the
+    next token found share the text between, with the greatest of their divergences.
     """
     texts, heats = row.get("token_text"), row.get("token_rkl")
     response = str(row.get("response") or "")
@@ -111,7 +113,7 @@ def token_pieces(row: Row) -> list[Piece]:
     waiting: list[float | None] = []
     cursor = 0
     for text, heat in zip(texts, heats, strict=True):
-        # A whole token begins at the cursor or behind blanks; after lost ones it is looked for further on.
+        # A whole token begins at the cursor or behind blanks; after lost tokens it is searched for further on.
         at = response.find(text, cursor) if text and "\ufffd" not in text else -1
         if at < 0 or (not waiting and response[cursor:at].strip()):
             waiting.append(heat)
@@ -128,7 +130,7 @@ def token_pieces(row: Row) -> list[Piece]:
 
 
 def page(row: Row, number: int, total: int) -> RenderableType:
-    """Everything about one response. ``number`` counts from 1."""
+    """Shows everything about one response. ``number`` counts from 1."""
     outcome = str(row.get("outcome"))
     place = f"{number} of {total} · step {row.get('step')} · {row.get('example_id')} · sample {row.get('sample')}"
     parts: list[RenderableType] = [Rule(Text(_shown(place)), align="left", style="bright_black")]
@@ -151,7 +153,7 @@ def page(row: Row, number: int, total: int) -> RenderableType:
 
 
 def heat_style(divergence: float | None) -> str:
-    """The style of the highest threshold reached; none below the first, or without a value.
+    """Returns the style of the highest threshold reached; no style below the first, or without a value.
 
     >>> heat_style(0.01), heat_style(0.6), heat_style(None)
     ('', 'black on #f28c4b', '')
@@ -161,7 +163,7 @@ def heat_style(divergence: float | None) -> str:
 
 
 def _heat_lines(pieces: Sequence[Piece], row: Row) -> list[RenderableType]:
-    """The scale, and the tokens of the greatest divergence in words."""
+    """Shows the scale, and the tokens of the greatest divergence in words."""
     if not pieces:
         why = "its table has no per-token values" if not row.get("token_text") else "the reference was not asked"
         return [Text(f"no divergence by token: {why}", style="bright_black")]
@@ -193,7 +195,7 @@ def _listed(names: Sequence[str], limit: int = 5) -> str:
 
 
 def _ranges(steps: Sequence[int]) -> str:
-    """Runs of equal distance in short: ``1–200``, ``10, 20, …, 200``.
+    """Shortens steps of equal distance: ``1–200``, ``10, 20, …, 200``.
 
     >>> _ranges([1, 2, 3, 4]), _ranges([10, 20, 30, 40]), _ranges([5, 7])
     ('1–4', '10, 20, …, 40', '5, 7')

@@ -1,4 +1,4 @@
-"""report.html: one run as one page that needs no network, in light and dark."""
+"""Writes report.html: one run as one page that needs no network, in light and dark."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from carerl.metrics.table import clock, format_number, metric_line, shown_in, summary_rows
-from carerl.report.pictures.curves import coefficient_histogram, curve, panels, reliability, time_split
+from carerl.metrics.table import format_number, metric_line, shown_in, summary_rows
+from carerl.report.pictures.curves import coefficient_histogram, curve, panels, time_split
+from carerl.report.pictures.reliability import reliability
+from carerl.report.render import badges, render, sampling_words
 from carerl.runs.directory import RunDirectory
 from carerl.runs.files import write_text
 from carerl.runs.jsonl import read_metrics
@@ -32,10 +33,10 @@ SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def write_report(run_dir: str | Path | RunDirectory) -> Path:
-    """Read a run directory back and write its report.html; returns the path.
+    """Reads a run directory back and writes its report.html; returns the path.
 
-    Works for a run that is not finished, too: what is not there is left out. The same directory gives
-    the same page, byte for byte.
+    A run that is not finished has a page, too, without the missing parts. The same directory gives the same page, byte
+    for byte.
     """
     run = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
     config = run.read_config()
@@ -66,18 +67,8 @@ def write_report(run_dir: str | Path | RunDirectory) -> Path:
     return run.report
 
 
-def render(template: str, **values: Any) -> str:
-    """A page from ``carerl/report/templates``; everything but finished SVG is escaped."""
-    environment = Environment(
-        loader=PackageLoader("carerl.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    css = (Path(__file__).parent / "templates" / "style.css").read_text()
-    text = environment.get_template(template).render(css=css, **values) + "\n"
-    return text.encode("utf-8", "replace").decode()  # JSON can hold halves of a character, which no file can
-
-
 def verdict(base: Mapping[str, float], final: Mapping[str, float]) -> str:
-    """What became of accuracy and of trust, in one or two sentences made from the numbers."""
+    """Says how accuracy and trust changed, in one or two sentences made from the numbers."""
     if not base or not final:
         return ""
     moved = [_moved(metric.name, metric.label_in("verdict"), base, final) for metric in shown_in("verdict")]
@@ -104,27 +95,13 @@ def _moved(name: str, label: str, base: Mapping[str, float], final: Mapping[str,
 def _base_and_final(
     summary: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The summary's metrics; of an unfinished run, those of its first and last evaluation."""
+    """Returns the summary's metrics; those of the first and last evaluation, if the run has not finished."""
     base, final = dict(summary.get("base") or {}), dict(summary.get("final") or {})
     if not base and evaluations and evaluations[0]["step"] == 0:
         base = dict(evaluations[0].get("metrics") or {})
     if not final and evaluations and evaluations[-1]["step"] > 0:
         final = dict(evaluations[-1].get("metrics") or {})
     return base, final
-
-
-def badges(run: RunDirectory, summary: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> list[str]:
-    shown = [str(summary.get("status", "not finished"))]
-    steps = summary.get("steps") or (int(max(row["step"] for row in rows)) if rows else None)
-    if steps is not None:
-        shown.append(f"{steps} steps")
-    if summary.get("seconds") is not None:
-        shown.append(clock(summary["seconds"]))
-    commit = run.read_versions().get("commit")
-    if commit:
-        shown.append(f"commit {str(commit)[:10]}{' + changes' if run.read_versions().get('dirty') else ''}")
-    shown.append(run.name)
-    return shown
 
 
 def _summary(base: Mapping[str, float], final: Mapping[str, float]) -> list[dict[str, str]]:
@@ -152,7 +129,7 @@ def _summary_notes(
     evaluations: Sequence[Mapping[str, Any]],
     questions: Mapping[int, int],
 ) -> list[str]:
-    """What a reader must know to read the table: how was asked, whether that was alike, and what the rows mean."""
+    """Says what a reader must know to read the table: the sampling, whether it was alike, and what the rows mean."""
     notes = []
     if evaluations and (settings := evaluations[-1].get("sampling") or {}):
         notes.append(f"Evaluated at {sampling_words(settings)}.")
@@ -164,24 +141,6 @@ def _summary_notes(
                 "as an ECE tends to be higher on fewer questions."
             )
     return notes + [note for name, _, _ in summary_rows(base, final) if (note := metric_line(name).note)]
-
-
-def sampling_words(settings: Mapping[str, Any]) -> str:
-    """The settings of an evaluation's sampling in words; the cuts of the distribution only where they cut.
-
-    >>> sampling_words({"every": 50, "samples": 16, "temperature": 1.0, "top_p": 1.0, "top_k": -1, "seed": 12345})
-    'temperature 1, 16 samples per question, seed 12345'
-    """
-    words = {
-        "temperature": "temperature {:g}",
-        "top_p": "top-p {:g}",
-        "top_k": "top-k {}",
-        "samples": "{} samples per question",
-        "seed": "seed {}",
-    }
-    idle = {"top_p": 1.0, "top_k": -1}
-    shown = [name for name in words if settings.get(name) is not None and settings[name] != idle.get(name)]
-    return ", ".join(words[name].format(settings[name]) for name in shown)
 
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -202,7 +161,7 @@ def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _reliability(evaluations: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Base against final, for every name that either has; one state if there is only one evaluation."""
+    """Draws base against final for every name that either has; one state if there is only one evaluation."""
     if not evaluations:
         return []
     first, last = evaluations[0], evaluations[-1]
@@ -220,7 +179,7 @@ def _reliability(evaluations: Sequence[Mapping[str, Any]]) -> list[dict[str, str
 
 
 def _curves(rows: list[dict[str, float]], questions: Mapping[int, int]) -> list[dict[str, str]]:
-    """``questions``: how many each evaluation asked, by step."""
+    """Draws the curves. ``questions``: how many each evaluation asked, by step."""
     most = max(questions.values(), default=0)
     fewer = {step: asked for step, asked in questions.items() if asked < most}
     shown = []
@@ -249,7 +208,7 @@ def _curves(rows: list[dict[str, float]], questions: Mapping[int, int]) -> list[
 
 
 def _samples(run: RunDirectory) -> tuple[int | None, list[dict[str, str]]]:
-    """The first few right and the first few other samples of the last rollout table, one per question."""
+    """Returns the first few right and the first few other samples of the last rollout table, one per question."""
     tables = sorted(run.rollouts.glob("step_*.parquet"))
     if not tables:
         return None, []

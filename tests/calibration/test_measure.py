@@ -15,7 +15,6 @@ from carerl.calibration import (
     ece,
     labels_floor,
     majority,
-    majority_correct,
     mce,
     measure,
     nll,
@@ -83,8 +82,12 @@ def test_names_are_stable_and_values_those_of_the_single_functions():
 
 def test_majority_votes_get_both_floors():
     answers, correct = answers_of_questions(80, 1)
-    share = [majority(found, key, 0)[1] for key, found in answers.items()]
-    right = [float(majority_correct(found, correct[key], key, 0)) for key, found in answers.items()]
+    votes = {key: majority(found, key, 0) for key, found in answers.items()}
+    share = [share for _, share in votes.values()]
+    right = [
+        float(any(is_right for answer, is_right in zip(answers[key], correct[key], strict=True) if answer == winner))
+        for key, (winner, _) in votes.items()
+    ]
     rows = Judged(np.array(share), np.array(right), tuple(answers), np.arange(len(answers)), votes=16)
     found = measure(
         rows.confidence,

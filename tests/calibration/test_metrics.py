@@ -9,13 +9,11 @@ import pytest
 
 from carerl.calibration import (
     accuracy_at_coverage,
-    ace,
     aurc,
     auroc,
     brier,
     brier_decomposition,
     ece,
-    majority_correct,
     mce,
     nll,
     pass_at_k,
@@ -25,23 +23,14 @@ from carerl.calibration.ranking import RankedBlocks
 from tests.calibration.random_inputs import random_input
 
 
-def test_maximum_and_adaptive_errors_by_hand():
+def test_maximum_and_equal_count_errors_by_hand():
     """The first are the bins of ``test_ece_by_hand``: gaps .275 (two items), .2 (one), .45 (two)."""
     c, y = [0.2, 0.25, 0.8, 0.9, 1.0], [0, 1, 1, 1, 0]
     assert mce(c, y) == pytest.approx(0.45)
-    assert ace(c, y, scheme="width") == pytest.approx((0.275 + 0.2 + 0.45) / 3)
     # two bins of equal counts, but for a tie of three: gaps .1 (one item) and |1/3 − .5| (three)
     c, y = [0.1, 0.5, 0.5, 0.5], [0, 1, 0, 0]
-    assert ace(c, y, bins=2) == pytest.approx((1 / 6 + 0.1) / 2)
     assert ece(c, y, bins=2, scheme="count") == pytest.approx((3 * (1 / 6) + 0.1) / 4)
-    assert np.isnan(mce([], [])) and np.isnan(ace([], []))
-
-
-def test_adaptive_is_equal_count_where_counts_are_equal():
-    rng = np.random.default_rng(1)
-    c = rng.random(200)
-    y = rng.random(200) < c
-    assert ace(c, y) == pytest.approx(ece(c, y, scheme="count"), abs=1e-12)
+    assert np.isnan(mce([], []))
 
 
 def test_scores_of_a_known_probability_are_expectations_over_the_label():
@@ -174,13 +163,3 @@ def test_pass_at_k_is_the_mean_over_subsets():
 def test_pass_at_k_refuses(n, right, k):
     with pytest.raises(ValueError):
         pass_at_k(n, right, k)
-
-
-def test_majority_correct():
-    assert majority_correct(["7", "7", "3", None], [True, True, False, False], "q", 0) is True
-    assert majority_correct(["3", "3", "7"], [False, False, True], "q", 0) is False
-    assert majority_correct([None, None], [False, False], "q", 0) is False
-    ties = [majority_correct(["7", "3"], [True, False], f"q{k}", 0) for k in range(400)]
-    assert 150 < sum(ties) < 250, "a tie is won by a fair hash"
-    with pytest.raises(ValueError, match="both right and wrong"):
-        majority_correct(["7", "7"], [True, False], "q", 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from carerl.calibration import holm, paired_t, t_interval
+from carerl.calibration import holm, paired_t, t_half_width
 
 A = [0.951, 0.947, 0.960, 0.933, 0.958, 0.949, 0.941, 0.955]
 B = [0.940, 0.949, 0.938, 0.930, 0.951, 0.935, 0.943, 0.946]
@@ -20,10 +20,8 @@ def test_paired_t_against_scipy(n):
     assert ours.difference == pytest.approx(np.mean(A[:n]) - np.mean(B[:n]))
     assert ours.p_value == pytest.approx(stats.ttest_rel(A[:n], B[:n]).pvalue, rel=1e-9)
     greater = stats.ttest_rel(A[:n], B[:n], alternative="greater")
-    assert ours.p_greater == pytest.approx(greater.pvalue, rel=1e-9)
     assert ours.lower_bound == pytest.approx(greater.confidence_interval(0.95).low, rel=1e-9)
-    assert (ours.lower_bound > 0) is bool(ours.p_greater < 0.05)
-    assert paired_t(B[:n], A[:n]).p_greater == pytest.approx(1 - greater.pvalue, rel=1e-9)
+    assert (ours.lower_bound > 0) is bool(greater.pvalue < 0.05)
 
 
 def test_pairs_without_variance():
@@ -31,20 +29,18 @@ def test_pairs_without_variance():
     certain = paired_t([1.3, 2.3, 0.3], [1.0, 2.0, 0.0])
     assert certain.p_value < 1e-6 and certain.lower_bound == pytest.approx(0.3)
     exact = paired_t([2.0, 3.0], [1.0, 2.0])
-    assert (exact.p_value, exact.p_greater, exact.lower_bound) == (0.0, 0.0, 1.0)
-    assert paired_t([1.0, 2.0], [2.0, 3.0]).p_greater == 1.0
+    assert (exact.p_value, exact.lower_bound) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 def test_t_interval_against_scipy(level):
-    ours = t_interval(A, level)
     low, high = stats.t.interval(level, len(A) - 1, loc=np.mean(A), scale=stats.sem(A))
-    assert (ours.low, ours.high) == pytest.approx((low, high), rel=1e-12)
+    assert t_half_width(A, level) == pytest.approx((high - low) / 2, rel=1e-12)
 
 
 def test_t_interval_by_hand():
     """(1, 3): mean 2, std √2, standard error 1, t(.975, 1) = 12.7062."""
-    assert t_interval([1.0, 3.0]).half_width == pytest.approx(12.7062, abs=1e-4)
+    assert t_half_width([1.0, 3.0]) == pytest.approx(12.7062, abs=1e-4)
 
 
 def test_t_interval_covers():
@@ -53,8 +49,7 @@ def test_t_interval_covers():
     inside = narrow = 0
     for _ in range(1000):
         values = rng.normal(size=5)
-        interval = t_interval(values.tolist())
-        inside += interval.low <= 0 <= interval.high
+        inside += abs(values.mean()) <= t_half_width(values.tolist())
         narrow += abs(values.mean()) <= 1.96 * values.std(ddof=1) / math.sqrt(5)
     assert 925 <= inside <= 970 and narrow < 910
 
@@ -70,7 +65,7 @@ def test_holm_by_hand():
 
 def test_too_little_data_is_refused():
     for call in (
-        lambda: t_interval([1.0]),
+        lambda: t_half_width([1.0]),
         lambda: paired_t([1.0], [2.0]),
         lambda: paired_t([1.0, 2.0], [1.0]),
     ):

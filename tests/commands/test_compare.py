@@ -12,9 +12,10 @@ import pytest
 from rich.console import Console
 
 from carerl.compare import main
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.page import terminal_tables
-from carerl.report.compare.row_labels import short_labels
-from carerl.report.compare.rows import Comparison, Row, compare_runs, gap_closed
+from carerl.report.compare.pairs import gap_closed
+from carerl.report.compare.rows import Row, short_labels
 from carerl.report.compare.tables import difference_tables, notes
 from carerl.runs.find import find_runs, read_run
 from carerl.runs.jsonl import JsonlTracker
@@ -57,7 +58,7 @@ def make_pair(parent: Path, seeds: range = SEEDS) -> None:
 
 
 def compare(parent: Path, baseline: str = "") -> Comparison:
-    return compare_runs([read_run(path) for path in find_runs([str(parent)])], baseline)
+    return Comparison.of([read_run(path) for path in find_runs([str(parent)])], baseline)
 
 
 def by_label(comparison: Comparison) -> dict[str, Row]:

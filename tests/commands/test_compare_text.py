@@ -14,8 +14,8 @@ import pytest
 
 from carerl.compare import main
 from carerl.metrics.table import headline_columns, metric_line, paper_columns
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.files import latex
-from carerl.report.compare.rows import Comparison, compare_runs
 from carerl.report.compare.tables import main_tables, notes
 from carerl.runs.find import find_runs, read_run
 from tests.report.test_run_page import check_page
@@ -23,7 +23,7 @@ from tests.runs.synthetic_runs import BASE, TEXT, bins, config, make_evaluate, m
 
 
 def compare(parent: Path) -> Comparison:
-    return compare_runs([read_run(path) for path in find_runs([str(parent)])])
+    return Comparison.of([read_run(path) for path in find_runs([str(parent)])])
 
 
 def text_run(parent: Path, recipe: str, seed: int, regularizer: str, shift: float, **made: Any) -> Path:
@@ -145,7 +145,7 @@ def test_two_checkpoints_of_one_run_are_two_rows(tmp_path: Path) -> None:
     assert [row.label for row in comparison.rows] == [
         f"care · model.checkpoint=checkpoints/step_000{step}/model" for step in (100, 200)
     ]
-    assert comparison.left_out == []
+    assert comparison.left_out == ()
 
 
 def test_every_cell_leads_to_runs_recipe_and_code(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_latex_is_balanced_and_every_line_has_all_cells(tmp_path: Path) -> None:
     for seed in (1, 2):
         text_run(tmp_path, "none_50%", seed, "none", 0.0)
         text_run(tmp_path, "care_a&b", seed, "srkl", 0.1)
-    tex = latex(compare(tmp_path))
+    tex = latex(compare(tmp_path), [])
     for name in ("table", "tabular", "minipage"):
         assert tex.count(rf"\begin{{{name}}}") == tex.count(rf"\end{{{name}}}") >= 2
     bare = re.sub(r"\\[{}]", "", tex)

@@ -14,7 +14,7 @@ import pytest
 
 from carerl.report import reliability_pictures, write_evaluation_report, write_report
 from carerl.report.evaluation_table import print_evaluation
-from carerl.report.pictures.curves import reliability
+from carerl.report.pictures.reliability import reliability, reliability_figure
 from carerl.report.pictures.svg import Picture, page_id
 from carerl.runs.directory import RunDirectory
 from carerl.runs.tables import read_evaluations
@@ -138,8 +138,6 @@ def test_a_picture_is_an_element_and_a_file(tmp_path: Path, name: str) -> None:
     svg = reliability(name, {name: bins(0.1)})
     assert svg is not None
     ElementTree.fromstring(svg)
-    from carerl.report.pictures.curves import reliability_figure
-
     figure = reliability_figure({name: bins(0.1)})
     assert figure is not None
     picture = Picture(f"reliability-{name}", name, figure)

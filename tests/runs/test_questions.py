@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from carerl.calibration import debiased_ece, ece, wilson
-from carerl.report.compare.rows import compare_runs
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.tables import main_tables, notes
 from carerl.runs.find import find_runs, read_run
 from carerl.runs.questions import asked, intervals, reported
@@ -119,7 +119,7 @@ def test_one_run_of_the_tiny_world_has_intervals_over_questions_and_two_seeds_ov
             run = make_run(tmp_path, settings, tiny_metrics(rows), tiny_metrics(tiny_rows(9)))
             make_evaluation(run, 0, tiny_metrics(tiny_rows(9)), rows=tiny_rows(9))
             make_evaluation(run, 200, tiny_metrics(rows), rows=rows)
-    comparison = compare_runs([read_run(path) for path in find_runs([str(tmp_path)])])
+    comparison = Comparison.of([read_run(path) for path in find_runs([str(tmp_path)])])
     none, care = (next(row for row in comparison.rows if row.label == name) for name in ("none", "care"))
     expected = intervals(tiny_rows(1), tiny_metrics(tiny_rows(1)), TINY)
     assert {name: cell.questions for name, cell in none.cells.items() if cell.questions} == expected
@@ -138,7 +138,7 @@ def test_the_base_of_one_seed_has_the_intervals_of_its_own_evaluation(tmp_path: 
         run = make_run(tmp_path, config(recipe, 1, regularizer), tiny_metrics(rows), tiny_metrics(before))
         make_evaluation(run, 0, tiny_metrics(before), rows=before)
         make_evaluation(run, 200, tiny_metrics(rows), rows=rows)
-    comparison = compare_runs([read_run(path) for path in find_runs([str(tmp_path)])])
+    comparison = Comparison.of([read_run(path) for path in find_runs([str(tmp_path)])])
     base = comparison.rows[0]
     assert (
         base.is_base and base.cells["eval/maj"].questions == intervals(before, tiny_metrics(before), TINY)["eval/maj"]

@@ -1,28 +1,26 @@
 """Families of methods and their frontiers: the numbers behind curves over alpha and beta.
 
-A family is what agrees in every setting but the recipe's name, alpha and beta: algorithm × regularizer × estimator in
-what is usually swept. A curve joins a family's rows in the order of the swept value, the other one held fixed.
-Nothing here is ever extrapolated.
+Rows of one family agree in every setting but the recipe's name, alpha and beta: in the usual sweeps a family is one
+algorithm × regularizer × estimator. A curve joins a family's rows in the order of the swept value, the other one held
+fixed. Nothing here is ever extrapolated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from carerl.calibration import t_interval
-from carerl.report.compare.row_labels import differing, short_labels
-from carerl.report.compare.rows import Cell, Row
+from carerl.report.compare.rows import Cell, Row, differing, seeds_half, short_labels
 
 ACCURACY = "eval/accuracy"
 DIVERGENCE = "eval/kl_per_sequence"
 SYMBOLS = {"alpha": "α", "beta": "β"}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Curve:
-    """Rows in the order of the setting ``along`` (``alpha``, ``beta``, or empty for one row by itself).
+    """Joins rows in the order of the setting ``along`` (``alpha``, ``beta``, or empty for one row by itself).
 
     ``name``: the family, and the value of the other setting where the family has several.
     """
@@ -30,10 +28,10 @@ class Curve:
     name: str
     family: int  # its place among the families, and in the page's colours
     along: str
-    rows: list[Row]
+    rows: Sequence[Row]
 
     def label(self, row: Row) -> str:
-        """``care α=0`` for the first row, ``0.5`` for the next ones; a row by itself has its own label.
+        """Returns ``care α=0`` for the first row, ``0.5`` for the next ones; a row by itself has its own label.
 
         The name at one point is enough, as all points of a curve have its colour and are joined.
         """
@@ -43,10 +41,10 @@ class Curve:
         return f"{self.name} {SYMBOLS[self.along]}={value}" if row is self.rows[0] else value
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class AtBeta:
-    """A row among those of one beta; ``name`` has the family and alpha. What a beta weighs against is a policy term, so
-    only rows of one algorithm are held side by side."""
+    """Holds a row among those of one beta; ``name`` has the family and alpha. A beta is weighed against the policy
+    term, so only rows of one algorithm are compared."""
 
     name: str
     family: int
@@ -58,18 +56,18 @@ class AtBeta:
         return str(self.row.runs[0].settings.get("algorithm.name")), self.beta
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Matched:
-    """A curve at a common value of some axis: a cell per metric, or ``absent``, the reason why there is none."""
+    """Holds a curve's metrics at a common value of some axis; without cells, ``absent`` is the reason."""
 
     name: str
     family: int
-    cells: dict[str, Cell]
+    cells: Mapping[str, Cell]
     absent: str = ""
 
 
 def families(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of one family together, families in the order of their first rows; base models have none."""
+    """Groups rows by family, families in the order of their first rows. Base models belong to no family."""
     found: dict[object, list[Row]] = {}
     for row in rows:
         if not row.is_base:
@@ -78,8 +76,8 @@ def families(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
-    """Every family's curves. A family with one alpha runs along beta, one with one beta along alpha; one with several
-    of both has a curve per value of the setting that has fewer (of alpha, where they have as many)."""
+    """Returns every family's curves. A family with one alpha runs along beta, one with one beta along alpha. A family
+    with several of both has a curve per value of the setting with fewer values (of alpha, if they are as many)."""
     grouped = families(rows)
     found: list[Curve] = []
     for number, (family, name) in enumerate(zip(grouped, _family_names(grouped), strict=True)):
@@ -98,8 +96,8 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
 
 
 def at_equal_beta(rows: Sequence[Row]) -> list[AtBeta]:
-    """The rows whose algorithm and beta another family has too, by beta and then by family and alpha. A beta that was
-    adapted is none to compare at."""
+    """Returns the rows whose algorithm and beta another family has too, by beta and then by family and alpha. Rows
+    whose beta was adapted are left out: they have no single beta."""
     grouped = families(rows)
     found = []
     for number, (family, name) in enumerate(zip(grouped, _family_names(grouped), strict=True)):
@@ -116,14 +114,15 @@ def at_equal_beta(rows: Sequence[Row]) -> list[AtBeta]:
 
 
 def reach(curve: Curve, x: str) -> tuple[float, float] | None:
-    """Least and greatest mean of ``x`` along a curve; None without any."""
+    """Returns the least and greatest mean of ``x`` along a curve; None if no row has it."""
     means = [row.cells[x].mean for row in curve.rows if x in row.cells]
     return (min(means), max(means)) if means else None
 
 
 def common_value(ranges: Sequence[tuple[float, float]]) -> float | None:
-    """The middle of the widest stretch that the greatest number of ranges share; None unless two have a value in
-    common. A range of no width, a point, is chosen where more of them meet than on any stretch (the least such).
+    """Returns the middle of the widest stretch that the greatest number of ranges share; None if no two of them have a
+    value in common. A range of no width, a point, is chosen if more ranges meet there than on any stretch (the least
+    such point).
 
     >>> common_value([(0.0, 4.0), (1.0, 8.0), (20.0, 30.0), (5.0, 5.0)]), common_value([(0.0, 4.0), (3.0, 3.0)])
     (2.5, 3.0)
@@ -137,14 +136,14 @@ def common_value(ranges: Sequence[tuple[float, float]]) -> float | None:
 
 
 def matched(found: Sequence[Curve], x: str, metrics: Sequence[str]) -> tuple[float | None, list[Matched]]:
-    """Every curve's metrics at one common value of ``x`` (:func:`common_value` of what the curves reach), and it."""
+    """Returns a common value of ``x`` (:func:`common_value` of the curves' reach) and every curve's metrics there."""
     ranges = [reach(curve, x) for curve in found]
     at = common_value([ends for ends in ranges if ends is not None])
     if at is None:
         return None, []
     lines = []
     for curve, ends in zip(found, ranges, strict=True):
-        cells: dict[str, Cell] = {}
+        cells: Mapping[str, Cell] = {}
         absent = ""
         if ends is None:
             absent = "not measured"
@@ -160,7 +159,7 @@ def matched(found: Sequence[Curve], x: str, metrics: Sequence[str]) -> tuple[flo
 
 
 def interpolated(rows: Sequence[Row], x: str, y: str, at: float) -> Cell | None:
-    """The metric ``y`` where ``x`` is ``at``: linear between the neighbours in ``x`` around it, None outside.
+    """Returns the metric ``y`` where ``x`` is ``at``: linear between the neighbours in ``x``, None outside.
 
     With means (x0, y0), (x1, y1) and w = (at − x0)/(x1 − x0) the mean is (1 − w)·y0 + w·y1. Its interval is Student's
     over the seeds that both neighbours have, of (1 − w)·y0s + w·y1s + slope·(at − (1 − w)·x0s − w·x1s): every seed's
@@ -181,19 +180,18 @@ def interpolated(rows: Sequence[Row], x: str, y: str, at: float) -> Cell | None:
             own_x = (1 - weight) * x0.values[s] + weight * x1.values[s]
             own_y = (1 - weight) * y0.values[s] + weight * y1.values[s]
             values[s] = own_y + slope * (at - own_x)
-        half = float(t_interval(list(values.values())).half_width) if len(values) > 1 else None
-        return Cell(values, (1 - weight) * y0.mean + weight * y1.mean, half)
+        return Cell(values, (1 - weight) * y0.mean + weight * y1.mean, seeds_half(values.values()))
     return None
 
 
 def _position(row: Row, setting: str) -> float:
-    """-1, which is neither an alpha nor a beta, for a row without the setting."""
+    """Returns the row's alpha or beta; -1, which is neither, for a row without the setting."""
     value = getattr(row.runs[0], setting)
     return -1.0 if value is None else float(value)
 
 
 def _family_names(grouped: Sequence[Sequence[Row]]) -> list[str]:
-    """What the recipes of a family share, and the settings in which families of one such name differ."""
+    """Names families by what their recipes share, and by the settings in which families of one such name differ."""
     heads = [
         _shared_recipe([row.runs[0].recipe for row in family], family[0].runs[0].regularizer) for family in grouped
     ]
@@ -206,7 +204,7 @@ def _family_names(grouped: Sequence[Sequence[Row]]) -> list[str]:
 
 
 def _shared_recipe(recipes: Sequence[str], regularizer: str) -> str:
-    """The parts that all names begin and end with; the regularizer's name in front where they begin differently.
+    """Returns the parts that all names begin and end with; the regularizer's name in front if they begin differently.
 
     >>> _shared_recipe(["rkl_grpo_tiny", "rkl_tuned_grpo_tiny"], "rkl"), _shared_recipe(["a_tiny", "b_tiny"], "js")
     ('rkl_grpo_tiny', 'js_tiny')

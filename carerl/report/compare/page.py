@@ -1,8 +1,8 @@
-"""A comparison as terminal tables, one HTML page, and a directory of files."""
+"""Shows a comparison: terminal tables, one HTML page, and a directory of files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,21 @@ from rich.table import Table
 from rich.text import Text
 
 from carerl.metrics.table import format_number, metric_line
-from carerl.report.compare.calibration import SCALED
-from carerl.report.compare.differences import Difference
-from carerl.report.compare.evaluated import Evaluated
-from carerl.report.compare.files import DIFFERENCES_FILE, PROVENANCE_FILE, csv_text, differences_csv, latex, markdown
+from carerl.report.compare.comparison import Comparison
+from carerl.report.compare.files import (
+    DIFFERENCES_FILE,
+    PROVENANCE_FILE,
+    Source,
+    csv_text,
+    differences_csv,
+    latex,
+    markdown,
+    provenance_csv,
+    sources,
+)
 from carerl.report.compare.frontier import families
 from carerl.report.compare.pictures.sections import Figures, draw
-from carerl.report.compare.provenance import Source, provenance_csv, sources
-from carerl.report.compare.rows import Cell, Comparison, Row
+from carerl.report.compare.rows import Cell, Row
 from carerl.report.compare.tables import (
     TextTable,
     column_label,
@@ -35,7 +42,8 @@ from carerl.report.compare.tables import (
 )
 from carerl.report.compare.views import View
 from carerl.report.pictures.svg import SERIES, Picture
-from carerl.report.run_page import render
+from carerl.report.render import render
+from carerl.report.temperature import SCALED
 from carerl.runs.files import replacing, write_text
 from carerl.text.printable import printable
 
@@ -43,18 +51,12 @@ FIGURES = "figures"
 ROOM = 8  # further metrics that have room beside each other on the page
 
 
-def write_comparison(
-    comparison: Comparison,
-    evaluated: Mapping[str, Sequence[Evaluated]],
-    out: str | Path,
-    views: Sequence[View] = (),
-    differences: Sequence[Difference] = (),
-) -> list[Path]:
-    """compare.html, .csv, .md and .tex, provenance.csv, differences.csv where there are ``differences``, and every
-    picture as SVG and PNG below ``figures``; returns their paths. ``views``: what they have beside the table, see
-    :mod:`carerl.report.compare.views`."""
+def write_comparison(comparison: Comparison, views: Sequence[View], out: str | Path) -> list[Path]:
+    """Writes compare.html, .csv, .md and .tex, provenance.csv, differences.csv if there are differences over questions,
+    and every picture as SVG and PNG below ``figures``. Returns their paths. ``views``: of the same comparison, see
+    :func:`carerl.report.compare.views.views`."""
     directory = Path(out)
-    figures = draw(comparison, evaluated)
+    figures = draw(comparison)
     beside = [(view, view.picture()) for view in views]
     texts = {
         "compare.html": page(comparison, figures, beside),
@@ -63,8 +65,8 @@ def write_comparison(
         "compare.tex": latex(comparison, views),
         PROVENANCE_FILE: provenance_csv(comparison),
     }
-    if differences:
-        texts[DIFFERENCES_FILE] = differences_csv(differences)
+    if comparison.differences:
+        texts[DIFFERENCES_FILE] = differences_csv(comparison)
     for name, text in texts.items():
         write_text(directory / name, text)
     paths = [directory / name for name in texts]
@@ -82,8 +84,8 @@ def _write_picture(directory: Path, picture: Picture) -> list[Path]:
 
 
 def terminal_tables(comparison: Comparison, width: int) -> list[Table]:
-    """The main tables, then those of differences, one line per row where ``width`` characters suffice, else with
-    intervals and bounds on a line of their own."""
+    """Returns the main tables, then those of differences: a line per row if ``width`` characters are enough, and else
+    with intervals and bounds on a second line."""
     wide, narrow = ([*main_tables(comparison, s), *difference_tables(comparison, s)] for s in (" ", "\n"))
     plain = {row.label for row in comparison.rows if row.is_base} | {
         scaled_name(row) for row in comparison.rows if scaled_cells(row)
@@ -96,12 +98,12 @@ def terminal_table(table: TextTable) -> Table:
 
 
 def _width(table: TextTable) -> int:
-    """Characters that a line takes, with two between columns."""
+    """Counts the characters of a line, with two between columns."""
     return sum(2 + max(map(len, column)) for column in zip(table.head, *table.lines, strict=True))
 
 
 def _rich(table: TextTable, plain: set[str]) -> Table:
-    """``plain``: labels that are not bold."""
+    """Makes a table for the terminal. ``plain``: labels that are not bold."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(printable(table.title)) if table.title else None)
     made.title_style, made.title_justify = "bold", "left"
     for number, title in enumerate(table.head):
@@ -114,15 +116,16 @@ def _rich(table: TextTable, plain: set[str]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class _LinkedTable:
-    """A text table whose cells lead to a row: lines of (anchor, where the numbers come from, cells, whether it belongs
-    to the line above it)."""
+    """Holds a text table whose cells lead to a row: lines of (anchor, where the numbers come from, cells, True if it
+    belongs to the line above it)."""
 
     title: str
-    head: list[str]
+    head: Sequence[str]
     lines: list[tuple[str, str, list[str], bool]]
 
 
-def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, Picture | None]] = ()) -> str:
+def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, Picture | None]]) -> str:
+    """Returns compare.html."""
     methods = sum(not row.is_base for row in comparison.rows)
     runs = sum(len(row.runs) for row in comparison.rows if not row.is_base)
     recipes = list(dict.fromkeys(run.recipe for row in comparison.rows for run in row.runs))
@@ -170,7 +173,7 @@ def _linked(table: TextTable, anchors: dict[str, str]) -> _LinkedTable:
 
 
 def _scaled_row(row: Row, anchor: str, names: Sequence[str]) -> dict[str, Any]:
-    """The line under a row's: the same after temperature scaling."""
+    """Returns the line under a row's: the same after temperature scaling."""
     cells = []
     for name in names:
         digits, cell = metric_line(name).digits, scaled_cells(row).get(name)
@@ -184,7 +187,7 @@ def _scaled_row(row: Row, anchor: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _page_row(source: Source, anchor: str, tint: str, comparison: Comparison) -> dict[str, Any]:
-    """A cell for every column; of each run the main table's, for which there is room."""
+    """Returns a row with a cell for every column; its runs have the main table's columns only, for want of room."""
     row, names = source.row, comparison.columns
     cells, by_seed = [], {run.seed: run for run in row.runs}
     for name in names:

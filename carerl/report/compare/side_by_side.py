@@ -1,5 +1,5 @@
-"""What is behind a comparison's means, method by method: reliability, accuracy over coverage, and the courses of
-entropy and divergence split by right and wrong. Numbers only; the pictures are in ``side_by_side_plots``.
+"""The numbers behind a comparison's means, method by method: reliability, accuracy over coverage, and the courses of
+entropy and divergence split by right and wrong. ``pictures/side_by_side`` draws them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carerl.calibration import t_interval
 from carerl.calibration.ranking import accuracy_over_coverage, coverage_places
 from carerl.metrics.table import names_in
 from carerl.report.compare.evaluated import Evaluated
-from carerl.report.compare.rows import Row, make_cell
+from carerl.report.compare.rows import Row, make_cell, seeds_half
 from carerl.report.compare.tokens import Band
-from carerl.report.pictures.curves import smooth
+from carerl.report.smoothing import smooth
 from carerl.runs.jsonl import read_metrics, series
 
 Bins = list[dict[str, float]]
@@ -28,7 +27,7 @@ SPLITS = (("Entropy", "entropy_split"), ("Divergence to the reference", "diverge
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """A row's accuracy on its most confident answers. ``half`` is NaN where fewer than two seeds are."""
+    """Holds a row's accuracy on its most confident answers. ``half`` is NaN below two seeds."""
 
     row: Row
     coverage: NDArray[np.float64]
@@ -40,7 +39,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A row's course for right and for wrong responses, over steps; either can be absent."""
+    """Holds a row's course for right and for wrong responses, over steps; either can be absent."""
 
     row: Row
     right: Band | None
@@ -50,7 +49,7 @@ class Split:
 def reliability_by_row(
     rows: Sequence[Row], evaluated: Mapping[str, Sequence[Evaluated]]
 ) -> dict[str, list[tuple[Row, Bins]]]:
-    """Name of a diagram -> rows with their bins, pooled over seeds."""
+    """Maps the name of a diagram to rows with their bins, pooled over seeds."""
     found: dict[str, list[tuple[Row, Bins]]] = {}
     for row in rows:
         runs = evaluated.get(row.label, ())
@@ -62,7 +61,7 @@ def reliability_by_row(
 
 
 def pooled_bins(diagrams: Sequence[Sequence[Mapping[str, float]]]) -> Bins:
-    """One diagram of several: bins of the same bounds become one, their means weighted by their counts."""
+    """Pools several diagrams: bins of the same bounds become one, their means weighted by their counts."""
     pooled: dict[tuple[float, float], list[Mapping[str, float]]] = {}
     for bins in diagrams:
         for one in bins:
@@ -80,7 +79,7 @@ def pooled_bins(diagrams: Sequence[Sequence[Mapping[str, float]]]) -> Bins:
 
 
 def coverage_by_row(rows: Sequence[Row], evaluated: Mapping[str, Sequence[Evaluated]]) -> dict[str, list[Coverage]]:
-    """Suite -> the rows' curves, for the suites that have a reliability diagram (all of them, where none has)."""
+    """Maps a suite to the rows' curves, for the suites with a reliability diagram (for all of them if none has one)."""
     diagrams = {name for runs in evaluated.values() for one in runs for name in one.reliability}
     suites = dict.fromkeys(
         str(question.get("suite"))
@@ -110,13 +109,14 @@ def _coverage(row: Row, suite: str, runs: Sequence[Evaluated]) -> Coverage | Non
     if not curves:
         return None
     values = np.stack(curves)
-    several = len(curves) > 1
-    half = np.asarray([float(t_interval(column.tolist()).half_width) if several else math.nan for column in values.T])
+    halves = [seeds_half(column.tolist()) for column in values.T]
+    half = np.asarray([math.nan if half is None else half for half in halves])
     return Coverage(row, coverage_places(), values.mean(axis=0), half, len(curves), most)
 
 
 def splits_by_row(rows: Sequence[Row]) -> dict[str, list[Split]]:
-    """Title -> the rows' courses, smoothed as in a run's report, with intervals over seeds; only what was logged."""
+    """Maps a title to the rows' courses as far as they were logged, smoothed as in a run's report, with intervals over
+    seeds."""
     found: dict[str, list[Split]] = {}
     for row in rows:
         if row.is_base:
@@ -131,11 +131,12 @@ def splits_by_row(rows: Sequence[Row]) -> dict[str, list[Split]]:
 
 
 def _band(row: Row, logged: Mapping[int, list[dict[str, float]]], metric: str) -> Band | None:
-    """At each step the mean over the seeds that have the metric there: a step without wrong responses has none."""
+    """Returns at each step the mean over the seeds that have the metric there: a step without wrong responses lacks
+    it."""
     values: dict[int, dict[int, float]] = {}
     for seed, rows in logged.items():
         steps, course = series(rows, metric)
         for step, value in zip(steps, smooth(np.asarray(course)).tolist() if course else [], strict=True):
             values.setdefault(step, {})[seed] = value
-    points = [(make_cell({0: float(step)}), make_cell(found)) for step, found in sorted(values.items())]
+    points = [(float(step), make_cell(found)) for step, found in sorted(values.items())]
     return Band(row, points) if points else None

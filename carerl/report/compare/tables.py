@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from carerl.metrics.table import format_number, metric_line
-from carerl.report.compare.calibration import MEASURES, reported_suites, scaled_label
-from carerl.report.compare.rows import Cell, Comparison, Row, gap_metric
+from carerl.metrics.table import format_number, metric_line, suite_column, suite_label
+from carerl.report.compare.calibration import reported_suites
+from carerl.report.compare.comparison import Comparison
+from carerl.report.compare.differences import COLUMNS, Difference
+from carerl.report.compare.pairs import gap_metric
+from carerl.report.compare.rows import LEVEL, Cell, Row
+from carerl.report.temperature import MEASURES, scaled_label
 
 UNCHANGED = "="
 
@@ -17,7 +23,7 @@ def column_label(name: str, comparison: Comparison) -> str:
 
 
 def cell_text(cell: Cell | None, digits: int, separator: str = " ") -> str:
-    """``0.951 ± 0.012*`` over seeds; of a single run ``0.951 [0.931, 0.968]`` over questions, or no interval.
+    """Returns ``0.951 ± 0.012*`` over seeds, ``0.951 [0.931, 0.968]`` over a single run's questions, or no interval.
 
     >>> cell_text(Cell({1: 0.5}, 0.5, None), 3), cell_text(None, 3)
     ('0.500', '–')
@@ -29,15 +35,15 @@ def cell_text(cell: Cell | None, digits: int, separator: str = " ") -> str:
 
 
 def interval_text(cell: Cell, digits: int) -> str:
-    """``± 0.012`` over seeds, ``[0.931, 0.968]`` over questions, or nothing."""
+    """Returns ``± 0.012`` over seeds, ``[0.931, 0.968]`` over questions, or nothing."""
     if cell.half is not None:
         return f"± {format_number(cell.half, digits)}"
     return f"[{', '.join(format_number(end, digits) for end in cell.questions)}]" if cell.questions else ""
 
 
 def difference_text(name: str, cell: Cell | None, separator: str = " ") -> str:
-    """``-0.041 (≤ -0.030) ✓``: the paired difference and its bound, ≥ for a lower and ≤ for an upper one. The tick
-    says that the bound, too, is on the better side of 0.
+    """Returns ``-0.041 (≤ -0.030) ✓``: the paired difference and its bound, ≥ for a lower and ≤ for an upper one. The
+    tick says that the bound, too, is on the better side of 0.
 
     >>> ece = Cell({}, 0.5, None, difference=-0.0414, bound=-0.0302)
     >>> difference_text("calibration/facts_ece", ece), difference_text("eval/accuracy", None)
@@ -53,18 +59,18 @@ def difference_text(name: str, cell: Cell | None, separator: str = " ") -> str:
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """A table whose first column names the method; every line has as many cells as ``head``. ``sources``: for each line
-    the labels of the rows that its numbers come from."""
+    """Holds a table whose first column names the method; every line has as many cells as ``head``. ``sources`` has, for
+    each line, the labels of the rows that its numbers come from."""
 
     title: str
-    head: list[str]
-    lines: list[list[str]]
-    sources: list[list[str]]
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    sources: Sequence[Sequence[str]]
 
 
 def main_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
-    """The main table, a line per row; with text benchmarks it has the paper's columns, and a second one the others.
-    ``separator`` stands between a mean and its interval."""
+    """Returns the main table, a line per row. With text benchmarks it has the paper's columns, and a second table has
+    the others. ``separator`` stands between a mean and its interval."""
     more = [name for name in comparison.columns if name not in comparison.paper]
     found = [("", comparison.paper)] + ([("Further metrics", more)] if more else [])
     tables = []
@@ -84,7 +90,7 @@ def main_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]
     return tables
 
 
-def scaled_cells(row: Row) -> dict[str, Cell]:
+def scaled_cells(row: Row) -> Mapping[str, Cell]:
     return row.scaled.cells if row.scaled else {}
 
 
@@ -93,15 +99,15 @@ def scaled_name(row: Row) -> str:
 
 
 def scaled_text(row: Row, name: str, digits: int, separator: str = " ") -> str:
-    """A cell of a row after temperature scaling: ``=`` where scaling changes nothing of what the row has."""
+    """Returns a cell of a row after temperature scaling: ``=`` where scaling does not change the row's number."""
     cell = scaled_cells(row).get(name)
     same = name in row.cells or name in row.calibration
     return cell_text(cell, digits, separator) if cell else UNCHANGED if same else "–"
 
 
 def calibration_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
-    """One a benchmark: every row, and under it the same after temperature scaling. A row without evaluation is left
-    out."""
+    """Returns a table for each benchmark: every row, and under it the same after temperature scaling. Rows without an
+    evaluation are left out."""
     tables = []
     for suite, label in reported_suites(comparison.rows).items():
         names = [f"calibration/{suite}/{measure.name}" for measure in MEASURES]
@@ -121,8 +127,8 @@ def calibration_tables(comparison: Comparison, separator: str = " ") -> list[Tex
     return tables
 
 
-def calibration_notes(comparison: Comparison) -> list[str]:
-    """What a reader must know to read those tables."""
+def calibration_table_notes(comparison: Comparison) -> list[str]:
+    """Returns what a reader must know to read those tables."""
     lines = [
         "Of the majority answer, with its share of the votes as confidence. A question without any answer has "
         "confidence 0 and is wrong, so silence looks calibrated: read the share of answered samples beside it. ECE: 10 "
@@ -134,7 +140,7 @@ def calibration_notes(comparison: Comparison) -> list[str]:
 
 
 def difference_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
-    """One table for each baseline that a row shares two seeds with; ``separator`` stands before a bound."""
+    """Returns a table for each baseline that a row shares two seeds with; ``separator`` stands before a bound."""
     tables = []
     for baseline in dict.fromkeys(row.baseline for row in comparison.rows if row.baseline):
         rows = [row for row in comparison.rows if row.baseline == baseline and _bounded(row)]
@@ -155,18 +161,18 @@ def difference_tables(comparison: Comparison, separator: str = " ") -> list[Text
 
 
 def _bounded(row: Row) -> list[str]:
-    """The metrics in which the row has a bound."""
+    """Returns the metrics in which the row has a bound."""
     return [name for name, cell in row.cells.items() if cell.bound is not None]
 
 
 def _pairs_text(row: Row) -> str:
-    """The number of pairs; ``4–5`` where metrics differ in it."""
+    """Returns the number of pairs; ``4–5`` where metrics differ in it."""
     pairs = [row.cells[name].pairs for name in _bounded(row)]
     return str(min(pairs)) if min(pairs) == max(pairs) else f"{min(pairs)}–{max(pairs)}"
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What a reader must know to read the main table."""
+    """Returns what a reader must know to read the main table."""
     cells = [cell for row in comparison.rows for cell in row.cells.values()]
     if any(cell.half is not None for cell in cells) or not any(cell.questions for cell in cells):
         lines = ["Mean over seeds of the final evaluation ± half-width of the 95 % Student interval (n − 1)."]
@@ -190,7 +196,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def _paper_notes(comparison: Comparison) -> list[str]:
-    """What the columns named after benchmarks are."""
+    """Says what the columns named after benchmarks are."""
     shown = set(comparison.paper)
     accuracies = [metric_line(name).label for name in comparison.paper if name.endswith("/accuracy")]
     lines = [f"{', '.join(accuracies)}: accuracy, mean over all samples."] if accuracies else []
@@ -202,7 +208,7 @@ def _paper_notes(comparison: Comparison) -> list[str]:
 
 
 def difference_notes(comparison: Comparison) -> list[str]:
-    """What a reader must know to read the tables of differences; nothing where there are none."""
+    """Returns what a reader must know to read the tables of differences; nothing without such a table."""
     if not difference_tables(comparison):
         return []
     lines = [
@@ -225,6 +231,67 @@ def _gap_label(comparison: Comparison) -> str:
 
 
 def count_text(row: Row) -> str:
-    """Seeds, not runs, as the base of one seed may stand in several runs; ``3 of 4`` where a sweep asked for more."""
+    """Counts seeds, not runs, as several runs may share the base of one seed; ``3 of 4`` where a sweep asked for
+    more."""
     seeds = len({run.seed for run in row.runs})
     return f"{seeds} of {row.asked}" if row.asked > seeds else str(seeds)
+
+
+def question_difference_text(one: Difference, metric: str, separator: str = " ") -> str:
+    """Returns ``+0.042* [+0.010, +0.074]``, with the star only where the difference has one."""
+    estimate = one.estimates.get(metric)
+    if estimate is None:
+        return "–"
+    value, low, high = (format_number(x, 3, sign=True) for x in (estimate.value, estimate.low, estimate.high))
+    interval = f"{separator}[{low}, {high}]" if math.isfinite(estimate.low) else ""
+    return f"{value}{'*' if one.starred(metric) else ''}{interval}"
+
+
+def question_difference_tables(found: Sequence[Difference], separator: str = " ") -> list[TextTable]:
+    """Returns a table for each baseline and suite."""
+    made = []
+    for baseline, suite in dict.fromkeys((one.baseline.label, one.suite) for one in found):
+        members = [one for one in found if (one.baseline.label, one.suite) == (baseline, suite)]
+        lines = [
+            [
+                one.row.label,
+                str(len(one.matched.ids)),
+                *(question_difference_text(one, name, separator) for name in COLUMNS),
+            ]
+            for one in members
+        ]
+        columns = [suite_column(name) for name in COLUMNS]
+        heads = [f"{column.label_in('column')} {'↑' if column.better > 0 else '↓'}" for column in columns]
+        head = ["method", "questions", *heads]
+        title = f"Differences to {baseline} over the questions of {suite_label(suite)}"
+        made.append(TextTable(title, head, lines, [[one.row.label, baseline] for one in members]))
+    return made
+
+
+def question_difference_notes(found: Sequence[Difference]) -> list[str]:
+    """Returns what a reader must know to read those tables."""
+    if not found:
+        return []
+    tests = sum(len(one.p_holm) for one in found)
+    lines = [
+        "Row − baseline over the questions that both were asked, paired question by question (↑ more is better, ↓ less "
+        "is better), with 95 % intervals: of the share of right samples (t, Bonett and Price; where only a probability "
+        "of being right is known, the majority's), and of the majority's share of the votes as confidence: debiased "
+        "ECE (from the intervals of both), Brier (studentised bootstrap) and AUROC (DeLong). One run each: they say "
+        "nothing of other seeds.",
+        f"* the difference is not 0: Holm-corrected over the {tests} tests of these tables, p < {LEVEL:g}. The "
+        "intervals are not corrected.",
+    ]
+    for one in found:
+        parts = [
+            f"{count} {words}"
+            for count, words in (
+                (one.matched.alone, f"in {one.row.label} only"),
+                (one.matched.other_alone, f"in {one.baseline.label} only"),
+                (one.matched.changed, "of one id but not known to have one prompt and gold answer"),
+            )
+            if count
+        ]
+        if parts:
+            lines.append(f"{suite_label(one.suite)}, {one.row.label}: unmatched questions: {', '.join(parts)}.")
+    return lines

@@ -15,8 +15,8 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from carerl.report.compare.frontier import ACCURACY
-from carerl.report.compare.rows import Cell, Row, make_cell
-from carerl.report.pictures.curves import smooth
+from carerl.report.compare.rows import Cell, Row, make_cell, mean_of
+from carerl.report.smoothing import smooth
 from carerl.runs.find import Run
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_question_counts
@@ -25,14 +25,14 @@ GENERATED, LEARNED = "rollout/generated_tokens", "rollout/tokens"
 ROLLOUT_ACCURACY = "rollout/accuracy"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One run. ``evaluations``: (tokens so far, metrics), in order, of those that asked as many questions as the
-    largest: an ECE of fewer is higher, and a line between the two would be no course; ``rollouts``: (tokens so far,
-    accuracy of the step's rollouts). ``learned_only``: some step says only what it learned from."""
+    """Holds the course of one run. ``evaluations``: (tokens so far, metrics), in order, of the evaluations that asked
+    as many questions as the largest, since an ECE over fewer is higher. ``rollouts``: (tokens so far, accuracy of the
+    step's rollouts). ``learned_only``: some step logged only the tokens that it learned from."""
 
-    evaluations: list[tuple[float, dict[str, float]]]
-    rollouts: list[tuple[float, float]]
+    evaluations: Sequence[tuple[float, Mapping[str, float]]]
+    rollouts: Sequence[tuple[float, float]]
     learned_only: bool
 
     @property
@@ -41,8 +41,8 @@ class Trajectory:
         return max(0, len(self.evaluations) - 2)
 
     def at(self, metric: str, tokens: float) -> float | None:
-        """The metric after so many tokens: that of the evaluation there, or linear between its neighbours. A run that
-        was evaluated at its ends only is not a straight line between them: None, as beyond its ends."""
+        """Returns the metric after so many tokens: that of the evaluation there, or linear between its neighbours. None
+        beyond the run's ends, and between them if it was evaluated only there: a run is no straight line."""
         found = [(x, metrics[metric]) for x, metrics in self.evaluations if metric in metrics]
         for x, value in found:
             if x == tokens:
@@ -53,25 +53,25 @@ class Trajectory:
         return None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Band:
-    """A row's course: at each place the mean over seeds of tokens and of a metric, with intervals."""
+    """Holds a row's course: at each place (mean tokens or step, a metric over seeds)."""
 
     row: Row
-    points: list[tuple[Cell, Cell]]
+    points: Sequence[tuple[float, Cell]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class AtTokens:
-    """A row's metrics after a number of tokens, or ``absent``, why there are none."""
+    """Holds a row's metrics after a number of tokens; without any, ``absent`` says why."""
 
     row: Row
-    cells: dict[str, Cell]
+    cells: Mapping[str, Cell]
     absent: str = ""
 
 
 def trajectory(rows: Sequence[Mapping[str, float]], fewer: Collection[int] = ()) -> Trajectory:
-    """From the rows of metrics.jsonl. ``fewer``: steps whose evaluation asked fewer questions than others."""
+    """Makes a course of the rows of metrics.jsonl. ``fewer``: steps whose evaluation asked fewer questions."""
     spent: dict[int, float] = {}
     learned_only = False
     for row in rows:
@@ -96,7 +96,7 @@ def trajectory(rows: Sequence[Mapping[str, float]], fewer: Collection[int] = ())
 
 
 def read_trajectories(rows: Sequence[Row]) -> dict[str, dict[int, Trajectory]]:
-    """By row and seed, of the runs that logged tokens."""
+    """Reads the courses of the runs that logged tokens, by row and seed."""
     found: dict[str, dict[int, Trajectory]] = {}
     for row in rows:
         if not row.is_base:
@@ -112,13 +112,14 @@ def _read(run: Run) -> Trajectory:
 
 
 def evaluated_between(found: Mapping[str, Mapping[int, Trajectory]]) -> bool:
-    """Whether every run was evaluated between its ends, so that evaluations make a course."""
+    """Tells whether every run was evaluated between its ends, so that evaluations make a course."""
     runs = [made for row in found.values() for made in row.values()]
     return bool(runs) and all(made.between for made in runs)
 
 
 def bands(rows: Sequence[Row], found: Mapping[str, Mapping[int, Trajectory]], metric: str) -> list[Band]:
-    """Every row's course of a metric of evaluations; of :data:`ROLLOUT_ACCURACY`, smoothed as in a run's report."""
+    """Returns every row's course of a metric of evaluations, or of :data:`ROLLOUT_ACCURACY`, smoothed as in a run's
+    report."""
     made = []
     for row in rows:
         courses = {seed: _course(one, metric) for seed, one in found.get(row.label, {}).items()}
@@ -136,13 +137,13 @@ def _course(one: Trajectory, metric: str) -> list[tuple[float, float]]:
     return [(x, metrics[metric]) for x, metrics in one.evaluations if metric in metrics]
 
 
-def _place(courses: Mapping[int, Sequence[tuple[float, float]]], i: int) -> tuple[Cell, Cell]:
+def _place(courses: Mapping[int, Sequence[tuple[float, float]]], i: int) -> tuple[float, Cell]:
     there = {seed: course[i] for seed, course in courses.items() if i < len(course)}
-    return make_cell({s: x for s, (x, _) in there.items()}), make_cell({s: y for s, (_, y) in there.items()})
+    return mean_of(x for x, _ in there.values()), make_cell({s: y for s, (_, y) in there.items()})
 
 
 def common_tokens(found: Mapping[str, Mapping[int, Trajectory]]) -> float | None:
-    """The greatest number of tokens that all runs were evaluated at or beyond; None without evaluations."""
+    """Returns the greatest number of tokens that all runs were evaluated at or beyond; None without evaluations."""
     last = [made.evaluations[-1][0] for row in found.values() for made in row.values() if made.evaluations]
     return min(last) if last and min(last) > 0 else None
 
@@ -150,8 +151,8 @@ def common_tokens(found: Mapping[str, Mapping[int, Trajectory]]) -> float | None
 def at_tokens(
     rows: Sequence[Row], found: Mapping[str, Mapping[int, Trajectory]], metrics: Sequence[str], tokens: float
 ) -> list[AtTokens]:
-    """Every row's metrics after ``tokens``. A row has none unless all of its runs have them: those that happen to be
-    evaluated just there are a selection by length."""
+    """Returns every row's metrics after ``tokens``. A row has a metric only if all of its runs have it: those that were
+    evaluated just there would be a selection by length."""
     made = []
     for row in rows:
         if row.is_base:

@@ -6,16 +6,22 @@ Each is a picture, tables and what a reader must know, as far as there is someth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from carerl.metrics.table import abstention_metric, accuracy_metric, ece_metric, metric_line
-from carerl.report.compare import differences as question_differences
-from carerl.report.compare.differences import Difference
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.frontier import DIVERGENCE, at_equal_beta, curves, matched, reach
 from carerl.report.compare.pictures import frontier as plots
-from carerl.report.compare.rows import Cell, Comparison
-from carerl.report.compare.tables import TextTable, calibration_notes, calibration_tables, cell_text
+from carerl.report.compare.rows import Cell
+from carerl.report.compare.tables import (
+    TextTable,
+    calibration_table_notes,
+    calibration_tables,
+    cell_text,
+    question_difference_notes,
+    question_difference_tables,
+)
 from carerl.report.compare.tokens import (
     ROLLOUT_ACCURACY,
     at_tokens,
@@ -29,18 +35,22 @@ from carerl.report.pictures.svg import Picture
 
 @dataclass(frozen=True, slots=True)
 class View:
+    """Holds what one view shows; ``picture`` draws it, or returns None without one."""
+
     title: str
     notes: list[str]
     tables: list[TextTable]
     picture: Callable[[], Picture | None] = lambda: None  # drawn only where it is shown
 
 
-def views(comparison: Comparison, differences: Sequence[Difference] = ()) -> list[View]:
+def views(comparison: Comparison) -> list[View]:
+    """Returns the views that the comparison has something to show in."""
     found = [view for make in (_equal_beta, _matched_divergence, _matched_tokens) if (view := make(comparison))]
     if shown := calibration_tables(comparison):
-        found.append(View("Calibration by benchmark", calibration_notes(comparison), shown))
-    if shown := question_differences.tables(differences):
-        found.append(View("Paired differences over questions", question_differences.notes(differences), shown))
+        found.append(View("Calibration by benchmark", calibration_table_notes(comparison), shown))
+    if shown := question_difference_tables(comparison.differences):
+        notes = question_difference_notes(comparison.differences)
+        found.append(View("Paired differences over questions", notes, shown))
     return found
 
 
@@ -50,12 +60,13 @@ def _metrics(comparison: Comparison) -> list[str]:
     return [name for name in wanted if name in columns]
 
 
-def _cells(cells: dict[str, Cell], metrics: list[str]) -> list[str]:
+def _cells(cells: Mapping[str, Cell], metrics: list[str]) -> list[str]:
     return [cell_text(cells.get(name), metric_line(name).digits).rstrip("*") for name in metrics]
 
 
 def _table(title: str, head: list[str], lines: list[list[str]], sources: list[list[str]]) -> TextTable:
-    """Every line ends in why it is absent, or in nothing; where none is absent there is no such column."""
+    """Makes a table of lines that end in why they are absent, or in nothing. If nothing is absent, that column is left
+    out."""
     if any(line[-1] for line in lines):
         return TextTable(title, [*head, "absent"], lines, sources)
     return TextTable(title, head, [line[:-1] for line in lines], sources)
@@ -75,7 +86,7 @@ def _equal_beta(comparison: Comparison) -> View | None:
     return View(
         title,
         [
-            "The table has the betas that two families at least were run with. Equal betas are not equal strengths: "
+            "The table has the betas that at least two families were run with. Equal betas are not equal strengths: "
             "near the reference a skew divergence curves (1 − α)² times as much as its plain one, 1/25 at α = 0.8.",
         ],
         [TextTable(title, ["method", "beta", "n", *_head(metrics)], lines, [[at.row.label] for at in found])],
@@ -131,11 +142,11 @@ def _matched_tokens(comparison: Comparison) -> View | None:
             "(rollout/tokens), which is less where groups were dropped."
         )
     if evaluated:
-        notes.append("A value between the ends is of a run whose learning rate has not come down yet.")
+        notes.append("Between the ends of a run, its learning rate has not come down yet.")
     else:
         notes.append(
-            "Some runs were evaluated on all questions at their ends only: drawn is the accuracy of rollouts, on "
-            "training questions, smoothed. Set evaluation.every, and evaluation.questions_between=0, for a course."
+            "Some runs were evaluated on all questions at their ends only, so the picture has the accuracy of rollouts "
+            "on training questions, smoothed. Set evaluation.every, and evaluation.questions_between=0, for a course."
         )
     table = None
     reached = at_tokens(rows, found, metrics, tokens) if tokens is not None else []
@@ -151,5 +162,5 @@ def _matched_tokens(comparison: Comparison) -> View | None:
     return View("At matched generated tokens", notes, shown, lambda: plots.matched_tokens(courses, comparison.rows))
 
 
-def _seeds(cells: dict[str, Cell]) -> int:
+def _seeds(cells: Mapping[str, Cell]) -> int:
     return max((len(cell.values) for cell in cells.values()), default=0)

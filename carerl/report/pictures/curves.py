@@ -1,4 +1,4 @@
-"""The curves and reliability diagrams of a run's report."""
+"""Draws the curves of a run's report."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 
 from carerl.loss.strata import EDGES
 from carerl.metrics.table import names_in, shown_in, views_of
-from carerl.report.pictures.svg import CARD, INK, LINE, MUTED, PowersOfTen, colour, style, to_svg
+from carerl.report.pictures.svg import CARD, DASHED, LINE, MUTED, PowersOfTen, colour, style, to_svg
+from carerl.report.smoothing import running_median, smooth
 from carerl.runs.jsonl import series
 
 SMOOTH_FROM = 60  # rows from which on a curve is drawn smoothed over its raw course
 SIZE = (5.6, 2.75)  # inches
-DASHED = (0, (3, 2))
 DOTTED = (0, (1, 2))
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture: the metrics that the table shows in ``curves/NAME``; those that a run lacks are left out.
+    """Describes one picture: the metrics that the table shows in ``curves/NAME``; those that a run lacks are left out.
 
     Those in ``reference/NAME`` are drawn muted and dashed: what the others are read against. ``biased``: the values
     depend on how many questions were asked, so that points on fewer questions are drawn apart.
@@ -103,7 +102,7 @@ def panels() -> list[Panel]:
 
 
 def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = ()) -> str | None:
-    """The panel as SVG, or None when the run has none of its metrics.
+    """Returns the panel as SVG, or None if the run lacks all its metrics.
 
     ``fewer``: the steps whose evaluation asked fewer questions than others. In a biased panel their points are
     hollow and have a light line of their own.
@@ -135,7 +134,8 @@ def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = (
 
 
 def coefficient_histogram(rows: list[dict[str, float]]) -> str | None:
-    """Shares of tokens by the penalty's signed coefficient, at the start and at the end; None without a penalty."""
+    """Draws shares of tokens by the penalty's signed coefficient, at the start and at the end; None without a
+    penalty."""
     names = names_in("parts/coefficient_bins")
     found = [[row[name] for name in names] for row in rows if all(name in row for name in names)]
     if not found:
@@ -159,7 +159,7 @@ def coefficient_histogram(rows: list[dict[str, float]]) -> str | None:
 
 
 def time_split(rows: list[dict[str, float]]) -> str | None:
-    """Seconds of a step, stacked by what they were spent on; a running median, as single steps jump."""
+    """Draws the seconds of a step, stacked by phase: a running median, as single steps jump."""
     timed = [row for row in rows if "time/step" in row]
     if not timed:
         return None
@@ -167,7 +167,7 @@ def time_split(rows: list[dict[str, float]]) -> str | None:
     parts = {part.kind: np.asarray([row.get(part.name, 0.0) for row in timed]) for part in shown_in("time")}
     total = np.asarray([row["time/step"] for row in timed])
     parts["other"] = np.maximum(total - sum(parts.values()), 0.0)
-    shown = {name: _running_median(values) for name, values in parts.items() if values.any()}
+    shown = {name: running_median(values) for name, values in parts.items() if values.any()}
     with style():
         figure, axes = _figure()
         colours = [MUTED if name == "other" else colour(i) for i, name in enumerate(shown)]
@@ -175,80 +175,6 @@ def time_split(rows: list[dict[str, float]]) -> str | None:
         axes.set_ylim(0, None)
         _finish(axes)
         return to_svg(figure, "time", "Seconds per step, split by what they were spent on")
-
-
-def reliability(name: str, states: Mapping[str, Sequence[Mapping[str, float]]]) -> str | None:
-    """Reliability diagrams side by side, one per state (``base``, ``final``).
-
-    Each bin is a mapping with ``low high confidence accuracy count``. A dot lies at the mean confidence
-    and the accuracy of its bin, its area grows with the bin's share; the bar below is that share.
-    """
-    figure = reliability_figure(states)
-    if figure is None:
-        return None
-    shown = ", ".join(state for state, bins in states.items() if any(b.get("count") for b in bins))
-    return to_svg(figure, f"reliability-{name.replace('/', '-')}", f"Reliability of {name}: {shown}")
-
-
-def reliability_figure(states: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure | None:
-    """What :func:`reliability` shows; None where no state has an item."""
-    states = {state: [b for b in bins if b.get("count")] for state, bins in states.items()}
-    states = {state: bins for state, bins in states.items() if bins}
-    if not states:
-        return None
-    with style():
-        figure = Figure(figsize=(SIZE[0], 3.3))
-        grid = figure.subplots(
-            2,
-            len(states),
-            squeeze=False,
-            sharex=True,
-            sharey="row",
-            gridspec_kw={"height_ratios": [5, 1], "hspace": 0.12},
-        )
-        for column, (state, bins) in enumerate(states.items()):
-            _reliability_axes(grid[0][column], grid[1][column], state, bins, colour(column), column == 0)
-        figure.subplots_adjust(left=0.1, right=0.985, top=0.92, bottom=0.14, wspace=0.16)
-        return figure
-
-
-def _reliability_axes(
-    axes: Any, below: Any, state: str, bins: Sequence[Mapping[str, float]], tint: str, first: bool
-) -> None:
-    confidence = np.asarray([b["confidence"] for b in bins])
-    accuracy = np.asarray([b["accuracy"] for b in bins])
-    share = np.asarray([b["count"] for b in bins], dtype=float)
-    share /= share.sum()
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    axes.vlines(confidence, np.minimum(confidence, accuracy), np.maximum(confidence, accuracy), color=tint, alpha=0.5)
-    axes.plot(confidence, accuracy, color=tint, linewidth=1.2, alpha=0.6)
-    axes.scatter(confidence, accuracy, s=14 + 160 * share, color=tint, edgecolor=CARD, linewidth=0.8, zorder=3)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.02)
-    error = float(share @ np.abs(accuracy - confidence))
-    axes.text(0.03, 0.93, f"ECE {error:.3f}", transform=axes.transAxes, color=INK, va="top")
-    axes.set_title(state, loc="left")
-    low = np.asarray([b["low"] for b in bins])
-    width = np.asarray([b["high"] for b in bins]) - low
-    # bins of unique vote shares have no width: draw those as thin bars at their confidence
-    thin = width <= 1e-9
-    below.bar(
-        np.where(thin, confidence - 0.012, low),
-        share,
-        np.where(thin, 0.024, width * 0.92),
-        align="edge",
-        color=tint,
-    )
-    # The row shares its y axis, which an explicit limit freezes: it may only grow.
-    below.set_ylim(0, max(below.get_ylim()[1] if not first else 0.0, 1.05 * float(share.max())))
-    below.yaxis.set_major_locator(MaxNLocator(1))
-    below.grid(False)
-    below.set_xlabel("confidence")
-    for side in (axes, below):
-        side.tick_params(length=0)
-    if first:
-        axes.set_ylabel("accuracy")
-        below.set_ylabel("share")
 
 
 def _figure() -> tuple[Figure, Any]:
@@ -268,7 +194,6 @@ def _finish(axes: Any) -> None:
     axes.set_xlabel("step")
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-    axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_color(LINE)
     axes.legend(
@@ -291,7 +216,7 @@ def _line(
     apart: Sequence[int] = (),
     log: bool = False,
 ) -> None:
-    """Values over steps in the look of ``stroke``; the points of the steps ``apart`` in a lighter one, unnamed."""
+    """Draws values over steps in the look of ``stroke``; points of the steps ``apart`` are lighter and not named."""
     x, y = np.asarray(steps), np.asarray(values, dtype=np.float64)
     if log:
         y = np.where(y > 0, y, np.nan)
@@ -305,18 +230,3 @@ def _line(
         axes.plot(x, smooth(y), color=stroke["color"], linestyle=stroke["linestyle"], label=label)
     elif len(y):
         axes.plot(x, y, **stroke, label=label, markersize=3.5)
-
-
-def _windows(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    half = max(1, len(values) // 40)
-    return [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-
-
-def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A centred running mean over a twentieth of the run; shorter at the ends, so it keeps its length."""
-    means = [np.nan if np.isnan(window).all() else float(np.nanmean(window)) for window in _windows(values)]
-    return np.asarray(means)
-
-
-def _running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray([float(np.median(window)) for window in _windows(values)])

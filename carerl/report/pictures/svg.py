@@ -1,4 +1,4 @@
-"""matplotlib figures as SVG for inlining, and as files: the same bytes for the same data.
+"""Turns matplotlib figures into SVG for a page and into files: the same bytes for the same data.
 
 Figures are drawn in stand-in colours; :func:`to_svg` replaces each by a CSS variable, so that one picture
 suits light and dark. Text stays text, in the page's font. A file of its own has the page's light colours.
@@ -30,6 +30,9 @@ INK, MUTED, LINE, CARD = "#000001", "#000002", "#000003", "#000004"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", CARD: "var(--card)"}
 _VARIABLES |= {f"#0000{16 + i:02x}": f"var(--c{i + 1})" for i in range(SERIES)}
 
+DASHED = (0, (3, 2))
+DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))  # rows of one family, in turn
+
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 FILE_FONT = "DejaVu Sans, Liberation Sans, Arial, sans-serif"
@@ -58,6 +61,8 @@ STYLE: dict[str, Any] = {
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
     "xtick.labelsize": 9.0,
+    "xtick.major.size": 0.0,  # the grid shows where a number belongs
+    "ytick.major.size": 0.0,
     "ytick.labelsize": 9.0,
     "figure.facecolor": "none",
     "legend.frameon": False,
@@ -68,12 +73,12 @@ STYLE: dict[str, Any] = {
 
 
 def style() -> Any:
-    """The context in which figures are drawn and written."""
+    """Returns the context in which figures are drawn and written."""
     return rc_context(STYLE)
 
 
 class PowersOfTen(LogFormatter):
-    """Labels of a logarithmic axis, 10⁻³, as text that needs no formula."""
+    """Labels a logarithmic axis, 10⁻³, by text that needs no formula."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
         exponent = math.log10(value) if value > 0 else math.nan
@@ -83,15 +88,15 @@ class PowersOfTen(LogFormatter):
 
 
 def colour(index: int) -> str:
-    """The stand-in of the page's series colour ``--c1`` … ``--c10``, repeating after ten."""
+    """Returns the stand-in of the page's series colour ``--c1`` … ``--c10``, repeating after ten."""
     return f"#0000{16 + index % SERIES:02x}"
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an ``<svg>`` element of full width.
+    """Returns the figure as an ``<svg>`` element of full width.
 
-    ``name`` prefixes every id, since several figures share one page; ``description`` is what a screen reader says. Both
-    may be any text: see :func:`page_id`.
+    ``name`` prefixes every id, since several figures share one page; a screen reader says ``description``. Both may be
+    any text: see :func:`page_id`.
     """
     prefix = page_id(name)
     stream = io.StringIO()
@@ -111,7 +116,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 
 
 def _for_page(tag: str, prefix: str) -> str:
-    """A tag of matplotlib's with the page's ids, font and colours. Text between tags stays as it is."""
+    """Gives a tag of matplotlib's the page's ids, font and colours. Text between tags stays as it is."""
     tag = tag.replace("xlink:href", "href")
     tag = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', tag)
     tag = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', tag)
@@ -122,9 +127,9 @@ def _for_page(tag: str, prefix: str) -> str:
 
 
 def page_id(name: str) -> str:
-    """The name as an id of a page and as a file's name: ASCII letters, digits, ``-``, ``_`` and ``.`` only, and no dot
-    at its beginning. A name that is none already is cut to such characters, with eight hex digits of its hash, so that
-    two names are two ids. Every id that is made from a name is made here.
+    """Turns a name into an id of a page and a file's name: ASCII letters, digits, ``-``, ``_`` and ``.`` only, without
+    a dot in front. Any other name is cut to such characters and gets eight hex digits of its hash, so that two names
+    stay two ids. Every id that comes from a name is made here.
 
     >>> page_id("reliability-math"), page_id('a"><img src=x>')
     ('reliability-math', 'a-img-src-x-ca5b5b92')
@@ -137,7 +142,7 @@ def page_id(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawn figure: ``name`` makes its ids and files, ``description`` is what a screen reader says."""
+    """Holds a drawn figure. ``name`` makes its ids and files; a screen reader says ``description``."""
 
     name: str
     description: str
@@ -147,11 +152,11 @@ class Picture:
         object.__setattr__(self, "name", page_id(self.name))
 
     def inline(self) -> str:
-        """For a page, whose colours it takes."""
+        """Returns SVG for a page, whose colours it takes."""
         return to_svg(self.figure, self.name, self.description)
 
     def svg(self) -> str:
-        """A file: literal colours on white, a font of its own; nothing that a word processor cannot read."""
+        """Returns the text of an SVG file: literal colours on white, a font of its own, readable by word processors."""
         text = self.inline()
         for variable, value in palette().items():
             text = text.replace(f"var({variable})", value)
@@ -162,7 +167,7 @@ class Picture:
         return f'{text[:end]}\n<rect width="100%" height="100%" fill="{palette()["--card"]}"/>{text[end:]}\n'
 
     def png(self) -> bytes:
-        """A file, in the same colours. The figure keeps them: make the SVG first."""
+        """Returns a PNG file in the same colours. The figure keeps those colours, so make the SVG first."""
         stream = io.BytesIO()
         with style():
             self.figure.set_dpi(DPI)
@@ -179,14 +184,14 @@ class Picture:
 
 @cache
 def palette() -> dict[str, str]:
-    """The page's light colours by variable, from its style sheet."""
+    """Returns the page's light colours by variable, from its style sheet."""
     css = (Path(__file__).parents[1] / "templates" / "style.css").read_text()
     light = css[: css.index("@media (prefers-color-scheme: dark)")]
     return dict(re.findall(r"(--[a-z0-9]+): (#[0-9a-f]{6})", light))
 
 
 def _recolour(artist: Artist, colours: dict[str, str]) -> None:
-    """Puts real colours in place of stand-ins, whichever of its colours an artist has; opacity stays."""
+    """Replaces stand-ins by real colours in every colour that an artist has; opacity stays."""
     for part in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
         get: Callable[[], Any] | None = getattr(artist, f"get_{part}", None)
         put: Callable[[Any], None] | None = getattr(artist, f"set_{part}", None)
@@ -201,9 +206,3 @@ def _recolour(artist: Artist, colours: dict[str, str]) -> None:
         new = [to_rgba(colours[to_hex(value)], value[3]) if to_hex(value) in colours else value for value in values]
         if new != values:
             put(new if several else new[0])
-
-
-DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))  # rows of one family, in turn
-
-
-TICK_PAD = 6  # points below the x axis: the first of its numbers keeps clear of the y axis's at the same corner

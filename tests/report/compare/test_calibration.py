@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,7 @@ import pytest
 from scipy.special import expit, log_expit, logit
 
 from carerl.compare import main
-from carerl.report.compare.calibration import add_calibration
-from carerl.report.compare.evaluated import read_evaluated
-from carerl.report.compare.rows import Comparison, compare_runs
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.tables import calibration_tables, main_tables
 from carerl.report.evaluation_table import print_evaluation
 from carerl.runs.directory import RunDirectory
@@ -43,9 +42,16 @@ def evaluations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compared(parent: Path) -> Comparison:
-    comparison = compare_runs([read_run(path) for path in find_runs([str(parent)])])
-    add_calibration(comparison, read_evaluated(comparison))
-    return comparison
+    return Comparison.of([read_run(path) for path in find_runs([str(parent)])])
+
+
+def test_a_comparison_is_whole_from_the_start_and_cannot_change(evaluations: Path) -> None:
+    comparison = compared(evaluations)
+    assert comparison.evaluated and comparison.differences and any("temperature" in note for note in comparison.notes)
+    assert all(row.scaled is not None and row.calibration for row in comparison.rows)
+    for thing, name in ((comparison, "notes"), (comparison.rows[0], "scaled"), (comparison.differences[0], "p_holm")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(thing, name, None)
 
 
 def edit_questions(run: Path, change: Any) -> None:

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from carerl.compare import main
-from carerl.report.compare.differences import Difference, match, notes, question_differences, tables
-from carerl.report.compare.evaluated import read_evaluated
-from carerl.report.compare.rows import compare_runs
+from carerl.report.compare.comparison import Comparison
+from carerl.report.compare.differences import Difference, match
+from carerl.report.compare.tables import question_difference_notes, question_difference_tables
 from carerl.runs.find import find_runs, read_run
 from carerl.runs.tables import samples_table
 from tests.report.compare.test_calibration import arrays, edit_questions
@@ -32,9 +33,8 @@ def evaluations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return parent
 
 
-def differences(parent: Path) -> list[Difference]:
-    comparison = compare_runs([read_run(path) for path in find_runs([str(parent)])])
-    return question_differences(comparison, read_evaluated(comparison))
+def differences(parent: Path) -> Sequence[Difference]:
+    return Comparison.of([read_run(path) for path in find_runs([str(parent)])]).differences
 
 
 def copy(evaluations: Path, to: Path) -> Path:
@@ -66,9 +66,9 @@ def test_stars_are_holm_corrected_over_all_tables_together(evaluations: Path) ->
     for one in found:
         assert one.starred("accuracy"), "a gain of some .3 on 60 questions"
         assert {name for name in one.estimates if one.starred(name)} == {n for n, p in one.p_holm.items() if p < 0.05}
-    cells = [cell for table in tables(found) for line in table.lines for cell in line[2:]]
+    cells = [cell for table in question_difference_tables(found) for line in table.lines for cell in line[2:]]
     assert sum("*" in cell for cell in cells) == sum(one.starred(name) for one in found for name in one.estimates)
-    assert any("over the 8 tests" in note for note in notes(found))
+    assert any("over the 8 tests" in note for note in question_difference_notes(found))
 
 
 def test_questions_match_by_id_and_by_hash() -> None:
@@ -104,9 +104,9 @@ def test_another_prompt_is_another_question(evaluations: Path, tmp_path: Path) -
     pq.write_table(pa.Table.from_pylist(rows), path)
     gsm8k, truthfulqa = differences(parent)
     assert len(gsm8k.matched.ids) == 53 and gsm8k.matched.changed == 7 and len(truthfulqa.matched.ids) == 60
-    words = " ".join(notes([gsm8k, truthfulqa]))
+    words = " ".join(question_difference_notes([gsm8k, truthfulqa]))
     assert "GSM8K, care_a: unmatched questions: 7 of one id but not known to have one prompt and gold answer." in words
-    assert tables([gsm8k])[0].lines[0][1] == "53"
+    assert question_difference_tables([gsm8k])[0].lines[0][1] == "53"
 
 
 def test_without_samples_questions_are_matched_by_their_gold_answers(evaluations: Path, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_missing_questions_are_counted_and_said(evaluations: Path, tmp_path: Pat
         pq.write_table(pa.Table.from_pylist(kept), path)
     one = differences(parent)[1]
     assert (len(one.matched.ids), one.matched.alone, one.matched.other_alone) == (52, 5, 3)
-    assert "unmatched questions: 5 in care_a only, 3 in none_a only." in " ".join(notes([one]))
+    assert "unmatched questions: 5 in care_a only, 3 in none_a only." in " ".join(question_difference_notes([one]))
 
 
 def test_a_row_of_two_seeds_has_differences_over_seeds_and_not_over_questions(
@@ -141,7 +141,7 @@ def test_a_row_of_two_seeds_has_differences_over_seeds_and_not_over_questions(
     shutil.copytree(parent / "care_a", parent / "again")
     text = (parent / "again" / "config.yaml").read_text()
     (parent / "again" / "config.yaml").write_text(text.replace("\nseed: 0", "\nseed: 1"))
-    assert differences(parent) == []
+    assert not differences(parent)
 
 
 def test_the_outputs_have_the_differences(

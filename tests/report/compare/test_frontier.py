@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.frontier import (
     ACCURACY,
     DIVERGENCE,
@@ -17,13 +19,13 @@ from carerl.report.compare.frontier import (
     matched,
     reach,
 )
-from carerl.report.compare.rows import Row, compare_runs
+from carerl.report.compare.rows import Row
 from carerl.runs.find import find_runs, read_run
 from tests.runs.synthetic_runs import config, make_run
 
 
-def rows_of(parent: Path) -> list[Row]:
-    return compare_runs([read_run(path) for path in find_runs([str(parent)])]).rows
+def rows_of(parent: Path) -> Sequence[Row]:
+    return Comparison.of([read_run(path) for path in find_runs([str(parent)])]).rows
 
 
 def add(parent: Path, recipe: str, regularizer: str, seed: int = 1, x: float = 1.0, y: float = 0.5, **settings: object):  # type: ignore[no-untyped-def]

@@ -11,9 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from carerl.report.compare.pictures.labels import Mark, _overlap, place_labels
+from carerl.report.compare.comparison import Comparison
+from carerl.report.compare.pictures.labels import Mark, Point, _overlap, place_labels
 from carerl.report.compare.pictures.scatter import limits, scatter
-from carerl.report.compare.rows import Cell, Comparison, Row, make_cell
+from carerl.report.compare.rows import Cell, Row, make_cell
 from carerl.report.pictures.svg import colour, style
 from carerl.runs.find import Run
 
@@ -22,8 +23,9 @@ def marks(centres: list[tuple[float, float]], spread: float) -> list[Mark]:
     rng = np.random.default_rng(0)
     made = []
     for i, (x, y) in enumerate(centres):
-        xs, ys = (dict(enumerate((c + spread * rng.normal(size=8)).tolist())) for c in (x, y))
-        made.append(Mark(f"care · estimator=kind{i}", colour(i), False, Cell(xs, x, spread), Cell(ys, y, spread)))
+        runs = np.stack([c + spread * rng.normal(size=8) for c in (x, y)], axis=1).tolist()
+        ends = (Point(c, c - spread, c + spread) for c in (x, y))
+        made.append(Mark(f"care · estimator=kind{i}", colour(i), False, *ends, runs))
     return made
 
 
@@ -71,7 +73,7 @@ def test_a_label_keeps_clear_of_the_lines_and_an_unnamed_point_has_none() -> Non
             axes = figure.subplots()
             axes.set_xlim(0, 1)
             axes.set_ylim(0, 1)
-            end = Mark("", colour(0), False, Cell({}, 1.0, None), Cell({}, 0.5, None))
+            end = Mark("", colour(0), False, Point(1.0), Point(0.5))
             found += place_labels(figure, axes, [*marks([(0.5, 0.5)], 0.0), end], lines)
             x, y = axes.transData.transform((0.5, 0.5))
     assert len(alone) == len(crossed) == 1
@@ -81,14 +83,14 @@ def test_a_label_keeps_clear_of_the_lines_and_an_unnamed_point_has_none() -> Non
 
 def test_the_axis_of_a_share_ends_at_0_and_1() -> None:
     """Two seeds at .02 and .06: mean .04, half-width 12.706 · .02 = .254, so that the interval is −.214 … .294."""
-    cells = [make_cell({1: 0.02, 2: 0.06})]
-    low, high = limits(cells, share=True)
+    numbers = make_cell({1: 0.02, 2: 0.06}).numbers
+    low, high = limits(numbers, share=True)
     assert low == 0.0 and high == pytest.approx(0.294 * 1.12, abs=1e-3)
-    low, high = limits(cells, share=False)
+    low, high = limits(numbers, share=False)
     assert low == pytest.approx(-0.214 - 0.09 * 0.508, abs=1e-3)
-    assert limits([make_cell({1: 0.9, 2: 1.0})], share=True)[1] == 1.0
+    assert limits(make_cell({1: 0.9, 2: 1.0}).numbers, share=True)[1] == 1.0
     # where neither end is near there is room on both sides
-    low, high = limits([make_cell({1: 0.4}), make_cell({1: 0.6})], share=True)
+    low, high = limits([0.4, 0.6], share=True)
     assert (low, high) == pytest.approx((0.4 - 0.018, 0.6 + 0.024))
 
 
@@ -99,7 +101,7 @@ def test_numbers_and_names_of_the_axes_are_whole_and_apart(size: tuple[float, fl
     run = Run(Path("r"), "care", 1, {}, {}, {}, {}, "")
     cells = {x: Cell({1: 0.0, 2: 0.9}, 0.45, None), y: Cell({1: 0.0, 2: 0.0042}, 0.0021, None)}
     row = Row("care", "care", [run], cells)
-    picture = scatter(Comparison([row], [x, y], None, []), x, y, size)
+    picture = scatter(Comparison([row], [x, y]), x, y, size)
     assert picture is not None
     with style():
         FigureCanvasAgg(picture.figure).draw()

@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,11 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from carerl.calibration.ranking import COVERAGES, accuracy_over_coverage
-from carerl.report.compare.evaluated import read_evaluated
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.pictures.sections import draw
 from carerl.report.compare.pictures.side_by_side import split_panels
-from carerl.report.compare.rows import Comparison, compare_runs
+from carerl.report.compare.rows import make_cell
 from carerl.report.compare.side_by_side import coverage_by_row, pooled_bins, reliability_by_row, splits_by_row
+from carerl.report.compare.tokens import Band
 from carerl.report.pictures.svg import DPI, INK, Picture, colour, palette, style
 from carerl.runs.find import find_runs, read_run
 from carerl.runs.jsonl import JsonlTracker
@@ -27,7 +29,7 @@ from tests.runs.synthetic_runs import config, make_evaluation, make_run, questio
 
 
 def compared(parent: Path) -> Comparison:
-    return compare_runs([read_run(path) for path in find_runs([str(parent)])])
+    return Comparison.of([read_run(path) for path in find_runs([str(parent)])])
 
 
 def test_bins_of_one_place_are_pooled_by_their_counts() -> None:
@@ -81,7 +83,7 @@ def runs(tmp_path: Path) -> Path:
 
 def test_rows_have_their_last_evaluation_and_the_base_the_first_each_seed_once(runs: Path) -> None:
     comparison = compared(runs)
-    evaluated = read_evaluated(comparison)
+    evaluated = comparison.evaluated
     assert {label: len(found) for label, found in evaluated.items()} == {"base": 2, "none": 2, "care": 2}
     bins = {row.label: found for row, found in reliability_by_row(comparison.rows, evaluated)["facts"]}
     assert [(found[0]["accuracy"], found[0]["count"]) for found in bins.values()] == [(0, 3), (0, 3), (1, 3)]
@@ -101,19 +103,17 @@ def test_courses_of_right_and_wrong_end_where_there_are_no_such_responses(runs: 
     assert list(found) == ["Entropy"], "no divergence was logged"
     none, care = found["Entropy"]
     assert none.right and none.wrong and care.wrong
-    assert [x.mean for x, _ in none.right.points] == [1, 2, 3] and [x.mean for x, _ in none.wrong.points] == [1, 2]
+    assert [x for x, _ in none.right.points] == [1, 2, 3] and [x for x, _ in none.wrong.points] == [1, 2]
     x, y = care.wrong.points[2]
-    assert (x.mean, y.values) == (3, {1: pytest.approx(0.2), 2: pytest.approx(0.4)})
+    assert (x, y.values) == (3, {1: pytest.approx(0.2), 2: pytest.approx(0.4)})
 
 
 def test_all_courses_are_within_their_panels_on_one_scale(runs: Path) -> None:
     """The greatest value, .4, is of the last row's: a limit fixed by the first panel would cut it off."""
-    splits = splits_by_row(compared(runs).rows)["Entropy"]
-    assert splits[0].wrong and splits[1].wrong
-    for _, y in splits[0].wrong.points:
-        y.values = {seed: value / 100 for seed, value in y.values.items()}
-        y.mean, y.half = y.mean / 100, None
-    panels = split_panels("Entropy", splits).figure.axes
+    first, last = splits_by_row(compared(runs).rows)["Entropy"]
+    assert first.wrong and last.wrong
+    low = [(x, make_cell({seed: value / 100 for seed, value in y.values.items()})) for x, y in first.wrong.points]
+    panels = split_panels("Entropy", [replace(first, wrong=Band(first.row, low)), last]).figure.axes
     for axes in panels:
         assert axes.get_ylim() == pytest.approx((0.0, 1.06 * 0.4))
         assert all(max(line.get_ydata()) <= axes.get_ylim()[1] for line in axes.get_lines())
@@ -121,7 +121,7 @@ def test_all_courses_are_within_their_panels_on_one_scale(runs: Path) -> None:
 
 def test_every_picture_is_a_vector_file_and_pixels_in_the_pages_light_colours(runs: Path) -> None:
     comparison = compared(runs)
-    figures = draw(comparison, read_evaluated(comparison))
+    figures = draw(comparison)
     assert [section.title for section in figures.sections] == [
         "Reliability",
         "Accuracy over coverage",

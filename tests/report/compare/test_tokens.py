@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl.report.compare.rows import compare_runs
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.tokens import (
     GENERATED,
     LEARNED,
@@ -81,7 +81,7 @@ def test_all_rows_are_compared_at_what_the_shortest_run_generated(tmp_path: Path
     for seed, tokens in ((1, 150.0), (2, 125.0)):
         logged(make_run(tmp_path, config("care", seed, "srkl"), {ACC: 0.6}), tokens, [0.1, 0.2, 0.6])
     make_run(tmp_path, config("rkl", 1, "rkl"), {ACC: 0.4})
-    rows = compare_runs([read_run(path) for path in find_runs([str(tmp_path)])]).rows
+    rows = Comparison.of([read_run(path) for path in find_runs([str(tmp_path)])]).rows
     found = read_trajectories(rows)
     assert common_tokens(found) == 200 and evaluated_between(found)
     made = {at.row.label: at for at in at_tokens(rows, found, [ACC], 200.0)}
@@ -90,7 +90,7 @@ def test_all_rows_are_compared_at_what_the_shortest_run_generated(tmp_path: Path
     assert made["rkl"].cells == {} and made["rkl"].absent == "no tokens in metrics.jsonl"
     (none, care) = bands([row for row in rows if not row.is_base], found, ACC)
     assert (none.row.label, care.row.label) == ("none", "care")
-    assert [x.mean for x, _ in care.points] == [0, 137.5, 275]
+    assert [x for x, _ in care.points] == [0, 137.5, 275]
     assert [y.mean for _, y in care.points] == pytest.approx([0.1, 0.2, 0.6])
     assert care.points[2][1].half == 0 and none.points[0][1].half is None
 
@@ -99,7 +99,7 @@ def test_a_row_some_of_whose_runs_lack_the_value_is_absent(tmp_path: Path) -> No
     """Seed 1 was evaluated at exactly 200 tokens, seed 2 at 0 and 220 only: seed 1 alone would be a selection."""
     logged(make_run(tmp_path, config("none", 1), {ACC: 0.9}), 100.0, [0.2, 0.5, 0.9], between=False)
     logged(make_run(tmp_path, config("none", 2), {ACC: 0.9}), 110.0, [0.2, 0.5, 0.9], between=False)
-    rows = compare_runs([read_run(path) for path in find_runs([str(tmp_path)])]).rows
+    rows = Comparison.of([read_run(path) for path in find_runs([str(tmp_path)])]).rows
     found = read_trajectories(rows)
     assert common_tokens(found) == 200 and not evaluated_between(found)
     (at,) = at_tokens(rows, found, [ACC], 200.0)

@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 
 from carerl.loss.strata import COEFFICIENT_BINS
-from carerl.report.pictures.curves import (
-    PANELS,
-    _running_median,
-    coefficient_histogram,
-    curve,
-    reliability,
-    smooth,
-    time_split,
-)
+from carerl.report.pictures.curves import PANELS, coefficient_histogram, curve, time_split
+from carerl.report.pictures.reliability import reliability
+from carerl.report.smoothing import running_median, smooth
 from tests.runs.synthetic_runs import bins
 
 
@@ -137,10 +131,10 @@ def test_bins_of_unique_vote_shares_have_no_width_and_are_still_drawn() -> None:
 def test_smoothing_keeps_length_and_a_straight_line() -> None:
     line = np.arange(200, dtype=float)
     assert smooth(line)[5:-5] == pytest.approx(line[5:-5])
-    assert len(smooth(line)) == len(_running_median(line)) == 200
+    assert len(smooth(line)) == len(running_median(line)) == 200
     spike = np.zeros(200)
     spike[100] = 1000
-    assert _running_median(spike).max() == 0
+    assert running_median(spike).max() == 0
     gap = line.copy()
     gap[50] = np.nan
     assert np.isfinite(smooth(gap)).all()

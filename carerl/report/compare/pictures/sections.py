@@ -1,16 +1,14 @@
-"""All pictures of a comparison, in the sections of its page."""
+"""Draws all pictures of a comparison, in the sections of its page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from carerl.metrics.table import abstention_metric, accuracy_metric, metric_line, names_in, suite_label
-from carerl.report.compare.evaluated import Evaluated
+from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.frontier import curves
 from carerl.report.compare.pictures.scatter import looks, scatter
 from carerl.report.compare.pictures.side_by_side import coverage_curves, reliability_panels, split_panels
-from carerl.report.compare.rows import Comparison
 from carerl.report.compare.side_by_side import coverage_by_row, reliability_by_row, splits_by_row
 from carerl.report.pictures.svg import Picture
 
@@ -19,6 +17,8 @@ LARGE, SMALL = (11.4, 5.0), (5.6, 4.2)  # inches
 
 @dataclass(frozen=True, slots=True)
 class Shown:
+    """Holds a picture with its title and a note below it."""
+
     title: str
     note: str
     picture: Picture
@@ -26,6 +26,8 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Section:
+    """Holds the pictures of one section of the page."""
+
     title: str
     note: str
     figures: list[Shown]
@@ -33,7 +35,8 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """``frontier``: accuracy against calibration, the first one large. ``sections``: what is behind it."""
+    """Holds all pictures. ``frontier``: accuracy against calibration, the first one large. ``sections``: the pictures
+    behind it."""
 
     frontier: list[Shown] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
@@ -43,8 +46,9 @@ class Figures:
         return [shown.picture for shown in [*self.frontier, *(s for part in self.sections for s in part.figures)]]
 
 
-def draw(comparison: Comparison, evaluated: Mapping[str, Sequence[Evaluated]]) -> Figures:
-    rows, look = comparison.rows, looks(comparison.rows)
+def draw(comparison: Comparison) -> Figures:
+    """Draws every picture that the comparison has something to show in."""
+    rows, evaluated, look = comparison.rows, comparison.evaluated, looks(comparison.rows)
     reliability = reliability_by_row(rows, evaluated)
     diagrams = [
         Shown(suite_label(name), "", reliability_panels(name, suite_label(name), found, look))

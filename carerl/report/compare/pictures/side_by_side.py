@@ -1,5 +1,5 @@
-"""Pictures with a small panel for each method: reliability with counts, right against wrong; and accuracy over
-coverage with a line for each."""
+"""Draws a small panel for each method (reliability with counts, right against wrong), and accuracy over coverage with a
+line for each."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ from carerl.report.compare.pictures.scatter import Look
 from carerl.report.compare.rows import Row
 from carerl.report.compare.side_by_side import Bins, Coverage, Split
 from carerl.report.compare.tokens import Band
-from carerl.report.pictures.curves import DASHED
-from carerl.report.pictures.svg import CARD, INK, MUTED, Picture, colour, style
+from carerl.report.pictures.panels import (
+    WIDTH,
+    bar_places,
+    column,
+    coverage_axes,
+    draw_reliability,
+    legend_on_top,
+    margins,
+)
+from carerl.report.pictures.svg import DASHED, INK, Picture, colour, style
 
-WIDTH = 11.4  # inches, of the page's column
 SMALL = 8.0  # points: the least that is legible when the page is 1280 pixels wide
 TITLE_CHARACTERS = 34
 
 
 def reliability_panels(name: str, title: str, found: Sequence[tuple[Row, Bins]], look: Mapping[str, Look]) -> Picture:
-    """A reliability diagram for each row, with the number of answers in each bin below it."""
+    """Draws a reliability diagram for each row, with the number of answers in each bin below it."""
     columns = min(4, len(found))
     lines = math.ceil(len(found) / columns)
     with style():
@@ -38,32 +45,20 @@ def reliability_panels(name: str, title: str, found: Sequence[tuple[Row, Bins]],
             upper = figure.add_subplot(inner[0])
             lower = figure.add_subplot(inner[1], sharex=upper)
             _reliability(upper, lower, row, bins, look[row.label][0], most, place % columns == 0)
-        height = 3.35 * lines
-        figure.subplots_adjust(left=0.055, right=0.99, top=1 - 0.42 / height, bottom=0.5 / height)
-        figure.subplots_adjust(wspace=0.2, hspace=0.36)
+        margins(figure, 0.627, 0.114, 0.42, 0.5, wspace=0.2, hspace=0.36)
         return Picture(f"reliability-{_slug(name)}", f"Reliability on {title}, a panel for each method", figure)
 
 
 def _reliability(upper: Any, lower: Any, row: Row, bins: Bins, tint: str, most: float, first: bool) -> None:
-    confidence, accuracy, count, low, high = (
-        np.asarray([one[key] for one in bins]) for key in ("confidence", "accuracy", "count", "low", "high")
-    )
-    share = count / count.sum()
-    upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    upper.vlines(confidence, np.minimum(confidence, accuracy), np.maximum(confidence, accuracy), color=tint, alpha=0.5)
-    upper.plot(confidence, accuracy, color=tint, linewidth=1.2, alpha=0.6)
-    upper.scatter(confidence, accuracy, s=14 + 120 * share, color=tint, edgecolor=CARD, linewidth=0.8, zorder=3)
-    upper.set_xlim(-0.02, 1.02)
+    error = draw_reliability(upper, bins, tint, growth=120)
     upper.set_ylim(-0.03, 1.03)
-    error = float(share @ np.abs(accuracy - confidence))
     upper.text(
         0.03, 0.95, f"pooled ECE {error:.3f}", transform=upper.transAxes, color=INK, va="top", fontsize=SMALL + 1
     )
     upper.set_title("\n".join(textwrap.wrap(row.short, TITLE_CHARACTERS)), loc="left")
     upper.tick_params(labelbottom=False)
-    thin = high - low <= 1e-9  # bins of single vote shares have no width
-    left = np.where(thin, confidence - 0.012, low)
-    width = np.where(thin, 0.024, (high - low) * 0.92)
+    left, width = bar_places(bins)
+    count = column(bins, "count")
     lower.bar(left, count, width, align="edge", color=tint, alpha=0.85)
     for x, wide, n in zip(left, width, count, strict=True):
         lower.annotate(
@@ -83,15 +78,14 @@ def _reliability(upper: Any, lower: Any, row: Row, bins: Bins, tint: str, most: 
     lower.set_xlabel("confidence")
     upper.yaxis.set_major_locator(MaxNLocator(5))
     upper.xaxis.set_major_locator(MaxNLocator(5))
-    for side in (upper, lower):
-        side.tick_params(length=0)
     if first:
         upper.set_ylabel("accuracy")
         lower.set_ylabel("answers")
 
 
 def coverage_curves(found: Mapping[str, tuple[str, Sequence[Coverage]]], look: Mapping[str, Look]) -> Picture:
-    """``found``: suite -> its title and curves. Panels two a line, a line for each row; one legend over all of them."""
+    """Draws panels two a line, in each a line for each row, under one legend. ``found``: suite -> its title and
+    curves."""
     columns = min(2, len(found))
     lines = math.ceil(len(found) / columns)
     height = 3.7 * lines + 0.55
@@ -111,23 +105,17 @@ def coverage_curves(found: Mapping[str, tuple[str, Sequence[Coverage]]], look: M
                     low, high = curve.accuracy - curve.half, curve.accuracy + curve.half
                     axes.fill_between(curve.coverage, low, np.minimum(high, 1), color=tint, alpha=0.1, linewidth=0)
                 lows.append(float(curve.accuracy.min()))
-            least = min(lows)
-            axes.set_ylim(max(0.0, least - 0.12 * (1 - least) - 0.02), 1.01)
-            axes.set_xlim(0, 1.005)
+            coverage_axes(axes, min(lows))
             axes.set_title(title, loc="left")
-            axes.set_xlabel("coverage: share of questions answered, the most confident first")
-            axes.yaxis.set_major_locator(MaxNLocator(7))
-            axes.tick_params(length=0)
         for row in grid:
             row[0].set_ylabel("accuracy on those answered")
-        figure.subplots_adjust(left=0.055, right=0.99, top=1 - 0.85 / height, bottom=0.5 / height)
-        figure.subplots_adjust(wspace=0.12, hspace=0.38)
-        _legend(figure, named, height)
+        margins(figure, 0.627, 0.114, 0.85, 0.5, wspace=0.12, hspace=0.38)
+        _legend(figure, named)
         return Picture("accuracy-coverage", "Accuracy over coverage, a line for each method", figure)
 
 
 def split_panels(title: str, found: Sequence[Split]) -> Picture:
-    """A panel for each row: right responses solid, wrong ones dashed, all on one scale."""
+    """Draws a panel for each row: right responses solid, wrong ones dashed, all on one scale."""
     columns = min(3, len(found))
     lines = math.ceil(len(found) / columns)
     height = 2.25 * lines + 0.6
@@ -142,7 +130,7 @@ def split_panels(title: str, found: Sequence[Split]) -> Picture:
                 if band is not None:
                     _course(axes, band, tint, dashes)
             axes.set_title("\n".join(textwrap.wrap(split.row.short, 48)), loc="left")
-            axes.tick_params(length=0, labelbottom=True)
+            axes.tick_params(labelbottom=True)
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         bands = [band for split in found for band in (split.right, split.wrong) if band is not None]
@@ -152,16 +140,15 @@ def split_panels(title: str, found: Sequence[Split]) -> Picture:
             axes.set_xlabel("step")
         for row in grid:
             row[0].set_ylabel("nats per token")
-        figure.subplots_adjust(left=0.06, right=0.99, top=1 - 0.62 / height, bottom=0.48 / height)
-        figure.subplots_adjust(wspace=0.08, hspace=0.42)
-        _legend(figure, tints, height)
+        margins(figure, 0.684, 0.114, 0.62, 0.48, wspace=0.08, hspace=0.42)
+        _legend(figure, tints)
         return Picture(
             f"split-{_slug(title)}", f"{title} of right and wrong responses, a panel for each method", figure
         )
 
 
 def _course(axes: Any, band: Band, tint: str, dashes: Any) -> None:
-    xs = [x.mean for x, _ in band.points]
+    xs = [x for x, _ in band.points]
     ys = [y.mean for _, y in band.points]
     axes.plot(xs, ys, color=tint, linestyle=dashes, linewidth=1.5)
     ends = [y.bounds or (y.mean, y.mean) for _, y in band.points]
@@ -169,21 +156,11 @@ def _course(axes: Any, band: Band, tint: str, dashes: Any) -> None:
         axes.fill_between(xs, *zip(*ends, strict=True), color=tint, alpha=0.12, linewidth=0)
 
 
-def _legend(figure: Figure, named: Mapping[str, Look], height: float) -> None:
-    """Over the panels, as many in a line as there is room for."""
-    longest = max(map(len, named))
+def _legend(figure: Figure, named: Mapping[str, Look]) -> None:
+    """Writes a legend over the panels, as many names in a line as there is room for."""
     handles = [Line2D([], [], color=tint, linestyle=dashes, linewidth=1.8) for tint, dashes in named.values()]
-    figure.legend(
-        handles,
-        list(named),
-        loc="upper left",
-        bbox_to_anchor=(0.045, 1.0),
-        ncols=max(1, min(len(named), int(WIDTH * 72 / (longest * 5.2 + 40)))),
-        borderaxespad=0.2,
-        handlelength=2.0,
-        columnspacing=1.6,
-        fontsize=9.5,
-    )
+    room = int(WIDTH * 72 / (max(map(len, named)) * 5.2 + 40))
+    legend_on_top(figure, handles, list(named), 0.045, max(1, min(len(named), room)))
 
 
 def _slug(name: str) -> str:
