@@ -202,16 +202,14 @@ def _guessed(behind: str, following: Sequence[str], asked: bool) -> bool:
     return joined and len(clauses) == 1 and _states(clauses[0], 3)
 
 
+_SUBJECT = re.compile(r"^(?:the|its|his|her|their) (?:\w+ ){0,3}?(\w+) (?:is|are|was|were|remains?|cannot)\b")
+
+
 def _of_side_matter(head: str, phrase: str) -> bool:
     """Whether the subject of the phrase is something else than the answer: "the exact date", "its origin"."""
     if _SIDE_MATTER.search(head.strip()):
         return True
-    subject = re.match(
-        r"^(?:the|its|his|her|their) (?:\w+ ){0,3}?(\w+) (?:is|are|was|were|remains?|cannot)\b", phrase
-    ) or re.match(
-        r"^(?:the|its|his|her|their) (?:\w+ ){0,3}?(\w+) (?:is|are|was|were|remains?|cannot)\b",
-        f"{head.strip()} {phrase}",
-    )
+    subject = _SUBJECT.match(phrase) or _SUBJECT.match(f"{head.strip()} {phrase}")
     return subject is not None and subject[1] not in ("answer", "truth", "question", "outcome", "result", "information")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from carerl.types import Outcome
 
+MATHEMATICAL = ("math", "gsm8k")  # graders whose answers are compared by value
 VOTED = (Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED)  # outcomes whose answer takes part in a majority vote
 
 

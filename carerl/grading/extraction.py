@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from carerl.grading.math.characters import half_width, without_special_tokens
-from carerl.grading.math.normal_form import MAX_ANSWER
+from carerl.grading.math.normal_form import MAX_ANSWER, closing_brace
 
 from .tails import ASIDE, FORMULA, RETRACTED, first_value, without_tail
 
@@ -89,17 +89,11 @@ def _content(text: str, start: int) -> tuple[bool, str | None]:
         start += 1
     if start >= end or text[start] != "{":
         return False, None
-    depth, i = 0, start
-    while i < end:
-        if text[i] == "\\":
-            i += 2
-            continue
-        depth += (text[i] == "{") - (text[i] == "}")
-        if depth == 0:
-            content = text[start + 1 : i].strip()
-            return True, content if 0 < len(content) <= MAX_ANSWER else None
-        i += 1
-    return False, None
+    closing = closing_brace(text[:end], start)
+    if closing < 0:
+        return False, None
+    content = text[start + 1 : closing].strip()
+    return True, content if 0 < len(content) <= MAX_ANSWER else None
 
 
 def _boxed(text: str) -> Found | None:

@@ -20,9 +20,9 @@ import re
 from carerl.grading.math.normal_form import MAX_ANSWER, normalise
 from carerl.grading.math.ornaments import without_marks, without_quotes
 
+from .base import MATHEMATICAL
 from .extraction import BOX, boxes, find
 
-GRADERS_OF_VALUES = ("math", "gsm8k")
 _MAX_WORDS = 12  # of an answer in words; a solution has more
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MACRO = re.compile(r"\\[a-zA-Z]+|\\(?:begin|end)\{\w+\*?\}")
@@ -36,7 +36,7 @@ def gold_answer(text: str, grader: str = "math") -> str:
     >>> gold_answer("1 + 1 = <<1+1=2>>2\\n#### 2")
     '2'
     """
-    if grader not in GRADERS_OF_VALUES:
+    if grader not in MATHEMATICAL:
         return text
     value = _marked(text.strip())
     if len(value) > MAX_ANSWER:

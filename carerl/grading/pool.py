@@ -61,8 +61,9 @@ START_SECONDS = 300.0  # for the nursery's imports, on a machine under load
 MAX_RESTARTS = 3  # of the nursery in one call
 OUT_OF_MEMORY, OUT_OF_TIME = 3, signal.SIGPROF  # exit code and signal of a worker at its limit
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CARERL_ABSTENTION_MODEL")
-_FORK, _END = b"F", b"E"
-_PID = struct.Struct("!cq")
+# What the pool asks of its nursery, and the nursery answers: a command, and a worker's pid or its exit status.
+FORK, END = b"F", b"E"
+PID_MESSAGE = struct.Struct("!cq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,15 +343,15 @@ class _Nursery:
     def fork(self) -> tuple[int, Connection]:
         ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._socket, [_PID.pack(_FORK, 0)], [theirs.fileno()])
-        _, pid = _PID.unpack(_exactly(self._socket, _PID.size))
+            socket.send_fds(self._socket, [PID_MESSAGE.pack(FORK, 0)], [theirs.fileno()])
+        _, pid = PID_MESSAGE.unpack(read_exactly(self._socket, PID_MESSAGE.size))
         return pid, Connection(ours.detach())
 
     def end(self, pid: int) -> int:
         """Kills and reaps one of its workers: only their parent can know that a pid is still theirs. Its exit status;
         that of its own death where it was dead before."""
-        self._socket.sendall(_PID.pack(_END, pid))
-        _, status = _PID.unpack(_exactly(self._socket, _PID.size))
+        self._socket.sendall(PID_MESSAGE.pack(END, pid))
+        _, status = PID_MESSAGE.unpack(read_exactly(self._socket, PID_MESSAGE.size))
         return int(status)
 
     def close(self) -> None:
@@ -368,7 +369,7 @@ def _stop(process: subprocess.Popen[bytes], connection: socket.socket, owner: in
         process.wait()
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def read_exactly(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         part = connection.recv(size - len(data))

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from carerl.grading import GRADERS, Gold, LimitError
-from carerl.grading.pool import _END, _FORK, _PID, OUT_OF_MEMORY, OUT_OF_TIME, _exactly
+from carerl.grading.pool import END, FORK, OUT_OF_MEMORY, OUT_OF_TIME, PID_MESSAGE, read_exactly
 from carerl.grading.votes import same, vote
 
 _PR_SET_PDEATHSIG = 1
@@ -42,24 +42,24 @@ def nursery(control: socket.socket, memory_mib: int, seconds: float) -> None:
     while os.getppid() == parent:
         if not select.select([control], [], [], 1.0)[0]:
             continue
-        message, fds, _, _ = socket.recv_fds(control, _PID.size, 1)
+        message, fds, _, _ = socket.recv_fds(control, PID_MESSAGE.size, 1)
         if not message:
             break
-        if len(message) < _PID.size:
-            message += _exactly(control, _PID.size - len(message))
-        command, pid = _PID.unpack(message)
+        if len(message) < PID_MESSAGE.size:
+            message += read_exactly(control, PID_MESSAGE.size - len(message))
+        command, pid = PID_MESSAGE.unpack(message)
         reply = int(signal.SIGKILL)
-        if command == _FORK:
+        if command == FORK:
             reply = os.fork()
             if reply == 0:
                 control.close()
                 worker(Connection(fds[0]), memory_mib, seconds)
             os.close(fds[0])
-        elif command == _END:
+        elif command == END:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 reply = os.waitpid(pid, 0)[1]
-        control.sendall(_PID.pack(command, reply))
+        control.sendall(PID_MESSAGE.pack(command, reply))
 
 
 def worker(connection: Connection, memory_mib: int, seconds: float) -> None:

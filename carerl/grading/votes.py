@@ -30,11 +30,10 @@ from carerl.types import Outcome
 
 from . import Gold, LimitError, Verdict, canonical, equivalent, normalise, rational
 from .abstention import alias_form
-from .base import VOTED
+from .base import MATHEMATICAL, VOTED
 from .countdown import evaluate
 
 ABSTENTION = "?"
-MATHEMATICAL = ("math", "gsm8k")
 COMPARED = 6  # different wrong answers to a question that are compared with each other, the most frequent
 # Answers that are not compared by value. The pool bounds what is left; this spares it what would run into the limit.
 COSTLY = re.compile(r"\d{10}|\^\{?-?\d{2}|[eE][-+]?\d{3}|!|\^.*\^|.{61}", re.DOTALL)

@@ -18,6 +18,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from carerl.grading.math.characters import half_width
+
 MENTION, DENIED, TWO = "[\ue000-\uefff\uf8ff]", "\uf8fe", "\uf8ff"
 _FIRST, _TEXTS = 0xE000, 0x800  # of a label, and what is added where a text is mentioned
 _BY_TEXT = re.compile("[\ue800-\uefff]")
@@ -25,13 +27,13 @@ _FORMULA = "\ufffc"
 
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|hbox|fbox|math(?:rm|bf|it|sf|tt)|boldsymbol|bm|emph"
                    r"|operatorname)\s*\{([^{}]*)\}")  # fmt: skip
-_WIDE = re.compile("[\uff01-\uff5e\ufe50-\ufe6b\u2460-\u24ff\U0001d400-\U0001d7ff]")
+_STYLED = re.compile("[\ufe58\ufe5d\ufe5e\u2460-\u24ff\U0001d400-\U0001d7ff]")  # circled, bold, script, ...
 _CHINESE_ANSWER = re.compile(
     "(?:正确|最终)?(?:答案|选项)[ ]?(?:应该)?(?:是|为|:)[ ]?(?:选项)?"
 )  # some answer in it unasked
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "「": '"', "」": '"', "『": '"', "』": '"',
                          "‘": "'", "’": "'", "【": "[", "】": "]", "〈": "<", "〉": ">", "《": "<", "》": ">",
-                         "\u00a0": " ", "\u202f": " ", "\u3000": " ", "。": ". ", "、": ", "})  # fmt: skip
+                         "\u00a0": " ", "\u202f": " ", "、": ", "})  # fmt: skip
 
 
 def fold(text: str) -> str:
@@ -42,7 +44,7 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text
-    text = _WIDE.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text).translate(_QUOTES)
+    text = _STYLED.sub(lambda m: unicodedata.normalize("NFKC", m[0]), half_width(text)).translate(_QUOTES)
     return _CHINESE_ANSWER.sub(" The answer is ", text)
 
 

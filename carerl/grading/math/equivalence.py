@@ -55,7 +55,7 @@ from .named_values import assigned, in_order_of_names, is_label, is_single_name
 from .normal_form import MAX_ANSWER, normalise, rational
 from .notation import option_label
 from .real_sets import describes_a_set, oriented, same_reals
-from .structure import CONSTANT_ADDED, NAME, TEXT_ONLY, TIME, Answer, read
+from .structure import CONSTANT_ADDED, NAME, SCALAR, TEXT_ONLY, TIME, Answer, read
 from .thousands import ungrouped
 from .units import excludes
 from .words import same_word
@@ -103,9 +103,6 @@ def _alternative_reading(one: str, other: str) -> bool:
     return len(lists[0]) == len(lists[1]) > 1 and sorted(lists[0]) == sorted(lists[1])
 
 
-# ---------------------------------------------------------------------------------------------------- reading
-
-
 def _same(a: Answer, g: Answer) -> bool:
     if a.kind == g.kind == "expression" and a.text == g.text:
         return True
@@ -137,7 +134,7 @@ def _same(a: Answer, g: Answer) -> bool:
         return a.mark == g.mark and _in_order(a.parts, g.parts)
     if a.kind == "list" and g.kind == "group":
         point = g.mark == "()" and r"\infty" not in g.text and a.mark != "or"
-        return point and all(part.kind in _SCALAR for part in a.parts) and _in_order(a.parts, g.parts)
+        return point and all(part.kind in SCALAR for part in a.parts) and _in_order(a.parts, g.parts)
     if "matrix" in (a.kind, g.kind):
         return a.kind == g.kind and len(a.parts) == len(g.parts) and all(map(_in_order, a.parts, g.parts))
     if {a.kind, g.kind} <= {"number", "expression"}:
@@ -226,7 +223,7 @@ def _same_quantity(a: Answer, g: Answer) -> bool:
         one = other = "degree"  # of which scale, one of them does not say
     if excludes(one, other):
         return False
-    if left.kind not in _SCALAR or right.kind not in _SCALAR:
+    if left.kind not in SCALAR or right.kind not in SCALAR:
         return _same(left, right)
     if one == "%" != other:
         size = rational(right.text)  # 0.5% is not 0.5, but 50% is what is asked for by "what percent: 50"
@@ -243,9 +240,6 @@ def _same_quantity(a: Answer, g: Answer) -> bool:
 
 def _over(value: Answer, below: str, factor: str = "") -> Answer:
     return Answer("expression", rf"\frac{{{factor}({value.text})}}{{{below}}}")
-
-
-_SCALAR = ("number", "expression")
 
 
 def _words(answer: Answer) -> str:
@@ -311,7 +305,7 @@ def _same_relations(a: Answer, g: Answer) -> bool:
                 return _in_order(one[1:], other[1:]) or (left[0] == "=" and _same(one[-1], other[-1]))
         elif _in_order(one, other) or (left == ["="] and _in_order(one, other[::-1])):
             return True
-        if len(left) == 1 and left[0] in ("=", r"\ne", "<", r"\le") and all(p.kind in _SCALAR for p in one + other):
+        if len(left) == 1 and left[0] in ("=", r"\ne", "<", r"\le") and all(p.kind in SCALAR for p in one + other):
             from .expressions import parse, proportional
 
             values = [parse(p.text) for p in (*one, *other)]

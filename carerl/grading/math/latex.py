@@ -9,6 +9,7 @@ from fractions import Fraction
 from carerl.grading.base import LimitError
 
 from .normal_form import MAX_ANSWER
+from .structure import GREEK
 
 MAX_DEPTH = 20  # of brackets
 MAX_BARS = 16  # of absolute values: the parser tries every way to pair them
@@ -27,9 +28,7 @@ _JUXTAPOSED = re.compile(
 _PLAIN_QUOTIENT = re.compile(
     r"(?<![\d./}^_)\]a-zA-Z|!])(\d+)/(\d+)(?=[a-zA-Z(]|\\(?!cdot|times|div|pm|mp|ldots|right|[,;:!]))", re.ASCII
 )
-_LETTER_TIMES = re.compile(
-    r"(\\(?:pi|theta|alpha|beta|phi|lambda|omega)) ?(?=\()|(?<![a-zA-Z\\])([a-ei-or-zA-EI-OQ-Z])(?=\()"
-)
+_LETTER_TIMES = re.compile(rf"({GREEK}) ?(?=\()|(?<![a-zA-Z\\])([a-ei-or-zA-EI-OQ-Z])(?=\()")
 _CALLED = re.compile(r"\\(?:frac|sqrt|binom|left|begin|sum|prod|int|lim|[a-zA-Z]{3,})(?![a-zA-Z])|[a-zA-Z]\(")
 _LONG_EXPONENT = re.compile(r"\^\{?-?\d{7,}", re.ASCII)
 _BINOMIAL = re.compile(r"\\[dt]?binom\{(\d+)\}\{(\d+)\}", re.ASCII)

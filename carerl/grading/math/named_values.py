@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from .structure import NAME, Answer
+from .structure import NAME, TRIGONOMETRIC, Answer
 from .words import changes_a_value
 
 _POINTS = r"[A-Z](?:'|_\{\w+\})?"
@@ -15,14 +15,13 @@ _FUNCTION = (
     r"(?:[f-hpqA-HJ-Z]|\\(?:phi|varphi|psi|sigma|tau|mu|Phi|Gamma|gcd|deg|max|min)|[a-z]{3,}"
     r"|\([a-zA-Z](?:[-+]|\\circ ?)[a-zA-Z]\))"
 )
-_TRIGONOMETRIC = r"\\(?:sin|cos|tan|cot|sec|csc)"
 _LABELS = (
     r"(?:m ?)?\\(?:angle|triangle|measuredangle|overline|overarc|widehat|overrightarrow"
     r"|vec) ?(?:\{[A-Za-z]{1,4}\}|[A-Za-z]{1,4})",
     rf"(?:{_POINTS}){{2,4}}(?:\^\{{2\}})?",
     rf"\\?\|(?:\\(?:vec|mathbf|overline|overrightarrow)\{{\w+\}}|[zvwu]|{_POINTS}{_POINTS})\\?\|",
     rf"\[{_POINTS}{_POINTS}{_POINTS}(?:{_POINTS})?\]",
-    rf"{_TRIGONOMETRIC}(?:\^\{{2\}})? ?(?:\\(?:alpha|beta|gamma|theta|phi)|[A-Za-z]|\(?\\angle ?[A-Z]{{1,3}}\)?"
+    rf"{TRIGONOMETRIC}(?:\^\{{2\}})? ?(?:\\(?:alpha|beta|gamma|theta|phi)|[A-Za-z]|\(?\\angle ?[A-Z]{{1,3}}\)?"
     rf"|\([A-Za-z]\))",
     rf"{_LETTER}_\{{[^{{}}]*(?:\{{[^{{}}]*\}})?\}}",
     r"\\(?:vec|mathbf|bar|hat|overline)\{\w+\}",
@@ -31,6 +30,7 @@ _LABEL = re.compile("|".join(rf"(?:{label})" for label in _LABELS))
 _CALL = re.compile(rf"{_FUNCTION}{_SCRIPT}\((.*)\)")
 _RATIO = re.compile(rf"{_LETTER}{_SCRIPT}(?::{_LETTER}{_SCRIPT})+")
 _COMBINED = re.compile(r"[-+]?(?:[a-zA-Z](?:_\{\w\}|\^\{\d\})?(?:\+|-|/|\\cdot ?)?)+")
+_FRACTION = re.compile(r"\\frac\{([^{}]*)\}\{([^{}]*)\}")
 _NAMES = re.compile(r"\\(?!sin|cos|tan|cot|sec|csc|frac|sqrt|angle)[a-z]+|(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])")
 _WORDS = re.compile(r"\\text\{([^{}]*)\}(?:_\{[^{}]*\}|\([A-Z, ]*\)|[A-Z]{1,4}|\\triangle ?[A-Z]{3})?")
 # In the name of what is asked for these change nothing.
@@ -54,7 +54,7 @@ def is_label(side: Answer) -> bool:
         return _balanced(call[1])
     if words := _WORDS.fullmatch(text):
         return not changes_a_value(_OF_BASE.sub("", words[1]))
-    plain = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text)
+    plain = _FRACTION.sub(r"\1/\2", text)
     if _COMBINED.fullmatch(plain) and plain[-1] not in "+-/ ":
         return len(set(re.findall(r"[a-zA-Z]", re.sub(r"\\cdot|_\{\w\}", "", plain)))) >= 2
     return False
@@ -64,9 +64,9 @@ def is_single_name(side: Answer, value: Answer) -> bool:
     """Whether a left side names one value: ``x``, ``f(2)``, ``AB`` or the ratio ``a:b``; not ``a+b`` or ``xy``, whose
     equation says something of the names in it, nor ``\\tan t`` before a value that holds t."""
     text = side.text
-    if re.match(_TRIGONOMETRIC, text) and set(_NAMES.findall(text)) & set(_NAMES.findall(value.text)) - {r"\pi"}:
+    if re.match(TRIGONOMETRIC, text) and set(_NAMES.findall(text)) & set(_NAMES.findall(value.text)) - {r"\pi"}:
         return False
-    plain = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text)
+    plain = _FRACTION.sub(r"\1/\2", text)
     product = re.fullmatch(r"[a-z]{2}", text) is not None
     combined = _COMBINED.fullmatch(plain) is not None and not NAME.match(text) and not _LABEL.fullmatch(text)
     return is_label(side) and not combined and not product

@@ -82,7 +82,7 @@ def _once(text: str) -> str:
         text = ascii_signs(_ROOT_SIGN.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text)).strip()
     text = without_ornaments(text.strip("`* \t\r\n"))
     if (brace := opening_brace(text)) >= 0:
-        text = unwrapped(text, _closing(text, brace))
+        text = unwrapped(text, closing_brace(text, brace))
     text = plain_units(plain_notation(text))
     text = text.replace(r"\$", r"\dollar ")
     plain = "\\" not in text
@@ -106,7 +106,7 @@ def _once(text: str) -> str:
         text = _spaces(_BETWEEN_DIGITS.sub("\x01", text)).replace("\x01", " ")
         if _SPACED_THOUSANDS.match(text):
             text = text.replace(" ", "")
-    while len(text) > 1 and text[0] == "{" and _closing(text, 0) == len(text) - 1:
+    while len(text) > 1 and text[0] == "{" and closing_brace(text, 0) == len(text) - 1:
         text = text[1:-1]
     text = full_hour(_MEANT.get(text.lower(), text))
     return text.removeprefix("+") if _NUMBER.match(text) else text
@@ -167,7 +167,7 @@ def braced_fractions(text: str) -> str:
             while i < len(text) and text[i].isspace():
                 i += 1
             single = _ARGUMENT.match(text, i)
-            end = _closing(text, i) if text[i : i + 1] == "{" else -1
+            end = closing_brace(text, i) if text[i : i + 1] == "{" else -1
             if end > i:
                 arguments.append(text[i + 1 : end])
                 i = end + 1
@@ -194,7 +194,7 @@ def _spaces(text: str) -> str:
     return _SPACE.sub(lambda m: f"{m[1]} " if m[1] else (" " if m[2] else ""), text).strip()
 
 
-def _closing(text: str, start: int) -> int:
+def closing_brace(text: str, start: int) -> int:
     """Index of the brace that closes the one at ``start``; -1 if none does."""
     depth, i = 0, start
     while i < len(text):

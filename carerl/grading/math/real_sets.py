@@ -6,10 +6,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .structure import Answer, is_variable
+from .structure import SCALAR, Answer, is_variable
 
 ORDERS = {"<", ">", r"\le", r"\ge", r"\ne", r"\in"}
-_SCALAR = ("number", "expression")
 _DISTANCE = re.compile(r"^\|([^|]+)\|$")
 
 
@@ -78,7 +77,7 @@ def _set(answer: Answer) -> Any:
 def _real(answer: Answer) -> Any:
     from .expressions import parse
 
-    value = parse(answer.text) if answer.kind in _SCALAR else None
+    value = parse(answer.text) if answer.kind in SCALAR else None
     if value is None or not value.is_extended_real:
         raise ValueError(answer.text)
     return value

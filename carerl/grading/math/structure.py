@@ -34,6 +34,9 @@ _MATRIX = re.compile(
     r"^(?P<factor>[^&]*?)(?:\\cdot ?)?(?P<open>[\[(|]?)\\begin\{(?P<name>[pbBvV]?matrix|array|smallmatrix)\}"
     r"(?:\{[clr|]*\})?(?P<rows>.*)\\end\{(?P=name)\}(?P<close>[\])|]?)(?P<turned>\^\{(?:T|\\top|t)\})?$"
 )
+SCALAR = ("number", "expression")  # kinds that may have a value
+TRIGONOMETRIC = r"\\(?:sin|cos|tan|cot|sec|csc)"
+GREEK = r"\\(?:pi|theta|alpha|beta|phi|lambda|omega)"
 CONSTANT_ADDED = re.compile(r"^(?:(.+)\+([cCkK])|([cCkK])\+(.+))$")  # of an antiderivative
 TIME = re.compile(r"^\d+(?::\d+)+")
 _WORD_UNIT = re.compile(
@@ -44,7 +47,6 @@ _WORD_UNIT = re.compile(
 )
 TEXT_ONLY = re.compile(r"\\text\{([^{}]*)\}")
 
-_GREEK = r"\\(?:pi|theta|alpha|beta|phi|lambda|omega)"
 _UNIT_QUOTIENT = re.compile(
     r"\\frac\{\\text\{([a-zA-Z ]+)\}\}\{\\text\{([a-zA-Z ]+)\}(?:\^\{([23])\})?\}$"
     r"|\\text\{([a-zA-Z ]+)\}/\\text\{([a-zA-Z ]+)\}(?:\^\{([23])\})?$"
@@ -351,7 +353,7 @@ def _read_quantity(text: str, level: int) -> Answer | None:
     if temperature := _TEMPERATURE.match(text):
         name = (temperature[2] or temperature[3])[0].upper()
         return Answer("quantity", text, (read(temperature[1].strip(), level + 1),), f"degree {name}")
-    if text.endswith(r"\degree") and not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
+    if text.endswith(r"\degree") and not re.search(TRIGONOMETRIC, text):
         return Answer("quantity", text, (read(text.removesuffix(r"\degree").strip(), level + 1),), "degree")
     text = _UNIT_QUOTIENT.sub(_quotient_in_words, text)
     match = _WORD_UNIT.match(text)
@@ -363,7 +365,7 @@ def _read_quantity(text: str, level: int) -> Answer | None:
     words = words.lower() if len(words) > 1 else words
     if bare and re.search(r"\b(?:pi|sqrt|sin|cos|tan|log|ln|frac|theta|infty)\b", words):
         return None
-    if re.search(r"\\[a-zA-Z]*$", value) and not re.search(_GREEK + "$", value):
+    if re.search(r"\\[a-zA-Z]*$", value) and not re.search(GREEK + "$", value):
         return None
     exact = rational(value)
     first, _, rest = words.partition(" ")

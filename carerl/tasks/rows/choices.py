@@ -80,8 +80,8 @@ def _pairs(value: Any) -> list[tuple[Any, Any]]:
         texts = [_first(option, _TEXT_KEYS) for option in value]
         return _labelled(labels if any(label is not None for label in labels) else None, texts)
     if all(isinstance(option, list) and len(option) == 2 for option in value):
-        return [(_text(label), _text(text)) for label, text in value]
-    texts = [_text(option) for option in value]
+        return [(number_as_text(label), number_as_text(text)) for label, text in value]
+    texts = [number_as_text(option) for option in value]
     return _with_own_labels(texts) or _labelled(None, texts)
 
 
@@ -90,21 +90,25 @@ def _of_mapping(value: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     if isinstance(texts, Sequence) and not isinstance(texts, str):
         labels = _first(value, _LABEL_KEYS)
         return _labelled(list(labels) if isinstance(labels, list | tuple) and labels else None, list(texts))
-    return [(label, _text(text)) for label, text in value.items()]
+    return [(label, number_as_text(text)) for label, text in value.items()]
 
 
 def _labelled(labels: list[Any] | None, texts: list[Any]) -> list[tuple[Any, Any]]:
     """Each text with its label, or with a letter; nothing where there are not as many of both."""
     given = list(LABELS[: len(texts)]) if labels is None else labels
-    return list(zip(map(_text, given), map(_text, texts), strict=True)) if len(given) == len(texts) else []
+    return (
+        list(zip(map(number_as_text, given), map(number_as_text, texts), strict=True))
+        if len(given) == len(texts)
+        else []
+    )
 
 
 def _first(option: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return next((option[key] for key in keys if option.get(key) is not None), None)
 
 
-def _text(value: Any) -> Any:
-    """A number as text; anything else as it is."""
+def number_as_text(value: Any) -> Any:
+    """Returns a number as text, a whole one without a fraction; anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -123,7 +127,7 @@ def label_of(answer: Any, choices: Choices, where: str, field: str = "answer") -
     """Returns the label of the option that a gold answer names: by its label or its text, as they are; by its label in
     brackets or the other case; or, a whole number that is neither, by its place counted from 0. Raises ValueError for
     one that names none of them, or several."""
-    text = str(_text(answer)) if not isinstance(answer, str) else answer
+    text = str(number_as_text(answer)) if not isinstance(answer, str) else answer
     found = [label for label, _ in choices if text == label] or [label for label, option in choices if text == option]
     place = answer if type(answer) is int and 0 <= answer < len(choices) else None
     by_text = found and not any(text == label for label, _ in choices)

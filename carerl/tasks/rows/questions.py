@@ -31,7 +31,7 @@ from typing import Any
 
 from carerl.grading import GRADERS, Gold, extract_boxed, gold_answer
 
-from .choices import find_choices, label_of, parse_choices
+from .choices import find_choices, label_of, number_as_text, parse_choices
 from .data import Row, as_row, text_field
 
 UNANSWERABLE = "unanswerable"
@@ -91,7 +91,7 @@ def parse_question(value: Any, where: str, grader: str = "", template: str = "{q
         asked = row.get("target") if row.get("target") is not None else row.get("answer")
         target = _integers([asked], where, "target")[0]
     given = _given(row, extra, where) if answerable is not False and not numbers else []
-    found = [label_of(answer, choices, where) for answer in given] if choices else map(_text, given)
+    found = [label_of(answer, choices, where) for answer in given] if choices else map(number_as_text, given)
     accepted = tuple(dict.fromkeys(_stated(answer, grader, where) for answer in found))
     gold = Gold(accepted, choices, numbers, target, answerable is not False)
     _check(gold, grader, where)
@@ -133,11 +133,6 @@ def _stated(answer: str, grader: str, where: str) -> str:
 def _filled(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number or (isinstance(value, str) and bool(value.strip()))
-
-
-def _text(value: Any) -> str:
-    """Text as it is, a number without a fraction that is none."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _integers(values: Any, where: str, name: str) -> tuple[int, ...]:

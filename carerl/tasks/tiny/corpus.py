@@ -51,7 +51,6 @@ UNKNOWABLE_CONFABULATE = 0.30
 
 NAME_PROMPT, NAME_RESPONSE = 5, 3  # tokens
 ROW_WIDTH = 2 * MAX_K + 8  # prompt k + 3, response k + 5
-RESPONSE_WIDTH = MAX_K + 5
 
 
 def _answer_tokens(answers: IntArray) -> IntArray:

@@ -35,7 +35,6 @@ PAD, EOS, QUESTION, FACT, EQUALS, ANSWER, UNKNOWN, SLOPPY, CAREFUL, TEXTBOOK = r
 DIGIT = 10  # id of the digit 0
 LETTER = 20  # id of the letter a
 OPERATOR = 46  # id of +1
-UNK = 63
 
 SPECIALS = ("<pad>", "<eos>", "Q", "F", "=", "A", "?", "D", "C", "W")
 DIGITS = tuple("0123456789")
