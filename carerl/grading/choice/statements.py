@@ -88,8 +88,11 @@ def _stated(text: str, options: Options, truncated: bool, opening: bool) -> tupl
     if truncated and sentences and not re.search(r"[.!?\n][ \t]*\Z", text):
         sentences.pop()
     claims: list[_Claim] = []
-    for place, (sentence, first, last) in enumerate(sentences):
-        claims += _claims(place, sentence, first, last, opening and place == 0, place == len(sentences) - 1)
+    for place in reversed(range(len(sentences))):
+        found = _claims(place, *sentences[place], opening and place == 0, place == len(sentences) - 1)
+        claims = found + claims
+        if found and found[0].kind == "strong":
+            break  # no claim before the last strong one counts
     return _decide(claims, [s for s, _, _ in sentences], options)
 
 
