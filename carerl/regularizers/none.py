@@ -1,4 +1,4 @@
-"""``none``: no penalty. The divergence to the reference is measured and logged all the same."""
+"""``none``: no penalty. The divergence to the reference is still measured and logged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from carerl.regularizers.base import gap
 
 @dataclass
 class NoneConfig:
-    """Strength, estimator and place cannot be set: the constants below are for code that reads them."""
+    """Fixes strength, estimator and place: they cannot be set, and exist for code that reads them."""
 
     name: str = "none"
     beta: ClassVar[float] = 0.0
@@ -23,7 +23,7 @@ class NoneConfig:
 
 @dataclass(frozen=True)
 class NoRegularizer:
-    """See :class:`carerl.regularizers.base.Regularizer`; 0 everywhere, with gradients of 0."""
+    """Gives 0 everywhere, with gradients of 0. See :class:`carerl.regularizers.base.Regularizer`."""
 
     def coefficient(self, lp: Tensor, lr: Tensor) -> Tensor:
         return torch.zeros_like(gap(lp, lr))

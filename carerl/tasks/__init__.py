@@ -34,7 +34,6 @@ __all__ = [
     "BENCHMARKS",
     "TASKS",
     "Benchmark",
-    "Decision",
     "DecisionTask",
     "Evaluation",
     "Question",

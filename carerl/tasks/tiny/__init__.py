@@ -16,4 +16,4 @@ from __future__ import annotations
 from .config import TinyConfig
 from .task import TinyTask
 
-__all__ = ["TinyConfig", "TinyTask", "init_tiny"]
+__all__ = ["TinyConfig", "TinyTask"]
