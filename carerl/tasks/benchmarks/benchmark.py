@@ -1,4 +1,4 @@
-"""What a data set is to a task, and the settings that tasks over text share."""
+"""Defines what a data set is to a task, and the settings that tasks over text share."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def unchanged(row: Row) -> Row:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set: where its rows are, how one is read, and how it is asked and graded.
+    """Describes a data set: where its rows are, how a row is read, and how it is asked and graded.
 
-    ``file``: its name in a data directory; ``hub``, ``subset``, ``split``: its place on the hub ('' where it has
-    none). ``translate`` turns a row of the hub's schema into one of :mod:`~carerl.tasks.rows.questions`; rows that are
-    in that schema already pass. ``grader``: '' leaves it to the rows. ``refusal`` says why it is not trained on.
+    ``file``: its name in a data directory. ``hub``, ``subset``, ``split``: its place on the hub ('' if it has none).
+    ``translate`` turns a row of the hub's schema into one of :mod:`~carerl.tasks.rows.questions`, and leaves rows in
+    that schema as they are. ``grader``: '' leaves the choice to the rows. ``refusal``: why it is not trained on.
     """
 
     name: str
@@ -39,18 +39,21 @@ class Benchmark:
     refusal: str = TEST_SPLIT
 
     def parse(self, row: Any, where: str) -> Question:
-        """One row, in either schema. Raises ValueError naming ``where`` (file and row) and the field."""
+        """Reads one row, in either schema. Raises ValueError naming ``where`` (file and row) and the field."""
         return parse_question(self.translate(as_row(row, where)), where, self.grader, self.template)
 
     def at_hand(self, data_dir: str = "") -> bool:
-        """Returns whether the rows are in a file of this machine, so that the hub is not asked for them."""
+        """Returns True if the rows are in a file on this machine, so that the hub is not asked for them."""
         path = Path(data_dir).expanduser() / self.file
         return bool(Path(self.file).is_absolute() or data_dir) and path.is_file()
 
     def load(self, data_dir: str = "", revisions: Sequence[str] = ()) -> list[Question]:
-        """All rows: of the file if ``data_dir`` holds it, else of the hub, at the commit that ``revisions``
-        (``owner/name@commit``) name for it. Raises ValueError for a bad row, for a data set without rows or with one id
-        twice, and for one that is in neither place."""
+        """Reads all rows: from the file if ``data_dir`` holds it, else from the hub, at the commit that ``revisions``
+        (``owner/name@commit``) give for it.
+
+        Raises ValueError for a bad row, for a data set without rows or with one id twice, and for one that is in
+        neither place.
+        """
         path = Path(data_dir).expanduser() / self.file
         if Path(self.file).is_absolute() or self.at_hand(data_dir):
             rows = read_jsonl(path)
@@ -76,16 +79,17 @@ class Benchmark:
 
 @dataclass
 class TextConfig:
-    r"""Settings of every task over text. A data set is a name of :data:`~carerl.tasks.benchmarks.table.BENCHMARKS`, or
-    the path of a ``.jsonl`` file (see :mod:`~carerl.tasks.benchmarks.jsonl`).
+    r"""Holds the settings of every task over text. A data set is given by a name of
+    :data:`~carerl.tasks.benchmarks.table.BENCHMARKS`, or by the path of a ``.jsonl`` file (see
+    :mod:`~carerl.tasks.benchmarks.jsonl`).
 
-    ``prompt_template`` must hold ``{question}``, which stands for the question and its options; '' is each data set's
-    own. A tokenizer without a chat template gets system prompt and filled template as plain text. A row's own
-    ``system`` and another ``system_prompt`` do not go together: such a row is refused.
+    ``prompt_template`` must hold ``{question}``, which stands for the question and its options; '' means each data
+    set's own template. A tokenizer without a chat template gets system prompt and filled template as plain text. A row
+    is refused if it has a ``system`` of its own that differs from ``system_prompt``.
 
-    ``ask_confidence`` adds :data:`CONFIDENCE` to whatever the template is, unless that has a ``<confidence>`` of its
-    own: the form of the answer stays the data set's, and what is stated behind it is read by
-    :func:`~carerl.calibration.verbalized_confidence`.
+    ``ask_confidence`` appends :data:`CONFIDENCE` to the template, unless the template has a ``<confidence>`` of its
+    own. The form of the answer stays the data set's; :func:`~carerl.calibration.verbalized_confidence` reads the
+    statement behind it.
     """
 
     name: str = "jsonl"

@@ -31,7 +31,7 @@ GSM8K = (
 
 @dataclass
 class Gsm8kConfig(TextConfig):
-    """GSM8K's training problems, evaluated on its test problems."""
+    """Trains on GSM8K's training problems, evaluates on its test problems."""
 
     name: str = "gsm8k"
     train: str = "gsm8k_train"

@@ -21,7 +21,7 @@ OPENBOOKQA = (
 
 @dataclass
 class OpenBookQAConfig(TextConfig):
-    """OpenBookQA's training questions, evaluated on its test questions."""
+    """Trains on OpenBookQA's training questions, evaluates on its test questions."""
 
     name: str = "openbookqa"
     train: str = "openbookqa_train"

@@ -1,4 +1,5 @@
-"""A row to grade: an object with its response, its gold answer and what its grader needs (:mod:`carerl.grade`)."""
+"""Reads a row to grade: an object with its response, its gold answer and what its grader needs
+(:mod:`carerl.grade`)."""
 
 from __future__ import annotations
 
@@ -16,16 +17,16 @@ from carerl.tasks.rows.data import parse_line
 
 
 class RowError(ValueError):
-    """What is wrong with a row: which field, and why."""
+    """Says what is wrong with a row: which field, and why."""
 
 
 class ResponseError(RowError):
-    """A row whose response is none; it could be graded otherwise."""
+    """Reports a row whose response cannot be read. The rest of the row is in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of IN: its number, its id (None if it has none that can be read), and a job, or why there is none."""
+    """Holds a line of the input: its number, its id (None if none can be read), and a job, or why there is no job."""
 
     line: int
     identifier: str | int | None
@@ -53,7 +54,8 @@ def _is_id(value: Any) -> bool:
 
 
 def _salvaged_id(line: bytes) -> str | int | None:
-    """The id of a row that is refused as a whole: of bytes that are not UTF-8, or with a number too long to be read."""
+    """Returns the id of a row that is refused as a whole: one with bytes that are not UTF-8, or with a number too long
+    to read."""
     try:
         value = json.loads(line.decode("utf-8-sig", errors="replace"), strict=False, parse_int=_whole)
     except (ValueError, RecursionError):
@@ -115,7 +117,7 @@ def _gold(row: dict[str, Any], task: str) -> Gold:
 
 
 def _stated(golds: list[str], field: str, task: str) -> list[str]:
-    """The values that gold answers state. Raises RowError."""
+    """Returns the values that gold answers state. Raises RowError."""
     try:
         return [gold_answer(text, task) for text in golds]
     except ValueError as error:
@@ -150,7 +152,7 @@ def _choices(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _labels(row: dict[str, Any], field: str, choices: tuple[tuple[str, str], ...]) -> list[str]:
-    """The labels that a field of gold answers names."""
+    """Returns the labels that a field of gold answers names."""
     given = row[field] if isinstance(row.get(field), list) else [row.get(field)]
     try:
         return [label_of(value, choices, "", field) for value in given if value is not None]
