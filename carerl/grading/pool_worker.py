@@ -1,8 +1,8 @@
-"""What runs in the processes of :mod:`~carerl.grading.pool`.
+"""Runs in the processes of :mod:`~carerl.grading.pool`.
 
-``python -m carerl.grading.pool_worker FD MIB SECONDS`` is the nursery: it imports the graders, warms the parser
-up, and then does what the socket FD says: fork a worker that serves on the descriptor sent along, or end one and say
-how it ended. A worker answers chunks of requests, one message each, in order.
+``python -m carerl.grading.pool_worker FD MIB SECONDS`` is the nursery. It imports the graders, warms up the parser, and
+then obeys the socket FD: it forks a worker that serves on the descriptor sent along, or ends a worker and reports how
+it ended. A worker answers chunks of requests, one message each, in order.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def nursery(control: socket.socket, memory_mib: int, seconds: float) -> None:
 
 
 def worker(connection: Connection, memory_mib: int, seconds: float) -> None:
-    """Never returns. Dies with the nursery."""
+    """Serves requests and never returns. Dies with the nursery."""
     code = 0
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -81,7 +81,7 @@ def worker(connection: Connection, memory_mib: int, seconds: float) -> None:
 
 
 def limit_memory(mib: int) -> None:
-    """At most so much address space above what the process has now; and no core files."""
+    """Limits address space to ``mib`` above what the process has now, and turns core files off."""
     with open("/proc/self/statm", encoding="ascii") as file:
         own = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     limit = own + mib * 2**20
@@ -90,7 +90,8 @@ def limit_memory(mib: int) -> None:
 
 
 def serve(connection: Connection, seconds: float) -> None:
-    """One message a request, so that the caller knows which one is in progress. Raises MemoryError."""
+    """Answers each request with one message, so that the caller knows which request is in progress. Raises
+    MemoryError."""
     while True:
         for name, *arguments in pickle.loads(connection.recv_bytes()):
             # Counts the process's time on processors, and ends it wherever it is: no handler, no thread.
@@ -107,7 +108,7 @@ def serve(connection: Connection, seconds: float) -> None:
 
 
 def grade(task: str, response: str, gold: Gold, truncated: bool, votes: bool) -> list[Any]:
-    """Outcome, answer, vote and reason."""
+    """Returns outcome, answer, vote and reason."""
     verdict = GRADERS[task].grade(response, gold, truncated)
     return [verdict.outcome.value, verdict.extracted, vote(task, verdict, gold) if votes else None, verdict.reason]
 

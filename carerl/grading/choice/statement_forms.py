@@ -1,6 +1,6 @@
 r"""The forms of statements about options (:mod:`~carerl.grading.choice.statements`), as patterns over a text in which
-every mention is one private character (:mod:`~carerl.grading.choice.options`). Each has the options in its group ``t``.
-"""
+every mention is one private character (:mod:`~carerl.grading.choice.options`). Each pattern has the options in its
+group ``t``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-r"""What stands before an equal sign and only says what the value is: ``f(2) = 5``, ``m\angle A = 30^\circ``,
-``a + b = 5``, ``x = 1, y = 2``. An equation to be solved (``2x = 5``, ``x^2 = 5``) is none of it."""
+r"""Recognises a left side that only names the value: ``f(2) = 5``, ``m\angle A = 30^\circ``, ``a + b = 5``,
+``x = 1, y = 2``. The left side of an equation to solve (``2x = 5``, ``x^2 = 5``) names no value."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _OF_BASE = re.compile(r"\b(?:base|least|greatest|root|roots|and)\b")
 
 
 def is_label(side: Answer) -> bool:
-    """Whether a left side names a value and asks for nothing.
+    """Returns True if a left side names a value and asks for nothing.
 
     >>> [is_label(Answer("expression", t)) for t in ("f(2)", "AB", "a+b", "2x", "x^{2}", "x(x+1)")]
     [True, True, True, False, False, False]
@@ -61,8 +61,8 @@ def is_label(side: Answer) -> bool:
 
 
 def is_single_name(side: Answer, value: Answer) -> bool:
-    """Whether a left side names one value: ``x``, ``f(2)``, ``AB`` or the ratio ``a:b``; not ``a+b`` or ``xy``, whose
-    equation says something of the names in it, nor ``\\tan t`` before a value that holds t."""
+    r"""Returns True if a left side names one value: ``x``, ``f(2)``, ``AB`` or the ratio ``a:b``. Not ``a+b`` or
+    ``xy``, whose equation says something about the names in it, nor ``\tan t`` before a value that holds t."""
     text = side.text
     if re.match(TRIGONOMETRIC, text) and set(_NAMES.findall(text)) & set(_NAMES.findall(value.text)) - {r"\pi"}:
         return False
@@ -82,8 +82,8 @@ def _balanced(text: str) -> bool:
 
 
 def assigned(answer: Answer) -> tuple[tuple[str, ...], tuple[Answer, ...]] | None:
-    """Names and their values, of ``x=1, y=2`` or ``(x,y)=(1,2)``; None for anything else, and where a name comes twice
-    or the alternatives are parted by "or"."""
+    """Returns the names and values of ``x=1, y=2`` or ``(x,y)=(1,2)``; None for anything else, for a name that comes
+    twice, and for alternatives separated by "or"."""
     names: list[str] = []
     values: list[Answer] = []
     if answer.kind == "relation" and answer.mark == "=" and answer.parts[1].kind == "group":
@@ -102,7 +102,7 @@ def assigned(answer: Answer) -> tuple[tuple[str, ...], tuple[Answer, ...]] | Non
 
 
 def in_order_of_names(names: tuple[str, ...], values: tuple[Answer, ...]) -> tuple[Answer, ...]:
-    """Values as a point has them: by their names where these are neighbours in the alphabet (x, y, z), else as
+    """Orders values as a point has them: by their names if these are neighbours in the alphabet (x, y, z), else as
     written (r, theta)."""
     codes = sorted(map(ord, names)) if all(len(name) == 1 for name in names) else []
     if codes and codes == list(range(codes[0], codes[0] + len(codes))):
