@@ -46,7 +46,7 @@ def first_value(sentence: str) -> tuple[str, str] | None:
     """Returns the value that a sentence starts with, and the rest; None if it does not start with a plain one.
 
     >>> first_value("5 (five)")
-    ('5', ' (five)')
+    ('5', '(five)')
     """
     if formula := FORMULA.match(sentence):
         content = next(part for part in formula.groups() if part is not None).strip(" .,;\n")
