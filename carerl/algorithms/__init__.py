@@ -1,14 +1,12 @@
-"""Policy-gradient algorithms as short presets over shared parts, and the objective that the learner sums.
+"""Policy-gradient algorithms, as short presets over three shared parts.
 
-``advantages``, ``surrogate`` and ``aggregation`` are the parts; ``batching`` fills the per-token streams of a
-batch with them; ``token_statistics`` turns hidden states into log-probs, entropy and divergences a chunk at a
-time; ``objective`` adds the components, each over its own global count; ``strata`` and ``coefficient_bins`` are what
-metrics of tokens are split by.
+``advantages`` turns rewards into advantages, ``surrogate`` is the policy term of a token, and ``aggregation`` weighs
+tokens and sequences. :mod:`carerl.loss` fills a batch with what an algorithm asks for, and computes and sums the loss.
 """
 
 from __future__ import annotations
 
-from .base import CORRECTIONS, UPDATES, Algorithm, AlgorithmConfig, AlgorithmEntry
+from .base import UPDATES, Algorithm, AlgorithmConfig, AlgorithmEntry
 from .dapo import DAPOConfig, dapo
 from .dr_grpo import DrGRPOConfig, dr_grpo
 from .grpo import GRPOConfig, grpo
@@ -25,4 +23,4 @@ ALGORITHMS: dict[str, AlgorithmEntry] = {
     "reinforce_pp": AlgorithmEntry(ReinforcePPConfig, reinforce_pp, "rewards normalised over the whole batch"),
 }
 
-__all__ = ["ALGORITHMS", "CORRECTIONS", "UPDATES", "Algorithm", "AlgorithmConfig", "AlgorithmEntry"]
+__all__ = ["ALGORITHMS", "UPDATES", "Algorithm", "AlgorithmConfig", "AlgorithmEntry"]

@@ -1,8 +1,11 @@
-"""Advantages from the rewards of a batch, (P prompts, G samples) in the dtype of the rewards.
+"""Advantages from the rewards of a batch, (P prompts, G samples), in the dtype of the rewards.
 
-Standard deviations have n − 1 in their denominator. Where all rewards that are compared are equal the advantage is
-exactly 0: the mean of eight times 0.3 is not 0.3 in floating point, and the residue must not be blown up.
-All raise ValueError for rewards that are not finite, and for fewer than two samples where samples are compared.
+Standard deviations have n − 1 in their denominator. Where all the rewards that are compared are equal, the advantage is
+exactly 0. This needs care: in floating point the mean of eight times 0.3 is not 0.3, and dividing by the spread would
+blow up the residue.
+
+All functions raise ValueError for rewards that are not finite, and for fewer than two samples where samples are
+compared.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from torch import Tensor
 
 
 def group_relative(rewards_PG: Tensor, divide_by_std: bool, epsilon: float) -> Tensor:
-    """``(r - mean) / (std + epsilon)`` over each group, or ``r - mean``."""
+    """Computes ``(r - mean) / (std + epsilon)`` over each group, or ``r - mean`` without ``divide_by_std``."""
     _check(rewards_PG, smallest_group=2)
     centred_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
     if divide_by_std:
@@ -21,13 +24,13 @@ def group_relative(rewards_PG: Tensor, divide_by_std: bool, epsilon: float) -> T
 
 
 def leave_one_out(rewards_PG: Tensor) -> Tensor:
-    """``r`` minus the mean of the group's *other* rewards: G/(G − 1) times ``r - mean``."""
+    """Subtracts from each reward the mean of the group's *other* rewards: G/(G − 1) times ``r - mean``."""
     size = rewards_PG.shape[-1]
     return group_relative(rewards_PG, divide_by_std=False, epsilon=0.0) * (size / (size - 1))
 
 
 def batch_normalised(rewards_PG: Tensor, group_baseline: bool, epsilon: float) -> Tensor:
-    """``(r - baseline) / (std + epsilon)``, the standard deviation that of the numerator over the whole batch.
+    """Computes ``(r - baseline) / (std + epsilon)``, with the numerator's standard deviation over the whole batch.
 
     The baseline is the batch's mean, or each group's own. After the groups' own no second mean is subtracted: it is 0,
     and its rounding would give a group of equal rewards an advantage.

@@ -1,7 +1,7 @@
-"""How tokens and sequences are weighted in the policy term: a weight per token and one global denominator.
+"""Weights of tokens and sequences in the policy term: a weight for each token, and one global denominator.
 
-The weight is local to a row and the denominator is counted over the whole optimizer minibatch, before it is
-cut into micro-batches or spread over ranks; padding appears in neither, nor do rows that ``policy_rows_B`` leaves out.
+The weight depends on its row alone. The denominator is counted over the whole optimizer minibatch, before that is cut
+into micro-batches or spread over ranks. Neither contains padding, nor the rows that ``policy_rows_B`` leaves out.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from carerl.types import TokenBatch
 
 class Aggregation(Protocol):
     def __call__(self, batch: TokenBatch) -> tuple[Tensor, float]:
-        """Weights (B, T) float32, 0 beyond each response, and the denominator of these rows."""
+        """Returns weights (B, T) float32, 0 beyond each response, and the denominator of these rows."""
         ...
 
 
 def policy_mask(batch: TokenBatch) -> Tensor:
-    """(B, T) bool: response tokens of the rows whose policy term is counted."""
+    """Returns (B, T) bool: the response tokens of the rows whose policy term counts."""
     return batch.mask_BT & _rows(batch)[:, None]
 
 
 def sequence_mean(batch: TokenBatch) -> tuple[Tensor, float]:
-    """The mean over a response's tokens, then over responses (GRPO). An empty response has no tokens to
-    weigh but counts as a response."""
+    """Averages over a response's tokens, then over responses (GRPO). An empty response has no tokens to weigh, but
+    counts as a response."""
     lengths_B1 = batch.response_lengths_B[:, None].clamp(min=1)
     return policy_mask(batch) / lengths_B1.float(), float(_rows(batch).sum())
 
 
 def token_mean(batch: TokenBatch) -> tuple[Tensor, float]:
-    """The mean over all tokens of all responses (DAPO)."""
+    """Averages over all tokens of all responses (DAPO)."""
     mask_BT = policy_mask(batch)
     return mask_BT.float(), float(mask_BT.sum())
 
 
 def sequence_sum(batch: TokenBatch, length: float) -> tuple[Tensor, float]:
-    """The sum over a response's tokens, divided by a constant that no response decides, then the mean over
-    responses (Dr. GRPO; with ``length`` = 1 REINFORCE's own gradient)."""
+    """Sums over a response's tokens, divides by a constant that no response influences, then averages over responses
+    (Dr. GRPO; with ``length`` = 1 the gradient of REINFORCE)."""
     return policy_mask(batch) / length, float(_rows(batch).sum())
 
 

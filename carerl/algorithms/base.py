@@ -1,4 +1,4 @@
-"""What an algorithm is: three functions and a few settings, and the configuration that all algorithms share."""
+"""Defines what an algorithm is, three functions and a few settings, and the configuration that all algorithms share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CORRECTIONS = ("truncate", "mask", "sequence_mask")  # see carerl/loss/mismatch.
 
 @dataclass
 class AlgorithmConfig(Settings):
-    """The settings that every algorithm has; each adds its own and may have other defaults."""
+    """Holds the settings that every algorithm has. Each algorithm adds its own, and may have other defaults."""
 
     name: str
     group_size: int = 8  # samples per prompt, G
@@ -47,7 +47,7 @@ class AlgorithmConfig(Settings):
 
     @property
     def sequence_ratio(self) -> bool:
-        """True if all tokens of a response share one ratio, so that no token has a reward of its own."""
+        """True if all tokens of a response share one ratio, so that no token can have a reward of its own."""
         return False
 
     @property
@@ -115,21 +115,29 @@ class AlgorithmConfig(Settings):
 
 @dataclass(frozen=True)
 class Algorithm:
-    """``advantages`` maps rewards (P prompts, G samples) to advantages of the same shape; ``surrogate`` is the
-    policy term of a token; ``aggregation`` says how tokens and sequences are weighted.
+    """Combines three functions and the settings that the loss reads.
 
-    ``update``: which samples' policy terms take part, by the sign of the advantage; positive and negative add up to
-    full, as denominators, regularizer and entropy bonus are those of the full batch whichever it is.
-    ``entropy_bonus`` multiplies the mean token entropy, which is subtracted from the loss; with an ``entropy_target``
+    ``advantages`` maps rewards (P prompts, G samples) to advantages of the same shape. ``surrogate`` is the policy term
+    of a token. ``aggregation`` weighs tokens and sequences.
+
+    ``update``: the samples whose policy terms take part, by the sign of their advantage. The gradients of ``positive``
+    and ``negative`` add up to that of ``full``, as denominators, regularizer and entropy bonus are always those of the
+    full batch.
+
+    ``entropy_bonus`` multiplies the mean token entropy, which is subtracted from the loss. With an ``entropy_target``
     it is only the first value, see :mod:`carerl.loss.entropy`.
-    ``mismatch_cap`` bounds the weight exp(old − rollout) by which a token's policy term and sampled
-    regularizer are corrected when engine and learner disagree about the same weights; 0: no such weight.
-    ``mismatch_correction``: what becomes of weights beyond it, see :mod:`carerl.loss.mismatch`.
-    ``length_reward``: added to a sample's reward before its advantage, from its number of tokens.
-    ``drop_uniform_groups``: groups that are all correct or all not lose their policy term and their regularizer, and
-    are counted in no denominator; ``max_draws`` times the prompts of a step may be drawn to have others in their place.
-    ``mask_truncated``: truncated responses contribute no policy term.
-    ``minibatches``: optimizer steps per batch of rollouts and epoch, of which there are ``epochs``.
+
+    ``mismatch_cap`` bounds the weight exp(old − rollout) that corrects a token's policy term and sampled regularizer
+    where engine and learner disagree about the same weights; 0 means no such weight. ``mismatch_correction`` says what
+    becomes of weights beyond the cap, see :mod:`carerl.loss.mismatch`.
+
+    ``length_reward`` is added to a sample's reward before its advantage is computed, from its number of tokens.
+
+    ``drop_uniform_groups``: groups that are all correct or all incorrect lose their policy term and their regularizer,
+    and count in no denominator. To replace them, up to ``max_draws`` times the prompts of a step may be drawn.
+
+    ``mask_truncated``: truncated responses contribute no policy term. ``minibatches``: optimizer steps per batch of
+    rollouts and epoch, of which there are ``epochs``.
     """
 
     advantages: Callable[[Tensor], Tensor]
@@ -160,7 +168,8 @@ class Algorithm:
         aggregation: Aggregation,
         **settings: Any,
     ) -> Algorithm:
-        """The parts with the settings that every algorithm has; ``settings``: the other fields."""
+        """Builds an algorithm from its parts and the settings that every algorithm has. ``settings``: the remaining
+        fields."""
         return cls(
             advantages,
             surrogate,
@@ -178,7 +187,8 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class AlgorithmEntry:
-    """A line of the table: the Config dataclass, how to build the algorithm, one line for ``--help``."""
+    """Holds one line of the table: the Config dataclass, the function that builds the algorithm, one line for
+    ``--help``."""
 
     config: type
     build: Callable[[Any], Algorithm]

@@ -1,15 +1,17 @@
-"""DAPO (arXiv 2503.14476): GRPO with a higher upper clip, the mean over all tokens of the minibatch, groups without
-information dropped, and two ways with responses that ran into the length limit.
+"""DAPO (arXiv 2503.14476): GRPO with a higher upper clip, a mean over all tokens of the minibatch, uniform groups
+dropped, and two ways to treat responses that reach the length limit.
 
-Dynamic sampling: groups all right or all wrong, by the grader's outcome and not by the shaped reward, are replaced by
-those of fresh prompts, as far as ``max_draws`` allows. What is left of them loses policy term and regularizer and is
-counted in no denominator. ``mask_truncated`` takes the policy terms of truncated responses out of loss and
-policy denominator; their rewards still take part in their group's advantages, and their regularizer stays: leaving it
-out would make what a token is regularised by depend on the rest of its response. ``overlong_buffer`` is the soft
-overlong punishment.
+Dynamic sampling: groups that are all right or all wrong are replaced by groups of fresh prompts, as far as
+``max_draws`` allows. The grader's outcome decides, not the shaped reward. The uniform groups that remain have no policy
+term and no regularizer, and count in no denominator.
+
+``mask_truncated`` removes truncated responses from the policy term and its denominator. Their rewards still take part
+in their group's advantages. Their regularizer stays: without it, the penalty on a token would depend on the rest of its
+response. ``overlong_buffer`` is the soft overlong punishment.
 
 Departures: 1. as GRPO's 1 and 2. 2. The original has no divergence; here the regularizer is averaged over the same
-tokens. That dropping depends on the responses biases the sampled estimators a little; ``full`` has no such bias.
+tokens. Dropping groups depends on the responses and so biases the sampled estimators a little; ``full`` has no such
+bias.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ class DAPOConfig(AlgorithmConfig):
 
 
 def overlong_punishment(tokens: int, length: int, buffer: int) -> float:
-    """0 up to ``length - buffer`` tokens, from there linear to −1 at ``length``, and −1 beyond.
+    """Returns 0 up to ``length - buffer`` tokens, then falls linearly to −1 at ``length``, and stays −1 beyond.
 
     >>> [overlong_punishment(tokens, length=20, buffer=4) for tokens in (16, 17, 20, 30)]
     [0.0, -0.25, -1.0, -1.0]

@@ -1,8 +1,9 @@
-"""Dr. GRPO (arXiv 2503.20783): GRPO without its two divisions, by the group's standard deviation, which favours
-questions that are nearly solved or nearly hopeless, and by the response's length, which favours long wrong answers.
+"""Dr. GRPO (arXiv 2503.20783): GRPO without its two divisions.
 
-The sum over a response's tokens is divided by ``constant_length``, meant to be the generation budget: a constant, not
-the width that a batch happens to be padded to.
+Dividing by the group's standard deviation favours questions that are nearly solved or nearly hopeless. Dividing by the
+response's length favours long wrong answers. Here the sum over a response's tokens is divided by ``constant_length``
+instead, which is meant to be the generation budget. It is a constant, not the width to which a batch happens to be
+padded.
 
 Departures: as GRPO's 2 and 3.
 """
@@ -44,7 +45,7 @@ class DrGRPOConfig(AlgorithmConfig):
 
 
 def dr_grpo(config: DrGRPOConfig) -> Algorithm:
-    """Raises ValueError without a ``constant_length``."""
+    """Builds the algorithm. Raises ValueError without a ``constant_length``."""
     if config.constant_length < 1:
         raise ValueError(f"algorithm.constant_length = {config.constant_length}: Dr. GRPO needs a number of tokens")
     return Algorithm.of(

@@ -1,11 +1,11 @@
-"""GRPO (arXiv 2402.03300): group-normalised advantages, token ratio with symmetric clipping, mean over each
-sequence's tokens and then over sequences.
+"""GRPO (arXiv 2402.03300): advantages normalised in each group, a token ratio with symmetric clipping, and a mean over
+each sequence's tokens, then over sequences.
 
-Departures: 1. the standard deviation has n - 1 in its denominator and ``std_epsilon`` added; 2. a group of equal
-rewards has advantage exactly 0; 3. the divergence to the reference is a regularizer of its own, averaged over
-tokens and not over sequences; 4. where ``mismatch_cap`` is not 0 (its default), tokens are weighted by
-exp(old − rollout), as far as the engine's log-probs differ from the learner's (3 and 4 in ``objective``, for every
-algorithm here).
+Departures: 1. The standard deviation has n − 1 in its denominator, and ``std_epsilon`` is added to it. 2. A group of
+equal rewards has advantage exactly 0. 3. The divergence to the reference is a regularizer of its own, averaged over
+tokens and not over sequences. 4. Where ``mismatch_cap`` is above 0 (its default is 0), tokens are weighted by exp(old −
+rollout), to correct for engine log-probs that differ from the learner's. 3 and 4 are in :mod:`carerl.loss.objective`
+and hold for every algorithm here.
 """
 
 from __future__ import annotations

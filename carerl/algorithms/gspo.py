@@ -1,11 +1,11 @@
-"""GSPO (arXiv 2507.18071): GRPO with one ratio per sequence, exp(mean of its tokens' log-ratios), clipped around 1
+"""GSPO (arXiv 2507.18071): GRPO with one ratio for each sequence, exp(mean of its tokens' log-ratios), clipped around 1
 by narrow bounds of its own.
 
-The ratio is over the response's tokens and nothing else; an empty response has none and still counts in the mean over
+The mean is over the response's tokens and nothing else. An empty response has no ratio, but counts in the mean over
 sequences.
 
-Departures: 1. as GRPO's 1 to 3; so the regularizer keeps its token ratio. 2. a ``mismatch_cap`` weighs the sequence by
-the mean of its tokens' weights; ``mismatch_correction=sequence_mask`` decides by sequences, as the ratio does.
+Departures: 1. as GRPO's 1 to 3, so the regularizer keeps its token ratio. 2. ``mismatch_cap`` weighs a sequence by the
+mean of its tokens' weights; ``mismatch_correction=sequence_mask`` decides for whole sequences, as the ratio does.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""REINFORCE++ (arXiv 2501.03262): PPO's clipped token term with rewards normalised over the whole batch of rollouts,
-all prompts together. ``group_baseline`` is the paper's variant for several samples a prompt: the group's mean is
-subtracted, the standard deviation is still the batch's.
+"""REINFORCE++ (arXiv 2501.03262): PPO's clipped token term, with rewards normalised over the whole batch of rollouts,
+all prompts together.
 
-Departures: 1. the divergence is a regularizer of its own and not a part of the reward. 2. rewards that are all equal
-have advantage exactly 0. 3. the standard deviation has n - 1 in its denominator and ``std_epsilon`` added.
+``group_baseline`` is the paper's variant for several samples a prompt: it subtracts the group's mean, and still divides
+by the batch's standard deviation.
+
+Departures: 1. The divergence is a regularizer of its own, not a part of the reward. 2. Rewards that are all equal have
+advantage exactly 0. 3. The standard deviation has n − 1 in its denominator, and ``std_epsilon`` is added to it.
 """
 
 from __future__ import annotations

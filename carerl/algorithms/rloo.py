@@ -1,7 +1,9 @@
-"""RLOO (arXiv 2402.14740): REINFORCE with the mean of the other samples' rewards as baseline; the log-prob of a whole
-response is the sum over its tokens, so that the gradient of the expected reward is estimated without bias.
+"""RLOO (arXiv 2402.14740): REINFORCE with the mean of the other samples' rewards as baseline.
 
-Departures: 1. from the second minibatch on tokens are clipped as in PPO; on the first the ratio is 1 and the gradient
+The log-prob of a whole response is the sum over its tokens, so that the gradient of the expected reward is estimated
+without bias.
+
+Departures: 1. From the second minibatch on, tokens are clipped as in PPO. On the first the ratio is 1 and the gradient
 is the paper's. 2. as GRPO's 2 and 3.
 """
 

@@ -1,4 +1,4 @@
-"""The policy term of a token."""
+"""The policy term of a token, with a ratio for each token or for each sequence."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ class Surrogate(Protocol):
     def __call__(
         self, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, lengths_B: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Loss and whether the clip is active, each of the first inputs' shape (N,): whole rows of tokens, row-major,
-        of ``lengths_B`` tokens each."""
+        """Returns the loss and whether the clip is active, both of the first inputs' shape (N,). The inputs hold whole
+        rows of tokens, row after row, of ``lengths_B`` tokens each."""
         ...
 
 
 def clipped(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, lengths_B: Tensor | None, low: float, high: float
 ) -> tuple[Tensor, Tensor]:
-    """``-min(ratio·A, clip(ratio, 1 - low, 1 + high)·A)`` with ratio = exp(logprobs - old_logprobs) per token
-    (PPO, arXiv 1707.06347, eq. 7). The second result is True where the clipped branch was the smaller one, so
-    that the token has no gradient. A ratio above e^20 is held there, without gradient."""
+    """Computes ``-min(ratio·A, clip(ratio, 1 - low, 1 + high)·A)`` with ratio = exp(logprobs - old_logprobs) for each
+    token (PPO, arXiv 1707.06347, eq. 7).
+
+    The second result is True where the clipped branch is the smaller one, so that the token has no gradient. A ratio
+    above e^20 is held there, without gradient.
+    """
     return _clipped(logprobs - old_logprobs.detach(), advantages, low, high)
 
 
 def sequence_clipped(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, lengths_B: Tensor | None, low: float, high: float
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`clipped`, but every token has its row's ratio exp(mean over the response of the log-ratio), through
-    which the gradient reaches all of the response's tokens (GSPO, arXiv 2507.18071, eq. 5 and 7)."""
+    """Computes the same as :func:`clipped` with one ratio for a whole row, exp(mean over the response of the
+    log-ratio), through which the gradient reaches all of the response's tokens (GSPO, arXiv 2507.18071, eq. 5 and 7).
+    """
     return _clipped(row_means(logprobs - old_logprobs.detach(), lengths_B), advantages, low, high)
 
 
@@ -44,9 +48,9 @@ def _clipped(log_ratio: Tensor, advantages: Tensor, low: float, high: float) -> 
 
 
 def row_means(values_N: Tensor, lengths_B: Tensor | None) -> Tensor:
-    """(N,): at every token the mean of ``values_N`` over its own row, with gradient.
+    """Returns (N,): for every token the mean of ``values_N`` over its own row, with gradient.
 
-    Tokens are row-major without padding, ``lengths_B`` says how many of them are each row's. A row of length 0 has
+    Tokens stand row after row without padding; ``lengths_B`` says how many belong to each row. A row of length 0 has
     neither a token nor a mean. Raises ValueError without lengths, or if they do not add up to N.
     """
     if lengths_B is None or int(lengths_B.sum()) != values_N.numel():

@@ -1,4 +1,4 @@
-r"""Graders: what a response's final answer is, and whether it is right.
+r"""Graders: find a response's final answer, and decide whether it is right.
 
 ================= ======================================================================================
 module            holds
@@ -7,19 +7,24 @@ module            holds
 ``extraction``    finding the final answer, by an ordered policy
 ``tails``         what follows a value in a sentence
 ``golds``         what a gold answer of a file says, also at the end of a solution
-``normal_form``   spellings without mathematical meaning taken away (``characters``: other alphabets; ``notation``:
-                  macros, fonts, leading words; ``ornaments``: what stands around it; ``unit_notation``)
-``structure``     a normal form read into kinds (``units``; ``words``: numbers, and what changes them)
-``equivalence``   whether two answers mean the same (``labels``: what only names a value; ``real_sets``;
-                  ``expressions``: values; ``latex``: what their parser is given; ``doubles``; ``thousands``)
-``choice``        which option an answer names (``options``: where a text mentions one)
-``statements``    which option a response without a marked answer states (``statement_forms``: their patterns)
+``graders``       the graders, made of all these
 ``countdown``     arithmetic with given numbers
 ``abstention``    "nobody knows" against a side matter, and aliases (``not_knowing``: the phrases)
-``graders``       the graders made of them
+``votes``         what a graded answer votes for
+``decision``      the token with which a response names its option
+``pool``          grading in processes that can be ended (``pool_worker``: what runs in them)
 ================= ======================================================================================
 
-All of it is pure. What may take long or much memory runs in :mod:`carerl.grading.pool`.
+In ``math``, ``normal_form`` removes spellings without mathematical meaning (``characters``: other alphabets;
+``notation``: macros, fonts, leading words; ``ornaments``: what stands around an answer; ``unit_notation``).
+``structure`` reads a normal form into kinds (``units``; ``words``: numbers, and words that change them).
+``equivalence`` decides whether two answers mean the same (``named_values``: what only names a value; ``real_sets``;
+``expressions``: values; ``latex``: the text for their parser; ``doubles``; ``thousands``).
+
+In ``choice``, ``options`` finds where a text mentions an option, ``beside_box`` which option an answer names, and
+``statements`` which option a response without a marked answer states (``statement_forms``: the patterns).
+
+Everything but the pool is pure. What may take long or much memory runs in :mod:`carerl.grading.pool`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Questions that may have no answer (SelfAware): says a response that the answer is not known, or names it one?
+"""Decides whether a response abstains ("nobody knows") or names an answer, for questions that may have none
+(SelfAware).
 
-Phrases decide (:mod:`~carerl.grading.not_knowing`), clause by clause: "nobody knows" abstains, "it is unknown to
-many that Paris ..." and "I don't know why people ask: it is Paris" do not. What is not known may be a side matter of a
-response that names its answer in another clause ("Paris, although nobody knows why"), or be followed by a guess ("I'm
-not sure, but I think it is Paris"): both answer. Optionally a sentence-embedding model looks at what the phrases leave
-undecided, as in the SelfAware paper (arXiv 2305.18153: similarity above 0.75 to reference sentences):
-:func:`load_similarity`, or the directory named by the environment variable ``CARERL_ABSTENTION_MODEL``. Without either
-no model is loaded.
+Phrases decide (:mod:`~carerl.grading.not_knowing`), clause by clause: "nobody knows" abstains; "it is unknown to many
+that Paris ..." and "I don't know why people ask: it is Paris" do not. What is not known may be a side matter of a
+response that names its answer in another clause ("Paris, although nobody knows why"), or a guess may follow ("I'm not
+sure, but I think it is Paris"): both are answers.
+
+Optionally a sentence-embedding model decides where the phrases do not, as in the SelfAware paper (arXiv 2305.18153:
+similarity above 0.75 to reference sentences): :func:`load_similarity`, or the directory in the environment variable
+``CARERL_ABSTENTION_MODEL``. Without either no model is loaded.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def abstains(text: str, similarity: Callable[[str], float] | None = None) -> bool:
-    """Whether a text says that its question cannot be answered. ``similarity``: of a sentence to the reference
+    """Returns True if a text says that its question cannot be answered. ``similarity``: of a sentence to the reference
     sentences, asked only where no phrase decides."""
     text = _folded(text)
     if _WHOLE.match(text.strip(" .!\"'*")):
@@ -143,7 +145,7 @@ _NO_NAME = re.compile(
 
 
 def _beside_an_answer(sentences: Sequence[str], k: int, match: re.Match[str]) -> bool:
-    """Whether what is not known is a side matter of a response that names its answer in another clause: "Paris,
+    """Returns True if what is not known is a side matter of a response that names its answer in another clause: "Paris,
     although nobody knows why", "Paris. The exact date is unknown", "some say it is unknown, but it is Paris"."""
     sentence = sentences[k]
     if match[0].startswith("who ") and any(_states(s, 8) for s in sentences[k + 1 : k + 2]):
@@ -194,7 +196,7 @@ _GUESS = re.compile(
 
 
 def _guessed(behind: str, following: Sequence[str], asked: bool) -> bool:
-    """Whether a guess follows: "maybe Paris", "but if I had to guess, I would say Paris", "but Paris"."""
+    """Returns True if a guess follows: "maybe Paris", "but if I had to guess, I would say Paris", "but Paris"."""
     clauses = [clause for clause in _CLAUSE.split(behind) if clause.strip(" .?!")]
     if any(_GUESS.match(clause) and _states(clause, 10) for clause in [*clauses, *following]):
         return True
@@ -202,16 +204,14 @@ def _guessed(behind: str, following: Sequence[str], asked: bool) -> bool:
     return joined and len(clauses) == 1 and _states(clauses[0], 3)
 
 
+_SUBJECT = re.compile(r"^(?:the|its|his|her|their) (?:\w+ ){0,3}?(\w+) (?:is|are|was|were|remains?|cannot)\b")
+
+
 def _of_side_matter(head: str, phrase: str) -> bool:
-    """Whether the subject of the phrase is something else than the answer: "the exact date", "its origin"."""
+    """Returns True if the phrase's subject is something other than the answer: "the exact date", "its origin"."""
     if _SIDE_MATTER.search(head.strip()):
         return True
-    subject = re.match(
-        r"^(?:the|its|his|her|their) (?:\w+ ){0,3}?(\w+) (?:is|are|was|were|remains?|cannot)\b", phrase
-    ) or re.match(
-        r"^(?:the|its|his|her|their) (?:\w+ ){0,3}?(\w+) (?:is|are|was|were|remains?|cannot)\b",
-        f"{head.strip()} {phrase}",
-    )
+    subject = _SUBJECT.match(phrase) or _SUBJECT.match(f"{head.strip()} {phrase}")
     return subject is not None and subject[1] not in ("answer", "truth", "question", "outcome", "result", "information")
 
 
@@ -224,7 +224,8 @@ _FILLERS = frozenset(_FILLER_WORDS.split())
 
 
 def _states(clause: str, longest: int) -> bool:
-    """Whether a clause names something, rather than saying that it is not known or talking of the question."""
+    """Returns True if a clause names something, rather than saying that it is not known or talking about the
+    question."""
     clause = clause.strip(" \t,.;:!?\"'()*_-—–")
     match = _NAMING.match(clause)
     what = match["what"].strip() if match else ""
@@ -240,7 +241,7 @@ _QUOTATION = re.compile(r"\"([^\"\n]{1,80})\"")
 
 
 def _without_quotations(text: str) -> str:
-    """Titles and words of others away, unless the text is nothing but a quotation."""
+    """Removes titles and quoted words, unless the text is nothing but a quotation."""
     bare = _QUOTATION.sub(" quoted ", text)
     return bare if len(bare.replace("quoted", "").split()) > 1 else text.replace('"', " ")
 
@@ -260,7 +261,8 @@ _VIEW = re.compile(r"\b(?:view|belief|idea|claim|notion|doctrine|myth) (?:that\b
 
 
 def _known_after_all(sentence: str, match: re.Match[str]) -> bool:
-    """A clause that hangs on the phrase and states something: "unknown to many that ...", "not impossible to"."""
+    """Returns True if a clause attached to the phrase states something: "unknown to many that ...", "not impossible
+    to"."""
     following = sentence[match.end() : match.end() + 60]
     if _VIEW.search(sentence[: match.start()]):
         return True
@@ -293,7 +295,7 @@ def _folded(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def alias_form(text: str) -> str:
-    """An answer without case, accents, articles and punctuation (SQuAD's rule, and accents)."""
+    """Reduces an answer to a form without case, accents, articles and punctuation (SQuAD's rule, and accents)."""
     text = unicodedata.normalize("NFKD", text.casefold())
     text = "".join(c for c in text if not unicodedata.combining(c))
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
@@ -330,7 +332,8 @@ _ASIDE = re.compile(
 
 
 def _guesses(answer: str, accepted: set[str]) -> bool:
-    """Whether an answer is a bare list of names that puts an accepted one beside others. "Paris, France" is none."""
+    """Returns True if an answer is a bare list of names that puts an accepted one beside others. "Paris, France" is
+    not."""
     items = [item.strip(" .!*\"'") for item in re.split(r"[,;/?\n]|\band\b|&", answer)]
     items = [re.sub(r"^(?:[Ii]t is|[Ii]t's|[Ii]s it|[Tt]he answer is)\s+", "", item) for item in items if item]
     if len(items) < 2 or not all(_ITEM.match(item) and not _ASIDE.match(item) for item in items):
@@ -341,8 +344,9 @@ def _guesses(answer: str, accepted: set[str]) -> bool:
 
 
 def names(answer: str, aliases: Sequence[str]) -> bool:
-    """Whether an answer is one of the accepted ones: equal, or holding it as whole words, not denied and not beside
-    an "or"; a number among several is none. Meant for a final answer, not for a whole reasoning."""
+    """Returns True if an answer is one of the accepted ones. It may equal one, or contain one as whole words that are
+    neither denied nor beside an "or"; a number must not stand among other numbers. Meant for a final answer, not for a
+    whole reasoning."""
     if answer.strip().casefold() in {alias.strip().casefold() for alias in aliases}:
         return bool(answer.strip())  # of signs only, perhaps
     form = alias_form(answer)
@@ -367,8 +371,9 @@ def names(answer: str, aliases: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=2)
 def load_similarity(directory: str) -> Callable[[str], float]:
-    """Cosine similarity of a sentence to the nearest reference sentence, by the mean of the last hidden states of a
-    local encoder directory (SimCSE and its like). Nothing is downloaded. Loads torch and transformers when called."""
+    """Returns a function for the cosine similarity of a sentence to the nearest reference sentence, by the mean of the
+    last hidden states of a local encoder (SimCSE and the like). Nothing is downloaded. Loads torch and transformers
+    when called."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -388,6 +393,6 @@ def load_similarity(directory: str) -> Callable[[str], float]:
 
 
 def configured_similarity() -> Callable[[str], float] | None:
-    """The model named by ``CARERL_ABSTENTION_MODEL``, if it is set."""
+    """Loads the model named by ``CARERL_ABSTENTION_MODEL``; returns None if that is not set."""
     directory = os.environ.get("CARERL_ABSTENTION_MODEL")
     return load_similarity(directory) if directory else None

@@ -1,4 +1,5 @@
-"""What a grader is: response, gold answer and whether the length limit ended it in; outcome and answer out."""
+"""Defines a grader: it takes a response, a gold answer and whether the length limit cut the response; it returns a
+verdict."""
 
 from __future__ import annotations
 
@@ -7,18 +8,19 @@ from dataclasses import dataclass
 
 from carerl.types import Outcome
 
+MATHEMATICAL = ("math", "gsm8k")  # graders whose answers are compared by value
 VOTED = (Outcome.CORRECT, Outcome.WRONG, Outcome.ABSTAINED)  # outcomes whose answer takes part in a majority vote
 
 
 class LimitError(ValueError):
-    """An answer too large to be judged (digits, exponents, depth). Its outcome is INVALID, never WRONG."""
+    """Reports an answer too large to judge (digits, exponents, depth). Its outcome is INVALID, never WRONG."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    r"""What is right. Which fields a grader reads stands in its docstring.
+    r"""Says what is right. Each grader's docstring names the fields that it reads.
 
-    ``accepted``: answers of which any one is right, the gold answer first; an answer in several parts is one string
+    ``accepted``: answers any one of which is right, the gold answer first; an answer in several parts is one string
     with commas (``1, 9``). ``choices``: (label, text) of every option. ``numbers`` and ``target``: Countdown's.
     ``answerable``: False for a question that nobody can answer; then ``accepted`` may be empty.
 
@@ -35,7 +37,8 @@ class Gold:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An outcome, and the answer as it was read from the response (None if none was). ``reason``: of INVALID."""
+    """Holds an outcome, and the answer as it was read from the response (None if none was). ``reason`` explains
+    INVALID."""
 
     outcome: Outcome
     extracted: str | None
@@ -44,8 +47,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class GraderEntry:
-    """A line of the table. ``grade(response, gold, truncated)``; ``requires`` names the fields of :class:`Gold`
-    without which a question cannot be graded."""
+    """Holds one line of the table. ``grade(response, gold, truncated)`` grades. ``requires`` names the fields of
+    :class:`Gold` without which a question cannot be graded."""
 
     grade: Callable[[str, Gold, bool], Verdict]
     requires: tuple[str, ...]

@@ -1,7 +1,7 @@
 r"""Countdown: an arithmetic expression that uses each given number exactly once and has the target's value.
 
-The parser below is all that ever reads an expression: digits, ``+ - * /``, brackets and a leading sign. There is no
-power, no name and no call, values are exact fractions, and length and depth are bounded.
+Only the parser below reads an expression. It knows digits, ``+ - * /``, brackets and a leading sign, but no power, no
+name and no call. Values are exact fractions; length and depth are bounded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _TOKEN = re.compile(r"\s*(\d+|[-+*/()])", re.ASCII)
 
 
 def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
-    """Value and the numbers used, in order; None for what is no expression or divides by zero. Raises LimitError.
+    """Returns the value and the numbers used, in order; None for a text that is no expression or divides by zero.
+    Raises LimitError.
 
     >>> evaluate("(3 + 5) / 2")
     (Fraction(4, 1), [3, 5, 2])
@@ -67,7 +68,7 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
 
 
 def _plain(expression: str) -> str:
-    """One notation of signs and brackets; fractions as quotients, from the innermost on."""
+    """Rewrites signs and brackets to one notation, and fractions as quotients, from the innermost outwards."""
     expression = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", half_width(expression))
     if r"\frac" in expression:
         expression = braced_fractions(expression.replace(r"\{", "(").replace(r"\}", ")"))
@@ -81,7 +82,7 @@ def _plain(expression: str) -> str:
 
 
 class _Parser:
-    """Recursive descent: sum of products of signed atoms."""
+    """Parses by recursive descent: a sum of products of signed atoms."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens
@@ -130,7 +131,7 @@ class _Parser:
 
 
 def _unwrapped(answer: str) -> str:
-    """Without dollar signs, environment, fonts and ornaments around the whole."""
+    """Removes dollar signs, environment, fonts and ornaments around the whole answer."""
     for _ in range(3):
         before, answer = answer, without_ornaments(answer.strip(" .,;`*$\n"))
         answer = _FONT.sub(r"\1", answer)
@@ -140,8 +141,8 @@ def _unwrapped(answer: str) -> str:
 
 
 def solves(answer: str, numbers: Sequence[int], target: int) -> bool:
-    """Whether an answer is right. Of a chain of equal signs (``expression = 8*3 = 24``, ``24 = expression``) every side
-    must have the target's value, and the first that is not the target itself must use the numbers."""
+    """Returns True if an answer is right. In a chain of equal signs (``expression = 8*3 = 24``, ``24 = expression``)
+    every side must have the target's value, and the first side that is not the target itself must use the numbers."""
     answer = _unwrapped(answer)
     sides = [side.strip(" \t\n*`") for side in re.split(r"=|\\approx", answer.rstrip(" .,;`*$\n"))]
     if len(sides) > MAX_SIDES:

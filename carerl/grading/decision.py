@@ -1,16 +1,16 @@
-r"""The decision token: where a response names the option that it is graded for.
+r"""Finds the decision token: the place where a response names the option that it is graded for.
 
-Of a question with closed options (multiple choice, yes or no under labels) a response is a trace and then a decision.
-Its position serves the confidence ``answer_prob`` and training at that token (arXiv 2601.13284).
+With closed options (multiple choice, yes or no under labels) a response is a trace and then a decision. The decision's
+position serves the confidence ``answer_prob``, and training at that token (arXiv 2601.13284).
 
-[ours] The decision is found by what it does: it is the token that, exchanged for the one which names another option in
-the same spelling, changes the graded answer. So it is the grader's own reading, whatever marked the answer (a box, a
-tag, "the answer is B", a bare "(B)"), and a label in the trace is none. Where several do (``B, that is (B)``), it is
-the first of them: what follows copies it.
+[ours] The decision is found by its effect: exchange the token for the one that names another option in the same
+spelling, and the graded answer changes. So the grader's own reading decides, whatever marked the answer (a box, a tag,
+"the answer is B", a bare "(B)"), and a label in the trace is no decision. Where several tokens have this effect (``B,
+that is (B)``), it is the first: the later ones copy it.
 
-Only ids that were sampled are looked at, and the vocabulary's own pieces: no text is encoded again. Tokenizers merge a
-label with what stands beside it (" B", "(B", "B)", "{B"); the options at that position are then " A", " C" or "(A",
-"(C": the pieces that differ in the label alone. A response has no decision
+Only sampled ids and the vocabulary's own pieces are used; no text is encoded again. Tokenizers merge a label with its
+neighbours (" B", "(B", "B)", "{B"). The options at that position are then " A", " C" or "(A", "(C": the pieces that
+differ in the label alone. A response has no decision
 
 - without a graded label: unparsed, truncated, several options at once;
 - where it names its option by text alone (``\boxed{Paris}``);
@@ -29,8 +29,8 @@ LOOKED_AT = 32  # tokens that could name the option, from the response's end
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``position``: of the token in the response. ``token_ids``: by label, the token of each option there, that of
-    ``chosen`` being the response's own."""
+    """Holds the ``position`` of the token in the response, and in ``token_ids`` the token of each option there, by
+    label. The token of ``chosen`` is the response's own."""
 
     position: int
     chosen: str
@@ -38,8 +38,8 @@ class Decision:
 
 
 def spellings(tokenizer: Any, token: int, chosen: str, labels: Sequence[str]) -> dict[str, int]:
-    """By label the tokens that name an option as ``token`` names ``chosen``; empty if it does not, or if an option has
-    none.
+    """Returns by label the tokens that name an option as ``token`` names ``chosen``; empty if it does not, or if an
+    option has no such token.
 
     >>> from carerl.tasks.byte_tokenizer import make_byte_tokenizer
     >>> tokenizer = make_byte_tokenizer()
@@ -62,7 +62,7 @@ def spellings(tokenizer: Any, token: int, chosen: str, labels: Sequence[str]) ->
 
 
 def _stands(label: str, text: str) -> bool:
-    """Whether it stands in the text once, and by itself."""
+    """Returns True if a label occurs in the text once, and as a word of its own."""
     return len(re.findall(rf"(?<![^\W_]){re.escape(label)}(?![^\W_])", text)) == 1
 
 
@@ -73,10 +73,11 @@ def find_decision(
     text: Callable[[Sequence[int]], str],
     read: Callable[[Sequence[int]], str | None],
 ) -> Decision | None:
-    """The decision of a response that is graded for ``chosen``; None if it has none (see the module's docstring).
+    """Finds the decision of a response that is graded for ``chosen``; None if it has none (see the module's docstring).
 
     ``named(token)``: :func:`spellings`. ``text(ids)``: what they decode to. ``read(ids)``: the answer that the grader
-    reads from a response. Of the tokens that could name the option the last :data:`LOOKED_AT` are tried."""
+    reads from a response. Only the last :data:`LOOKED_AT` tokens that could name the option are tried.
+    """
     search = decision_search(response_ids, chosen, named, text)
     try:
         asked = next(search)
@@ -93,8 +94,8 @@ def decision_search(
     named: Callable[[int], Mapping[str, int]],
     text: Callable[[Sequence[int]], str],
 ) -> Generator[list[int], str | None, Decision | None]:
-    """As :func:`find_decision`, for a grader elsewhere: yields a response to be read, is sent the answer that was read
-    from it, and returns the decision."""
+    """Searches like :func:`find_decision` where the grader runs elsewhere: yields a response to read, is sent the
+    answer that was read from it, and returns the decision."""
     ids = list(response_ids)
     found: Decision | None = None
     tried = 0
@@ -114,8 +115,8 @@ def decision_search(
 
 
 def _apart(ids: Sequence[int], position: int, text: Callable[[Sequence[int]], str]) -> bool:
-    """Whether the token is no part of a word of several tokens: the ``b`` of ``\\boxed``, read in bytes. It is looked
-    at between its neighbours, as a token by itself may lose the space that it begins with."""
+    r"""Returns True if the token is not inside a word of several tokens, as the ``b`` of ``\boxed`` is when read in
+    bytes. The token is decoded between its neighbours: alone it may lose the space that it begins with."""
     first = max(0, position - 1)
     around = text(ids[first : position + 2])
     cuts = (len(text(ids[first:position])), len(text(ids[first : position + 1])))

@@ -1,18 +1,22 @@
-r"""Finds the final answer in a response. Pure, linear in the response's length; the prompt is never seen.
+r"""Finds the final answer in a response. Pure, and linear in the response's length; the prompt is never seen.
 
-A policy is an ordered tuple of names out of :data:`FINDERS`; the first finder that finds something decides:
+A policy is an ordered tuple of names from :data:`FINDERS`; the first finder that finds something decides:
 
 =========== =====================================================================================================
 ``boxed``   content of the last complete ``\boxed{...}``; an empty one is an answer that cannot be read
 ``hashes``  what follows the last ``####``, if it looks like a value (a heading does not: ``#### 2. Multiply``)
 ``tag``     content of the last ``<answer>...</answer>``
-``phrase``  what follows the last "the answer is", "final answer:" and their like, or such a heading, to the end of
+``phrase``  what follows the last "the answer is", "final answer:" and the like, or such a heading, to the end of
             the sentence; a formula that comes first there, displayed or not, if no other follows it
+``words``   the same, as it stands there
+``option``  the same, with the text behind a label
+``json``    the value of a JSON field such as ``"answer"``
+``result``  what follows the last "the result is" and the like, or stands before "is the answer"
 ``number``  the last word that holds a digit; never where the length limit ended the response
 =========== =====================================================================================================
 
-Of several candidates of one kind the last counts, and nothing but it: a list of boxes is no way to guess more than
-once. Of a response with a think block only what follows its end is read; one that is never closed leaves nothing.
+Of several candidates of one kind only the last counts, so that a list of boxes is not several guesses. If a response
+has a think block, only what follows its end is read; a think block that is never closed leaves nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from carerl.grading.math.characters import half_width, without_special_tokens
-from carerl.grading.math.normal_form import MAX_ANSWER
+from carerl.grading.math.normal_form import MAX_ANSWER, closing_brace
 
 from .tails import ASIDE, FORMULA, RETRACTED, first_value, without_tail
 
@@ -41,16 +45,16 @@ _END_OF_THINK = "</think>"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """``text`` empty: an answer was marked but cannot be read. ``open``: it reaches the response's end without a
-    mark of its own end, so that a length limit may have cut it."""
+    """Holds what a finder found. An empty ``text`` means that an answer was marked but cannot be read. ``open``: the
+    answer reaches the response's end without an end mark of its own, so that a length limit may have cut it."""
 
     text: str
     open: bool = False
 
 
 def clip(response: str) -> str:
-    """What of a response can hold its answer: the text after the last think block, at most 100,000 characters from
-    the end; empty where a think block is not closed. Idempotent."""
+    """Returns the part of a response that can hold its answer: the text after the last think block, at most the last
+    100,000 characters; empty if a think block is not closed. Idempotent."""
     end = response.rfind(_END_OF_THINK)
     if _THINK.search(response, max(0, end)):
         return ""
@@ -60,7 +64,8 @@ def clip(response: str) -> str:
 
 
 def boxes(text: str) -> list[str | None]:
-    """Contents of the last complete boxes (20 at most), in order; None for one that is empty or too long."""
+    """Returns the contents of the last complete boxes (20 at most), in order; None for a box that is empty or too
+    long."""
     found: list[str | None] = []
     for match in list(BOX.finditer(text))[-MAX_BOXES:]:
         complete, content = _content(text, match.end())
@@ -70,17 +75,17 @@ def boxes(text: str) -> list[str | None]:
 
 
 def extract_boxed(text: str) -> str | None:
-    r"""Content of the last complete ``\boxed{...}`` or ``\fbox{...}``, stripped; None if there is none.
+    r"""Returns the content of the last complete ``\boxed{...}`` or ``\fbox{...}``, stripped; None if there is none.
 
-    Escaped braces are not counted. ``\boxed 5`` is read for plain numbers. An unfinished last box gives way to the
-    one before it; an empty one, or one of more than 500 characters, is no answer and gives way to none.
+    Escaped braces are not counted. ``\boxed 5`` is read for plain numbers. An unfinished last box gives way to the one
+    before it. An empty one, or one of more than 500 characters, is no answer and does not give way.
     """
     found = boxes(text)
     return found[-1] if found else None
 
 
 def _content(text: str, start: int) -> tuple[bool, str | None]:
-    """Whether the box is complete, and its content."""
+    """Returns whether the box is complete, and its content."""
     bare = _BARE_BOX.match(text, start, start + MAX_ANSWER)
     if bare:
         return True, bare.group(1).rstrip(".,")
@@ -89,17 +94,11 @@ def _content(text: str, start: int) -> tuple[bool, str | None]:
         start += 1
     if start >= end or text[start] != "{":
         return False, None
-    depth, i = 0, start
-    while i < end:
-        if text[i] == "\\":
-            i += 2
-            continue
-        depth += (text[i] == "{") - (text[i] == "}")
-        if depth == 0:
-            content = text[start + 1 : i].strip()
-            return True, content if 0 < len(content) <= MAX_ANSWER else None
-        i += 1
-    return False, None
+    closing = closing_brace(text[:end], start)
+    if closing < 0:
+        return False, None
+    content = text[start + 1 : closing].strip()
+    return True, content if 0 < len(content) <= MAX_ANSWER else None
 
 
 def _boxed(text: str) -> Found | None:
@@ -129,7 +128,8 @@ def _hashes(text: str) -> Found | None:
 
 
 def _within(text: str) -> str:
-    """A text up to a brace that closes what was opened before it: of ``\\boxed{#### 5}`` what the box holds."""
+    r"""Cuts a text before a brace that closes what was opened outside of it: in ``\boxed{#### 5}`` it keeps what the
+    box holds."""
     depth = 0
     for place, character in enumerate(text):
         depth += (character == "{") - (character == "}")
@@ -221,7 +221,8 @@ def _result(text: str) -> Found | None:
 
 
 def _announced(text: str, phrase: re.Pattern[str], words: bool = False) -> Found | None:
-    """What follows the last phrase that is not denied. ``words``: as it stands there, with what belongs to a value."""
+    """Returns what follows the last phrase that is not denied. ``words``: as it stands there, with what belongs to a
+    value."""
     last = None
     for match in phrase.finditer(text):
         last = last if _DENIED.search(text, max(0, match.start() - 60), match.start()) else match
@@ -265,7 +266,7 @@ _NO_NAME = re.compile(
 
 
 def _stated(sentence: str) -> tuple[str, str] | None:
-    """The value that a sentence states of what it names first, and the rest; None where it may deny it."""
+    """Returns the value that a sentence states of what it names first, and the rest; None where it may deny it."""
     match = _STATES.match(sentence)
     if match is None or _NO_NAME.search(match["named"]):
         return None
@@ -274,7 +275,7 @@ def _stated(sentence: str) -> tuple[str, str] | None:
 
 
 def _sentence(rest: str) -> tuple[str, bool]:
-    """The first sentence of a line, and whether it ends there."""
+    """Returns the first sentence of a line, and whether it ends there."""
     line, newline, _ = rest[:_MAX_SENTENCE].partition("\n")
     answer, ended = line.strip(), bool(newline)
     for stop in _STOP.finditer(answer):
@@ -332,8 +333,8 @@ FINDERS: dict[str, Callable[[str], Found | None]] = {
 
 
 def find(text: str, policy: tuple[str, ...], truncated: bool) -> Found | None:
-    """The final answer in a clipped response by the first finder of the policy that finds one. Where the length
-    limit ended the response, an answer that it may have cut is none."""
+    """Returns the final answer in a clipped response, by the first finder of the policy that finds one. Where the
+    length limit ended the response, an answer that it may have cut does not count."""
     for name in policy:
         found = FINDERS[name](text)
         if found is not None and not (truncated and found.open):

@@ -1,4 +1,4 @@
-r"""What a gold answer of a file says: the value, also where it stands at the end of a whole solution or carries a mark.
+r"""Reads the value from a gold answer of a file, which may be a whole solution or carry a mark.
 
 =========================================== =====================================================================
 written                                     read as
@@ -9,7 +9,7 @@ written                                     read as
 ``"2"``, ``**2**``                          without its quotation marks or stars
 =========================================== =====================================================================
 
-A gold answer that no response could mean is refused: one of more than 500 characters, one without content, a solution
+A gold answer that no response could match is refused: one of more than 500 characters, one without content, a solution
 without a mark.
 """
 
@@ -20,23 +20,23 @@ import re
 from carerl.grading.math.normal_form import MAX_ANSWER, normalise
 from carerl.grading.math.ornaments import without_marks, without_quotes
 
+from .base import MATHEMATICAL
 from .extraction import BOX, boxes, find
 
-GRADERS_OF_VALUES = ("math", "gsm8k")
 _MAX_WORDS = 12  # of an answer in words; a solution has more
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MACRO = re.compile(r"\\[a-zA-Z]+|\\(?:begin|end)\{\w+\*?\}")
 
 
 def gold_answer(text: str, grader: str = "math") -> str:
-    """The value that a gold answer states. Raises ValueError with the reason and the remedy where it states none.
+    """Returns the value that a gold answer states. Raises ValueError with the reason and the remedy if it states none.
 
-    Answers of other graders than ``math`` and ``gsm8k`` are words or labels, and returned as they are.
+    Answers of other graders than ``math`` and ``gsm8k`` are words or labels, and are returned as they are.
 
     >>> gold_answer("1 + 1 = <<1+1=2>>2\\n#### 2")
     '2'
     """
-    if grader not in GRADERS_OF_VALUES:
+    if grader not in MATHEMATICAL:
         return text
     value = _marked(text.strip())
     if len(value) > MAX_ANSWER:
@@ -55,7 +55,7 @@ def gold_answer(text: str, grader: str = "math") -> str:
 
 
 def _marked(text: str) -> str:
-    """What stands behind or in the last mark; the text itself where there is none."""
+    """Returns what stands behind or in the last mark; the text itself if there is no mark."""
     if "####" in text:
         text = without_marks(text.rpartition("####")[2].strip()).strip()
         text = text.splitlines()[0].strip() if text else ""

@@ -1,15 +1,15 @@
-r"""The graders: ``grade(response, gold, truncated) -> Verdict``. Pure, and bounded but for what sympy may take: run
-them in :mod:`carerl.grading.pool`, whose processes can be ended.
+r"""The graders: ``grade(response, gold, truncated) -> Verdict``. They are pure. Only the time that sympy may take is
+not bounded: run them in :mod:`carerl.grading.pool`, whose processes can be ended.
 
-What an outcome means, for all of them:
+Outcomes mean the same for all of them:
 
 - CORRECT, WRONG: a final answer was found.
-- UNPARSED: the response ended by itself without one; an empty box is none.
+- UNPARSED: the response ended by itself without one; an empty box is no answer.
 - TRUNCATED: the length limit ended the response before its final answer, or in the middle of it.
 - INVALID: the answer is too large to be judged (:class:`~carerl.grading.base.LimitError`).
-- ABSTAINED (``selfaware``): it says that the answer is not known, whether or not that is so.
+- ABSTAINED (``selfaware``): the response says that the answer is not known, whether or not that is so.
 
-The gold answer elsewhere in the response earns nothing, and the prompt is not seen.
+A gold answer elsewhere in the response earns nothing, and the prompt is not seen.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ MAX_BARE_WORDS = 60  # of a response without a marked answer that is taken as a 
 
 
 def grade_math(response: str, gold: Gold, truncated: bool, policy: tuple[str, ...] = MATH_POLICY) -> Verdict:
-    r"""Any of ``gold.accepted``, by equivalence. Where an accepted answer has k parts (``1, 9``) and the last box
-    holds a single one, the last k boxes are taken together: solutions put ``\boxed{1}`` and ``\boxed{9}``."""
+    r"""Compares the answer with any of ``gold.accepted``, by equivalence.
+
+    An accepted answer may have k parts (``1, 9``). If the last box then holds a single one, the last k boxes are taken
+    together: solutions write ``\boxed{1}`` and ``\boxed{9}``.
+    """
     text = clip(response)
     found = find(text, policy, truncated)
     if found is None or not found.text:
@@ -60,7 +63,7 @@ _SEVERAL = re.compile(r"[,;]|\b(?:and|or)\b|\\(?:pm|lor|vee)(?![a-zA-Z])")
 
 
 def _several_boxes(text: str, gold: Gold) -> str | None:
-    """The last boxes, joined, if they are the parts of an accepted answer."""
+    """Joins the last boxes, and returns them if they are the parts of an accepted answer."""
     contents = boxes(text)
     for accepted in gold.accepted:
         if not _SEVERAL.search(accepted):
@@ -75,16 +78,19 @@ def _several_boxes(text: str, gold: Gold) -> str | None:
 
 
 def grade_gsm8k(response: str, gold: Gold, truncated: bool) -> Verdict:
-    """As ``math``, with ``####`` first and the last number as a last resort. ``accepted``: an integer."""
+    """Grades like ``math``, but reads ``####`` first, and the last number as a last resort. ``accepted``: an
+    integer."""
     return grade_math(response, gold, truncated, GSM8K_POLICY)
 
 
 def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
-    """``accepted`` holds the right label (or its option's text), ``choices`` all options. The answer is the label.
+    """Reads which option a response names. ``accepted`` holds the right label (or its option's text), ``choices`` all
+    options. The answer is the label.
 
-    [ours] An answer that names two options is WRONG; one that names none is UNPARSED. A box that holds a formula and
-    no option is working: what stands on its line and behind it is read. Without a marked answer the option counts that
-    the response states last (:mod:`~carerl.grading.choice.statements`); options held open side by side are none."""
+    [ours] An answer that names two options is WRONG; one that names none is UNPARSED. A box that holds a formula and no
+    option is working: then its line and what follows are read. Without a marked answer, the option counts that the
+    response states last (:mod:`~carerl.grading.choice.statements`); several options held open are no statement.
+    """
     text = fold(clip(response))
     options = read_options(gold.choices)
     right = {label for label in options.labels if label in gold.accepted}
@@ -101,14 +107,14 @@ def grade_choice(response: str, gold: Gold, truncated: bool) -> Verdict:
 
 
 def _whole_option(answer: str, options: Options) -> frozenset[str]:
-    """The labels of the option that an answer spells out: its text, or its label and its text ("C tin")."""
+    """Returns the labels of the option that an answer spells out: its text, or its label and its text ("C tin")."""
     label, _, text = answer.partition(" ")
     named = options.by_text.get(text, frozenset()) & {options.by_label.get(label, "")}
     return options.by_text.get(answer, named)
 
 
 def _read_choice(text: str, options: Options, truncated: bool) -> tuple[Found | None, str | None, bool]:
-    """What was found, the label that it names, and whether it names several options."""
+    """Returns the text that was found, the label that it names, and whether it names several options."""
     found = find(text, MARKED_CHOICE, truncated)
     if found is not None:
         label, several = chosen(found.text, options)
@@ -138,7 +144,7 @@ def _read_unmarked(text: str, options: Options, truncated: bool) -> tuple[Found 
 
 
 def grade_countdown(response: str, gold: Gold, truncated: bool) -> Verdict:
-    """``numbers`` and ``target``: the answer is an expression that uses each number once and equals the target."""
+    """Checks an expression against ``numbers`` and ``target``: it must use each number once and equal the target."""
     text = clip(response)
     found = find(text, COUNTDOWN_POLICY, truncated)
     if found is None and not truncated and len(text) <= 2 * MAX_ANSWER:
@@ -156,12 +162,15 @@ def grade_countdown(response: str, gold: Gold, truncated: bool) -> Verdict:
 
 
 def grade_selfaware(response: str, gold: Gold, truncated: bool) -> Verdict:
-    """Abstention is ABSTAINED, for answerable and unanswerable questions alike: which of them deserve it is the
-    metric's business. [ours] A hedged answer is an answer ("probably Paris, but I am not sure"), and so is one
-    beside a side matter that is not known ("Paris, although nobody knows why"). Any other answer to an
-    unanswerable question is WRONG; to an answerable one it is CORRECT if it names one of ``accepted`` (is one of
-    them, where that is itself "unclear"). A marked answer decides alone; without one the whole response does if it
-    is short (60 words), else its last paragraph."""
+    """Grades a question that may have no answer.
+
+    An abstention is ABSTAINED for answerable and unanswerable questions alike: the metrics decide whether it was
+    deserved. [ours] A hedged answer is an answer ("probably Paris, but I am not sure"), and so is an answer beside an
+    unknown side matter ("Paris, although nobody knows why"). Any other answer to an unanswerable question is WRONG. To
+    an answerable one it is CORRECT if it names one of ``accepted`` (or equals one, where that is itself "unclear"). A
+    marked answer decides alone. Without one the whole response decides if it is short (60 words), else its last
+    paragraph.
+    """
     text = clip(response)
     found = find(text, SELFAWARE_POLICY, truncated)
     if found is None and (said := find(text, ("words",), truncated)) is not None and said.text.strip(" .,:;!?"):

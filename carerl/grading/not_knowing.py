@@ -1,4 +1,4 @@
-"""Words of not knowing: contractions written out, and the phrases that say that a question has no known answer."""
+"""Words of not knowing: writes contractions out, and lists the phrases that say that a question has no known answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHORT_FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def expanded(text: str) -> str:
-    """Folded text with contractions written out, also those without their apostrophe.
+    """Writes the contractions of a folded text out, also those without their apostrophe.
 
     >>> expanded("i dunno, it isn't clear and we cant say")
     'i do not know, it is not clear and we cannot say'
@@ -329,6 +329,6 @@ _CUES = tuple(_CUE_WORDS.split("|"))
 
 
 def may_abstain(text: str) -> bool:
-    """Whether a folded text holds a word without which no phrase matches."""
+    """Returns True if a folded text holds a word without which no phrase matches."""
     spaced = f" {text}"
     return any(cue in spaced for cue in _CUES)

@@ -1,31 +1,31 @@
-r"""Graders in child processes that can be ended: whatever an answer does, it is bounded in time and memory.
+r"""Runs graders in child processes that can be ended, so that any answer is bounded in time and memory.
 
-Why not a pool of the standard library: ``multiprocessing.Pool`` hangs when a child is killed, and
-``concurrent.futures`` gives up all of its work; neither can end one task. Timeouts inside a process are signals or
-threads, which native code does not obey.
+The standard library's pools cannot end a single task: ``multiprocessing.Pool`` hangs when a child is killed, and
+``concurrent.futures`` gives up all of its work. Timeouts inside a process are signals or threads, which native code
+ignores.
 
     caller --- nursery (imports the graders once, one thread, forks) --- workers (grade, compare)
 
-The nursery is a fresh interpreter, so that nothing forks a process with threads, and nothing of the caller's
-``__main__`` is imported. It forks a worker in milliseconds, which makes it cheap to end one. It and its workers end
-when the caller's end of their sockets closes, however the caller ended; signals of the terminal do not reach them.
+The nursery is a fresh interpreter, so that no process with threads is forked, and nothing of the caller's ``__main__``
+is imported. It forks a worker in milliseconds, so ending one is cheap. The nursery and its workers end when the
+caller's end of their sockets closes, however the caller ended. Signals of the terminal do not reach them.
 
-Limits per request, an answer to grade or two to compare:
+Limits for each request, which is an answer to grade or two to compare:
 
 =========== ================================================================================================
 ``seconds`` of processor time, by a timer of the kernel that ends the worker in native code too. A machine that
             is stopped, or busy with other things, makes no right answer INVALID
-wall time   ``WALL`` times as much, and ``WALL_LEAST`` seconds at least: the caller ends a worker that does not
-            get on at all
+wall time   ``WALL`` times as much, and ``WALL_LEAST`` seconds at least: the caller ends a worker that makes no
+            progress
 memory      ``memory_mib`` above the worker's own (RLIMIT_AS)
 =========== ================================================================================================
 
-Lengths, digits, exponents and depth are the graders' own limits. What exceeds its processor time is INVALID at once.
-What its worker dies of otherwise, or stands still over, is tried once more, alone, in a worker that has done nothing
-before: an answer is not blamed for what an earlier one left behind, for the system's choice of what to kill, or for a
-machine that stood still. Failing that too, it is INVALID; a comparison that fails is no equality. The reason comes
+Lengths, digits, exponents and depth are the graders' own limits. A request that exceeds its processor time is INVALID
+at once. If its worker dies otherwise, or makes no progress, the request is tried once more, alone, in a fresh worker:
+an answer is not blamed for what an earlier one left behind, for the system's choice of what to kill, or for a machine
+that stood still. If that fails too, the answer is INVALID; a comparison that fails is no equality. The reason comes
 back: ``time``, ``stalled``, ``memory``, ``crash``, ``error`` (of the grader), or the graders' own ``limit``, and after
-a colon what happened. The rest of a chunk goes to another worker.
+a colon the details. The rest of a chunk goes to another worker.
 """
 
 from __future__ import annotations
@@ -61,13 +61,14 @@ START_SECONDS = 300.0  # for the nursery's imports, on a machine under load
 MAX_RESTARTS = 3  # of the nursery in one call
 OUT_OF_MEMORY, OUT_OF_TIME = 3, signal.SIGPROF  # exit code and signal of a worker at its limit
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CARERL_ABSTENTION_MODEL")
-_FORK, _END = b"F", b"E"
-_PID = struct.Struct("!cq")
+# What the pool asks of its nursery, and the nursery answers: a command, and a worker's pid or its exit status.
+FORK, END = b"F", b"E"
+PID_MESSAGE = struct.Struct("!cq")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer to grade: a name of :data:`~carerl.grading.GRADERS`, and its grader's arguments."""
+    """Holds one answer to grade: a name of :data:`~carerl.grading.GRADERS`, and the arguments of that grader."""
 
     task: str
     response: str
@@ -77,7 +78,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A verdict, and what the answer votes for (:func:`carerl.grading.votes.vote`)."""
+    """Holds a verdict, and what the answer votes for (:func:`carerl.grading.votes.vote`)."""
 
     verdict: Verdict
     vote: str | None
@@ -85,7 +86,7 @@ class Graded:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Whether two votes mean the same; ``reason``: why that could not be found out, '' if it could."""
+    """Says whether two votes mean the same. ``reason``: why that could not be found out, '' if it could."""
 
     same: bool
     reason: str = ""
@@ -104,7 +105,8 @@ class _Worker:
 
 @dataclass(slots=True)
 class _Call:
-    """The requests of one call. ``again``: those to be tried alone by a fresh worker; ``tried``: those that were."""
+    """Holds the requests of one call. ``again``: those to try again, alone, in a fresh worker. ``tried``: those that
+    were tried so."""
 
     requests: Sequence[_Request]
     waiting: deque[int]
@@ -115,7 +117,8 @@ class _Call:
 
 
 class GraderPool:
-    """A persistent pool. Thread-safe (calls take turns), and made anew in a process forked from its owner.
+    """A persistent pool of grader processes. Thread-safe (calls take turns). A process forked from its owner starts
+    processes of its own.
 
     >>> with GraderPool(workers=2) as pool:  # doctest: +SKIP
     ...     pool.grade([Job("math", r"\\boxed{7}", Gold(("7",)))])[0].outcome
@@ -125,7 +128,7 @@ class GraderPool:
     def __init__(
         self, workers: int = 1, seconds: float = 5.0, memory_mib: int = 1024, wall_seconds: float | None = None
     ) -> None:
-        """``wall_seconds``: None for the wall time of the module's docstring."""
+        """Checks the limits. ``wall_seconds`` None means the wall time of the module's docstring."""
         wall = max(WALL_LEAST, WALL * seconds) if wall_seconds is None else wall_seconds
         if workers < 1 or seconds <= 0 or memory_mib < 1 or wall <= 0:
             raise ValueError("workers, seconds, memory_mib and wall_seconds must be positive")
@@ -139,18 +142,20 @@ class GraderPool:
         self._owner = os.getpid()
 
     def grade(self, jobs: Sequence[Job], progress: Callable[[int], None] | None = None) -> list[Verdict]:
-        """Verdicts in the order of the jobs. ``progress`` is called with the number done since the last call.
+        """Returns verdicts in the order of the jobs. ``progress`` is called with the number done since the last call.
 
-        Raises RunError if no worker can be started. An interrupt ends the workers and goes on to the caller.
+        Raises RunError if no worker can be started. An interrupt ends the workers and reaches the caller.
         """
         return [graded.verdict for graded in self._graded(jobs, False, progress)]
 
     def grade_and_vote(self, jobs: Sequence[Job]) -> list[Graded]:
-        """As :meth:`grade`, with votes. An answer whose vote cannot be found within the limits is INVALID."""
+        """Grades like :meth:`grade`, and finds votes. An answer whose vote cannot be found within the limits is
+        INVALID."""
         return self._graded(jobs, True, None)
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Compared]:
-        """Whether the votes of each pair mean the same (:func:`carerl.grading.votes.same`), under the same limits."""
+        """Judges whether the votes of each pair mean the same (:func:`carerl.grading.votes.same`), under the same
+        limits."""
         replies = self._run([("compare", *pair) for pair in pairs], None)
         return [Compared(False, reply) if isinstance(reply, str) else Compared(*reply) for reply in replies]
 
@@ -165,7 +170,7 @@ class GraderPool:
         return found
 
     def _run(self, requests: Sequence[_Request], progress: Callable[[int], None] | None) -> list[Any]:
-        """A reply for each request: a list, or the reason why there is none."""
+        """Returns a reply for each request: a list, or the reason why there is none."""
         with self._lock:
             if self._owner != os.getpid():  # forked: those processes are the parent's
                 self._nursery, self._workers, self._owner = None, [], os.getpid()
@@ -206,7 +211,8 @@ class GraderPool:
                 progress(len(call.replies) - before)
 
     def _lose(self, worker: _Worker, call: _Call, stalled: bool) -> None:
-        """Ends a worker that is dead or stands still, and finds out what becomes of the request it was at."""
+        """Ends a worker that is dead or makes no progress, and decides what becomes of the request that it was working
+        on."""
         status = self._end(worker)
         if worker.chunk and self._nursery is not None and self._nursery.alive():
             index = worker.chunk.popleft()
@@ -230,7 +236,7 @@ class GraderPool:
         return f"crash: the process ended with code {os.WEXITSTATUS(status)}"
 
     def _fill(self, call: _Call) -> None:
-        """Gives every worker something to do, and starts those that are missing."""
+        """Gives work to every idle worker, and starts missing workers."""
         while call.again or call.waiting:
             worker = None if call.again else next((w for w in self._workers if not w.chunk), None)
             if worker is None:
@@ -255,7 +261,7 @@ class GraderPool:
             worker.chunk, worker.since = deque(chunk), time.monotonic()
 
     def _receive(self, worker: _Worker, call: _Call) -> bool:
-        """Takes the replies that have arrived; False if no more will come."""
+        """Takes the replies that have arrived. Returns False if no more will come."""
         try:
             while worker.chunk and worker.connection.poll():
                 reply = json.loads(worker.connection.recv_bytes())
@@ -266,14 +272,14 @@ class GraderPool:
         return True
 
     def _end_idle(self) -> bool:
-        """Makes room for a fresh worker; False if all are busy."""
+        """Makes room for a fresh worker. Returns False if all are busy."""
         idle = next((worker for worker in self._workers if not worker.chunk), None)
         if idle is not None:
             self._end(idle)
         return idle is not None
 
     def _end(self, worker: _Worker) -> int:
-        """The worker's exit status; that of a kill where nothing is known."""
+        """Ends a worker and returns its exit status; that of a kill where nothing is known."""
         worker.connection.close()
         self._workers.remove(worker)
         if self._nursery is not None:
@@ -282,11 +288,11 @@ class GraderPool:
         return int(signal.SIGKILL)
 
     def pids(self) -> list[int]:
-        """The processes alive now, the nursery first."""
+        """Returns the processes that are alive now, the nursery first."""
         return ([self._nursery.pid] if self._nursery else []) + [worker.pid for worker in self._workers]
 
     def close(self) -> None:
-        """Ends all processes; the next call of :meth:`grade` starts new ones."""
+        """Ends all processes. The next call of :meth:`grade` starts new ones."""
         with self._lock:
             for worker in list(self._workers):
                 self._end(worker)
@@ -304,7 +310,7 @@ class GraderPool:
 
 
 class _Nursery:
-    """The process that forks workers. Started on demand, in a session of its own."""
+    """Runs the process that forks workers: started on demand, in a session of its own."""
 
     def __init__(self, memory_mib: int, seconds: float) -> None:
         ours, theirs = socket.socketpair()
@@ -342,15 +348,15 @@ class _Nursery:
     def fork(self) -> tuple[int, Connection]:
         ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._socket, [_PID.pack(_FORK, 0)], [theirs.fileno()])
-        _, pid = _PID.unpack(_exactly(self._socket, _PID.size))
+            socket.send_fds(self._socket, [PID_MESSAGE.pack(FORK, 0)], [theirs.fileno()])
+        _, pid = PID_MESSAGE.unpack(read_exactly(self._socket, PID_MESSAGE.size))
         return pid, Connection(ours.detach())
 
     def end(self, pid: int) -> int:
-        """Kills and reaps one of its workers: only their parent can know that a pid is still theirs. Its exit status;
-        that of its own death where it was dead before."""
-        self._socket.sendall(_PID.pack(_END, pid))
-        _, status = _PID.unpack(_exactly(self._socket, _PID.size))
+        """Kills and reaps one of its workers: only their parent can know that a pid is still theirs. Returns its exit
+        status; if it was dead before, that of its own death."""
+        self._socket.sendall(PID_MESSAGE.pack(END, pid))
+        _, status = PID_MESSAGE.unpack(read_exactly(self._socket, PID_MESSAGE.size))
         return int(status)
 
     def close(self) -> None:
@@ -368,7 +374,8 @@ def _stop(process: subprocess.Popen[bytes], connection: socket.socket, owner: in
         process.wait()
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def read_exactly(connection: socket.socket, size: int) -> bytes:
+    """Reads ``size`` bytes from the nursery's socket. Raises EOFError if it closes before."""
     data = b""
     while len(data) < size:
         part = connection.recv(size - len(data))

@@ -1,8 +1,8 @@
-"""What runs in the processes of :mod:`~carerl.grading.pool`.
+"""Runs in the processes of :mod:`~carerl.grading.pool`.
 
-``python -m carerl.grading.pool_worker FD MIB SECONDS`` is the nursery: it imports the graders, warms the parser
-up, and then does what the socket FD says: fork a worker that serves on the descriptor sent along, or end one and say
-how it ended. A worker answers chunks of requests, one message each, in order.
+``python -m carerl.grading.pool_worker FD MIB SECONDS`` is the nursery. It imports the graders, warms up the parser, and
+then obeys the socket FD: it forks a worker that serves on the descriptor sent along, or ends a worker and reports how
+it ended. A worker answers chunks of requests, one message each, in order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from carerl.grading import GRADERS, Gold, LimitError
-from carerl.grading.pool import _END, _FORK, _PID, OUT_OF_MEMORY, OUT_OF_TIME, _exactly
+from carerl.grading.pool import END, FORK, OUT_OF_MEMORY, OUT_OF_TIME, PID_MESSAGE, read_exactly
 from carerl.grading.votes import same, vote
 
 _PR_SET_PDEATHSIG = 1
@@ -42,28 +42,28 @@ def nursery(control: socket.socket, memory_mib: int, seconds: float) -> None:
     while os.getppid() == parent:
         if not select.select([control], [], [], 1.0)[0]:
             continue
-        message, fds, _, _ = socket.recv_fds(control, _PID.size, 1)
+        message, fds, _, _ = socket.recv_fds(control, PID_MESSAGE.size, 1)
         if not message:
             break
-        if len(message) < _PID.size:
-            message += _exactly(control, _PID.size - len(message))
-        command, pid = _PID.unpack(message)
+        if len(message) < PID_MESSAGE.size:
+            message += read_exactly(control, PID_MESSAGE.size - len(message))
+        command, pid = PID_MESSAGE.unpack(message)
         reply = int(signal.SIGKILL)
-        if command == _FORK:
+        if command == FORK:
             reply = os.fork()
             if reply == 0:
                 control.close()
                 worker(Connection(fds[0]), memory_mib, seconds)
             os.close(fds[0])
-        elif command == _END:
+        elif command == END:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 reply = os.waitpid(pid, 0)[1]
-        control.sendall(_PID.pack(command, reply))
+        control.sendall(PID_MESSAGE.pack(command, reply))
 
 
 def worker(connection: Connection, memory_mib: int, seconds: float) -> None:
-    """Never returns. Dies with the nursery."""
+    """Serves requests and never returns. Dies with the nursery."""
     code = 0
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -81,7 +81,7 @@ def worker(connection: Connection, memory_mib: int, seconds: float) -> None:
 
 
 def limit_memory(mib: int) -> None:
-    """At most so much address space above what the process has now; and no core files."""
+    """Limits address space to ``mib`` above what the process has now, and turns core files off."""
     with open("/proc/self/statm", encoding="ascii") as file:
         own = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     limit = own + mib * 2**20
@@ -90,7 +90,8 @@ def limit_memory(mib: int) -> None:
 
 
 def serve(connection: Connection, seconds: float) -> None:
-    """One message a request, so that the caller knows which one is in progress. Raises MemoryError."""
+    """Answers each request with one message, so that the caller knows which request is in progress. Raises
+    MemoryError."""
     while True:
         for name, *arguments in pickle.loads(connection.recv_bytes()):
             # Counts the process's time on processors, and ends it wherever it is: no handler, no thread.
@@ -107,7 +108,7 @@ def serve(connection: Connection, seconds: float) -> None:
 
 
 def grade(task: str, response: str, gold: Gold, truncated: bool, votes: bool) -> list[Any]:
-    """Outcome, answer, vote and reason."""
+    """Returns outcome, answer, vote and reason."""
     verdict = GRADERS[task].grade(response, gold, truncated)
     return [verdict.outcome.value, verdict.extracted, vote(task, verdict, gold) if votes else None, verdict.reason]
 

@@ -1,5 +1,5 @@
-r"""What follows a value in a sentence: nothing that matters ("$5$ and we are done", "5 (five)", "$\frac12$, or
-$0.5$"), a unit ("5 apples"), or something that makes it another answer ("5 or 7", "5, no, 6", "5 times seven")."""
+r"""Reads what follows a value in a sentence. It may add nothing ("$5$ and we are done", "5 (five)", "$\frac12$, or
+$0.5$"), be a unit ("5 apples"), or make another answer ("5 or 7", "5, no, 6", "5 times seven")."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _MILD = re.compile(
 
 
 def first_value(sentence: str) -> tuple[str, str] | None:
-    """The value that a sentence starts with, and the rest; None if it does not start with a plain one.
+    """Returns the value that a sentence starts with, and the rest; None if it does not start with a plain one.
 
     >>> first_value("5 (five)")
-    ('5', ' (five)')
+    ('5', '(five)')
     """
     if formula := FORMULA.match(sentence):
         content = next(part for part in formula.groups() if part is not None).strip(" .,;\n")
@@ -58,7 +58,7 @@ def first_value(sentence: str) -> tuple[str, str] | None:
 
 
 def without_tail(value: str, tail: str) -> str | None:
-    """The value, with its unit if one follows, where the tail adds nothing else; None where it may."""
+    """Returns the value, with its unit if one follows, if the tail adds nothing else; None if it may."""
     tail = tail.strip("*_ \t\r\n.!:")
     if not tail:
         return value

@@ -1,11 +1,12 @@
-"""What a graded answer votes for: one string for each class of equivalent answers.
+"""Decides what a graded answer votes for: one string for each class of equivalent answers.
 
 [ours] All right answers to a question vote together, under the spelling of the accepted answer that they mean, and no
-wrong answer votes with them. Wrong answers vote by a normal form of their own, and where these are few, short and cheap
-to compare, by the grader's equivalence: :func:`contested` names them, :func:`same` judges two of them, and
-:func:`merge` gives those that mean the same one vote. The first and the last are string work in bounded time.
-:func:`vote` and :func:`same` are not: they belong into the processes of :mod:`carerl.grading.pool`. A pair that
-could not be judged there counts as different.
+wrong answer votes with them. Wrong answers vote by a normal form. Where they are few, short and cheap to compare, they
+also vote by the grader's equivalence: :func:`contested` selects them, :func:`same` judges a pair, and :func:`merge`
+gives one vote to those that mean the same.
+
+:func:`contested` and :func:`merge` are string work in bounded time. :func:`vote` and :func:`same` are not: they belong
+in the processes of :mod:`carerl.grading.pool`. A pair that could not be judged there counts as different.
 
 =============== ==========================================================================================
 grader          normal form
@@ -16,7 +17,7 @@ countdown       the value and the numbers used: every right expression is one an
 selfaware       words without case, articles and punctuation; ``?`` for every abstention
 =============== ==========================================================================================
 
-An answer that could not be judged (INVALID) votes for nothing.
+An answer that could not be judged (INVALID) does not vote.
 """
 
 from __future__ import annotations
@@ -30,18 +31,17 @@ from carerl.types import Outcome
 
 from . import Gold, LimitError, Verdict, canonical, equivalent, normalise, rational
 from .abstention import alias_form
-from .base import VOTED
+from .base import MATHEMATICAL, VOTED
 from .countdown import evaluate
 
 ABSTENTION = "?"
-MATHEMATICAL = ("math", "gsm8k")
 COMPARED = 6  # different wrong answers to a question that are compared with each other, the most frequent
 # Answers that are not compared by value. The pool bounds what is left; this spares it what would run into the limit.
 COSTLY = re.compile(r"\d{10}|\^\{?-?\d{2}|[eE][-+]?\d{3}|!|\^.*\^|.{61}", re.DOTALL)
 
 
 def vote(grader: str, verdict: Verdict, gold: Gold) -> str | None:
-    """The vote of one graded response; None if it has none. May raise LimitError, and take long."""
+    """Returns the vote of one graded response; None if it has none. May raise LimitError, and take long."""
     if verdict.extracted is None or verdict.outcome not in VOTED:
         return None
     if verdict.outcome is Outcome.ABSTAINED:
@@ -74,15 +74,16 @@ def _reached(value: object, numbers: Sequence[int]) -> str:
 
 
 def _right_forms(grader: str, gold: Gold) -> list[str]:
-    """Of all that is accepted, each once, the gold answer first. For an unanswerable question nothing is."""
+    """Returns the forms of all accepted answers, each once, the gold answer first. An unanswerable question has
+    none."""
     if grader == "countdown":
         return [_reached(gold.target, gold.numbers)]
     return list(dict.fromkeys(_form(grader, answer) for answer in gold.accepted)) if gold.answerable else []
 
 
 def contested(grader: str, votes: Sequence[str | None], outcomes: Sequence[Outcome | None]) -> list[str]:
-    """The wrong votes of one question's samples that are to be compared with each other, the most frequent first.
-    Depends on the order of the samples in nothing."""
+    """Selects the wrong votes of one question's samples that are worth comparing, the most frequent first. The order of
+    the samples does not matter."""
     if grader not in MATHEMATICAL:
         return []
     wrong = Counter(v for v, o in zip(votes, outcomes, strict=True) if v is not None and o is Outcome.WRONG)
@@ -91,8 +92,8 @@ def contested(grader: str, votes: Sequence[str | None], outcomes: Sequence[Outco
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two votes mean the same, whichever of them is taken for the gold answer. May raise LimitError, and take
-    long."""
+    """Returns True if two votes mean the same, whichever of them is taken as the gold answer. May raise LimitError, and
+    take long."""
     return equivalent(one, other) and equivalent(other, one)
 
 
@@ -102,8 +103,8 @@ def merge(
     compared: Sequence[str],
     equal: Collection[tuple[str, str]],
 ) -> list[str | None]:
-    """The votes of one question's samples, wrong ones that mean the same under the most frequent of their spellings.
-    ``compared``: of :func:`contested`; ``equal``: the pairs of them, in that order, that mean the same."""
+    """Returns the votes of one question's samples. Wrong votes that mean the same get the most frequent of their
+    spellings. ``compared``: of :func:`contested`. ``equal``: the pairs of them, in that order, that mean the same."""
     spelled: dict[str, str] = {}
     for i, form in enumerate(compared):
         kept = (earlier for earlier in compared[:i] if spelled[earlier] == earlier)

@@ -1,6 +1,6 @@
-"""Divergences of the policy from a frozen reference, one a file, and the estimators that make losses of them.
+"""Divergences of the policy from a frozen reference, one in each file, and the estimators that turn them into losses.
 
-To add one: a file with its ``Config``, its class and ``build``, and a line below.
+To add one, write a file with its ``Config``, its class and ``build``, and add a line to :data:`REGULARIZERS`.
 """
 
 from __future__ import annotations

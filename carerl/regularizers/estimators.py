@@ -1,8 +1,9 @@
-"""From a divergence to a per-token loss: which estimators there are, and what their gradients expect to.
+"""Makes a per-token loss from a divergence: which estimators exist, and which gradient each one expects.
 
-Tokens are sampled from the policy (or from an older one, with ``importance``); the target is the gradient
-of the divergence at the prefixes visited, their distribution held fixed. Measured in float64 on the tests' enumerated
-vocabularies, 10-way near and 48-way far from the reference, skew reverse KL at alpha = .8:
+Tokens are sampled from the policy, or from an older one (then with ``importance``). The target is the gradient of the
+divergence at the prefixes visited, with the distribution of prefixes held fixed. The cosines were measured in float64
+on the tests' enumerated vocabularies, 10-way near the reference and 48-way far from it, for skew reverse KL at alpha =
+.8:
 
 =========  =========================================  ===============================  =================
 name       per-token loss, L = log_ratio              expected gradient                cosine to target
@@ -16,8 +17,8 @@ name       per-token loss, L = log_ratio              expected gradient         
                                                       opposed to the target: refused
 =========  =========================================  ===============================  =================
 
-A loss of stop_gradient(log rho) · lp (the divergence in the reward, without its −alpha·rho) keeps the
-direction but has 3.7 to 5.2 times the scale.
+A loss of stop_gradient(log rho) · lp (the divergence in the reward, without its −alpha·rho) keeps the direction, but
+its scale is 3.7 to 5.2 times too large.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ NO_LOG_RATIO = {
 
 
 def refusal(name: str, estimator: str) -> str | None:
-    """Why the regularizer called ``name`` does not take ``estimator``; None if it does."""
+    """Returns why the regularizer called ``name`` does not take ``estimator``; None if it does."""
     if estimator == "k1":
         return K1_REASON
     if estimator not in ESTIMATORS:
@@ -54,11 +55,12 @@ def refusal(name: str, estimator: str) -> str | None:
 
 
 def reward_shaping(regularizer: Regularizer, beta: float, old_lp: Tensor, lr: Tensor) -> Tensor:
-    """−beta · coefficient, detached: what a divergence in the reward adds to each sampled token's advantage, after the
-    rewards were normalised. ``old_lp``: under the policy that sampled.
+    """Returns −beta · coefficient, detached: what a divergence in the reward adds to each sampled token's advantage,
+    after the rewards were normalised. ``old_lp``: log-probs under the policy that sampled.
 
-    On the first pass the policy term then has the gradient of ``score``, with the policy term's weights and denominator
-    in place of the regularizer's: the same one where tokens are averaged alike, biased where they weigh 1/|y|.
+    On the first pass the policy term then has the gradient of ``score``, but with the policy term's weights and
+    denominator instead of the regularizer's. The two gradients are the same where all tokens weigh alike; where tokens
+    weigh 1/|y| this one is biased.
     """
     return -beta * regularizer.coefficient(old_lp, lr)
 
@@ -66,14 +68,14 @@ def reward_shaping(regularizer: Regularizer, beta: float, old_lp: Tensor, lr: Te
 def token_loss(
     regularizer: Regularizer, estimator: str, lp: Tensor, lr: Tensor, importance: Tensor | None = None
 ) -> Tensor:
-    """Per-token loss whose gradient through ``lp`` is the estimator's; see the module's table.
+    """Returns the per-token loss whose gradient through ``lp`` is the estimator's; see the module's table.
 
-    ``lp`` (with gradient), ``lr``: log-probs of the sampled tokens, any one shape. ``importance``: policy /
-    sampler of those tokens, of the same shape; it is detached here. None: the samples are the policy's own.
-    Returns float32, or float64 if an input is. For ``score`` only the gradient has a meaning, not the value.
+    ``lp`` (with gradient) and ``lr`` are log-probs of the sampled tokens, of any one shape. ``importance`` is policy /
+    sampler of those tokens, of the same shape; it is detached here. None means that the policy itself sampled them. The
+    result is float32, or float64 if an input is. With ``score`` only the gradient has a meaning, not the value.
 
-    Raises ValueError for ``k1``, for ``full`` (which needs the vocabulary: ``regularizer.exact``) and for
-    unknown names.
+    Raises ValueError for ``k1``, for ``full`` (which needs the vocabulary: use ``regularizer.exact``) and for unknown
+    names.
     """
     if estimator == "score":
         loss = regularizer.coefficient(lp, lr) * lp

@@ -1,10 +1,10 @@
 """``fkl``: forward KL, KL(reference ‖ policy) = Σ_a r log(r/p).
 
-grad = −Σ_a r · grad log p = −E_{a~policy}[(r/p) · grad log p].
+The gradient is −Σ_a r · grad log p = −E_{a~policy}[(r/p) · grad log p].
 
-Departures: [ours] 1. with the baseline 1 the coefficient, 1 − r/p, is 0 at the reference. It equals the
-derivative of k3 on reverse KL: GRPO with its usual k3 penalty has always been GRPO with forward KL.
-2. r/p goes on linearly beyond e^30, to stay finite in float32.
+Departures: [ours] 1. With the baseline 1 the coefficient, 1 − r/p, is 0 at the reference. It equals the derivative of
+k3 on reverse KL: GRPO with its usual k3 penalty has always been GRPO with forward KL. 2. r/p continues linearly beyond
+e^30, to stay finite in float32.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from carerl.regularizers.config import PenaltyConfig
 
 @dataclass
 class FKLConfig(PenaltyConfig):
-    """``estimator``: score | full."""
+    """Takes the estimators score and full."""
 
     name: str = "fkl"
 
 
 @dataclass(frozen=True)
 class ForwardKL:
-    """See :class:`carerl.regularizers.base.Regularizer`."""
+    """Implements :class:`carerl.regularizers.base.Regularizer`."""
 
     def coefficient(self, lp: Tensor, lr: Tensor) -> Tensor:
-        """1 − r/p, at most 1: a token far under the reference is pulled back with a weight of r/p."""
+        """Returns 1 − r/p, at most 1: a token far under the reference is pulled back with a weight of r/p."""
         return one_minus_exp(-gap(lp, lr).detach())
 
     def value(self, lp: Tensor, lr: Tensor) -> Tensor:
-        """x log x − x + 1 with x = r/p: nonnegative, with mean Σ r log(r/p) under the policy."""
+        """Returns x log x − x + 1 with x = r/p: nonnegative, and with mean Σ r log(r/p) under the policy."""
         log_x = -gap(lp, lr).detach()
         x = safe_exp(log_x)
         near = log_x * x - torch.expm1(log_x.clamp(-1, 1))
@@ -45,7 +45,7 @@ class ForwardKL:
         return -(logr_NV.to(difference_NV.dtype).exp() * difference_NV).sum(-1)
 
     def log_ratio(self, lp: Tensor, lr: Tensor) -> Tensor:
-        """Raises ValueError: forward KL is no mean of a log-ratio under the policy."""
+        """Raises ValueError: forward KL is not the mean of a log-ratio under the policy."""
         raise ValueError("forward KL has the estimators score and full: k2 and k3 are made from a log-ratio")
 
 

@@ -1,4 +1,4 @@
-"""``none``: no penalty. The divergence to the reference is measured and logged all the same."""
+"""``none``: no penalty. The divergence to the reference is still measured and logged."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from carerl.regularizers.config import RegularizerConfig
 
 @dataclass
 class NoneConfig(RegularizerConfig):
-    """Strength, estimator and place cannot be set: there is no penalty that they could change."""
+    """Fixes strength, estimator and place: there is no penalty that they could change."""
 
     name: str = "none"
 
 
 @dataclass(frozen=True)
 class NoRegularizer:
-    """See :class:`carerl.regularizers.base.Regularizer`; 0 everywhere, with gradients of 0."""
+    """Gives 0 everywhere, with gradients of 0. See :class:`carerl.regularizers.base.Regularizer`."""
 
     def coefficient(self, lp: Tensor, lr: Tensor) -> Tensor:
         return torch.zeros_like(gap(lp, lr))

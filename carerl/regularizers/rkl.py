@@ -1,7 +1,7 @@
 """``rkl``: reverse KL, KL(policy ‖ reference) = Σ_a p log(p/r), the usual penalty of RLHF and GRPO.
 
-grad = Σ_a p · (log(p/r) + 1) · grad log p; the constant drops out of the expectation, and without it the
-coefficient is 0 at the reference. CARE-RFT (arXiv 2602.00085), the baseline of its tables.
+The gradient is Σ_a p · (log(p/r) + 1) · grad log p. The constant 1 drops out of the expectation, and without it the
+coefficient is 0 at the reference. This is the baseline in the tables of CARE-RFT (arXiv 2602.00085).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from carerl.regularizers.config import PenaltyConfig
 
 @dataclass
 class RKLConfig(PenaltyConfig):
-    """``estimator``: score | full | k2 | k3."""
+    """Takes the estimators score, full, k2 and k3."""
 
     name: str = "rkl"
 
 
 @dataclass(frozen=True)
 class ReverseKL:
-    """See :class:`carerl.regularizers.base.Regularizer`."""
+    """Implements :class:`carerl.regularizers.base.Regularizer`."""
 
     def coefficient(self, lp: Tensor, lr: Tensor) -> Tensor:
-        """lp − lr: unbounded in both directions."""
+        """Returns lp − lr, unbounded in both directions."""
         return gap(lp, lr).detach()
 
     def value(self, lp: Tensor, lr: Tensor) -> Tensor:

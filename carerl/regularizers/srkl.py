@@ -1,20 +1,20 @@
-"""``srkl``: skew reverse KL, KL(policy ‖ m) with m = alpha · policy + (1 − alpha) · reference.
+"""``srkl``: skew reverse KL, KL(policy ‖ m) with the mixture m = alpha · policy + (1 − alpha) · reference.
 
-CARE-RFT (arXiv 2602.00085). With rho = p/m, in (0, 1/alpha]:
+This is the regularizer of CARE-RFT (arXiv 2602.00085). With p for the policy and rho = p/m, in (0, 1/alpha]:
 
     divergence   Σ_a p log rho
     gradient     Σ_a p · (log rho + 1 − alpha · rho) · grad log p       (m moves with the policy)
     coefficient  log rho − alpha · (rho − 1)
 
-alpha multiplies the *policy* in the mixture: alpha = 0 is reverse KL, alpha = 1 is no penalty. The
-coefficient is bounded above by log(1/alpha) − 1 + alpha (.023 at alpha = .8): a token that the policy has
-become confident in pays a bounded price. It is unbounded below: a token pushed far under the reference is
-pulled back without limit. That asymmetry is the method.
+alpha multiplies the *policy* in the mixture: alpha = 0 is reverse KL, alpha = 1 is no penalty.
 
-Departures: [ours] 1. the baseline 1 − alpha is subtracted, so that the coefficient is 0 at the reference and
-a fresh run starts without the regularizer's noise (near the reference its variance would be hundreds of
-times larger).
-2. log rho is computed from the gap lp − lr alone, see ``skew_log_ratio``.
+The asymmetry of the coefficient is the method. It is bounded above by log(1/alpha) − 1 + alpha (.023 at alpha = .8): a
+token in which the policy has become confident pays a bounded price. It is unbounded below: a token that the policy has
+pushed far under the reference is pulled back without limit.
+
+Departures: [ours] 1. The baseline 1 − alpha is subtracted, so that the coefficient is 0 at the reference and a fresh
+run starts without the regularizer's noise. Without it the variance near the reference would be hundreds of times
+larger. 2. log rho is computed from the gap lp − lr alone, see :func:`~carerl.regularizers.base.skew_log_ratio`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ LOG_RHO_LIMIT = 80.0  # reached only by alpha < e^-80, where alpha * rho would b
 
 @dataclass
 class SRKLConfig(SkewConfig):
-    """``alpha``: share of the policy in the mixture, in [0, 1]. ``estimator``: score | full | k2 | k3.
+    """Adds ``alpha``, the share of the policy in the mixture, in [0, 1]. Takes the estimators score, full, k2 and k3.
 
-    Near the reference the divergence is (1 − alpha)² of reverse KL's: equal betas compare unequal
-    strengths (25 times at alpha = .8).
+    Near the reference the divergence is (1 − alpha)² times reverse KL. So equal betas are unequal strengths: at alpha =
+    .8 they differ by a factor of 25.
     """
 
     name: str = "srkl"
@@ -43,7 +43,7 @@ class SRKLConfig(SkewConfig):
 
 @dataclass(frozen=True)
 class SkewReverseKL:
-    """See :class:`carerl.regularizers.base.Regularizer`."""
+    """Implements :class:`carerl.regularizers.base.Regularizer`."""
 
     alpha: float
 
@@ -51,12 +51,12 @@ class SkewReverseKL:
         check_alpha(self.alpha)
 
     def coefficient(self, lp: Tensor, lr: Tensor) -> Tensor:
-        """log rho − alpha (rho − 1), in (−inf, log(1/alpha) − 1 + alpha]."""
+        """Returns log rho − alpha (rho − 1), in (−inf, log(1/alpha) − 1 + alpha]."""
         log_rho = self.log_ratio(lp, lr).detach()
         return log_rho - self.alpha * torch.expm1(log_rho.clamp(max=LOG_RHO_LIMIT))
 
     def value(self, lp: Tensor, lr: Tensor) -> Tensor:
-        """1/rho + log rho − 1: as E_p[1/rho] = Σ m = 1, its mean is the divergence."""
+        """Returns 1/rho + log rho − 1. Its mean under the policy is the divergence, as E_p[1/rho] = Σ m = 1."""
         return excess(self.log_ratio(lp, lr)).detach().clamp(min=0)
 
     def exact(self, logp_NV: Tensor, logr_NV: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class SkewReverseKL:
         return (logp_NV.to(log_rho_NV.dtype).exp() * log_rho_NV).sum(-1)
 
     def log_ratio(self, lp: Tensor, lr: Tensor) -> Tensor:
-        """log rho. The gradient goes through the mixture too: d log rho / d lp = 1 − alpha · rho."""
+        """Returns log rho. The gradient goes through the mixture too: d log rho / d lp = 1 − alpha · rho."""
         return skew_log_ratio(gap(lp, lr), self.alpha)
 
 

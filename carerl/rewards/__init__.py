@@ -1,4 +1,4 @@
-"""Rewards: from a graded sample to a number. The outcome itself is never changed by it."""
+"""Rewards: a number for each graded sample. A reward never changes the outcome itself."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Reward = Callable[[Sample, str], float]  # of a graded sample and its text
 
 @dataclass(frozen=True)
 class RewardEntry:
-    """A line of the table: the Config dataclass, how to build the reward, one line for ``--help``, and whether the
-    reward looks at a response's text (which is '' otherwise)."""
+    """Holds one line of the table: the Config dataclass, the function that builds the reward, one line for ``--help``,
+    and whether the reward reads a response's text (which is '' otherwise)."""
 
     config: type
     build: Callable[[Any], Reward]

@@ -1,21 +1,21 @@
-r"""Correctness, and what else a response is asked for: a calibrated statement, a form, brevity.
+r"""Rewards correctness, and what else a response is asked for: a calibrated statement, a form, brevity.
 
 .. math:: R = c - w_b (q - c)^2 + w_f f - w_l \min(1, \max(0, \frac{n - n_0}{n_1 - n_0}))
 
 c: 1 for a correct response, else 0. q: the confidence that the response states (``verbalized``, see
-:mod:`carerl.calibration.confidence`). f: 1 if the response has the form ``form``, else 0. n: its tokens, free up to
-``free_tokens`` and fully punished from ``long_tokens`` on.
+:mod:`carerl.calibration.confidence`). f: 1 if the response has the form ``form``, else 0. n: its tokens; up to
+``free_tokens`` they cost nothing, from ``long_tokens`` on they cost the whole penalty.
 
-``rlcr`` is :math:`w_b = 1`: reinforcement learning with calibration rewards (Damani et al., arXiv 2507.16806, eq. 1), a
-Brier score beside correctness, so that the expected reward is largest at the true probability of being right, and no
+``rlcr`` is :math:`w_b = 1`: reinforcement learning with calibration rewards (Damani et al., arXiv 2507.16806, eq. 1).
+It adds a Brier score to correctness, so that the expected reward is largest at the true probability of being right. No
 answer is worth giving up for a better statement: :math:`1 - (1-q)^2 \ge -q^2` for every q.
 
 [ours] 1. A response without a readable confidence is scored as the worst one, (q - c)² = 1, so that leaving it out
-never pays; settings whose prompt does not ask for one are refused (``task.ask_confidence``). 2. An abstention (but for
-a question that nobody can answer), and a response that could not be read or graded, is not correct, c = 0, and its
-statement is scored all the same. 3. The form is worth its bonus whether the answer is right or wrong.
+never pays; settings whose prompt does not ask for one are refused (``task.ask_confidence``). 2. An abstention (except
+where nobody can answer the question), and a response that could not be read or graded, is not correct: c = 0, and its
+statement is still scored. 3. The form earns its bonus whether the answer is right or wrong.
 
-The outcome is never changed by any of it: groups are compared, dropped and counted by ``correct``.
+The reward never changes the outcome: groups are compared, dropped and counted by ``correct``.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ class RLCRConfig(ShapedConfig):
 
 
 def reads_text(config: ShapedConfig) -> bool:
-    """Returns whether any part looks at the response's text."""
+    """Returns True if any part of the reward reads the response's text."""
     return config.text_setting != ""
 
 
 def shaped(config: ShapedConfig) -> Callable[[Sample, str], float]:
-    """``reward(sample, text)``. Raises ValueError for a sample that was not graded."""
+    """Builds ``reward(sample, text)``, which raises ValueError for a sample that was not graded."""
 
     def reward(sample: Sample, text: str) -> float:
         right = correct(sample)

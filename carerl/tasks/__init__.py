@@ -1,7 +1,8 @@
 """Tasks: where examples come from, how responses are graded, and what an evaluation reports.
 
 A task is one file or package with its Config, and one line in :data:`TASKS`. Tasks over text share
-:class:`~carerl.tasks.text.TextTask`; their data sets are the lines of :data:`BENCHMARKS`.
+:class:`~carerl.tasks.text.TextTask`; their data sets are the lines of :data:`BENCHMARKS`. :mod:`~carerl.tasks.judging`
+grades and rewards the groups of any task.
 """
 
 from __future__ import annotations
@@ -48,7 +49,6 @@ __all__ = [
     "BENCHMARKS",
     "TASKS",
     "Benchmark",
-    "Decision",
     "DecisionTask",
     "Evaluation",
     "Question",

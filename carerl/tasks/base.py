@@ -1,6 +1,6 @@
-"""What a task is: examples, prompts, grading, and the metrics of its evaluation suites.
+"""Defines what a task is: examples, prompts, grading, and the metrics of its evaluation suites.
 
-Prompts and responses are token ids on both sides; text is only shown, never re-tokenised.
+Prompts and responses are token ids on both sides. Text is only for people to read; it is never tokenised again.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ class TaskConfig(Settings):
 
 @dataclass(frozen=True)
 class Suite:
-    """An evaluation set in a fixed order; its first n examples are a fair subset.
+    """Holds an evaluation set in a fixed order. Its first n examples are a fair subset.
 
-    ``primary`` marks the suite of the headline metrics. ``max_new_tokens`` is what a full answer takes at
-    least (None: the run's own limit is meant for it): the limit used should not be lower. ``too_long``: examples that
-    were taken out, as their prompts leave no room for an answer.
+    ``primary`` marks the suite of the headline metrics. ``max_new_tokens`` is the least that a full answer needs; the
+    limit used should not be lower. None: the run's own limit fits. ``too_long`` counts examples that were removed
+    because their prompts leave no room for an answer.
     """
 
     name: str
@@ -78,11 +78,11 @@ class Suite:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the graded samples of all suites come to.
+    """Holds the metrics of the graded samples of all suites.
 
-    ``metrics``: name -> number. ``reliability``: diagram name -> bins. ``rows``: one dict per question
-    (plain JSON values), in the order of the suites. ``intervals``: metric -> bounds of its 95 % interval over
-    questions, where it has one.
+    ``metrics``: name -> number. ``reliability``: diagram name -> bins. ``rows``: one dict for each question (plain JSON
+    values), in the order of the suites. ``intervals``: metric -> bounds of its 95 % interval over questions, where it
+    has one.
     """
 
     metrics: dict[str, float]
@@ -92,25 +92,25 @@ class Evaluation:
 
 
 class Task(Protocol):
-    """A task, built from its config and the run's seed."""
+    """Describes what a run needs of a task, which is built from its config and the run's seed."""
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end a response. Known after :meth:`attach` where the tokenizer is the model's."""
+        """The tokens that end a response. Known only after :meth:`attach` where the tokenizer is the model's."""
         ...
 
     @property
     def vocab_size(self) -> int:
-        """Size of the task's own vocabulary, or of the attached tokenizer."""
+        """The size of the task's own vocabulary, or of the attached tokenizer."""
         ...
 
     @property
     def needs_tokenizer(self) -> bool:
-        """Whether examples and grading need :meth:`attach` first; False for a task that owns its tokenizer."""
+        """True if examples and grading need :meth:`attach` first; False for a task that owns its tokenizer."""
         ...
 
     def make_tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The tokenizer of a task that owns one, else None."""
+        """Makes the tokenizer of a task that owns one; returns None for any other task."""
         ...
 
     def attach(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -118,44 +118,45 @@ class Task(Protocol):
         ...
 
     def train_examples(self, start: int, n: int) -> list[Example]:
-        """Positions ``start`` to ``start + n - 1`` of an endless sequence that depends on the seed alone, however it
-        is cut."""
+        """Returns positions ``start`` to ``start + n - 1`` of an endless sequence. The sequence depends on the seed
+        alone, not on how it is cut."""
         ...
 
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
-        """What a response is, and the answer read from it (None if none was). Sees the response and the
-        gold answer, never the prompt: nothing the prompt contains can earn credit."""
+        """Returns the outcome of a response, and the answer read from it (None if there is none). Sees the response and
+        the gold answer, never the prompt, so that nothing in the prompt can earn credit."""
         ...
 
     def response_text(self, response_ids: Sequence[int]) -> str:
-        """A response as people read it, without special tokens: what rewards of form and stated confidences see."""
+        """Decodes a response for people, without special tokens. Rewards for form and stated confidence read this
+        text."""
         ...
 
     def suites(self) -> list[Suite]:
-        """The evaluation suites in a fixed order."""
+        """Returns the evaluation suites in a fixed order."""
         ...
 
     def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
-        """Metrics of graded samples, N per example. Suites that are missing from ``results`` leave their
-        metrics out. Raises ValueError if a sample was not graded."""
+        """Computes the metrics of graded samples, N for each example. A suite that is missing from ``results`` has no
+        metrics. Raises ValueError if a sample was not graded."""
         ...
 
 
 @runtime_checkable
 class SupervisedTask(Task, Protocol):
-    """A task with a corpus of its own, on which a base model can be trained."""
+    """A task with a corpus of its own, which can train a base model."""
 
     def sft_batch(self, step: int) -> TokenBatch:
-        """The supervised rows of one step, a pure function of (seed, step)."""
+        """Returns the supervised rows of one step, a pure function of (seed, step)."""
         ...
 
 
 @runtime_checkable
 class DecisionTask(Task, Protocol):
-    """A task with questions whose options are closed."""
+    """A task with questions that have closed options."""
 
     def decision(self, example: Example, sample: Sample) -> Decision | None:
-        """The token of a graded response that names an option; None if there is none."""
+        """Finds the token of a graded response that names an option; None if there is none."""
         ...
 
 
@@ -166,7 +167,8 @@ def no_names(settings: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """A line of the table: the Config dataclass, how to build the task, and one line for ``--help``.
+    """Holds one line of the table: the Config dataclass, the function that builds the task, and one line for
+    ``--help``.
 
     ``metrics``: the task's own, which making the entry declares; ``suites``: what its suites are called. Metrics of
     suites are named ``eval/{suite}/…`` and ``calibration/{suite}/…``. ``suite_names`` gives such a name for each metric

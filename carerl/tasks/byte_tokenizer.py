@@ -1,18 +1,18 @@
-"""A tokenizer of bytes, for models made from nothing that are to read real text.
+"""A tokenizer of bytes, for models with random weights that are to read real text.
 
 == ==============  ==========================================================================
 id token           meaning
 == ==============  ==========================================================================
 0  <pad>           padding
 1  <eos>           end of a turn, and of a response
-2  <|system|>      what follows is said by the system
-3  <|user|>        ... by the user
-4  <|assistant|>   ... by the model
+2  <|system|>      the system speaks next
+3  <|user|>        the user speaks next
+4  <|assistant|>   the model speaks next
 5… the 256 bytes   in the order of their byte-level characters, as in GPT-2
 == ==============  ==========================================================================
 
-Every text has exactly one encoding, of as many tokens as it has bytes in UTF-8, and comes back from it. A response need
-not be UTF-8: what is not reads U+FFFD.
+Every text has exactly one encoding, with as many tokens as it has bytes in UTF-8, and decodes back to itself. A
+response need not be UTF-8: bytes that are not become U+FFFD.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ CHAT_TEMPLATE = (
 
 
 def make_byte_tokenizer(chat: bool = True, context: int = 8192) -> PreTrainedTokenizerFast:
-    """An ordinary Hugging Face fast tokenizer. ``save_pretrained`` into a directory whose config says ``model_type:
-    qwen3`` (or llama), and ``AutoTokenizer`` loads it back. It adds no token to what it encodes.
+    """Makes an ordinary Hugging Face fast tokenizer. After ``save_pretrained`` into a directory whose config says
+    ``model_type: qwen3`` (or llama), ``AutoTokenizer`` loads it back. It adds no token to what it encodes.
 
-    ``chat=False``: without a chat template, for what must be said as plain text."""
+    ``chat=False`` leaves the chat template out, for prompts of plain text.
+    """
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast

@@ -1,8 +1,8 @@
-"""What a model's chat template makes of what is said.
+"""Renders chats with a model's chat template.
 
-A chat template is a program that comes with the model. transformers keeps it from touching anything, and not from
-running for ever or filling the memory: so it is rendered in a process of its own, which can be ended. One process
-serves all of a process's tokenizers, starts in about a second with the first of them, and ends when it has been idle.
+A chat template is a program that comes with the model. transformers keeps it from touching anything, but not from
+running for ever or filling the memory. So it is rendered in a separate process, which can be ended. That one process
+serves all tokenizers, starts in about a second with the first of them, and ends when it has been idle.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ Chat = Sequence[dict[str, str]]
 
 
 class TemplateError(ValueError):
-    """A chat template that raises, that takes too long, or that does not give what it was given."""
+    """Reports a chat template that raises, takes too long, or loses part of what it was given."""
 
 
 class TemplateEndedError(TemplateError):
-    """A chat template whose process had to be ended."""
+    """Reports a chat template whose process had to be ended."""
 
 
 def render(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], generation: bool = True) -> list[str]:
-    """Returns the text of each chat, by the tokenizer's chat template. ``generation``: with the beginning of an answer
-    behind it. Raises TemplateError in the template's own words."""
+    """Returns the text of each chat, by the tokenizer's chat template. ``generation`` appends the beginning of an
+    answer. Raises TemplateError in the template's own words."""
     if not _is_the_usual(tokenizer):  # a class of the model's own: it has no template, or does something else with it
         return _by_itself(tokenizer, chats, generation)
     special: dict[str, Any] = {name: str(text) for name, text in tokenizer.special_tokens_map.items()
@@ -76,7 +76,7 @@ def _by_itself(tokenizer: Any, chats: Sequence[Chat], generation: bool) -> list[
 
 
 class _Child:
-    """The process that renders; started with the first request, and again after it has ended."""
+    """Runs the process that renders: starts it with the first request, and again after it has ended."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,7 +95,7 @@ class _Child:
         return texts
 
     def _fate(self) -> str:
-        """Why there is no answer; the process is ended if it has not."""
+        """Says why there is no answer, and ends the process if it is still there."""
         code = None
         with suppress(subprocess.TimeoutExpired):  # its pipe closes a moment before it has ended
             code = self._process.wait(ENDING_S) if self._process is not None else None
@@ -145,7 +145,7 @@ class _Child:
 
 
 def _read(stream: IO[bytes], seconds: float) -> dict[str, Any] | None:
-    """A line of JSON, or None where none comes in time or the writer has ended."""
+    """Reads a line of JSON; None if none comes in time, or the writer has ended."""
     deadline, parts, descriptor = time.monotonic() + seconds, [], stream.fileno()
     while (left := deadline - time.monotonic()) > 0 and select.select([descriptor], [], [], left)[0]:
         part = os.read(descriptor, 2**20)

@@ -1,8 +1,8 @@
-"""Outcomes by the toss of a coin, for a rehearsal.
+"""Decides outcomes by the toss of a coin, for a rehearsal.
 
-A model of drawn weights is never right: every group would be uniform, nothing would be learned, and dynamic sampling
-would draw prompts without end. So that a rehearsal trains, outcomes are replaced after they were graded. A toss follows
-from the seed, the question and the sample's number alone: a run that is repeated, or gone on with, has the same ones.
+A model with random weights is never right: every group would be uniform, nothing would be learned, and dynamic sampling
+would draw prompts without end. So that a rehearsal trains, outcomes are replaced after grading. A toss depends only on
+the seed, the question and the sample's number: a repeated or resumed run has the same ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from carerl.types import Group, Outcome
 
 
 def heads(seed: int, example_id: str, sample: int) -> bool:
-    """Whether the ``sample``-th response to a question counts as right; fair, and independent of every other toss.
+    """Returns True if the ``sample``-th response to a question counts as right. The coin is fair, and tosses are
+    independent.
 
     >>> sum(heads(100, f"train/0/q{k}", 0) for k in range(1000))
     520
@@ -24,11 +25,12 @@ def heads(seed: int, example_id: str, sample: int) -> bool:
 
 
 def toss(groups: Sequence[Group], seed: int) -> None:
-    """Replaces the outcomes of graded groups, in place; half of the samples become right.
+    """Replaces the outcomes of graded groups, in place, so that half of the samples are right.
 
-    Where the coin says right, the outcome and the vote become those of a right answer. Where it says wrong, what was
-    graded stays, but for a right answer: that becomes a wrong one without a vote. INVALID stays whatever the coin says,
-    as it is a fault of the grading, which a rehearsal is there to find."""
+    Where the coin says right, outcome and vote become those of a right answer. Where it says wrong, the grade stays,
+    except that a right answer becomes a wrong one without a vote. INVALID always stays: it is a fault of the grading,
+    which a rehearsal should find.
+    """
     for group in groups:
         for number, sample in enumerate(group.samples):
             if sample.outcome is Outcome.INVALID:

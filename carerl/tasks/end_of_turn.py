@@ -1,8 +1,8 @@
-"""The token with which a chat template ends an assistant's turn.
+"""Finds the token with which a chat template ends an assistant's turn.
 
-A base model's tokenizer ends texts with another token than its chat template ends turns with: Qwen2.5 has
+The tokenizer of a base model ends texts with one token, and its chat template may end turns with another: Qwen2.5 has
 ``<|endoftext|>`` and ``<|im_end|>``. Under the template a response ends with the turn. The token is found by rendering
-a turn, not by a list of names.
+a turn, not from a list of names.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ _CHAT = [{"role": "user", "content": "How many?"}, {"role": "assistant", "conten
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Returns the added token that the chat template puts right behind what an assistant says, blanks left aside.
+    """Returns the added token that the chat template puts directly behind what an assistant says, ignoring blanks.
 
-    None for a tokenizer without a template, for a template that puts no such token there, and for one that does not
-    render a question with its answer. Raises TemplateEndedError for one that does not come to an end."""
+    Returns None for a tokenizer without a template, for a template that puts no such token there, and for one that does
+    not render a question with its answer. Raises TemplateEndedError for a template that does not finish.
+    """
     if not getattr(tokenizer, "chat_template", None):
         return None
     try:

@@ -1,7 +1,7 @@
-"""Prompts as token ids, and how long they are.
+"""Encodes prompts to token ids, and measures how long they are.
 
-A question is encoded once in a process, many in one call: seven thousand take a second or two with a fast tokenizer,
-and neither another epoch nor another run of a sweep encodes them again.
+A process encodes each question once, and many in one call: seven thousand take a second or two with a fast tokenizer.
+Neither another epoch nor another run of a sweep encodes them again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ Prompt = tuple[str, str]  # what the system says ('' for nothing), and what the 
 
 
 class PromptEncoder:
-    """Encodes prompts with one tokenizer, and keeps what it has encoded."""
+    """Encodes prompts with one tokenizer, and remembers their ids."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._known: dict[Prompt, tuple[int, ...]] = {}
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
-        """Returns the ids of each prompt. Raises ValueError if the chat template refuses one, or loses it."""
+        """Returns the ids of each prompt. Raises ValueError if the chat template refuses a prompt or loses part of
+        it."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
         for start in range(0, len(new), AT_A_TIME):
             part = new[start : start + AT_A_TIME]
@@ -63,7 +64,8 @@ class PromptEncoder:
 
 
 def _refuse_loss(prompt: Prompt, text: str) -> None:
-    """Raises TemplateError for a chat template that leaves out what it was given. Blanks aside: templates trim."""
+    """Raises TemplateError for a chat template that leaves out part of the prompt. Blanks are ignored, as templates
+    trim."""
     rendered = "".join(text.split())
     if not rendered:
         raise TemplateError("the model's chat template makes an empty prompt of a question: give a model with its own")
@@ -80,7 +82,7 @@ _LAST: dict[str, PromptEncoder] = {}  # of the tokenizer that was used last, by 
 
 
 def prompt_encoder(tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
-    """Returns this process's encoder for a tokenizer: the same one for another object of the same contents."""
+    """Returns this process's encoder for a tokenizer. Another object of the same contents gets the same encoder."""
     found = fingerprint(tokenizer)
     if found not in _LAST:
         _LAST.clear()
@@ -89,8 +91,8 @@ def prompt_encoder(tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Returns what tells tokenizers apart: their vocabulary, rules and chat template. A slow tokenizer is told from
-    others by its object, which its encoder keeps alive."""
+    """Returns a text that identifies a tokenizer: by its vocabulary, rules and chat template, or, for a slow tokenizer,
+    by its object (which its encoder keeps alive)."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     contents = backend.to_str() if backend is not None else f"object {id(tokenizer)}"
     template = getattr(tokenizer, "chat_template", None)
@@ -99,8 +101,8 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 @dataclass(frozen=True)
 class PromptLengths:
-    """How many tokens the prompts of some questions have. ``room``: the most that a prompt may have; ``too_long``:
-    (question, tokens) of those that have more, the longest first."""
+    """Holds how many tokens the prompts of some questions have. ``room``: the most that a prompt may have.
+    ``too_long``: (question, tokens) of prompts that have more, the longest first."""
 
     room: int
     questions: int
@@ -123,7 +125,7 @@ class PromptLengths:
 
 
 def prompt_lengths(examples: Iterable[Example], room: int) -> PromptLengths:
-    """Measures prompts against ``room``, in tokens. Raises ValueError if there is none."""
+    """Measures prompts against ``room``, in tokens. Raises ValueError if there are no prompts."""
     found = [(example.id, len(example.prompt_ids)) for example in examples]
     if not found:
         raise ValueError("there is no prompt to measure")

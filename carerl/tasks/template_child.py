@@ -1,7 +1,7 @@
 """The process that renders a model's chat template: a stranger's program, which may loop or grow without end.
 
-Run by :mod:`carerl.tasks.chat_templates` as a script; it imports nothing of carerl. Reads a request a line, answers
-with a line. It ends when its input does, when it is idle, and when a request takes too much of the processor.
+:mod:`carerl.tasks.chat_templates` runs it as a script; it imports nothing of carerl. It reads one request a line and
+answers with one line. It ends when its input ends, when it is idle, and when a request takes too much processor time.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""A task over text: questions of data sets, asked through the model's tokenizer and graded by their data set's grader.
+"""A task over text: asks the questions of data sets through the model's tokenizer, and grades with their graders.
 
-Training questions come from one data set, evaluation suites from others; a suite has its data set's name.
+Training questions come from one data set, evaluation suites from others. A suite has the name of its data set.
 
 [ours] An epoch's order is a permutation from (seed, epoch), and epochs follow each other without a gap. Evaluation
 questions are shuffled once, by a fixed seed that is not the run's, so that the first n are a fair subset and the same
-in every run; validation questions are drawn from the training set by that seed too. Training questions that overlap an
-evaluation prompt are dropped, or refused (:mod:`~carerl.tasks.rows.decontamination`); those that overlap a validation
-question are always dropped. Of what is left, questions whose prompt has more than ``task.max_prompt_tokens`` tokens are
-dropped last, so that a model's vocabulary changes no validation set. Suites hold every question: which of them fit a
-model's context is decided by whoever asks them (:func:`carerl.config.lengths.asked`).
+in every run. Validation questions are drawn from the training set by that seed too.
+
+[ours] Training questions that overlap an evaluation prompt are dropped or refused
+(:mod:`~carerl.tasks.rows.decontamination`); those that overlap a validation question are always dropped. Questions
+whose prompt has more than ``task.max_prompt_tokens`` tokens are dropped last, so that the validation set does not
+depend on a model's vocabulary. Suites keep every question: the caller decides which of them fit a model's context
+(:func:`carerl.config.lengths.asked`).
 """
 
 from __future__ import annotations
@@ -44,8 +46,11 @@ SHOWN = 3  # overlaps that a message names
 
 
 class TextTask:
-    """See the module docstring. Data is read when first asked for, so that a plan needs none; training data is not read
-    by an evaluation without validation questions, and needs none."""
+    """Implements :class:`~carerl.tasks.base.Task` over text; see the module's docstring.
+
+    Data is read when it is first needed, so that a plan needs none. An evaluation without validation questions never
+    reads training data.
+    """
 
     needs_tokenizer = True
 
@@ -78,12 +83,12 @@ class TextTask:
         return self._names[0] if self._names else VALIDATION if self.config.validation_questions else ""
 
     def make_tokenizer(self) -> None:
-        """None: the tokenizer is the model's."""
+        """Returns None: the tokenizer is the model's."""
         return None
 
     def attach(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Takes the model's tokenizer, whose own end token and whose chat template's end of a turn end a response.
-        Raises ValueError if it has no end token or loses the text."""
+        """Takes the model's tokenizer. Its end token, and the end of a turn in its chat template, end a response.
+        Raises ValueError if it has no end token, or does not give back the text that it encodes."""
         if tokenizer.eos_token_id is None:
             raise ValueError("the model's tokenizer has no end-of-sequence token")
         back = str(tokenizer.decode(tokenizer.encode(PROBE, add_special_tokens=False)))
@@ -96,7 +101,8 @@ class TextTask:
         self.vocab_size = len(tokenizer)
 
     def train_examples(self, start: int, n: int) -> list[Example]:
-        """One epoch after the other, each in an order of its own. Raises ValueError if there is nothing to train on."""
+        """Returns examples of one epoch after the other, each in an order of its own. Raises ValueError if there is
+        nothing to train on."""
         questions = self._trained_on()
         size = len(questions)
         orders: dict[int, np.ndarray] = {}
@@ -111,9 +117,8 @@ class TextTask:
         return self._examples(chosen, prefixes)
 
     def training_lengths(self) -> PromptLengths:
-        """Returns how long the training prompts are, those that are left out included. The room is
-        ``task.max_prompt_tokens``, or the longest prompt's length where that is 0. Raises ValueError for data that
-        cannot be trained on."""
+        """Measures the training prompts, including those that are left out. The room is ``task.max_prompt_tokens``, or
+        the longest prompt's length where that is 0. Raises ValueError for data that cannot be trained on."""
         if self._lengths is None:
             questions, _ = self._training()
             found = self._examples(questions)
@@ -122,8 +127,8 @@ class TextTask:
         return self._lengths
 
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
-        """By the data set's grader, in this process and without limits; the answer returned is what it votes for. Runs
-        grade in :mod:`carerl.grading.pool`."""
+        """Grades with the data set's grader, in this process and without limits. Returns the outcome and the vote of
+        the answer. Runs grade in :mod:`carerl.grading.pool` instead."""
         verdict = self._verdict(example, response_ids, truncated)
         return verdict.outcome, vote(example.meta["grader"], verdict, example.meta["gold"])
 
@@ -132,18 +137,19 @@ class TextTask:
         return GRADERS[example.meta["grader"]].grade(text, example.meta["gold"], truncated)
 
     def response_text(self, response_ids: Sequence[int]) -> str:
-        """What a grader reads, but for a stated confidence (:func:`~carerl.calibration.without_statement`). With
-        ``example.meta["grader"]`` and ``["gold"]`` it is all that grading needs, so that it may be done in another
-        process."""
+        """Decodes a response to the text that its grader reads, except that the grader does not see a stated confidence
+        (:func:`~carerl.calibration.without_statement`). Together with ``example.meta["grader"]`` and ``["gold"]`` it is
+        all that grading needs, so another process can grade."""
         said = list(response_ids)
         if said and said[-1] in self.stop_ids:  # an end of turn need not be a special token
             said.pop()
         return str(self._attached().decode(said, skip_special_tokens=True))
 
     def decision(self, example: Example, sample: Sample) -> Decision | None:
-        """The token of a graded response that names the option which was graded, see :mod:`~carerl.grading.decision`;
-        None for a question without options and for a response that names none by its label. It grades in this process
-        and without limits, as :meth:`grade` does; runs use :meth:`decision_search`."""
+        """Finds the token of a graded response that names the option it was graded for, see
+        :mod:`~carerl.grading.decision`. Returns None for a question without options, and for a response that does not
+        name one by its label. Like :meth:`grade` it grades in this process and without limits; runs use
+        :meth:`decision_search`."""
         search, grader = self.decision_search(example, sample), GRADERS[example.meta["grader"]]
         try:
             asked = next(search)
@@ -154,8 +160,8 @@ class TextTask:
             return decision
 
     def decision_search(self, example: Example, sample: Sample) -> Generator[str, Verdict, Decision | None]:
-        """As :meth:`decision`, for a grader elsewhere: yields a text to grade and is sent the verdict on it. A text
-        that could not be graded ends the search: there is no telling whether its token decides."""
+        """Searches like :meth:`decision` where the grader runs elsewhere: yields a text to grade, and is sent the
+        verdict on it. A text that could not be graded ends the search, as nobody can tell whether its token decides."""
         labels = tuple(label for label, _ in example.meta["gold"].choices)
         chosen = sample.answer
         if chosen is None or chosen not in labels:
@@ -180,7 +186,8 @@ class TextTask:
         return self._spellings[token, chosen, labels]
 
     def suites(self) -> list[Suite]:
-        """The benchmarks in the order of the settings, the first of them primary, then the validation questions."""
+        """Returns the benchmarks in the order of the settings, the first of them primary, then the validation
+        questions."""
         if self._suites is None:
             found = dict(self._benchmarks())
             if self.config.validation_questions:
@@ -192,7 +199,7 @@ class TextTask:
         return list(self._suites)
 
     def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
-        """See :mod:`carerl.tasks.text_evaluation`."""
+        """Computes the metrics of :mod:`carerl.tasks.text_evaluation`."""
         return text_evaluation.score(results, self.primary, self.seed)
 
     def _benchmarks(self) -> dict[str, list[Question]]:
@@ -256,7 +263,7 @@ class TextTask:
         return self._tokenizer
 
     def _examples(self, questions: Sequence[Question], prefixes: Sequence[str] = ()) -> list[Example]:
-        """Returns an example of each question. ``prefixes``, one a question, keep the ids of two epochs apart."""
+        """Makes an example of each question. ``prefixes``, one for each question, keep the ids of two epochs apart."""
         self._encoder = self._encoder or prompt_encoder(self._attached())
         encoded = self._encoder([self._prompt(question) for question in questions])
         marked = {ASKS_CONFIDENCE: True} if self.config.ask_confidence else {}
@@ -271,7 +278,8 @@ class TextTask:
         ]
 
     def _prompt(self, question: Question) -> Prompt:
-        """Returns what system and user say. Raises ValueError for a row with a system prompt other than the run's."""
+        """Returns what the system and the user say. Raises ValueError for a row whose system prompt is not the
+        run's."""
         template = self.config.prompt_template or question.template
         if self.config.ask_confidence and CONFIDENCE_TAG not in template:
             template += CONFIDENCE
@@ -285,6 +293,6 @@ class TextTask:
 
 
 def shuffled(questions: Sequence[Question]) -> list[Question]:
-    """In the fixed order of evaluations."""
+    """Puts questions into the fixed order of evaluations."""
     order = np.random.default_rng(_EVALUATION_ORDER_SEED).permutation(len(questions))
     return [questions[i] for i in order]

@@ -81,8 +81,8 @@ HALLUCINATES = tuple(benchmark.name for benchmark in TRUTHFULQA)
 
 
 def judge(suite: str, group: Group, seed: int) -> dict[str, Any]:
-    """The row of one question: :func:`~carerl.tasks.scoring.question_row`, and over its samples ``answers`` (votes) and
-    ``rights`` (0 or 1), and ``answerable``."""
+    """Returns the row of one question: that of :func:`~carerl.tasks.scoring.question_row`, its samples' ``answers``
+    (votes) and ``rights`` (0 or 1), and ``answerable``."""
     gold: Gold = group.example.meta["gold"]
     answers = [sample.answer for sample in group.samples]
     rights = [int(sample.correct) for sample in group.samples]
@@ -93,7 +93,8 @@ def judge(suite: str, group: Group, seed: int) -> dict[str, Any]:
 
 
 def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
-    """All metrics of one suite, by the names of the module's docstring. ``rows``: of :func:`judge`, one a group."""
+    """Computes all metrics of one suite, under the names of the module's docstring. ``rows``: of :func:`judge`, one for
+    each group."""
     samples = sum(row["samples"] for row in rows)
     rights = [right for row in rows for right in row["rights"]]
     attempts, k = [row["samples"] for row in rows], min(row["samples"] for row in rows)
@@ -129,7 +130,7 @@ def _uncompared(group: Group) -> int:
 
 
 def _calibration(groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
-    """By the majority's share over questions, and under the names of ``PER_SAMPLE`` by samples."""
+    """Measures the majority's share over questions, and the other estimators over samples (:data:`PER_SAMPLE`)."""
     keys = [row["example_id"] for row in rows]
     answers = {key: row["answers"] for key, row in zip(keys, rows, strict=True)}
     correct = {key: [bool(right) for right in row["rights"]] for key, row in zip(keys, rows, strict=True)}
@@ -154,7 +155,7 @@ def _calibration(groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def recognition(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Precision, recall and F1 of calling a question unanswerable, by majority; 0 where one is not defined."""
+    """Computes precision, recall and F1 of calling a question unanswerable, by majority; 0 where one is not defined."""
     called = [row["majority"] == ABSTENTION for row in rows]
     truth = [not row["answerable"] for row in rows]
     hits = sum(c and t for c, t in zip(called, truth, strict=True))
@@ -166,8 +167,8 @@ def recognition(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def score(results: Mapping[str, Sequence[Group]], primary: str, seed: int) -> Evaluation:
-    """Metrics, reliability diagram (under the suite's name) and rows of every suite in ``results`` that has groups;
-    ``seed`` breaks ties of votes."""
+    """Computes metrics, a reliability diagram (under the suite's name) and rows for every suite in ``results`` that has
+    groups. ``seed`` breaks ties between votes."""
     check_graded(results)
     estimates: dict[str, Estimate] = {}
     reliability: dict[str, list[ReliabilityBin]] = {}

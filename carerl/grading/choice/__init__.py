@@ -1,1 +1,1 @@
-"""Reads which option of a multiple-choice question a response names."""
+"""Decides which option of a multiple-choice question a response names."""

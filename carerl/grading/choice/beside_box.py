@@ -1,4 +1,4 @@
-"""Multiple choice: which option an answer names (:mod:`~carerl.grading.choice.statements`: which a response states)."""
+"""Decides which option an answer names (:mod:`~carerl.grading.choice.statements`: which one a response states)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _FORMULA = re.compile(r"[=<>^+|*]|(?<![A-Za-z])[A-Za-z]\(|^-|^\W*[A-Z]'(?!\w)|\\
 
 
 def is_formula(answer: str) -> bool:
-    r"""Whether an answer is mathematics rather than words, labels or a number: ``x = 3``, ``\\Delta E``."""
+    r"""Returns True if an answer is mathematics rather than words, labels or a number: ``x = 3``, ``\Delta E``."""
     return _FORMULA.search(_SPACES.sub(" ", without_text_macros(answer)).strip("$*_` ")) is not None
 
 
 def beside_box(text: str, content: str) -> Iterator[str]:
-    r"""Where the last box of a text holds working that is no option, a formula, a number or a variable: what is to be
-    read instead, in this order. First its line and all that follows, then, for a formula, the lines before it."""
+    r"""Yields what to read instead of the last box, where that holds working and no option: a formula, a number or a
+    variable. First its line and all that follows, then, for a formula, the lines before it."""
     start = max(text.rfind(box) for box in (r"\boxed", r"\fbox"))
     end = text.find(content, start) + len(content)
     if start < 0 or not (is_formula(content) or re.fullmatch(r"[-+\d.,/ ]+|[a-z]", content.strip())):
@@ -42,11 +42,12 @@ def beside_box(text: str, content: str) -> Iterator[str]:
 
 
 def chosen(answer: str, options: Options) -> tuple[str | None, bool]:
-    """The label of the option that an answer names, and whether it names more than one.
+    """Returns the label of the option that an answer names, and whether it names more than one.
 
     An option is named by its label (``B``, ``b``, ``(B)``, ``"B"``), by label and text (``B) Paris``), or by its exact
-    text if no other option has the same. A label beside another option's text names two, and so does ``A or B``; an
-    answer that denies one names none, and counts as if it named several. A capital letter in a formula is no label.
+    text if no other option has the same. A label beside another option's text names two, and so does ``A or B``. An
+    answer that denies an option names none, and counts as if it named several. A capital letter in a formula is no
+    label.
 
     >>> from .options import read_options
     >>> chosen("(B) Paris.", read_options((("A", "London"), ("B", "Paris"))))
@@ -103,7 +104,7 @@ _PLACE = (
 
 
 def _named(text: str, options: Options) -> frozenset[str]:
-    """Labels that stand in a text by themselves: capital letters but for the words A and I in a sentence."""
+    """Returns the labels that stand alone in a text: capital letters, except the words A and I in a sentence."""
     labels = set(options.labels)
     found = {m for groups in _MARKED.findall(text) for m in groups if m in labels}
     words = re.findall(r"(?<![\w'])([A-Z]|\d{1,2})(?![\w']|-\w)", text)

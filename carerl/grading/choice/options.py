@@ -1,6 +1,6 @@
-r"""The options of a question, and where a text mentions them.
+r"""Reads the options of a question, and finds where a text mentions them.
 
-:func:`mentions` writes one private character for every mention, so that :mod:`~carerl.grading.choice.statements` can
+:func:`mentions` replaces every mention by one private character, so that :mod:`~carerl.grading.choice.statements` can
 read what is said of an option without its spelling. A mention is
 
 - a label in any wrapping: ``(B)  [B]  <B>  {B}  "B"  **B**  `B`  $B$  \text{B}``, of either case;
@@ -8,7 +8,7 @@ read what is said of an option without its spelling. A mention is
 - a label beside its own text: ``B) Paris``, ``Paris (B)``. Beside the text of another option it names two;
 - the text of an option where a sentence would name one: ``it is Paris.``, ``Paris is the answer``.
 
-No mention is: the article A and the pronoun I, a letter inside a formula or a name (``B.C.``, ``f(B)``).
+The article A, the pronoun I, and a letter inside a formula or a name (``B.C.``, ``f(B)``) are no mentions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from carerl.grading.math.characters import half_width
+
 MENTION, DENIED, TWO = "[\ue000-\uefff\uf8ff]", "\uf8fe", "\uf8ff"
 _FIRST, _TEXTS = 0xE000, 0x800  # of a label, and what is added where a text is mentioned
 _BY_TEXT = re.compile("[\ue800-\uefff]")
@@ -25,29 +27,29 @@ _FORMULA = "\ufffc"
 
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|hbox|fbox|math(?:rm|bf|it|sf|tt)|boldsymbol|bm|emph"
                    r"|operatorname)\s*\{([^{}]*)\}")  # fmt: skip
-_WIDE = re.compile("[\uff01-\uff5e\ufe50-\ufe6b\u2460-\u24ff\U0001d400-\U0001d7ff]")
+_STYLED = re.compile("[\ufe58\ufe5d\ufe5e\u2460-\u24ff\U0001d400-\U0001d7ff]")  # circled, bold, script, ...
 _CHINESE_ANSWER = re.compile(
     "(?:正确|最终)?(?:答案|选项)[ ]?(?:应该)?(?:是|为|:)[ ]?(?:选项)?"
 )  # some answer in it unasked
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "「": '"', "」": '"', "『": '"', "』": '"',
                          "‘": "'", "’": "'", "【": "[", "】": "]", "〈": "<", "〉": ">", "《": "<", "》": ">",
-                         "\u00a0": " ", "\u202f": " ", "\u3000": " ", "。": ". ", "、": ", "})  # fmt: skip
+                         "\u00a0": " ", "\u202f": " ", "、": ", "})  # fmt: skip
 
 
 def fold(text: str) -> str:
-    """Full-width, circled and mathematical letters, quotes and brackets of other scripts as ASCII.
+    """Converts full-width, circled and mathematical letters, and quotes and brackets of other scripts, to ASCII.
 
     >>> fold("（Ｃ）：“𝐂”")
     '(C):"C"'
     """
     if text.isascii():
         return text
-    text = _WIDE.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text).translate(_QUOTES)
+    text = _STYLED.sub(lambda m: unicodedata.normalize("NFKC", m[0]), half_width(text)).translate(_QUOTES)
     return _CHINESE_ANSWER.sub(" The answer is ", text)
 
 
 def plain(text: str) -> str:
-    """Option text without case, punctuation at its ends, and runs of spaces."""
+    """Returns an option's text without case, macros, punctuation at its ends, and runs of spaces."""
     return " ".join(_TEXT.sub(r"\1", fold(text)).casefold().split()).strip(" .,;:!?\"'`*$")
 
 
@@ -57,7 +59,8 @@ def without_text_macros(text: str) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """``labels`` in order; ``by_label``: by the folded label; ``by_text``: labels of each :func:`plain` text."""
+    """Holds the options, prepared for reading. ``labels``: in order. ``by_label``: by the folded label. ``by_text``:
+    labels of each :func:`plain` text."""
 
     labels: tuple[str, ...]
     by_label: dict[str, str]
@@ -69,13 +72,13 @@ class Options:
     whole: re.Pattern[str]
 
     def label(self, character: str) -> str | None:
-        """None: a label beside the text of another option."""
+        """Returns the label of a private character; None for a label beside the text of another option."""
         return None if character == TWO else self.labels[ord(character) - _FIRST]
 
 
 @lru_cache(maxsize=2048)
 def read_options(choices: tuple[tuple[str, str], ...]) -> Options:
-    """What is needed to find (label, text) pairs in a text; made once for all responses to a question."""
+    """Prepares (label, text) pairs for finding them in a text; done once for all responses to a question."""
     labels = tuple(label for label, _ in choices)
     folded = [fold(label) for label in labels]
     by_text: dict[str, set[str]] = {}
@@ -158,7 +161,7 @@ _PREDICATE = {"correct", "right", "true", "false", "wrong", "best", "accurate", 
 
 
 def mentions(text: str, options: Options) -> str:
-    """The text with every mention of an option as one character, without marks of emphasis and formulas."""
+    """Returns the text with every mention of an option as one character, without marks of emphasis and formulas."""
     if not text.isascii():
         text = _PRIVATE.sub("", text)
     if "<" in text or "[" in text:
@@ -218,7 +221,7 @@ _LOWER = re.compile(
 
 
 def _lower(text: str, options: Options) -> str:
-    """Small labels, which are read only where nothing but an answer can stand."""
+    """Replaces small labels, which are read only where nothing but an answer can stand."""
 
     def named(match: re.Match[str]) -> str:
         label = options.by_label.get(match[2])
@@ -257,7 +260,7 @@ def _named_by_text(text: str, start: int, end: int, spelled: str) -> bool:
 
 
 def _joined(match: re.Match[str]) -> str:
-    """A label beside a text: one option, or two."""
+    """Merges a label beside a text: into one option, or into the sign for two."""
     one, other = (match[1], match[2]) if match[1] else (match[4], match[3])
     if ord(one) == ord(other) - _TEXTS:
         return one

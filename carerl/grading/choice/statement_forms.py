@@ -1,6 +1,6 @@
 r"""The forms of statements about options (:mod:`~carerl.grading.choice.statements`), as patterns over a text in which
-every mention is one private character (:mod:`~carerl.grading.choice.options`). Each has the options in its group ``t``.
-"""
+every mention is one private character (:mod:`~carerl.grading.choice.options`). Each pattern has the options in its
+group ``t``."""
 
 from __future__ import annotations
 
@@ -103,6 +103,10 @@ _RIGHT_END = (
     r"|based|according|among|of)\b))"
 )
 _TARGET = rf"(?P<t>(?:both |either )?{_LIST})"
+_TARGET_IS = (
+    rf"{_TARGET}[ \t]*,?[ \t]*(?:(?:is|are|seems?|must be|would be|looks|appears|should be|has to be|will be)"
+    r"(?:[ \t]+to[ \t]+be)?)[ \t]+"
+)
 
 STRONG = (
     re.compile(
@@ -115,8 +119,7 @@ STRONG = (
         ANY_CASE,
     ),
     re.compile(
-        rf"{_TARGET}[ \t]*,?[ \t]*(?:(?:is|are|seems?|must be|would be|looks|appears|should be"
-        rf"|has to be|will be)(?:[ \t]+to[ \t]+be)?)[ \t]+{_ADVERB}"
+        rf"{_TARGET_IS}{_ADVERB}"
         rf"(?:(?:the|my|our)[ \t]+(?:(?:{_ADJECTIVE}(?:[ \t]+and[ \t]+|,?[ \t]+))+(?:{_NOUN}|one)\b"
         rf"|(?:answer|choice|pick|guess|selection|solution)\b(?![ \t]+to (?:an?|another)\b))"
         rf"|the[ \t]+one\b(?=[ \t]*(?:$|[.!]))|it(?=[ \t]*(?:$|[.!]))|what I (?:would |'d "
@@ -156,8 +159,7 @@ STRONG = (
 )  # fmt: skip
 WEAK = (
     re.compile(
-        rf"{_TARGET}[ \t]*,?[ \t]*(?:(?:is|are|seems?|must be|would be|looks|appears|should be"
-        rf"|has to be|will be)(?:[ \t]+to[ \t]+be)?)[ \t]+{_ADVERB}(?:the[ \t]+)?{_RIGHT}\b{_RIGHT_END}",
+        rf"{_TARGET_IS}{_ADVERB}(?:the[ \t]+)?{_RIGHT}\b{_RIGHT_END}",
         ANY_CASE,
     ),
     re.compile(rf"{_TARGET}[ \t]+remains(?=[ \t]*(?:$|[.!]))", ANY_CASE),

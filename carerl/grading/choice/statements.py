@@ -1,4 +1,4 @@
-r"""What a response without a marked answer states: which option it says to be the right one.
+r"""Reads what a response without a marked answer states: the option that it says is right.
 
 A statement is one of
 
@@ -7,9 +7,9 @@ A statement is one of
 - an option that is said to be right: ``B is the answer``, ``B fits best``, ``only B works``;
 - what the writer does: ``I would say B``, ``I'd go with B``, ``that leaves B``.
 
-The last statement counts. What is denied is no statement (``not A, it is B`` states B), nor what is asked, supposed or
-said of others (``if B is right``, ``some say B``). A statement of two options, or one followed by another option held
-open ("or maybe C"), names none.
+The last statement counts. A denial is no statement (``not A, it is B`` states B); neither is a question, a supposition,
+or what others say (``if B is right``, ``some say B``). A statement of two options names none, nor does one followed by
+another option held open ("or maybe C").
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ MAX_STATED = 2_000  # characters from the end in which a statement is looked for
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """``label`` None: several options are held open, or what was stated is taken back. ``words``: the sentence, as
-    :func:`mentions` writes it. ``firm``: rather than an option that is called right somewhere."""
+    """Holds what is stated. ``label`` None: several options are held open, or the statement is taken back. ``words``:
+    the sentence, as :func:`mentions` writes it. ``firm``: more than an option that is called right somewhere."""
 
     label: str | None
     words: str
@@ -62,8 +62,8 @@ class _Claim:
 
 
 def stated(text: str, options: Options, truncated: bool = False) -> Stated | None:
-    """The option that a text states, None if it states none. Most responses say it at their end: that is read first,
-    and the rest only where the end has no statement that goes before all others."""
+    """Returns the option that a text states; None if it states none. Most responses state it at their end: that is read
+    first, and the rest only if the end has no statement that outranks all others."""
     if len(text) > _END + 50 and (border := _BORDER.search(text, len(text) - _END)) is not None:
         read, claim = _stated(text[border.end() :], options, truncated, opening=False)
         if claim is not None and (claim.kind == "strong" or (claim.kind == "bare" and claim.last)):
@@ -88,13 +88,16 @@ def _stated(text: str, options: Options, truncated: bool, opening: bool) -> tupl
     if truncated and sentences and not re.search(r"[.!?\n][ \t]*\Z", text):
         sentences.pop()
     claims: list[_Claim] = []
-    for place, (sentence, first, last) in enumerate(sentences):
-        claims += _claims(place, sentence, first, last, opening and place == 0, place == len(sentences) - 1)
+    for place in reversed(range(len(sentences))):
+        found = _claims(place, *sentences[place], opening and place == 0, place == len(sentences) - 1)
+        claims = found + claims
+        if found and found[0].kind == "strong":
+            break  # no claim before the last strong one counts
     return _decide(claims, [s for s, _, _ in sentences], options)
 
 
 def _split(text: str) -> list[tuple[str, bool, bool]]:
-    """Sentences, and whether each begins and ends its line."""
+    """Splits a text into sentences. Says of each whether it begins and whether it ends its line."""
     found = []
     for line in re.split(r"\n+", text):
         parts = [part for part in SENTENCES.split(line.strip()) if part.strip(" \t.")]
@@ -140,7 +143,7 @@ def _asserted(sentence: str, match: re.Match[str]) -> bool:
 
 
 def _bare(place: int, sentence: str, first: bool, last: bool, opening: bool, closing: bool) -> _Claim | None:
-    """A sentence that is an option, or begins with one."""
+    """Reads a sentence that is an option, or begins with one."""
     lead = LEAD.match(sentence)
     start = lead.end() if lead else 0
     match = STARTS.match(sentence, start)
@@ -190,7 +193,8 @@ def _decide(claims: list[_Claim], sentences: list[str], options: Options) -> tup
 
 
 def _last(claims: list[_Claim]) -> _Claim | None:
-    """The claim that counts: the last strong one, else lines that are one option, else what is said to be right."""
+    """Returns the claim that counts: the last strong one, else lines that agree on one option, else what is said to be
+    right."""
     if not claims:
         return None
     lines = [claim for claim in claims if claim.kind in ("bare", "led")]

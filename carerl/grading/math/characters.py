@@ -1,5 +1,5 @@
-r"""Signs of other alphabets, as ASCII or LaTeX: full-width forms, Greek letters, raised digits, money; and the marks of
-tokenizers at the ends of a text. Tables and substitutions only."""
+r"""Converts signs of other alphabets to ASCII or LaTeX: full-width forms, Greek letters, raised digits, money. Removes
+a tokenizer's marks at the ends of a text. Tables and substitutions only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MONEY = {"€": "euros", "£": "gbp", "¥": "yen", "₹": "rupees"}
 
 
 def half_width(text: str) -> str:
-    """Full-width and small forms of ASCII as ASCII; the full stop of Chinese and Japanese with a space behind it.
+    """Converts full-width and small forms of ASCII to ASCII; adds a space behind the full stop of Chinese and Japanese.
 
     >>> half_width("Answer：（Ｄ）。")
     'Answer:(D). '
@@ -59,7 +59,7 @@ _SPACE_OF_TOKENS = re.compile(r"\u2581|\u0120(?=[-\d$\\#])")  # SentencePiece's,
 
 
 def without_special_tokens(text: str) -> str:
-    """Without a tokenizer's marks at a text's ends, and with spaces for its marks of a space."""
+    """Removes a tokenizer's marks at a text's ends, and writes spaces for its marks of a space."""
     if text.startswith("<"):
         text = _BEGINNING.sub("", text)
     if text.endswith("</answer>") and "<answer>" not in text:  # the prompt began it
@@ -73,7 +73,7 @@ def without_special_tokens(text: str) -> str:
 
 
 def ascii_signs(text: str) -> str:
-    """Signs of other alphabets as LaTeX or ASCII. Digits of other scripts but the full-width ones stay what they are.
+    """Converts signs of other alphabets to LaTeX or ASCII. Digits of other scripts stay, except full-width ones.
 
     >>> ascii_signs("x⁴ ≤ ５½")
     'x^{4} \\\\le  5\\\\frac{1}{2}'

@@ -1,4 +1,5 @@
-r"""Decimals of a computer's arithmetic: 15 to 17 digits which are those of the exact value, or of the nearest double.
+r"""Recognises decimals of a computer's arithmetic: 15 to 17 digits that are those of the exact value, or of the nearest
+double.
 
 >>> [is_double_of(t, Fraction(1, 12)) for t in ("0.08333333333333333", "0.0833333333333333", "0.083333333")]
 [True, True, False]
@@ -16,15 +17,16 @@ _DECIMAL = re.compile(r"^[-+]?(\d*)\.(\d+)(?:[eE][-+]?\d{1,3})?$", re.ASCII)
 
 
 def digits(text: str) -> int:
-    """Digits of a decimal from the first that is not 0 on, as written; 0 for what is no decimal."""
+    """Counts the digits of a decimal from the first that is not 0, as written; 0 for a text that is no decimal."""
     match = _DECIMAL.match(text) if len(text) > SHORTEST and "." in text else None
     return len((match[1] + match[2]).lstrip("0")) if match else 0
 
 
 def is_double_of(text: str, value: Fraction) -> bool:
-    """Whether a decimal is the value, or the double nearest to it, rounded to as many digits as the decimal has.
+    """Returns True if a decimal is the value, or the double nearest to it, rounded to as many digits as the decimal
+    has.
 
-    Of more than 17 digits they must be the double's own; less than 15 must be its shortest form, as computers print it.
+    More than 17 digits must be the double's own; fewer than 15 must be its shortest form, as computers print it.
     """
     count = digits(text)
     if not SHORTEST <= count <= 800:

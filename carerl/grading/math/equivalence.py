@@ -1,4 +1,4 @@
-r"""Whether two final answers mean the same: structure first, then the value of each part.
+r"""Decides whether two final answers mean the same: structure first, then the value of each part.
 
 An answer is read into one of these kinds, and kinds are not mixed unless the table says so:
 
@@ -18,27 +18,28 @@ relation    ``y = 2x+3   x < 5``           same relation up to a factor; ``x = 5
 text        ``\text{Monday}  8:34 p.m.``   same words but for case, articles and punctuation (``words``: what a word is)
 =========== ============================== ==============================================================
 
-[ours] Decisions where usage is divided:
+[ours] Decisions where usage differs:
 
 - Percent: ``50\%``, ``50`` and ``0.5`` are accepted for the gold answer ``50\%``; ``50\%`` for the gold answers ``50``
   and ``0.5``, but ``0.5\%`` not for ``0.5``. Golds of MATH and GSM8K for "what percent" come with and without the sign
   (47 of MATH's 12,500 with it).
 - A unit may be left out or added, never exchanged: ``5`` for ``5`` cm, not ``5`` m nor ``5`` cm² (``units``).
-- ``1/2x`` is half of x: a plain quotient of digits goes before a factor.
-- Decimals are exact: 0.333 is not 1/3, 3.14 is not pi. Or they are a computer's: 15 to 17 digits which are those of the
+- ``1/2x`` is half of x: a plain quotient of digits binds more tightly than a factor.
+- Decimals are exact: 0.333 is not 1/3, 3.14 is not pi. Or they are a computer's: 15 to 17 digits that are those of the
   gold's value, or of the double nearest to it (``doubles``): 0.3333333333333333 is 1/3, 0.1 + 0.2 in doubles
   (0.30000000000000004) is not 0.3. ``A \approx B`` is A or B where the two agree to 1 %.
-- A comma before three digits and without a space behind it may part thousands, in expressions too (``thousands``).
-- Of a gold relation the right side alone is right only where the left is a single name or a ratio of names: ``5`` for
-  ``x = 5``, not ``0`` for ``a^2 + b = 0``, not ``41`` for ``m + n = 41``. A response may: ``m + n = 41`` is 41.
-- A constant of integration has any of the names C, c, K, k.
-- A comment behind a value is dropped where it cannot make another one (``ornaments``): ``42 (exact)`` is 42,
+- A comma before three digits and without a space behind it may separate thousands, in expressions too (``thousands``).
+- For a gold relation the right side alone is right only if the left is a single name or a ratio of names: ``5`` for
+  ``x = 5``, not ``0`` for ``a^2 + b = 0``, not ``41`` for ``m + n = 41``. A response may say more than the gold answer:
+  ``m + n = 41`` is 41.
+- A constant of integration may be called C, c, K or k.
+- A comment behind a value is dropped where it cannot make another answer (``ornaments``): ``42 (exact)`` is 42,
   ``42 (or 43)`` is not.
 - ``5 p.m.`` is 5:00 p.m. ``90^{o}`` is 90 degrees. ``n = 1, 2`` is ``n = 1, n = 2``. Words in a row have an order;
   numbers, points, times and ratios have none.
 - ``x = 5`` is not ``y = 5``. Brackets count: ``[0,1)`` is not ``[0,1]``, ``(1,2)`` not ``(2,1)``, not ``\{1,2\}``.
-- An inequality equals an interval, also one that could be a point: ``1 < x < 2`` for ``(1,2)``.
-- Names order a point: ``y=2, x=1`` is ``(1,2)``; ``1`` or ``2`` is no point. Capitals in a row are points:
+- An inequality equals an interval, even one that could be a point: ``1 < x < 2`` for ``(1,2)``.
+- Names order a point: ``y=2, x=1`` is ``(1,2)``; ``1`` or ``2`` is not a point. Capitals in a row are points:
   ``CD`` is not ``DC``.
 - A ``\pm`` is a list of both. An alternative such as ``5 \text{ or } 7`` is a list, so it is not 5.
 - Any spelling of an equal value is right: ``2\cdot 5`` for 10, an unfactored polynomial for a factored one.
@@ -55,7 +56,7 @@ from .named_values import assigned, in_order_of_names, is_label, is_single_name
 from .normal_form import MAX_ANSWER, normalise, rational
 from .notation import option_label
 from .real_sets import describes_a_set, oriented, same_reals
-from .structure import CONSTANT_ADDED, NAME, TEXT_ONLY, TIME, Answer, read
+from .structure import CONSTANT_ADDED, NAME, SCALAR, TEXT_ONLY, TIME, Answer, read
 from .thousands import ungrouped
 from .units import excludes
 from .words import same_word
@@ -66,9 +67,10 @@ _ARTICLES = re.compile(r"\b(?:the|a|an)\b ?")
 
 
 def equivalent(answer: str, gold: str) -> bool:
-    """Whether ``answer`` means what ``gold`` means. Raises LimitError if that would take too large a computation.
+    """Returns True if ``answer`` means what ``gold`` means. Raises LimitError if that would take too large a
+    computation.
 
-    Not symmetric where the gold answer says more than the answer must: see the table above for what may stand for what.
+    Not symmetric where the gold answer says more than the answer must: the table above says what may stand for what.
     """
     one, other = normalise(answer), normalise(gold)
     if not one or not other:
@@ -83,7 +85,7 @@ def equivalent(answer: str, gold: str) -> bool:
 
 
 def _equal(one: str, other: str) -> bool:
-    """Whether two normal forms mean the same."""
+    """Returns True if two normal forms mean the same."""
     (label, one), (_, other) = option_label(one), option_label(other)
     if label and (letter := _LETTER.match(other)):
         return label == letter[1]
@@ -96,14 +98,11 @@ def _equal(one: str, other: str) -> bool:
 
 
 def _alternative_reading(one: str, other: str) -> bool:
-    """``100,200`` is a number with a thousands separator; beside ``100, 200`` it is a list."""
+    """Compares two lists: ``100,200`` is a number with a thousands separator, but a list beside ``100, 200``."""
     if not _LISTED.match(one) or not _LISTED.match(other):
         return False
     lists = [re.split("[,;]", text) for text in (one, other)]
     return len(lists[0]) == len(lists[1]) > 1 and sorted(lists[0]) == sorted(lists[1])
-
-
-# ---------------------------------------------------------------------------------------------------- reading
 
 
 def _same(a: Answer, g: Answer) -> bool:
@@ -137,7 +136,7 @@ def _same(a: Answer, g: Answer) -> bool:
         return a.mark == g.mark and _in_order(a.parts, g.parts)
     if a.kind == "list" and g.kind == "group":
         point = g.mark == "()" and r"\infty" not in g.text and a.mark != "or"
-        return point and all(part.kind in _SCALAR for part in a.parts) and _in_order(a.parts, g.parts)
+        return point and all(part.kind in SCALAR for part in a.parts) and _in_order(a.parts, g.parts)
     if "matrix" in (a.kind, g.kind):
         return a.kind == g.kind and len(a.parts) == len(g.parts) and all(map(_in_order, a.parts, g.parts))
     if {a.kind, g.kind} <= {"number", "expression"}:
@@ -150,8 +149,8 @@ def _in_order(a: tuple[Answer, ...], g: tuple[Answer, ...]) -> bool:
 
 
 def _same_assignment(a: Answer, g: Answer) -> bool | None:
-    """``x=1, y=2`` as a point, as another such list, or, as a gold, by its values in the order in which it writes them;
-    None where no names are given, or to one side only and the other is no point."""
+    """Compares ``x=1, y=2`` with a point, with another such list, or, as a gold, with its values in the order in which
+    it writes them. Returns None where neither side gives names, or one side does and the other is no point."""
     left, right = assigned(a), assigned(g)
     if left and right:
         values = dict(zip(*right, strict=True))
@@ -179,7 +178,7 @@ _OTHERS = set("aeimnr")  # parameters, beside a capital C
 
 
 def _up_to_the_constant(answer: str, gold: str) -> bool:
-    """Whether two antiderivatives differ in nothing but the name of the constant of integration."""
+    """Returns True if two antiderivatives differ only in the name of the constant of integration."""
     left, right = CONSTANT_ADDED.match(answer), CONSTANT_ADDED.match(gold)
     if left is None or right is None or (name := right[2] or right[3]) not in ("C", "c"):
         return False
@@ -191,7 +190,7 @@ def _up_to_the_constant(answer: str, gold: str) -> bool:
 
 
 def _same_members(a: Answer, g: Answer) -> bool:
-    """One to one. Where one of them is a set, equal members count once. Words in a row have an order."""
+    """Pairs the members one to one. If one side is a set, equal members count once. Words in a row have an order."""
     left, right = list(a.parts), list(g.parts)
     if a.kind == g.kind == "list" and all(map(_is_word, left + right)):
         return _in_order(a.parts, g.parts)
@@ -208,7 +207,7 @@ def _same_members(a: Answer, g: Answer) -> bool:
 
 
 def _is_word(part: Answer) -> bool:
-    """Whether a member of a list is text of more than a letter; a time or a ratio is none."""
+    """Returns True if a member of a list is text of more than one letter, and neither a time nor a ratio."""
     return part.kind == "text" and len(part.text) > 1 and not TIME.match(part.text)
 
 
@@ -226,7 +225,7 @@ def _same_quantity(a: Answer, g: Answer) -> bool:
         one = other = "degree"  # of which scale, one of them does not say
     if excludes(one, other):
         return False
-    if left.kind not in _SCALAR or right.kind not in _SCALAR:
+    if left.kind not in SCALAR or right.kind not in SCALAR:
         return _same(left, right)
     if one == "%" != other:
         size = rational(right.text)  # 0.5% is not 0.5, but 50% is what is asked for by "what percent: 50"
@@ -245,11 +244,8 @@ def _over(value: Answer, below: str, factor: str = "") -> Answer:
     return Answer("expression", rf"\frac{{{factor}({value.text})}}{{{below}}}")
 
 
-_SCALAR = ("number", "expression")
-
-
 def _words(answer: Answer) -> str:
-    r"""Text without case, articles and punctuation; "" for what holds mathematics."""
+    r"""Returns text without case, articles and punctuation; "" for text that holds mathematics."""
     text = TEXT_ONLY.sub(r"\1", answer.text)
     if answer.kind not in ("text", "number", "expression") or "\\" in text:
         return ""
@@ -286,7 +282,8 @@ def _same_relation(a: Answer, g: Answer) -> bool:
 
 
 def _consistent(sides: list[Answer], operators: list[str]) -> bool:
-    """Whether a chain of equal signs claims nothing false: ``5 = 7`` is no way to say both."""
+    """Returns False if a chain of equal signs claims something false, as ``5 = 7`` does: it does not give both
+    values."""
     from .expressions import parse
 
     for one, other, operator in zip(sides, sides[1:], operators, strict=False):
@@ -311,7 +308,7 @@ def _same_relations(a: Answer, g: Answer) -> bool:
                 return _in_order(one[1:], other[1:]) or (left[0] == "=" and _same(one[-1], other[-1]))
         elif _in_order(one, other) or (left == ["="] and _in_order(one, other[::-1])):
             return True
-        if len(left) == 1 and left[0] in ("=", r"\ne", "<", r"\le") and all(p.kind in _SCALAR for p in one + other):
+        if len(left) == 1 and left[0] in ("=", r"\ne", "<", r"\le") and all(p.kind in SCALAR for p in one + other):
             from .expressions import parse, proportional
 
             values = [parse(p.text) for p in (*one, *other)]

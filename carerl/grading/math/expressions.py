@@ -1,13 +1,14 @@
-r"""Equality of mathematical expressions: parsed by math-verify's parser (latex2sympy2_extended), compared here.
+r"""Compares mathematical expressions: parsed by math-verify's parser (latex2sympy2_extended), compared here.
 
 math-verify's own comparison is not used: it rounds to six decimals (0.333333 counts as 1/3), chops differences below
-1e-15 (``1/2^{98}`` counts as ``1/2^{99}``), unpacks relations by their last side and pairs sets of unequal sizes
-(its issues 14 and 60), and its limits are signals that neither threads nor native code obey (issues 63 and 65).
+1e-15 (``1/2^{98}`` counts as ``1/2^{99}``), unpacks relations by their last side and pairs sets of unequal sizes (its
+issues 14 and 60), and its limits are signals that neither threads nor native code obey (issues 63 and 65).
 
-Here numbers are exact, and expressions are compared by their values at fixed rational points of their variables: to
-60 digits more than the longest number in them has, so that no decimal passes for a root, and their difference to 1,500.
-Two different elementary expressions that agree so far at every point do not occur by accident; the error left is on the
-other side, where a function is not defined at the points. Where logarithms of variables occur, these are positive.
+Here numbers are exact. Expressions are compared by their values at fixed rational points of their variables, to 60
+digits more than the longest number in them has, so that no decimal passes for a root; their difference is computed to
+1,500 digits. Two different elementary expressions that agree so far at every point do not occur by accident. The error
+that is left is on the other side, where a function is not defined at the points. Where logarithms of variables occur,
+the variables are positive.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _UNIT_I = sympy.Symbol("i")  # the imaginary unit, as the answers of MATH have i
 
 
 def _points(count: int) -> list[list[sympy.Rational]]:
-    """Rational values, some negative, of ``count`` variables at six points."""
+    """Returns rational values, some of them negative, of ``count`` variables at six points."""
 
     def coordinate(i: int, p: int) -> sympy.Rational:
         return sympy.Rational((37 * (i + 2) * (p + 3)) % 101 + 13, 29 + 4 * ((i + p) % 5)) * (-1) ** (p * (i + 1) // 2)
@@ -46,7 +47,7 @@ def _points(count: int) -> list[list[sympy.Rational]]:
 
 @lru_cache(maxsize=512)
 def parse(text: str) -> Any:
-    """The sympy expression of a normal form; None if it cannot be read as one. Raises LimitError."""
+    """Returns the sympy expression of a normal form; None if it cannot be read as one. Raises LimitError."""
     value = rational(text)
     if value is not None:
         return sympy.Rational(value.numerator, value.denominator)
@@ -73,7 +74,7 @@ def parse(text: str) -> Any:
 
 
 def _check(tree: Any) -> None:
-    """Raises LimitError where evaluating the tree would make an integer of more than 30,000 bits."""
+    """Raises LimitError if evaluating the tree would make an integer of more than 30,000 bits."""
     nodes = 0
     for nodes, _ in enumerate(sympy.preorder_traversal(tree)):
         if nodes > MAX_NODES:
@@ -82,7 +83,7 @@ def _check(tree: Any) -> None:
 
 
 def _bits(e: Any) -> float:
-    """An upper bound of log2 of a number's numerator and denominator, 1 for what is not a number."""
+    """Returns an upper bound of log2 of a number's numerator and denominator; 1 for anything but a number."""
     if isinstance(e, sympy.Rational):
         bits = float(max(abs(e.p).bit_length(), e.q.bit_length()))
     elif isinstance(e, sympy.Pow):
@@ -109,7 +110,7 @@ def _bits(e: Any) -> float:
 
 
 def _terms(e: Any) -> float:
-    """How many terms a sum or product has, those of the sums within it included."""
+    """Counts the terms of a sum or product, including those of the sums within it."""
     terms = 1.0
     for part in e.args[1:]:
         for limit in part.args[1:]:
@@ -119,7 +120,7 @@ def _terms(e: Any) -> float:
 
 
 def _size(e: Any, bits: float) -> float:
-    """An upper bound of a number's absolute value; 1 if it holds variables."""
+    """Returns an upper bound of a number's absolute value; 1 if it holds variables."""
     if e.free_symbols:
         return float(sum(_size(n, _bits(n)) for n in e.atoms(sympy.Rational))) or 1.0
     if isinstance(e, sympy.Rational):
@@ -132,7 +133,7 @@ def _too_large() -> float:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two parsed expressions have the same value, wherever both have one."""
+    """Returns True if two parsed expressions have the same value wherever both have one."""
     if one is None or other is None:
         return False
     if isinstance(one, sympy.Rational) and isinstance(other, sympy.Rational):
@@ -151,7 +152,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def real(value: Any) -> Fraction | None:
-    """A parsed number to 60 digits, exact where it is rational; None for what is no real number."""
+    """Returns a parsed number to 60 digits, exact if it is rational; None if it is no real number."""
     if value is None or value.free_symbols or value.has(sympy.oo, sympy.zoo, sympy.nan):
         return None
     if isinstance(value, sympy.Rational):
@@ -161,8 +162,8 @@ def real(value: Any) -> Fraction | None:
 
 
 def proportional(one: Any, other: Any, positive: bool) -> bool:
-    """Whether one is a constant other than 0 times the other (a positive one if asked for): ``one = 0`` and
-    ``other = 0`` are then the same equation."""
+    """Returns True if one is a constant other than 0 times the other (a positive one if asked for): then ``one = 0``
+    and ``other = 0`` are the same equation."""
     if one is None or other is None or not one.free_symbols or one.free_symbols != other.free_symbols:
         return False
     digits = _digits(one, other)
@@ -176,14 +177,14 @@ def proportional(one: Any, other: Any, positive: bool) -> bool:
 
 
 def _digits(one: Any, other: Any) -> int:
-    """60 more than the longest number in either has."""
+    """Returns 60 more than the number of digits of the longest number in either."""
     longest = max((max(abs(n.p), n.q).bit_length() for e in (one, other) for n in e.atoms(sympy.Rational)), default=0)
     return _DIGITS + longest * 3 // 10
 
 
 def _values(one: Any, other: Any, digits: int) -> Iterator[tuple[Any, Any]]:
-    """The values of both at some points, one after the other, where both have one. Where only one of them has, they
-    differ: a pair of unequal values stands for it."""
+    """Yields the values of both at one point after the other, where both have one. Where only one has a value they
+    differ, and a pair of unequal values is yielded."""
     for at in _places(one, other):
         a, b = _number(one, at, digits), _number(other, at, digits)
         if a is not None and b is not None:
@@ -205,7 +206,7 @@ def _places(one: Any, other: Any) -> list[dict[Any, Any]]:
 
 
 def _number(e: Any, at: dict[Any, Any], digits: int) -> Any:
-    """A complex number of so many digits, or None."""
+    """Evaluates an expression to a complex number of so many digits; None if that fails."""
     value = e.subs(at) if at else e
     _check(value)
     value = value.evalf(digits, maxn=2 * digits)
@@ -218,7 +219,7 @@ def _plain(value: Any) -> bool:
 
 
 def _is_zero(value: Any) -> bool:
-    """Whether nothing but rounding is left of a number: sympy says so by a precision of no more than some bits."""
+    """Returns True if nothing but rounding is left of a number: sympy then gives it a precision of a few bits."""
     return all(part == 0 or (isinstance(part, sympy.Float) and part._prec <= 8) for part in value.as_real_imag())
 
 
@@ -229,8 +230,7 @@ def _close(a: Any, b: Any, digits: int) -> bool:
 
 
 def _differ_slightly(one: Any, other: Any) -> bool:
-    """Whether the difference, at one point, is another number than 0 when it is computed to 1,500 digits:
-    1 + e^{-1000} is not 1."""
+    """Returns True if the difference, at one point and to 1,500 digits, is not 0: 1 + e^{-1000} is not 1."""
     try:
         difference = (one - other).subs(_places(one, other)[0])
         if difference == 0 or not difference.is_number:

@@ -1,4 +1,4 @@
-r"""A normal form as the LaTeX parser wants it: bounded, decimals as fractions, plain functions as macros, products
+r"""Prepares a normal form for the LaTeX parser: bounded, decimals as fractions, plain functions as macros, and products
 written out where the parser would read something else. String work only."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from fractions import Fraction
 from carerl.grading.base import LimitError
 
 from .normal_form import MAX_ANSWER
+from .structure import GREEK
 
 MAX_DEPTH = 20  # of brackets
 MAX_BARS = 16  # of absolute values: the parser tries every way to pair them
@@ -27,9 +28,7 @@ _JUXTAPOSED = re.compile(
 _PLAIN_QUOTIENT = re.compile(
     r"(?<![\d./}^_)\]a-zA-Z|!])(\d+)/(\d+)(?=[a-zA-Z(]|\\(?!cdot|times|div|pm|mp|ldots|right|[,;:!]))", re.ASCII
 )
-_LETTER_TIMES = re.compile(
-    r"(\\(?:pi|theta|alpha|beta|phi|lambda|omega)) ?(?=\()|(?<![a-zA-Z\\])([a-ei-or-zA-EI-OQ-Z])(?=\()"
-)
+_LETTER_TIMES = re.compile(rf"({GREEK}) ?(?=\()|(?<![a-zA-Z\\])([a-ei-or-zA-EI-OQ-Z])(?=\()")
 _CALLED = re.compile(r"\\(?:frac|sqrt|binom|left|begin|sum|prod|int|lim|[a-zA-Z]{3,})(?![a-zA-Z])|[a-zA-Z]\(")
 _LONG_EXPONENT = re.compile(r"\^\{?-?\d{7,}", re.ASCII)
 _BINOMIAL = re.compile(r"\\[dt]?binom\{(\d+)\}\{(\d+)\}", re.ASCII)
@@ -40,7 +39,8 @@ _UNREADABLE = re.compile(
 
 
 def prepared(text: str) -> str | None:
-    """A normal form as the parser wants it: decimals as fractions, plain functions as macros."""
+    """Returns a normal form as the parser wants it, with decimals as fractions and plain functions as macros; None if
+    it cannot read it. Raises LimitError."""
     if not text or len(text) > 2 * MAX_ANSWER or not text.isprintable() or _UNREADABLE.search(text):
         return None
     if _LONG_EXPONENT.search(text):
@@ -92,7 +92,7 @@ def _fraction(value: Fraction) -> str:
 
 
 def _repeating(whole: str, fixed: str, period: str) -> Fraction:
-    """0.1\\overline{6}: the period repeats for ever.
+    """Returns the value of a decimal such as 0.1\\overline{6}, whose period repeats for ever.
 
     >>> _repeating("0", "1", "6")
     Fraction(1, 6)
@@ -102,7 +102,7 @@ def _repeating(whole: str, fixed: str, period: str) -> Fraction:
 
 
 def _plain_roots(text: str) -> str:
-    """``sqrt(3)`` as ``\\sqrt{3}``."""
+    r"""Rewrites ``sqrt(3)`` as ``\sqrt{3}``."""
     for _ in range(20):
         match = _PLAIN_ROOT.search(text)
         if match is None:

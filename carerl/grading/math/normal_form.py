@@ -1,9 +1,9 @@
-r"""A normal form of final answers: notations of no mathematical meaning are gone, everything else stays.
+r"""Brings a final answer to a normal form: notations without mathematical meaning go, everything else stays.
 
-Pure string work in bounded time; nothing is evaluated but rational numbers. ``normalise`` keeps what may matter
-(units, percent and degree signs, ``x =``, the kind of brackets); ``canonical`` drops units and definitions too and
-reduces fractions, so that the votes for one answer are one string. Equality of meaning is
-:mod:`~carerl.grading.math.equivalence`'s.
+Pure string work in bounded time; only rational numbers are evaluated. ``normalise`` keeps what may matter (units,
+percent and degree signs, ``x =``, the kind of brackets). ``canonical`` also drops units and definitions and reduces
+fractions, so that the votes for one answer are one string. Equality of meaning is decided in
+:mod:`~carerl.grading.math.equivalence`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _PLAIN_NUMBER = re.compile(r"^-?(?:0|[1-9]\d*)$", _A)
 
 
 def normalise(answer: str) -> str:
-    r"""The normal form; idempotent. Text stays in ``\text{...}`` (lower case but for single letters, no spaces).
+    r"""Returns the normal form; idempotent. Text stays in ``\text{...}`` (lower case except single letters, no spaces).
 
     >>> normalise(r"$\left( 3, \dfrac{\pi}2 \right)$.")
     '(3,\\frac{\\pi}{2})'
@@ -82,7 +82,7 @@ def _once(text: str) -> str:
         text = ascii_signs(_ROOT_SIGN.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text)).strip()
     text = without_ornaments(text.strip("`* \t\r\n"))
     if (brace := opening_brace(text)) >= 0:
-        text = unwrapped(text, _closing(text, brace))
+        text = unwrapped(text, closing_brace(text, brace))
     text = plain_units(plain_notation(text))
     text = text.replace(r"\$", r"\dollar ")
     plain = "\\" not in text
@@ -106,7 +106,7 @@ def _once(text: str) -> str:
         text = _spaces(_BETWEEN_DIGITS.sub("\x01", text)).replace("\x01", " ")
         if _SPACED_THOUSANDS.match(text):
             text = text.replace(" ", "")
-    while len(text) > 1 and text[0] == "{" and _closing(text, 0) == len(text) - 1:
+    while len(text) > 1 and text[0] == "{" and closing_brace(text, 0) == len(text) - 1:
         text = text[1:-1]
     text = full_hour(_MEANT.get(text.lower(), text))
     return text.removeprefix("+") if _NUMBER.match(text) else text
@@ -146,7 +146,7 @@ _MEANT = {  # by words what has a sign of its own
 
 
 def _word(text: str) -> str:
-    """Words in lower case; a single letter keeps its case (A is not a); ``p.m.`` is ``pm``."""
+    """Converts words to lower case. A single letter keeps its case (A is not a); ``p.m.`` becomes ``pm``."""
     text = _MERIDIEM.sub(lambda m: f"{m[1].lower()}m", text)
     return " ".join(_LETTERS.sub(lambda m: m[0].lower(), text).split())
 
@@ -156,7 +156,7 @@ _ARGUMENT = re.compile(r"\s*(?:([0-9a-zA-Z])|(\\[a-zA-Z]+))")
 
 
 def braced_fractions(text: str) -> str:
-    """Every ``\\frac`` with both arguments in braces, as TeX reads it: ``\\frac12`` is a half."""
+    r"""Puts both arguments of every ``\frac`` into braces, as TeX reads it: ``\frac12`` is a half."""
     parts, start = [], 0
     for match in _FRACTION.finditer(text):
         if match.start() < start:
@@ -167,7 +167,7 @@ def braced_fractions(text: str) -> str:
             while i < len(text) and text[i].isspace():
                 i += 1
             single = _ARGUMENT.match(text, i)
-            end = _closing(text, i) if text[i : i + 1] == "{" else -1
+            end = closing_brace(text, i) if text[i : i + 1] == "{" else -1
             if end > i:
                 arguments.append(text[i + 1 : end])
                 i = end + 1
@@ -190,12 +190,12 @@ _SPACE = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])|(?<=[a-zA-Z])(\s+)(?=[a-zA-Z]
 
 
 def _spaces(text: str) -> str:
-    """No spaces but those that part a macro or a word from the letters after it."""
+    """Removes all spaces but those that separate a macro or a word from the letters after it."""
     return _SPACE.sub(lambda m: f"{m[1]} " if m[1] else (" " if m[2] else ""), text).strip()
 
 
-def _closing(text: str, start: int) -> int:
-    """Index of the brace that closes the one at ``start``; -1 if none does."""
+def closing_brace(text: str, start: int) -> int:
+    """Returns the index of the brace that closes the one at ``start``; -1 if none does."""
     depth, i = 0, start
     while i < len(text):
         if text[i] == "\\":
@@ -209,11 +209,11 @@ def _closing(text: str, start: int) -> int:
 
 
 def rational(text: str) -> Fraction | None:
-    r"""Exact value of a normal form that is a number, else None.
+    r"""Returns the exact value of a normal form that is a number, else None.
 
     Numbers are ``-3``, ``.25``, ``1,234``, ``1e3``, ``7/4``, ``\frac{-7}{4}`` and the mixed ``3\frac{1}{2}``
-    (``3\frac{3}{2}`` is a product, and not read here). One with more than 500 digits in a row or with a zero
-    denominator is none.
+    (``3\frac{3}{2}`` is a product, and not read here). A text with more than 500 digits in a row or with a zero
+    denominator is no number.
     """
     if _THOUSANDS.match(text):
         text = text.replace(",", "")
@@ -255,8 +255,8 @@ _UNIT = re.compile(r"(?<=[\d}])(?:\\text\{[^{}]*\}(?:\^\{\d\})?|\\degree|%|[a-zA
 
 
 def canonical(answer: str) -> str:
-    """One string for most spellings of the same answer: the reduced fraction, or the normal form without unit,
-    currency and definition. Two answers of one canonical string may still differ (``x = 5``, ``y = 5``): it is for
+    """Returns one string for most spellings of the same answer: the reduced fraction, or the normal form without unit,
+    currency and definition. Two answers with one canonical string may still differ (``x = 5``, ``y = 5``): it is for
     counting votes, not for grading."""
     text = normalise(answer)
     text = _DEFINED.sub("", text)

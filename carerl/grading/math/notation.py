@@ -1,4 +1,5 @@
-r"""Spellings taken away before an answer is read: fonts and colours, macros of one meaning, labels in front, ends.
+r"""Removes or unifies spellings before an answer is read: fonts and colours, macros with one meaning, labels in front,
+ends.
 
 Tables of substitutions only; :mod:`~carerl.grading.math.normal_form` says in which order they are used.
 """
@@ -14,13 +15,13 @@ Rule = tuple[tuple[str, ...], re.Pattern[str], Replacement]
 
 
 def rules(*table: tuple[str, re.Pattern[str], Replacement]) -> tuple[Rule, ...]:
-    """Substitutions. The first word of each line says, parted by spaces, of which pieces a text holds at least one
-    wherever the pattern matches; none stands for any text."""
+    """Makes a table of substitutions. The first word of each line lists, separated by spaces, pieces of which a text
+    that the pattern matches holds at least one; an empty list allows any text."""
     return tuple((tuple(pieces.split()), pattern, written) for pieces, pattern, written in table)
 
 
 def substituted(text: str, table: tuple[Rule, ...]) -> str:
-    """The text after all substitutions, in their order."""
+    """Returns the text after all substitutions, in their order."""
     for pieces, pattern, written in table:
         for piece in pieces or ("",):
             if piece in text:
@@ -111,7 +112,7 @@ _STYLES = rules(
 
 
 def plain_notation(text: str) -> str:
-    """One notation of several that mean the same, without fonts, colours and tags."""
+    """Rewrites notations that mean the same to one of them, and removes fonts, colours and tags."""
     if "\\" in text:
         text = substituted(text, _STYLES)
     return substituted(text, _SUBSTITUTIONS)
@@ -129,8 +130,8 @@ _READABLE_TEXT = re.compile(
 
 
 def unwrapped(text: str, closing: int) -> str:
-    """Without the macro around the whole of it, whose brace closes at ``closing`` (of words only where they hold
-    mathematics: ``\\text{5 dollars}``, not ``\\text{Monday}``)."""
+    r"""Removes the macro around the whole text, whose brace closes at ``closing``. A macro for words is removed only
+    where they hold mathematics: ``\text{5 dollars}``, not ``\text{Monday}``."""
     match = _WRAPPER.match(text)
     if match is None or not (match["words"] or match["math"]):
         return text
@@ -144,7 +145,7 @@ def unwrapped(text: str, closing: int) -> str:
 
 
 def opening_brace(text: str) -> int:
-    """Index of the brace of a wrapper at the start, -1 if there is none."""
+    """Returns the index of the brace of a wrapper at the start; -1 if there is no wrapper."""
     match = _WRAPPER.match(text)
     return match.end() - 1 if match and (match["words"] or match["math"]) else -1
 
@@ -164,12 +165,13 @@ _OPTION = re.compile(r"^(?:\\text\s*\{\s*\(?([A-Z])[).]\s*[).]?\s*\}|\\text\s*\{
 
 
 def without_lead(text: str) -> str:
-    """Without a leading "the answer is", "the point" and their like, in a text macro or bare."""
+    """Removes a leading "the answer is", "the point" and the like, in a text macro or bare."""
     return _LEAD.sub(lambda m: "" if "{" not in m[0] or "}" in m[0] else r"\text{", text, count=1)
 
 
 def option_label(text: str) -> tuple[str, str]:
-    r"""The label of an option before its text, and the text: ``\textbf{(A)}\ 5``; ("", text) where there is none."""
+    r"""Splits off the label of an option before its text: ``\textbf{(A)}\ 5``. Returns the label and the text; ("",
+    text) if there is no label."""
     match = _OPTION.match(text)
     if match is None or not text[match.end() :].strip():
         return "", text

@@ -1,5 +1,5 @@
-r"""What stands around an answer and adds nothing to it: display environments, quotation marks, arrows and ticks, space,
-a reason or a comment behind it. String work only.
+r"""Removes what stands around an answer and adds nothing to it: display environments, quotation marks, arrows and
+ticks, space, a reason or a comment behind it. String work only.
 
 A comment is dropped only where it cannot make another answer: ``42 (exact)``, not ``42 (or 43)`` or ``42 (rejected)``.
 """
@@ -66,7 +66,7 @@ _BEFORE_COMMENTS = ("(", "since", "because", "as ")
 
 
 def without_ornaments(text: str) -> str:
-    """The answer without what stands around it and adds nothing.
+    """Returns the answer without what stands around it and adds nothing.
 
     >>> [without_ornaments(t) for t in (r"\\therefore 42", '"42"', "42 (exact)", "42 (or 43)", "forty-two (42)")]
     ['42', '42', '42', '42 (or 43)', '42']
@@ -85,14 +85,14 @@ def without_ornaments(text: str) -> str:
 
 
 def without_quotes(text: str) -> str:
-    """Without quotation marks around the whole of it."""
+    """Removes quotation marks around the whole text."""
     if text[:1] in "\"'`“‘«_" and (quoted := _QUOTED.match(text)):
         return next(part for part in quoted.groups() if part is not None).strip()
     return text
 
 
 def without_marks(text: str) -> str:
-    """Without space, arrows and ticks at the ends."""
+    """Removes space, arrows and ticks at the ends."""
     if text[:1] in "\\&:#" or not text[:1].isascii():
         text = _LEADING.sub("", text)
     end = text[-1:]
@@ -129,8 +129,8 @@ def _balanced(text: str) -> bool:
 
 
 def _without_environment(text: str) -> str:
-    """The content of an environment that only displays it: its lines as one chain where they go on with a sign of
-    relation, else as a list."""
+    """Returns the content of an environment that only displays it. Its lines are joined as one chain where they go on
+    with a sign of relation, else as a list."""
     if cell := _ONE_CELL.match(text):
         return cell[2].strip()
     match = _ENVIRONMENT.match(text)

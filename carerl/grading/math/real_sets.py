@@ -1,20 +1,20 @@
-r"""Sets of real numbers, however they are written: ``[0,1) \cup (2,3)``, ``-2 < x < 7``, ``|x-1| \le 2``, ``x \ne 3``,
-``\mathbb{R} \setminus \{3\}``, ``x < 2 \text{ or } x > 3``. Compared by sympy as sets."""
+r"""Compares sets of real numbers, however they are written, as sets of sympy: ``[0,1) \cup (2,3)``, ``-2 < x < 7``,
+``|x-1| \le 2``, ``x \ne 3``, ``\mathbb{R} \setminus \{3\}``, ``x < 2 \text{ or } x > 3``."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from .structure import Answer, is_variable
+from .structure import SCALAR, Answer, is_variable
 
 ORDERS = {"<", ">", r"\le", r"\ge", r"\ne", r"\in"}
-_SCALAR = ("number", "expression")
 _DISTANCE = re.compile(r"^\|([^|]+)\|$")
 
 
 def describes_a_set(answer: Answer) -> bool:
-    """Whether an answer is a set of real numbers by its form alone; an interval such as (1,2) may be a point."""
+    """Returns True if an answer's form alone makes it a set of real numbers; an interval such as (1,2) may be a
+    point."""
     if answer.kind == "relation":
         return set(answer.mark.split()) <= ORDERS
     if answer.kind == "list":
@@ -23,7 +23,8 @@ def describes_a_set(answer: Answer) -> bool:
 
 
 def same_reals(a: Answer, g: Answer) -> bool | None:
-    """Whether two answers describe the same set of real numbers, of one variable; None where one describes none."""
+    """Returns True if two answers describe the same set of real numbers, of one variable; None if one describes
+    none."""
     names = [variables(answer) for answer in (a, g)]
     if any(len(name) > 1 for name in names) or (all(names) and names[0] != names[1]):
         return False
@@ -35,7 +36,7 @@ def same_reals(a: Answer, g: Answer) -> bool | None:
 
 
 def variables(answer: Answer) -> set[str]:
-    """Names that stand alone on a side of a relation, or within the bars of an absolute value."""
+    """Returns the names that stand alone on a side of a relation, or within the bars of an absolute value."""
     if answer.kind == "list":
         return set().union(*map(variables, answer.parts))
     if answer.kind != "relation":
@@ -78,14 +79,14 @@ def _set(answer: Answer) -> Any:
 def _real(answer: Answer) -> Any:
     from .expressions import parse
 
-    value = parse(answer.text) if answer.kind in _SCALAR else None
+    value = parse(answer.text) if answer.kind in SCALAR else None
     if value is None or not value.is_extended_real:
         raise ValueError(answer.text)
     return value
 
 
 def _of_relation(relation: Answer) -> Any:
-    """The numbers that a relation allows its variable."""
+    """Returns the numbers that a relation allows its variable."""
     import sympy
 
     operators, sides = oriented(relation)
@@ -113,7 +114,7 @@ def _of_relation(relation: Answer) -> Any:
 
 
 def _of_distance(match: Any, sides: tuple[Answer, ...], operator: str, inside: bool) -> Any:
-    """``|ax + b| < c`` and ``c < |ax + b|``."""
+    """Returns the set of ``|ax + b| < c`` or ``c < |ax + b|``."""
     import sympy
 
     from .expressions import parse
@@ -135,7 +136,7 @@ _FLIPPED = {">": "<", r"\ge": r"\le"}
 
 
 def oriented(relation: Answer) -> tuple[list[str], tuple[Answer, ...]]:
-    """Operators and sides with every "greater" turned around."""
+    """Returns operators and sides, with every "greater" turned around."""
     operators = relation.mark.split()
     if all(o in _FLIPPED for o in operators):
         return [_FLIPPED[o] for o in reversed(operators)], relation.parts[::-1]

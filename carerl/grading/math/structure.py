@@ -1,6 +1,5 @@
 r"""Reads a normal form into the kinds that :mod:`~carerl.grading.math.equivalence` compares: lists, sets, intervals,
-matrices, relations, quantities, text. What is nothing else is an expression; nothing is evaluated here.
-"""
+matrices, relations, quantities, text. Anything else is an expression; nothing is evaluated here."""
 
 from __future__ import annotations
 
@@ -34,6 +33,9 @@ _MATRIX = re.compile(
     r"^(?P<factor>[^&]*?)(?:\\cdot ?)?(?P<open>[\[(|]?)\\begin\{(?P<name>[pbBvV]?matrix|array|smallmatrix)\}"
     r"(?:\{[clr|]*\})?(?P<rows>.*)\\end\{(?P=name)\}(?P<close>[\])|]?)(?P<turned>\^\{(?:T|\\top|t)\})?$"
 )
+SCALAR = ("number", "expression")  # kinds that may have a value
+TRIGONOMETRIC = r"\\(?:sin|cos|tan|cot|sec|csc)"
+GREEK = r"\\(?:pi|theta|alpha|beta|phi|lambda|omega)"
 CONSTANT_ADDED = re.compile(r"^(?:(.+)\+([cCkK])|([cCkK])\+(.+))$")  # of an antiderivative
 TIME = re.compile(r"^\d+(?::\d+)+")
 _WORD_UNIT = re.compile(
@@ -44,7 +46,6 @@ _WORD_UNIT = re.compile(
 )
 TEXT_ONLY = re.compile(r"\\text\{([^{}]*)\}")
 
-_GREEK = r"\\(?:pi|theta|alpha|beta|phi|lambda|omega)"
 _UNIT_QUOTIENT = re.compile(
     r"\\frac\{\\text\{([a-zA-Z ]+)\}\}\{\\text\{([a-zA-Z ]+)\}(?:\^\{([23])\})?\}$"
     r"|\\text\{([a-zA-Z ]+)\}/\\text\{([a-zA-Z ]+)\}(?:\^\{([23])\})?$"
@@ -56,8 +57,8 @@ _COORDINATES = re.compile(r"[A-Z]{2,}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A final answer as it was read. ``parts`` are Answers (a matrix: rows of them); ``mark`` is a group's brackets,
-    a quantity's unit, a number's base, a relation's operators."""
+    """Holds a final answer as it was read. ``parts`` are Answers (of a matrix: rows of them). ``mark`` is a group's
+    brackets, a quantity's unit, a number's base, or a relation's operators."""
 
     kind: str
     text: str
@@ -66,12 +67,12 @@ class Answer:
 
 
 def is_variable(text: str) -> bool:
-    """Whether a text is a name, of something else than a number."""
+    """Returns True if a text is a name, and not the name of a number."""
     return NAME.match(text) is not None and text not in _CONSTANTS
 
 
 def read(text: str, level: int = 0) -> Answer:
-    """A normal form as an Answer. What is nothing else is an expression."""
+    """Reads a normal form as an Answer. Anything that has no other kind is an expression. Raises LimitError."""
     if level > _MAX_LEVEL:
         raise LimitError("brackets too deep")
     if rational(text) is not None:
@@ -118,10 +119,11 @@ def read(text: str, level: int = 0) -> Answer:
 
 
 def _read_based(text: str) -> Answer | None:
-    """Digits with their base: ``52_8``, ``1010 base 2``, ``ABC_{16}``.
+    """Reads digits with their base: ``52_8``, ``1010 base 2``, ``ABC_{16}``.
 
-    Letters alone are digits where there are at least two, capitals or in a text macro (or of base 16), and each is
-    a digit of the base: ``a_{11}`` is a member of a sequence."""
+    Letters alone are digits if there are at least two, they are capitals or in a text macro (or of base 16), and each
+    is a digit of the base: ``a_{11}`` is a member of a sequence.
+    """
     based = _BASED.match(text) or _BASE_WORD.match(text)
     if based is None:
         return None
@@ -139,7 +141,7 @@ def _read_based(text: str) -> Answer | None:
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Parts between separators outside of brackets and environments; interval brackets of either kind match."""
+    """Splits a text at separators outside of brackets and environments; interval brackets of either kind match."""
     parts, depth, start, i = [], 0, 0, 0
     while i < len(text):
         if depth == 0 and text.startswith(separator, i):
@@ -163,7 +165,7 @@ def split(text: str, separator: str) -> list[str]:
 
 
 def _read_matrix(text: str, level: int) -> Answer | None:
-    """A matrix of any brackets, with a factor before it or turned by ``^T``; a determinant is another kind."""
+    """Reads a matrix with any brackets, with a factor before it or turned by ``^T``; a determinant is another kind."""
     if r"\begin" not in text or (matrix := _MATRIX.match(text)) is None or r"\begin" in matrix["rows"]:
         return None
     factor = matrix["factor"]
@@ -186,7 +188,7 @@ def _read_matrix(text: str, level: int) -> Answer | None:
 
 
 def _read_solutions(text: str, level: int) -> Answer | None:
-    """Alternatives of several values each, ``a=1, b=2 \\text{ or } a=2, b=1``: a list of lists."""
+    r"""Reads alternatives of several values each, ``a=1, b=2 \text{ or } a=2, b=1``: a list of lists."""
     if text.count("=") < 4 or not ("or" in text or ";" in text or r"\vee" in text):
         return None
     text = re.sub(r",?\x00,?", ";", _ALTERNATIVE.sub("\x00", text))
@@ -203,7 +205,7 @@ def _read_solutions(text: str, level: int) -> Answer | None:
 
 
 def _all_named(parts: tuple[Answer, ...]) -> tuple[Answer, ...]:
-    """``x=1, 2`` as ``x=1, x=2``: a name before the first of several values is that of all."""
+    """Reads ``x=1, 2`` as ``x=1, x=2``: a name before the first of several values belongs to all."""
     first, *others = parts
     if first.kind != "relation" or first.mark != "=" or not NAME.match(first.parts[0].text):
         return parts
@@ -214,7 +216,7 @@ def _all_named(parts: tuple[Answer, ...]) -> tuple[Answer, ...]:
 
 
 def _members(text: str) -> tuple[list[str], str]:
-    """What stands between commas, semicolons, "and" and "or"; and "or" or "and" if one of them parts it."""
+    """Splits at commas, semicolons, "and" and "or". Also returns "or" or "and" if one of them separates the members."""
     conjunction = ""
     if found := " ".join(match[0] for match in _CONJUNCTION.finditer(text)):
         conjunction = "or" if re.search("or|vee", found) else "and" if re.search("and|wedge", found) else ""
@@ -236,7 +238,7 @@ _PLUS_MINUS = re.compile(r"\\(pm|mp) ?(?![a-zA-Z])")
 
 
 def _plus_minus(text: str, level: int) -> tuple[Answer, ...]:
-    """Both readings of what holds a ``\\pm``; the one of what does not."""
+    r"""Returns both readings of a text that holds a ``\pm``, or the one reading of any other."""
     if not _PLUS_MINUS.search(text):
         return (read(text, level + 1),)
     readings = []
@@ -315,7 +317,7 @@ def _read_group(text: str, level: int) -> Answer | None:
 
 
 def _read_text(text: str) -> Answer | None:
-    """Words, if there is nothing but words: a number in words is a number; other bare words count from four letters
+    """Reads a text that is nothing but words. A number in words is a number; other bare words count from four letters
     on, and capitals in a row are points ("CD" is not "DC")."""
     inside = TEXT_ONLY.sub(r"\1", text)
     if (number := _number_in_words(inside)) is not None:
@@ -338,7 +340,7 @@ def _number_in_words(text: str) -> Answer | None:
 
 
 def _read_quantity(text: str, level: int) -> Answer | None:
-    """A value with a unit (:mod:`~carerl.grading.math.units`)."""
+    """Reads a value with a unit (:mod:`~carerl.grading.math.units`)."""
     if "\\dollar" in text:
         value = text.replace("\\dollar", "", 1).strip()
         rate = _RATE.search(value)
@@ -351,7 +353,7 @@ def _read_quantity(text: str, level: int) -> Answer | None:
     if temperature := _TEMPERATURE.match(text):
         name = (temperature[2] or temperature[3])[0].upper()
         return Answer("quantity", text, (read(temperature[1].strip(), level + 1),), f"degree {name}")
-    if text.endswith(r"\degree") and not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
+    if text.endswith(r"\degree") and not re.search(TRIGONOMETRIC, text):
         return Answer("quantity", text, (read(text.removesuffix(r"\degree").strip(), level + 1),), "degree")
     text = _UNIT_QUOTIENT.sub(_quotient_in_words, text)
     match = _WORD_UNIT.match(text)
@@ -363,7 +365,7 @@ def _read_quantity(text: str, level: int) -> Answer | None:
     words = words.lower() if len(words) > 1 else words
     if bare and re.search(r"\b(?:pi|sqrt|sin|cos|tan|log|ln|frac|theta|infty)\b", words):
         return None
-    if re.search(r"\\[a-zA-Z]*$", value) and not re.search(_GREEK + "$", value):
+    if re.search(r"\\[a-zA-Z]*$", value) and not re.search(GREEK + "$", value):
         return None
     exact = rational(value)
     first, _, rest = words.partition(" ")

@@ -1,7 +1,7 @@
-r"""Thousands separators within an answer: ``1,500\pi``, ``[1,000, 2,000]``, ``1,000 or 2,000``.
+r"""Finds thousands separators within an answer: ``1,500\pi``, ``[1,000, 2,000]``, ``1,000 or 2,000``.
 
-A comma without a space behind it and before exactly three digits may be one; all numbers of a run of digits and commas
-have them, or none. ``(1,234)`` is a point: there the brackets would hold nothing else.
+A comma before exactly three digits and without a space behind it may be one. In a run of digits and commas either all
+numbers have them or none. ``(1,234)`` is a point: as one number it would be alone in its brackets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OPENS = re.compile(r"(?:[(\[]|\\\{)\s*(?:\\[,;:! ])*\s*[-+]?$")
 
 
 def ungrouped(text: str) -> str:
-    r"""A text without the commas that may separate thousands.
+    r"""Removes the commas that may separate thousands.
 
     >>> [ungrouped(t) for t in (r"1,500\pi", "[1,000, 2,000]", "1,000,2,000", "2,3,125", "(1,234)", "1, 234")]
     ['1500\\pi', '[1000, 2000]', '1000,2000', '2,3,125', '(1,234)', '1, 234']

@@ -1,5 +1,6 @@
-r"""Notations of units, degrees and money that LaTeX has beside the plain ones: ``18 \text{ [cm]}``, ``90^\text{o}``,
-``\textsuperscript{2}``, ``\mathdollar``, ``1.5 \mu m``, ``\SI{18}{cm}``, ``5 p.m.``. String work only."""
+r"""Unifies notations of units, degrees and money that LaTeX has beside the plain ones: ``18 \text{ [cm]}``,
+``90^\text{o}``, ``\textsuperscript{2}``, ``\mathdollar``, ``1.5 \mu m``, ``\SI{18}{cm}``, ``5 p.m.``. String work only.
+"""
 
 from __future__ import annotations
 
@@ -67,12 +68,12 @@ _HOUR = re.compile(r"^(\d{1,2})(\\text\{ ?[ap]m\})$", re.ASCII)
 
 
 def money_signs(text: str) -> str:
-    r"""Macros for money and degrees as signs: ``\mathdollar`` as ``\$``, ``\pounds`` as ``£``."""
+    r"""Converts macros for money and degrees to signs: ``\mathdollar`` to ``\$``, ``\pounds`` to ``£``."""
     return substituted(text, _SIGNS)
 
 
 def plain_units(text: str) -> str:
-    r"""One notation of a unit behind a number: ``18 [cm]``, ``\SI{18}{cm}``, ``90^{o}``, ``1.5 \mu m``."""
+    r"""Rewrites a unit behind a number to one notation: ``18 [cm]``, ``\SI{18}{cm}``, ``90^{o}``, ``1.5 \mu m``."""
     if text.endswith("]") and (bracketed := _BRACKETED.search(text)) and unit_of(bracketed[1]) is not None:
         power = f"^{{{bracketed[2]}}}" if bracketed[2] else ""
         text = rf"{text[: bracketed.start()]}\text{{ {bracketed[1]}}}{power}"
@@ -90,7 +91,7 @@ def plain_units(text: str) -> str:
 
 
 def full_hour(text: str) -> str:
-    r"""``5 p.m.`` as ``5:00 p.m.``, of a normal form."""
+    r"""Rewrites ``5 p.m.`` as ``5:00 p.m.`` in a normal form."""
     return _HOUR.sub(r"\1:00\2", text)
 
 
@@ -99,7 +100,7 @@ def _per(above: str, below: str, power: str) -> str:
 
 
 def _micro(match: re.Match[str], text: str) -> str:
-    r"""A unit, where a number stands before it: ``\mu m`` alone is a product."""
+    r"""Returns a unit if a number stands before it: ``\mu m`` alone is a product."""
     name = match["inner"] or match["bare"] or match["within"]
     before = re.sub(r"(?:\s|~|\\[ ,;:!])+$", "", text[: match.start()])
     known = name in _MICRO_UNITS and before[-1:].isdigit()
@@ -107,6 +108,6 @@ def _micro(match: re.Match[str], text: str) -> str:
 
 
 def _spelled(unit: str) -> str:
-    r"""The macros of the package siunitx as words: ``\centi\metre\squared`` is ``centimetre squared``."""
+    r"""Writes the macros of the package siunitx as words: ``\centi\metre\squared`` is ``centimetre squared``."""
     unit = _PREFIXED.sub(r" \1", unit)
     return " ".join(re.sub(r"\\([a-z]+)", r" \1", unit).split())

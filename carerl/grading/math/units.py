@@ -1,8 +1,8 @@
-r"""Units: which words after a number are one, and under which name.
+r"""Decides which words after a number are a unit, and gives each unit one name.
 
-[ours] Physical units, money and percent are a list; of these, different ones exclude each other. Any other plural noun
-counts something ("18 eggs"): such nouns are one unit, :data:`COUNTED`, as answers to one question name the same things
-in many ways, and exclude physical ones. A word that is neither is no unit, and what it stands in is no quantity.
+[ours] Physical units, money and percent are a list; different ones of these exclude each other. Any other plural noun
+counts something ("18 eggs"). Such nouns are one unit, :data:`COUNTED`, as answers to one question name the same things
+in many ways, and they exclude physical units. A word that is neither is no unit, and a text with it is no quantity.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ _SUFFIXES = ((" squared", "2"), (" cubed", "3"))
 
 
 def unit_of(words: str, power: str = "", single: bool = False) -> str | None:
-    """The name of the unit that a phrase after a number is; "" for one that excludes none ("units", "in total"); None
-    for what is no unit. ``single``: the number is at most 1, so that a noun may be in the singular.
+    """Returns the name of the unit that a phrase after a number is; "" for one that excludes no other ("units", "in
+    total"); None for a phrase that is no unit. ``single``: the number is at most 1, so that a noun may be in the
+    singular.
 
     >>> [unit_of(w) for w in ("centimeters", "miles per hour", "duck eggs", "square units", "until")]
     ['cm', 'mi/h', '#', '', None]
@@ -117,17 +118,17 @@ def _physical(words: str) -> str | None:
 
 
 def _head(words: str) -> list[str]:
-    """The words before the first that only says more about them ("eggs | per day")."""
+    """Returns the words before the first that only says more about them ("eggs | per day")."""
     tokens = words.replace("/", " per ").split()
     end = next((k for k, token in enumerate(tokens) if token in _TAIL), len(tokens))
     return tokens[:end]
 
 
 def excludes(one: str, other: str) -> bool:
-    """Whether two units cannot be meant by one answer; "" excludes none."""
+    """Returns True if one answer cannot mean both units; "" excludes none."""
     return one != other and bool(one) and bool(other)
 
 
 def multiplier(word: str) -> int | None:
-    """The value of "million", "dozens" and their like."""
+    """Returns the value of "million", "dozens" and the like; None for other words."""
     return MULTIPLIERS.get(word.removesuffix("s") if word != "hundreds" else word)

@@ -1,4 +1,4 @@
-"""Numbers in words, and the words that make a phrase something else than a value with a unit."""
+"""Reads numbers in words, and knows the words that make a phrase something other than a value with a unit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MAGNITUDE = re.compile(r"illions?$|illionths?$|^\w+(?:dredth|sandth|enth|tieth|
 
 
 def changes_a_value(words: str) -> bool:
-    """Whether a phrase after a number holds a word that makes another number, an alternative or a denial of it.
+    """Returns True if a phrase after a number holds a word that makes another number, an alternative or a denial of it.
 
     >>> [changes_a_value(w) for w in ("apples", "sixths", "until seven", "duck eggs")]
     [False, True, True, False]
@@ -51,7 +51,7 @@ _RETRACTING = re.compile(
 
 
 def retracts(comment: str) -> bool:
-    """Whether a comment behind a value takes it back, makes it a guess, or reads it in another way.
+    """Returns True if a comment behind a value takes it back, makes it a guess, or reads it in another way.
 
     >>> [retracts(c) for c in ("exact", "rejected", "binary")]
     [False, True, True]
@@ -67,10 +67,11 @@ _WORD_LIKE = re.compile(r"(?=.*[aeiou]|.*y$)(?!.*[^aeiouy]{3})")
 
 
 def same_word(one: str, other: str) -> bool | None:
-    """Whether two answers are one word but for its case; None where they are no words, so that others decide.
+    """Returns True if two answers are one word except for its case; None if they are no words, so that other rules
+    decide.
 
-    A word is one of four letters or more, one of three that begins with a capital and has a vowel (Bob, Red), or a
-    short answer (yes, no, odd, ...). Capitals in a row and letters in a row are no words: AB, ab and abc, ABC differ.
+    A word has four letters or more, or three if it begins with a capital and has a vowel (Bob, Red), or is a short
+    answer (yes, no, odd, ...). Capitals in a row and letters in a row are no words: AB, ab and abc, ABC differ.
 
     >>> [same_word(*pair) for pair in (("Yes", "yes"), ("Bob", "bob"), ("AB", "ab"), ("ab", "ba"), ("no", "on"))]
     [True, True, False, None, False]
@@ -97,7 +98,7 @@ def _is_word(word: str, other: str) -> bool:
 
 
 def number_in_words(text: str) -> Fraction | None:
-    """The value of a number in words, None for anything else.
+    """Returns the value of a number in words, None for anything else.
 
     >>> [str(number_in_words(t)) for t in ("twenty-five", "one hundred and six", "two thirds", "a dozen", "ten or six")]
     ['25', '106', '2/3', '12', 'None']

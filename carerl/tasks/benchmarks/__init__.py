@@ -1,1 +1,1 @@
-"""Data sets that models are trained and measured on: one a file, all in ``table``."""
+"""Data sets that models are trained and measured on: one in each file, all of them in ``table``."""

@@ -1,5 +1,7 @@
-"""AIME 2024 and 2025, whose answers are integers. With 30 problems a year a difference of a few points between two
-models is noise; report intervals. Rows: ``question`` or ``problem``, and ``answer``."""
+"""AIME 2024 and 2025, whose answers are integers. Rows: ``question`` or ``problem``, and ``answer``.
+
+With 30 problems a year, a difference of a few points between two models is noise; report intervals.
+"""
 
 from __future__ import annotations
 

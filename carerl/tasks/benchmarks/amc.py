@@ -1,5 +1,7 @@
-"""AMC 2023: 40 problems whose answers are integers; some copies write them 27.0. See
-:mod:`~carerl.tasks.benchmarks.aime` on so few problems."""
+"""AMC 2023: 40 problems whose answers are integers; some copies write them 27.0.
+
+With so few problems, report intervals, as for :mod:`~carerl.tasks.benchmarks.aime`.
+"""
 
 from __future__ import annotations
 

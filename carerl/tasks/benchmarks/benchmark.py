@@ -19,11 +19,11 @@ def unchanged(row: Row) -> Row:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set: where its rows are, how one is read, and how it is asked and graded.
+    """Describes a data set: where its rows are, how a row is read, and how it is asked and graded.
 
-    ``file``: its name in a data directory; ``hub``, ``subset``, ``split``: its place on the hub ('' where it has
-    none). ``translate`` turns a row of the hub's schema into one of :mod:`~carerl.tasks.rows.questions`; rows that are
-    in that schema already pass. ``grader``: '' leaves it to the rows. ``refusal`` says why it is not trained on.
+    ``file``: its name in a data directory. ``hub``, ``subset``, ``split``: its place on the hub ('' if it has none).
+    ``translate`` turns a row of the hub's schema into one of :mod:`~carerl.tasks.rows.questions`, and leaves rows in
+    that schema as they are. ``grader``: '' leaves the choice to the rows. ``refusal``: why it is not trained on.
     """
 
     name: str
@@ -39,18 +39,21 @@ class Benchmark:
     refusal: str = TEST_SPLIT
 
     def parse(self, row: Any, where: str) -> Question:
-        """One row, in either schema. Raises ValueError naming ``where`` (file and row) and the field."""
+        """Reads one row, in either schema. Raises ValueError naming ``where`` (file and row) and the field."""
         return parse_question(self.translate(as_row(row, where)), where, self.grader, self.template)
 
     def at_hand(self, data_dir: str = "") -> bool:
-        """Returns whether the rows are in a file of this machine, so that the hub is not asked for them."""
+        """Returns True if the rows are in a file on this machine, so that the hub is not asked for them."""
         path = Path(data_dir).expanduser() / self.file
         return bool(Path(self.file).is_absolute() or data_dir) and path.is_file()
 
     def load(self, data_dir: str = "", revisions: Sequence[str] = ()) -> list[Question]:
-        """All rows: of the file if ``data_dir`` holds it, else of the hub, at the commit that ``revisions``
-        (``owner/name@commit``) name for it. Raises ValueError for a bad row, for a data set without rows or with one id
-        twice, and for one that is in neither place."""
+        """Reads all rows: from the file if ``data_dir`` holds it, else from the hub, at the commit that ``revisions``
+        (``owner/name@commit``) give for it.
+
+        Raises ValueError for a bad row, for a data set without rows or with one id twice, and for one that is in
+        neither place.
+        """
         path = Path(data_dir).expanduser() / self.file
         if Path(self.file).is_absolute() or self.at_hand(data_dir):
             rows = read_jsonl(path)

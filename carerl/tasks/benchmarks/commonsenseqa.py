@@ -1,5 +1,5 @@
-"""CommonsenseQA (Talmor et al., arXiv 1811.00937): five options. The official test split has no labels, so that the
-development split is evaluated on.
+"""CommonsenseQA (Talmor et al., arXiv 1811.00937): five options. The official test split has no labels, so models are
+evaluated on the development split.
 
 Rows: the shared schema; the hub's (``choices`` of two lists, ``answerKey``); the authors' file (``question.stem``,
 ``question.choices``, ``answerKey``).
@@ -14,7 +14,8 @@ from .multiple_choice import CHOICE
 
 
 def translate(row: Row) -> Row:
-    """``answerKey`` is the answer; a stem and its options may stand inside ``question``, or in ``question_stem``."""
+    """Takes ``answerKey`` as the answer; reads a stem and options inside ``question``, or a stem in
+    ``question_stem``."""
     found = dict(row)
     asked = row.get("question")
     if isinstance(asked, dict):

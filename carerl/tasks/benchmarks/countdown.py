@@ -1,7 +1,7 @@
 """Countdown (TinyZero's task): reach a target with given numbers, each used once, by + - * / and brackets.
 
-Rows: the shared schema (``extra.numbers``), and the hub's (``nums``, ``target``), whose one split is cut here: its
-first rows are trained on, its last 1,024 are evaluated on.
+Rows: the shared schema (``extra.numbers``), and the hub's (``nums``, ``target``). The hub has one split, which is cut
+here: its first rows are for training, its last 1,024 for evaluation.
 """
 
 from __future__ import annotations

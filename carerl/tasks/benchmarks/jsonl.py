@@ -42,7 +42,7 @@ NEVER_TRAINED_ON = re.compile(r"(?:truthfulqa|tqa25)-\d+")  # ids of TruthfulQA'
 
 @dataclass(frozen=True)
 class JsonlFile(Benchmark):
-    """A :class:`Benchmark` made from a path; its name is the file's, without ``.jsonl``."""
+    """Describes a :class:`Benchmark` given by a path; its name is the file's, without ``.jsonl``."""
 
     def parse(self, row: Any, where: str) -> Question:
         question = super().parse(row, where)

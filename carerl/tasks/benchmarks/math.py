@@ -1,8 +1,9 @@
-r"""MATH (Hendrycks et al., arXiv 2103.03874): competition mathematics with a boxed answer, and MATH-500, the part of
-its test set that PRM800K left (Lightman et al., arXiv 2305.20050).
+r"""MATH (Hendrycks et al., arXiv 2103.03874): competition mathematics with a boxed answer; and MATH-500, the part of
+its test set that PRM800K kept for testing (Lightman et al., arXiv 2305.20050).
 
-Both read the shared schema and the hub's (``problem``, ``solution``, on MATH-500 also ``answer``): without an answer
-the last box of the solution is it. 20 of MATH's answers stand in several boxes; the hub's rows give the last part.
+Both read the shared schema and the hub's (``problem``, ``solution``, on MATH-500 also ``answer``). Without an answer,
+the last box of the solution is the answer. 20 of MATH's answers stand in several boxes; the hub's rows give the last
+part.
 """
 
 from __future__ import annotations

@@ -9,6 +9,6 @@ CHOICE = "{question}\n\nThink step by step, then give the letter of the one righ
 
 
 def fixed_order(question: str, options: Sequence[str]) -> list[int]:
-    """A pseudo-random order of options that depends on the question and the options alone, for data sets that always
-    list the right one first."""
+    """Returns a pseudo-random order of options that depends only on the question and the options, for data sets that
+    always list the right option first."""
     return sorted(range(len(options)), key=lambda i: hashlib.sha256(f"{question}\n{options[i]}".encode()).digest())

@@ -1,7 +1,7 @@
 """SelfAware (Yin et al., arXiv 2305.18153): 2,337 questions with an answer and 1,032 that nobody can answer.
 
-The published rows hold a list (or null) in ``answer`` and have a ``question_id``. The authors publish a file, not a
-data set of the hub; the hub's is a copy of it. [ours] The prompt allows to abstain, in words that the grader reads.
+The published rows hold a list (or null) in ``answer`` and have a ``question_id``. The authors publish a file and not a
+data set on the hub; the hub has a copy of it. [ours] The prompt allows abstaining, in words that the grader reads.
 """
 
 from __future__ import annotations

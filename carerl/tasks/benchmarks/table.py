@@ -1,4 +1,4 @@
-"""The data sets by name. A new one is a file with a :class:`Benchmark` and a line here."""
+"""The data sets by name. To add one, write a file with a :class:`Benchmark` and add a line here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """A data set by its name, or by the path of a ``.jsonl`` file. Raises ValueError."""
+    """Returns a data set by its name, or by the path of a ``.jsonl`` file. Raises ValueError."""
     if name.endswith(".jsonl"):
         return jsonl_file(name)
     if name not in BENCHMARKS:
@@ -36,7 +36,7 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def training_questions(name: str, data_dir: str = "", revisions: Sequence[str] = ()) -> list[Question]:
-    """The rows of a data set to be trained on. Raises ValueError for one that is not trained on."""
+    """Reads the rows of a data set to train on. Raises ValueError for one that must not be trained on."""
     benchmark = find_benchmark(name)
     if not benchmark.trainable:
         raise ValueError(f"{name} cannot be trained on: {benchmark.refusal}")

@@ -1,9 +1,9 @@
-"""TruthfulQA (Lin et al., arXiv 2109.07958), multiple choice with one true option (MC1), by sampling.
+"""TruthfulQA (Lin et al., arXiv 2109.07958): multiple choice with one true option (MC1), by sampling.
 
-Its authors ask that it never appear in training corpora; it is refused wherever it would be trained on. Options keep
-the file's order; the hub's rows (``mc1_targets``) list the true one first, so those are put into a fixed pseudo-random
-order. ``truthfulqa`` is the version of the literature (817 questions), ``truthfulqa_2025`` the authors' revision (790),
-in which 17 questions have an option without text: it is left out, and those after it move up a letter.
+Its authors ask that it never appear in training corpora; training on it is refused. Options keep the file's order. The
+hub's rows (``mc1_targets``) list the true one first, so they are put into a fixed pseudo-random order. ``truthfulqa``
+is the version of the literature (817 questions), ``truthfulqa_2025`` the authors' revision (790). In the revision 17
+questions have an option without text: it is left out, and those after it move up a letter.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def translate(row: Row) -> Row:
 
 
 def _labelled(texts: Sequence[str | None], right: int) -> dict[str, Any]:
-    """``choices`` and ``answer`` of the options that have a text, labelled A, B, C … in their order."""
+    """Returns ``choices`` and ``answer`` for the options that have a text, labelled A, B, C … in their order."""
     kept = [(text, i == right) for i, text in enumerate(texts) if text]
     choices = [{"label": label, "text": text} for label, (text, _) in zip(LABELS, kept, strict=False)]
     answer = next((c["label"] for c, (_, is_right) in zip(choices, kept, strict=False) if is_right), None)

@@ -1,4 +1,4 @@
-"""Options of a question: the one schema for data sets, for a user's file and for rows that are graded.
+"""Reads the options of a question, in the one schema for data sets, for a user's file and for rows to grade.
 
 Any of these forms is an option list; options without labels get A, B, C …:
 
@@ -45,9 +45,11 @@ Choices = tuple[tuple[str, str], ...]
 
 
 def find_choices(row: Mapping[str, Any], where: str) -> Any:
-    """Returns what a row has under one of :data:`NAMES`, or in fields A, B …; None where it has nothing. Raises
-    ValueError for a row that has options under two names, which are not the same, or under a name that is not read: it
-    would be asked without them."""
+    """Returns the value of a row's field named in :data:`NAMES`, or of its fields A, B …; None if there is neither.
+
+    Raises ValueError for a row with different options under two names, and for one whose options stand under a name
+    that is not read: it would be asked without them.
+    """
     found = {name: row[name] for name in NAMES if row.get(name)}
     if not found and (letters := {label: row[label] for label in LABELS if row.get(label)}).keys() >= {"A", "B"}:
         return letters
@@ -60,7 +62,7 @@ def find_choices(row: Mapping[str, Any], where: str) -> Any:
 
 
 def parse_choices(value: Any, where: str) -> Choices:
-    """Returns (label, text) of every option; () for none. Raises ValueError."""
+    """Returns (label, text) of every option; () if there are no options. Raises ValueError."""
     if not value:
         return ()
     pairs = _pairs(value)
@@ -80,8 +82,8 @@ def _pairs(value: Any) -> list[tuple[Any, Any]]:
         texts = [_first(option, _TEXT_KEYS) for option in value]
         return _labelled(labels if any(label is not None for label in labels) else None, texts)
     if all(isinstance(option, list) and len(option) == 2 for option in value):
-        return [(_text(label), _text(text)) for label, text in value]
-    texts = [_text(option) for option in value]
+        return [(number_as_text(label), number_as_text(text)) for label, text in value]
+    texts = [number_as_text(option) for option in value]
     return _with_own_labels(texts) or _labelled(None, texts)
 
 
@@ -90,28 +92,32 @@ def _of_mapping(value: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     if isinstance(texts, Sequence) and not isinstance(texts, str):
         labels = _first(value, _LABEL_KEYS)
         return _labelled(list(labels) if isinstance(labels, list | tuple) and labels else None, list(texts))
-    return [(label, _text(text)) for label, text in value.items()]
+    return [(label, number_as_text(text)) for label, text in value.items()]
 
 
 def _labelled(labels: list[Any] | None, texts: list[Any]) -> list[tuple[Any, Any]]:
-    """Each text with its label, or with a letter; nothing where there are not as many of both."""
+    """Pairs each text with its label, or with a letter. Returns nothing if their numbers differ."""
     given = list(LABELS[: len(texts)]) if labels is None else labels
-    return list(zip(map(_text, given), map(_text, texts), strict=True)) if len(given) == len(texts) else []
+    return (
+        list(zip(map(number_as_text, given), map(number_as_text, texts), strict=True))
+        if len(given) == len(texts)
+        else []
+    )
 
 
 def _first(option: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return next((option[key] for key in keys if option.get(key) is not None), None)
 
 
-def _text(value: Any) -> Any:
-    """A number as text; anything else as it is."""
+def number_as_text(value: Any) -> Any:
+    """Returns a number as text, a whole one without a fraction; anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _with_own_labels(texts: list[Any]) -> list[tuple[Any, Any]]:
-    """Options that begin with their own labels, all of them and in order: "A) 4", "B) 5"."""
+    """Splits options that all begin with their own labels, in order: "A) 4", "B) 5"."""
     found = [_OWN_LABEL.fullmatch(text) if isinstance(text, str) else None for text in texts]
     labels = [match.group(1) for match in found if match]
     if len(texts) < 2 or labels != list(LABELS[: len(texts)]):
@@ -120,10 +126,13 @@ def _with_own_labels(texts: list[Any]) -> list[tuple[Any, Any]]:
 
 
 def label_of(answer: Any, choices: Choices, where: str, field: str = "answer") -> str:
-    """Returns the label of the option that a gold answer names: by its label or its text, as they are; by its label in
-    brackets or the other case; or, a whole number that is neither, by its place counted from 0. Raises ValueError for
-    one that names none of them, or several."""
-    text = str(_text(answer)) if not isinstance(answer, str) else answer
+    """Returns the label of the option that a gold answer names.
+
+    The answer may be a label or an option's text, exactly; then a label in brackets or of the other case; then, for a
+    whole number that is neither, the option's place counted from 0. Raises ValueError if it names no option, or
+    several.
+    """
+    text = str(number_as_text(answer)) if not isinstance(answer, str) else answer
     found = [label for label, _ in choices if text == label] or [label for label, option in choices if text == option]
     place = answer if type(answer) is int and 0 <= answer < len(choices) else None
     by_text = found and not any(text == label for label, _ in choices)

@@ -1,4 +1,4 @@
-"""Rows of data sets: a local ``.jsonl`` file, or a split of a data set of the Hugging Face hub.
+"""Reads the rows of data sets: from a local ``.jsonl`` file, or from a split of a data set on the Hugging Face hub.
 
 Every row comes with its place, ``file:line`` or ``data set/split/number``, and every error names it.
 """
@@ -22,9 +22,12 @@ BLANK = b" \t\r\n\v\f\xef\xbb\xbf"  # blanks, and a byte order mark
 
 
 def read_jsonl(path: Path) -> Iterable[tuple[str, Any]]:
-    """(place, value) of every line that is not blank. Raises ValueError for what is no file of rows
-    (:mod:`~carerl.tasks.rows.file_kinds`), and naming the line for one that :func:`parse_line` refuses or that holds
-    half of a surrogate pair, which no tokenizer takes."""
+    """Yields (place, value) of every line that is not blank.
+
+    Raises ValueError for a file that does not hold rows (:mod:`~carerl.tasks.rows.file_kinds`). Raises it with the
+    line's number for a line that :func:`parse_line` refuses, or that holds half of a surrogate pair, which no tokenizer
+    takes.
+    """
     if fault := file_fault(path):
         raise ValueError(f"{path}: {fault}")
     first = True
@@ -51,7 +54,7 @@ def read_jsonl(path: Path) -> Iterable[tuple[str, Any]]:
 
 
 class _ValueRefused(ValueError):
-    """Something that Python's parser takes and JSON does not have."""
+    """Reports a value that Python's parser accepts, but JSON does not have."""
 
 
 def _pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -79,9 +82,12 @@ _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_pairs, parse_float=
 
 
 def parse_line(line: bytes) -> Any:
-    """The value of a line of JSON. Raises ValueError for what is not UTF-8 or no JSON (a JSONDecodeError), for NaN and
-    infinities, for a key that an object has twice, for a whole number of more digits than Python reads (4,300), and
-    for brackets deeper than ``MAX_DEPTH``. Control characters in a text are taken as they are."""
+    """Returns the value of a line of JSON. Control characters in a text are accepted.
+
+    Raises ValueError for a line that is not UTF-8 or not JSON (then a JSONDecodeError), for NaN and infinities, for a
+    key that an object has twice, for a whole number with more digits than Python reads (4,300), and for brackets nested
+    deeper than ``MAX_DEPTH``.
+    """
     try:
         value = _DECODER.decode(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -104,7 +110,7 @@ _TOO_DEEP = f"nested deeper than {MAX_DEPTH} brackets"
 
 
 def _deeper(value: Any, depth: int) -> bool:
-    """Whether there are more than so many brackets around anything."""
+    """Returns True if a value is nested in more than ``depth`` brackets."""
     level = [value]
     for _ in range(depth + 1):
         inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, list | dict)]
@@ -115,8 +121,8 @@ def _deeper(value: Any, depth: int) -> bool:
 
 
 def read_hub(name: str, subset: str, split: str, revision: str = "") -> Iterable[tuple[str, Any]]:
-    """(place, row) of a split, at ``revision`` ('': the newest). Raises ValueError if it cannot be loaded, the hub's
-    own message included, and where the cache gives the rows of another commit."""
+    """Yields (place, row) of a split, at ``revision`` ('': the newest). Raises ValueError, with the hub's own message,
+    if it cannot be loaded, and if the cache gives the rows of another commit."""
     from datasets import load_dataset
 
     try:
@@ -137,20 +143,20 @@ def read_hub(name: str, subset: str, split: str, revision: str = "") -> Iterable
 
 
 def _commits(rows: Any) -> list[str]:
-    """The commits in the places that a data set was downloaded from; none where it does not say."""
+    """Returns the commits in a data set's download addresses; empty if they name none."""
     sources = getattr(getattr(rows, "info", None), "download_checksums", None) or {}
     return sorted({found.group(1) for source in sources if (found := SOURCE_COMMIT.search(str(source)))})
 
 
 def as_row(value: Any, where: str) -> Row:
-    """A row must be an object. Raises ValueError."""
+    """Returns a row, which must be an object. Raises ValueError."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: a row must be an object, not {type(value).__name__}")
     return value
 
 
 def text_field(row: Row, where: str, *names: str) -> str:
-    """The first of the named fields that holds text. Raises ValueError if none does."""
+    """Returns the first of the named fields that holds text. Raises ValueError if none does."""
     text = next((row[name] for name in names if row.get(name)), None)
     if not isinstance(text, str) or not text.strip():
         others = f" (or {', '.join(map(repr, names[1:]))})" if names[1:] else ""

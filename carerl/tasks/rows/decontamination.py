@@ -1,11 +1,11 @@
-"""Training questions that are evaluation questions too, or share much of their text.
+"""Finds training questions that are also evaluation questions, or share much of their text.
 
 A text is compared as its words: letters and digits without case, and the signs that carry meaning in a formula. Two
 questions overlap if their words are the same, or if they share 13 words in a row, as in GPT-3 (arXiv 2005.14165, app.
-C); a text of fewer words is one run. [ours] A run that stands in more than 10 training questions is a phrase of the
-data set ("where m and n are relatively prime positive integers, find m + n") and says nothing, unless it is a whole
-question; GPT-3 has the same bound. Options belong to a question: one stem with other options is another question.
-Countdown's questions differ in their numbers only, and are compared by those alone.
+C); a shorter text is one run. [ours] A run that occurs in more than 10 training questions is a phrase of the data set
+("where m and n are relatively prime positive integers, find m + n") and proves nothing, unless it is a whole question;
+GPT-3 has the same bound. Options belong to a question: the same stem with other options is another question.
+Countdown's questions differ only in their numbers, and are compared by those alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WORD = re.compile(rf"(?:[{_SIGNS}]\s*)*\w+[!%]*")  # a word keeps its signs: 13
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """A training question, an evaluation question that it overlaps, and whether their words are the same."""
+    """Names a training question and an evaluation question that it overlaps. ``exact``: their words are the same."""
 
     train_id: str
     evaluation_id: str
@@ -35,7 +35,7 @@ class Overlap:
 
 
 def words(question: Question) -> tuple[str, ...]:
-    """What is compared."""
+    """Returns the words by which a question is compared."""
     if question.grader == "countdown":
         return tuple(map(str, (*sorted(question.gold.numbers), "=", question.gold.target)))
     shown = " ".join([question.text, *(text for _, text in question.choices)])
@@ -44,13 +44,13 @@ def words(question: Question) -> tuple[str, ...]:
 
 
 def runs(found: Sequence[str]) -> set[str]:
-    """All runs of 13 words; the whole text if it is shorter."""
+    """Returns all runs of 13 words; the whole text if it is shorter."""
     return {" ".join(found[i : i + WORDS]) for i in range(max(1, len(found) - WORDS + 1))}
 
 
 def overlaps(train: Sequence[Question], evaluation: Sequence[Question]) -> list[Overlap]:
-    """An :class:`Overlap` for each training question that has one, in order: with a question of the same words if there
-    is one, else with the first that shares a run. Linear in the texts' length."""
+    """Returns an :class:`Overlap` for each training question that has one, in order. A question with the same words
+    comes first, then the first that shares a run. Takes time linear in the length of the texts."""
     whole: dict[str, str] = {}
     shared: dict[str, str] = {}
     for question in evaluation:

@@ -31,7 +31,7 @@ class RefusedError(ValueError):
 
 
 class RowError(ValueError):
-    """What is wrong with a row: which field, and why."""
+    """Says what is wrong with a row: which field, and why."""
 
 
 class ResponseError(RowError):

@@ -31,7 +31,7 @@ from typing import Any
 
 from carerl.grading import GRADERS, Gold, extract_boxed, gold_answer
 
-from .choices import find_choices, label_of, parse_choices
+from .choices import find_choices, label_of, number_as_text, parse_choices
 from .data import Row, as_row, text_field
 
 UNANSWERABLE = "unanswerable"
@@ -39,7 +39,7 @@ UNANSWERABLE = "unanswerable"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One row. ``template``: the prompt template of its data set; ``system``: its own system prompt, or ''.
+    """Holds one row. ``template``: the prompt template of its data set; ``system``: its own system prompt, or ''.
 
     >>> Question("q", "Largest?", Gold(("B",), (("A", "2"), ("B", "3"))), "choice").shown
     'Largest?\\nA. 2\\nB. 3'
@@ -58,21 +58,22 @@ class Question:
 
     @property
     def shown(self) -> str:
-        """The text with its options, a line each, in their order."""
+        """The text with its options, one a line, in their order."""
         return "\n".join([self.text, *(f"{label}. {text}" for label, text in self.gold.choices)])
 
     @property
     def gold_text(self) -> str:
-        """The gold answer in a word, for people."""
+        """The gold answer as a short text for people."""
         if not self.gold.answerable:
             return UNANSWERABLE
         return self.gold.accepted[0] if self.gold.accepted else str(self.gold.target)
 
 
 def parse_question(value: Any, where: str, grader: str = "", template: str = "{question}") -> Question:
-    """A row in the schema of the module's docstring. ``grader``: that of the data set, if it has one.
+    """Reads a row in the schema of the module's docstring. ``grader``: the data set's grader, if it has one.
 
-    Raises ValueError naming ``where`` (file and row) and the field."""
+    Raises ValueError naming ``where`` (file and row) and the field.
+    """
     row = as_row(value, where)
     text = text_field(row, where, "question", "problem")
     extra = row.get("extra") or {}
@@ -91,7 +92,7 @@ def parse_question(value: Any, where: str, grader: str = "", template: str = "{q
         asked = row.get("target") if row.get("target") is not None else row.get("answer")
         target = _integers([asked], where, "target")[0]
     given = _given(row, extra, where) if answerable is not False and not numbers else []
-    found = [label_of(answer, choices, where) for answer in given] if choices else map(_text, given)
+    found = [label_of(answer, choices, where) for answer in given] if choices else map(number_as_text, given)
     accepted = tuple(dict.fromkeys(_stated(answer, grader, where) for answer in found))
     gold = Gold(accepted, choices, numbers, target, answerable is not False)
     _check(gold, grader, where)
@@ -107,8 +108,8 @@ def _inferred(choices: Any, numbers: Any, answerable: bool | None) -> str:
 
 
 def _given(row: Row, extra: Row, where: str) -> list[Any]:
-    """Accepted answers as they stand in the row, the gold answer first. Raises ValueError for what should be a list and
-    is none, and for an answer that is true or false."""
+    """Returns the accepted answers as they stand in the row, the gold answer first. Raises ValueError if a field that
+    should be a list is not one, and for an answer that is true or false."""
     lists = [row.get("accepted"), extra.get("accepted_answers"), extra.get("answers")]
     if any(not isinstance(found, list | tuple | None) for found in lists):
         raise ValueError(f"{where}: 'accepted' (or 'answers') must be a list of answers: [\"12\"], and not \"12\"")
@@ -123,7 +124,7 @@ def _given(row: Row, extra: Row, where: str) -> list[Any]:
 
 
 def _stated(answer: str, grader: str, where: str) -> str:
-    """The value that a gold answer states. Raises ValueError naming the row where it states none."""
+    """Returns the value that a gold answer states. Raises ValueError naming the row if it states none."""
     try:
         return gold_answer(answer, grader)
     except ValueError as error:
@@ -133,11 +134,6 @@ def _stated(answer: str, grader: str, where: str) -> str:
 def _filled(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number or (isinstance(value, str) and bool(value.strip()))
-
-
-def _text(value: Any) -> str:
-    """Text as it is, a number without a fraction that is none."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _integers(values: Any, where: str, name: str) -> tuple[int, ...]:
@@ -151,7 +147,7 @@ def _integers(values: Any, where: str, name: str) -> tuple[int, ...]:
 
 
 def _check(gold: Gold, grader: str, where: str) -> None:
-    """Raises ValueError if the grader lacks what it needs."""
+    """Raises ValueError if the grader lacks a field that it needs."""
     defaults = {f.name: f.default for f in fields(Gold)}
     for name in GRADERS[grader].requires:
         if getattr(gold, name) == defaults[name]:

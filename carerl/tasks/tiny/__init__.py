@@ -1,14 +1,15 @@
-"""The tiny world: a synthetic world whose base model is trained in minutes on two cores, and in which
-reinforcement learning on arithmetic shows what happens to knowledge that it does not touch.
+"""The tiny world: a synthetic task in which RL on arithmetic shows what happens to knowledge that it does not train.
 
-The base model learns four families of rows (:mod:`.corpus`): names with known answer distributions
-(*facts*), made-up names (*unknowable*, mostly answered "?"), arithmetic answered mostly by a sloppy method
-that computes ``*`` as ``+`` (*questions*), and arithmetic without noise under another tag, 70 % of it done
-right (*textbook*). RL rewards right answers to questions. The right method is in the model, at 2 % of the
-questions; an RL run finds it. How far facts and unknowable names keep their calibration meanwhile is what the
-suites measure (:mod:`.evaluation`): their truth is known exactly.
+Its base model trains in minutes on two cores. It learns four families of rows (:mod:`.corpus`): names with known answer
+distributions (*facts*); made-up names (*unknowable*, mostly answered "?"); arithmetic answered mostly by a sloppy
+method that computes ``*`` as ``+`` (*questions*); and arithmetic without noise under another tag, 70 % of it done right
+(*textbook*).
 
-Everything is a pure function of (seed, purpose, step); ``seed`` moves the world itself.
+RL rewards right answers to questions. The right method is in the model, at 2 % of the questions, and an RL run finds
+it. The suites measure how far facts and unknowable names keep their calibration meanwhile (:mod:`.evaluation`): their
+truth is known exactly.
+
+Everything is a pure function of (seed, purpose, step); ``seed`` changes the world itself.
 """
 
 from __future__ import annotations
@@ -16,4 +17,4 @@ from __future__ import annotations
 from .config import TinyConfig
 from .task import TinyTask
 
-__all__ = ["TinyConfig", "TinyTask", "init_tiny"]
+__all__ = ["TinyConfig", "TinyTask"]

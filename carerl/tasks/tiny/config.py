@@ -19,10 +19,10 @@ FEW = at_most(MAX_QUESTIONS, "none of these questions is trained on")
 
 @dataclass
 class TinyConfig(TaskConfig):
-    """The defaults are the world as described in this package's docstring.
+    """Holds the world's sizes and probabilities. The defaults are the world of this package's docstring.
 
-    ``*_rows`` are rows of one step of the base model's corpus; probabilities are of its ``Q`` rows. Sizes of
-    suites are questions. ``evaluation_unknown`` is at most ``heldout``.
+    ``*_rows`` count the rows of one step of the base model's corpus. Probabilities are those of its ``Q`` rows. Sizes
+    of suites are in questions. ``evaluation_unknown`` is at most ``heldout``.
     """
 
     name: str = "tiny"

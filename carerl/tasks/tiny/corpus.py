@@ -51,23 +51,22 @@ UNKNOWABLE_CONFABULATE = 0.30
 
 NAME_PROMPT, NAME_RESPONSE = 5, 3  # tokens
 ROW_WIDTH = 2 * MAX_K + 8  # prompt k + 3, response k + 5
-RESPONSE_WIDTH = MAX_K + 5
 
 
 def _answer_tokens(answers: IntArray) -> IntArray:
-    """Token ids of answers 0-9 and :data:`ABSTAIN`."""
+    """Converts answers 0-9 and :data:`ABSTAIN` to token ids."""
     return np.where(answers == ABSTAIN, tk.UNKNOWN, answers + tk.DIGIT)
 
 
 def draw_fact_answers(rng: np.random.Generator, probabilities_BV: FloatArray) -> IntArray:
-    """(B,) draws, one from each row of (B, 11) probabilities."""
+    """Draws (B,) answers, one from each row of (B, 11) probabilities."""
     thresholds = np.cumsum(probabilities_BV, axis=1)
     thresholds[:, -1] = 1.0
     return np.asarray((rng.random(len(thresholds))[:, None] >= thresholds).sum(axis=1), dtype=np.int64)
 
 
 def draw_unknowable_answers(rng: np.random.Generator, names_B3: IntArray) -> IntArray:
-    """(B,) answers to made-up names."""
+    """Draws (B,) answers to made-up names."""
     u = rng.random(len(names_B3))
     anything = rng.integers(0, 10, len(names_B3))
     answers = np.where(u < UNKNOWABLE_ABSTAIN + UNKNOWABLE_CONFABULATE, names_B3[:, 2] % 10, anything)
@@ -77,7 +76,8 @@ def draw_unknowable_answers(rng: np.random.Generator, names_B3: IntArray) -> Int
 def draw_chain(
     rng: np.random.Generator, starts: IntArray, operators: IntArray, careful: np.ndarray, step_error: float
 ) -> IntArray:
-    """(rows, k) written results: right where ``careful``, else with ``*`` as ``+``; wrong steps carry on."""
+    """Draws (rows, k) written results: right where ``careful``, else with ``*`` computed as ``+``. Later steps continue
+    from a wrong one."""
     rows, k = operators.shape
     slip = rng.random((rows, k)) < step_error
     shift = rng.integers(1, 10, (rows, k))
@@ -92,11 +92,11 @@ def draw_chain(
 
 
 def sft_batch(world: World, config: TinyConfig, step: int) -> TokenBatch:
-    """The rows of one step, families in the order of the table; a pure function of (world.seed, step).
+    """Makes the rows of one step, families in the order of the table; a pure function of (world.seed, step).
 
-    ``ce_weight_BT`` is 1/n on each response token, n being the number of response tokens of its half (names;
-    questions) in this step: over the whole step the weights of each half sum to 1 and
-    sum(weight * NLL) = mean NLL of names + mean NLL of questions. An absent half adds nothing.
+    ``ce_weight_BT`` is 1/n on each response token, where n is the number of response tokens of its half (names;
+    questions) in this step. So over the whole step the weights of each half sum to 1, and sum(weight * NLL) = mean NLL
+    of names + mean NLL of questions. An absent half adds nothing.
     """
     rng = stream(world.seed, STREAM_CORPUS, step)
     names = config.facts_rows + config.unknowable_rows

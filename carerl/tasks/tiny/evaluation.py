@@ -62,20 +62,21 @@ FLOOR_REPEATS = 200
 
 
 def vote(group: Group, seed: int) -> tuple[str | None, float]:
-    """Majority answer and its share of all N samples; (None, 0) if no sample has an answer."""
+    """Returns the majority answer and its share of all N samples; (None, 0) if no sample has an answer."""
     answers = [sample.answer if sample.outcome in VOTED else None for sample in group.samples]
     return majority(answers, group.example.id, seed)
 
 
 def truth_of(world: World, group: Group, answer: str | None) -> float:
-    """Known probability that ``answer`` is right for the entity of a facts group; 0 for "?" and for None."""
+    """Returns the known probability that ``answer`` is right for the entity of a facts group; 0 for "?" and for
+    None."""
     if answer is None or answer == ABSTENTION:
         return 0.0
     return float(world.truth_EV[group.example.meta["entity"], int(answer)])
 
 
 def mean_answer_probability(group: Group, answer: str | None) -> float | None:
-    """Mean probability with which the token of ``answer`` was sampled; None if no sample gave it."""
+    """Averages the probability with which the token of ``answer`` was sampled; None if no sample gave it."""
     probabilities = []
     for sample in group.samples:
         position = answer_position(sample.response_ids)
@@ -85,9 +86,9 @@ def mean_answer_probability(group: Group, answer: str | None) -> float | None:
 
 
 def facts_floor(world: World, entities: Sequence[int], votes: int, repeats: int = FLOOR_REPEATS) -> float:
-    """Mean facts ECE of a model that knows every distribution exactly and is asked ``votes`` times.
+    """Simulates the mean facts ECE of a model that knows every distribution exactly and is asked ``votes`` times.
 
-    A simulation with its own random stream: (seed, "floor", votes).
+    It has its own random stream: (seed, "floor", votes).
     """
     index = np.asarray(entities, dtype=np.int64)
     truth_EV = np.concatenate([world.truth_EV, np.zeros((len(world.truth_EV), 1))], axis=1)  # "?" is never right
@@ -96,7 +97,7 @@ def facts_floor(world: World, entities: Sequence[int], votes: int, repeats: int 
 
 
 def score(world: World, train_k: int, seed: int, results: Mapping[str, Sequence[Group]]) -> Evaluation:
-    """Metrics of the suites that are in ``results``; see the module docstring. ``seed`` breaks ties."""
+    """Computes the metrics of the suites in ``results``; see the module's docstring. ``seed`` breaks ties."""
     check_graded(results)
     metrics: dict[str, float] = {}
     reliability: dict[str, list[ReliabilityBin]] = {}
@@ -139,7 +140,7 @@ def _accuracy(groups: Sequence[Group]) -> float:
 
 
 def _validation_metrics(groups: Sequence[Group], share: FloatArray, right: FloatArray) -> dict[str, float]:
-    """Under the names that the validation suite of a text task has."""
+    """Names the metrics as for the validation suite of a text task."""
     outcomes = [sample.outcome for group in groups for sample in group.samples]
     found = {
         "eval/validation/accuracy": _accuracy(groups),

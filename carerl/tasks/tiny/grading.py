@@ -12,12 +12,11 @@ ABSTENTION = "?"
 
 
 def answer_position(response_ids: Sequence[int]) -> int | None:
-    """Index of the answer token, or None.
+    """Returns the index of the answer token, or None.
 
-    The answer is the token right after the first ``A``, if it is a digit or "?". What follows it is not
-    looked at: a policy trained on questions of one length can lose the habit of ending its answers about
-    names (measured), which changes nothing in what it says. Whatever comes after the first ``<eos>`` is not
-    part of the response.
+    The answer is the token right after the first ``A``, if it is a digit or "?". What follows the answer does not
+    matter: a policy trained on questions of one length can lose the habit of ending its answers about names (measured),
+    which does not change what it says. Nothing after the first ``<eos>`` is part of the response.
     """
     for position, token in enumerate(response_ids[:-1]):
         if token == tk.EOS:
@@ -30,7 +29,7 @@ def answer_position(response_ids: Sequence[int]) -> int | None:
 
 
 def grade(gold: str, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
-    """CORRECT iff the answer equals ``gold``; "?" is ABSTAINED whatever the gold answer is.
+    """Returns CORRECT iff the answer equals ``gold``; ABSTAINED for "?", whatever the gold answer is.
 
     The steps of a chain are not graded. Without an answer the response is TRUNCATED or UNPARSED.
     """

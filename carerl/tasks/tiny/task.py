@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class TinyTask:
-    """See the package's docstring. ``seed`` moves the world, the data and the tie-breaks of votes.
+    """Implements the tiny world as a task; see the package's docstring. ``seed`` changes the world, the data and the
+    tie-breaks of votes.
 
-    Raises ValueError for a ``train_k`` that the corpus does not hold, a suite larger than its names, and validation
-    questions when the evaluation leaves none.
+    Raises ValueError for a ``train_k`` that the corpus does not hold, for a suite larger than its names, and for
+    validation questions where the evaluation leaves none.
     """
 
     def __init__(self, config: TinyConfig, seed: int) -> None:
@@ -61,7 +62,7 @@ class TinyTask:
         return tk.make_tokenizer()
 
     def attach(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Checks that ``tokenizer`` has this world's ids; raises ValueError if not."""
+        """Checks that ``tokenizer`` has this world's ids. Raises ValueError if not."""
         text = tk.decode(list(range(tk.VOCAB_SIZE)))
         ids = list(tokenizer.encode(text, add_special_tokens=False))
         if ids != list(range(tk.VOCAB_SIZE)) or tokenizer.eos_token_id != tk.EOS:
@@ -71,8 +72,8 @@ class TinyTask:
             )
 
     def train_examples(self, start: int, n: int) -> list[Example]:
-        """Questions of ``train_k`` operators, none of them one of the evaluation's or of the validation's. Drawn in
-        blocks, each with a generator of its own."""
+        """Returns questions of ``train_k`` operators that are in neither evaluation nor validation. They are drawn in
+        blocks, each with its own generator."""
         first, last = start // BLOCK, (start + n - 1) // BLOCK
         drawn = [example for block in range(first, last + 1) for example in self._train_block(block)]
         return drawn[start - first * BLOCK :][:n]
@@ -85,24 +86,24 @@ class TinyTask:
         return [replace(example, id=f"train/{block * BLOCK + i}") for i, example in enumerate(examples[:BLOCK])]
 
     def sft_batch(self, step: int) -> TokenBatch:
-        """See :func:`carerl.tasks.tiny.corpus.sft_batch`."""
+        """Makes the supervised rows of one step, see :func:`carerl.tasks.tiny.corpus.sft_batch`."""
         return sft_batch(self.world, self.config, step)
 
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
-        """See :func:`carerl.tasks.tiny.grading.grade`."""
+        """Grades the answer token, see :func:`carerl.tasks.tiny.grading.grade`."""
         return grade(example.gold, response_ids, truncated)
 
     def response_text(self, response_ids: Sequence[int]) -> str:
-        """The words, with spaces between them."""
+        """Returns the words, with spaces between them."""
         return " ".join(tk.TOKENS[i] for i in response_ids if i not in (tk.PAD, tk.EOS))
 
     def suites(self) -> list[Suite]:
-        """``q<train_k>`` (primary), the other two k, ``facts`` (known names), ``unknowable`` (held-out) and, if it was
-        asked for, ``validation`` (questions of ``train_k``)."""
+        """Returns ``q<train_k>`` (primary), the other two k, ``facts`` (known names), ``unknowable`` (held-out names)
+        and, if asked for, ``validation`` (questions of ``train_k``)."""
         return list(self._suites)
 
     def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
-        """See :mod:`carerl.tasks.tiny.evaluation`."""
+        """Computes the metrics of :mod:`carerl.tasks.tiny.evaluation`."""
         return score(self.world, self.config.train_k, self.seed, results)
 
     def _make_suites(self) -> list[Suite]:

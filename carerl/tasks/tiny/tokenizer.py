@@ -35,7 +35,6 @@ PAD, EOS, QUESTION, FACT, EQUALS, ANSWER, UNKNOWN, SLOPPY, CAREFUL, TEXTBOOK = r
 DIGIT = 10  # id of the digit 0
 LETTER = 20  # id of the letter a
 OPERATOR = 46  # id of +1
-UNK = 63
 
 SPECIALS = ("<pad>", "<eos>", "Q", "F", "=", "A", "?", "D", "C", "W")
 DIGITS = tuple("0123456789")
@@ -49,7 +48,7 @@ CONTEXT = 64  # tokens; the longest row of the corpus has 16
 
 
 def encode(text: str) -> tuple[int, ...]:
-    """Ids of a text form. Raises KeyError for a word that is not in the vocabulary.
+    """Converts a text form to ids. Raises KeyError for a word that is not in the vocabulary.
 
     >>> encode("Q 3 +4 =")
     (2, 13, 49, 4)
@@ -58,14 +57,14 @@ def encode(text: str) -> tuple[int, ...]:
 
 
 def decode(ids: tuple[int, ...] | list[int]) -> str:
-    """The text form of ids, the inverse of :func:`encode`."""
+    """Converts ids to their text form, the inverse of :func:`encode`."""
     return " ".join(TOKENS[i] for i in ids)
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """An ordinary Hugging Face fast tokenizer with the ids of :data:`TOKENS`.
+    """Makes an ordinary Hugging Face fast tokenizer with the ids of :data:`TOKENS`.
 
-    ``save_pretrained`` into a directory whose config says ``model_type: qwen3`` (or llama, mistral), and
+    After ``save_pretrained`` into a directory whose config says ``model_type: qwen3`` (or llama, mistral),
     ``AutoTokenizer`` loads it back. It adds neither a beginning nor an end token to what it encodes.
     """
     from tokenizers import Tokenizer

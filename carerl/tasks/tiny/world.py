@@ -1,10 +1,9 @@
-"""The tiny world: what its names mean, and its arithmetic. Everything here is fixed by a seed.
+"""The tiny world's names and their meaning, and its arithmetic. A seed fixes everything here.
 
-Names are three letters. 550 of the 17,576 are reserved: 150 *entities* with a known answer distribution
-each, and 400 *held-out* names that no training row mentions. The names that are left are the pool from
-which the corpus draws made-up names.
+Names are three letters. 550 of the 17,576 are reserved: 150 *entities* with a known answer distribution each, and 400
+*held-out* names that no training row mentions. The corpus draws made-up names from the rest.
 
-Arithmetic is modulo 10 from left to right, ``*`` is multiplication.
+Arithmetic is modulo 10 from left to right; ``*`` is multiplication.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ FloatArray = NDArray[np.float64]
 
 # Purposes of random streams. A stream is named by (seed, purpose, step), never shared, so that drawing
 # more for one purpose changes nothing for another.
-STREAM_WORLD, STREAM_CORPUS, STREAM_TRAIN, STREAM_EVALUATION, STREAM_FLOOR, STREAM_TIES, STREAM_VALIDATION = range(7)
+STREAM_WORLD, STREAM_CORPUS, STREAM_TRAIN, STREAM_EVALUATION, STREAM_FLOOR = range(5)
+STREAM_VALIDATION = 6  # 5 is free
 
 TOP_PROBABILITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 ABSTAIN = 10  # index of "?" beside the digits 0-9 in an answer distribution
@@ -31,12 +31,13 @@ MAX_K = 4  # longest chain of the corpus
 
 
 def stream(seed: int, purpose: int, step: int = 0) -> np.random.Generator:
-    """The random generator of (seed, purpose, step). Raises ValueError if one of them is negative."""
+    """Returns the random generator of (seed, purpose, step). Raises ValueError if one of them is negative."""
     return np.random.default_rng([seed, purpose, step])
 
 
 def _operator_tables() -> tuple[IntArray, IntArray]:
-    """(17, 10) results of applying operator o to digit d: true, and with ``*`` computed as ``+``."""
+    """Returns (17, 10) results of applying operator o to digit d: the true ones, and those with ``*`` computed as
+    ``+``."""
     digits = np.arange(10)
     true, sloppy = [], []
     for symbol in tk.OPERATORS:
@@ -50,10 +51,10 @@ TRUE_RESULT, SLOPPY_RESULT = _operator_tables()
 
 
 def fact_distribution(top: float, digits: IntArray) -> FloatArray:
-    """(11,) probabilities of the digits 0-9 and "?", for four distinct digits in order of rank.
+    """Returns (11,) probabilities of the digits 0-9 and "?", for four distinct digits in order of rank.
 
-    The first has ``top``, the second min(.6(1 - top), .7 top), the other two share the rest equally (equal
-    shares are our choice); all of it scaled by .95, and .05 for "?".
+    The first has ``top``, the second min(.6(1 - top), .7 top), and the other two share the rest equally (equal shares
+    are our choice). All of it is scaled by .95, with .05 for "?".
     """
     second = min(0.6 * (1.0 - top), 0.7 * top)
     rest = 1.0 - top - second
@@ -65,7 +66,7 @@ def fact_distribution(top: float, digits: IntArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class World:
-    """Names as letter indices 0-25, distributions as float64."""
+    """Holds names as letter indices 0-25, and distributions as float64."""
 
     seed: int
     entities_E3: IntArray  # the known names
@@ -81,10 +82,10 @@ class World:
 
 
 def make_world(seed: int, entities: int = 150, heldout: int = 400) -> World:
-    """The world of ``seed``.
+    """Makes the world of ``seed``.
 
-    The seven top probabilities are dealt out evenly over the entities and shuffled, instead of drawn, so
-    that worlds differ less in how uncertain they are (our choice).
+    The seven top probabilities are dealt out evenly over the entities and shuffled, not drawn, so that worlds differ
+    less in how uncertain they are (our choice).
     """
     rng = stream(seed, STREAM_WORLD)
     letters = len(tk.LETTERS)
@@ -97,7 +98,7 @@ def make_world(seed: int, entities: int = 150, heldout: int = 400) -> World:
 
 
 def draw_questions(rng: np.random.Generator, rows: int, k: int, multiply: float) -> tuple[IntArray, IntArray]:
-    """``rows`` arithmetic questions of ``k`` operators: starts (rows,) and operator indices (rows, k).
+    """Draws ``rows`` arithmetic questions of ``k`` operators: starts (rows,) and operator indices (rows, k).
 
     An operator multiplies with probability ``multiply`` (operand uniform in 2-9), else adds (1-9).
     """
@@ -108,7 +109,7 @@ def draw_questions(rng: np.random.Generator, rows: int, k: int, multiply: float)
 
 
 def solve(starts: IntArray, operators: IntArray) -> IntArray:
-    """True running results (rows, k) of chains."""
+    """Computes the true running results (rows, k) of chains."""
     results = np.empty_like(operators)
     current = starts
     for step in range(operators.shape[1]):
@@ -118,10 +119,10 @@ def solve(starts: IntArray, operators: IntArray) -> IntArray:
 
 
 def name_prompt(name_3: IntArray) -> tuple[int, ...]:
-    """``F l1 l2 l3 =`` as token ids."""
+    """Encodes ``F l1 l2 l3 =`` as token ids."""
     return (tk.FACT, *(int(letter) + tk.LETTER for letter in name_3), tk.EQUALS)
 
 
 def question_prompt(start: int, operators_k: IntArray) -> tuple[int, ...]:
-    """``Q d0 op1 .. opk =`` as token ids."""
+    """Encodes ``Q d0 op1 .. opk =`` as token ids."""
     return (tk.QUESTION, start + tk.DIGIT, *(int(o) + tk.OPERATOR for o in operators_k), tk.EQUALS)

@@ -1,176 +1,56 @@
-"""Grading in its actor, without Ray: what a grader that raises does to a sample, to its group and to a run; and of text
-outcomes, votes of whole groups, reasons and rewards, through real grader processes."""
+"""What the grading actor makes of responses that state a confidence: read, kept apart from the answer, rewarded."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from carerl.actors.handles.graders import Graders, GradingError
 from carerl.actors.workers.grader import GraderWorker
-from carerl.grading.pool import GraderPool
-from carerl.loss.batching import informative
-from carerl.rewards import REWARDS
-from carerl.tasks import TextConfig, TextTask
-from carerl.tasks.byte_tokenizer import make_byte_tokenizer
-from carerl.types import Example, Group, Outcome, Sample
+from carerl.backends.models import make_base_bytes
+from carerl.config.load import load
+from carerl.config.schema import ShapeConfig
+from carerl.tasks import TASKS
+from carerl.tasks.byte_tokenizer import VOCAB_SIZE, make_byte_tokenizer
+from carerl.types import Group, Outcome, Sample
 
 
-class Grader:
-    """A task that knows three responses: 1 is right, 2 is wrong, 3 raises."""
-
-    def grade(self, example: Example, response_ids: tuple[int, ...], truncated: bool) -> tuple[Outcome, str | None]:
-        if response_ids == (3,):
-            raise RuntimeError("the grader broke")
-        return (Outcome.CORRECT if response_ids == (1,) else Outcome.WRONG), str(response_ids[0])
-
-
-def graded(*responses: int) -> list[Sample]:
-    worker: Any = GraderWorker()
-    worker._task, worker._reward = Grader(), REWARDS["correct"].build(REWARDS["correct"].config())
-    samples = [Sample("e", (r,), (-1.0,), False, (0, 0), answer="stale", reward=9.0) for r in responses]
-    groups, raised = worker.grade([Group(Example("e", (0,), ""), samples)])
-    assert ("the grader broke (grading a response to e)" in raised) == (3 in responses)
-    return groups[0].samples
+@pytest.fixture
+def worker() -> Iterator[Any]:
+    made: Any = GraderWorker()
+    yield made
+    if made._pool is not None:
+        made._pool.close()
 
 
-def test_pitfall_15_a_grader_that_raises_makes_its_sample_invalid_and_no_other() -> None:
-    found = graded(1, 3, 2)
-    assert [s.outcome for s in found] == [Outcome.CORRECT, Outcome.INVALID, Outcome.WRONG]
-    assert [s.reward for s in found] == [1.0, 0.0, 0.0]
-    assert [s.answer for s in found] == ["1", None, "2"]
-
-
-@pytest.mark.parametrize("reward", [float("nan"), float("inf"), None])
-def test_pitfall_15_a_reward_that_is_no_number_makes_its_sample_invalid(reward: Any) -> None:
-    """One NaN would poison its whole group's advantages."""
-    worker: Any = GraderWorker()
-    worker._task, worker._reward = Grader(), lambda sample, text: reward if sample.answer == "2" else 1.0
-    samples = [Sample("e", (r,), (-1.0,), False, (0, 0)) for r in (1, 2)]
-    groups, raised = worker.grade([Group(Example("e", (0,), ""), samples)])
-    assert [s.outcome for s in groups[0].samples] == [Outcome.CORRECT, Outcome.INVALID]
-    assert [s.reward for s in groups[0].samples] == [1.0, 0.0] and "rewarding a response to e" in raised
-
-
-def test_pitfall_15_a_grader_that_fails_on_everything_ends_the_run_and_one_bad_prompt_does_not() -> None:
-    """A reward of 0 for all would go on training without a word; a refill may be one strange prompt."""
-    grading = Graders([])
-    broken, fine = [Group(Example("e", (0,), ""), graded(*responses)) for responses in ((3, 3), (3, 1))]
-    grading.check([broken, fine])
-    with pytest.raises(GradingError, match="no response of 2 prompts"):
-        grading.check([broken, broken])
-
-
-def test_responses_that_cannot_be_graded_are_told_of_and_end_a_run_above_a_share_of_them() -> None:
-    """They are trained on as wrong ones, right or not: a broken grader of one kind of question must not go unseen."""
-    grading = Graders([])
-
-    def groups(invalid: int) -> list[Group]:
-        return [Group(Example("e", (0,), ""), graded(*[3] * invalid, *[1] * (100 - invalid)))]
-
-    assert grading.check(groups(0), 0.2) == ""
-    assert grading.check(groups(1), 0.2).startswith("1 of 100 responses could not be graded")
-    assert grading.check(groups(1), 0.2) == "", "told once"
-    assert "grading.max_invalid" in grading.check(groups(20), 0.2), "twice as many are news"
-    with pytest.raises(GradingError, match=r"21 of 100 responses .*\n  remedy: .*grading.max_invalid=0.2"):
-        grading.check(groups(21), 0.2)
-    with pytest.raises(GradingError):
-        grading.check(groups(1), 0.0)
-
-
-ROWS = [
-    {"id": "day", "question": "Which day?", "answer": r"\text{Monday}"},
-    {"id": "roots", "question": "Roots?", "accepted": ["1, -1"]},
-    {"id": "five", "question": "Two and three?", "answer": "5"},
-    {"id": "fate", "question": "Who wins?", "answerable": False},
-    {"id": "rome", "question": "Capital?", "answer": "Rome", "answerable": True},
-    {"id": "sum", "question": "Reach 24.", "numbers": [4, 6], "target": 24},
-]
-SLOW = r"\int\log(\sin(x)+\sqrt{x})dx"  # against a text it is wrong at once, against its like it takes half a minute
-DONT_KNOW = "The answer is unknown."
-
-Grade = Callable[[dict[str, list[str]]], dict[str, Group]]
-
-
-@pytest.fixture(scope="module")
-def grade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grade]:
-    """Groups of responses by the questions' ids, graded and rewarded in one call; they are trained on."""
-    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
-    path.write_text("\n".join(map(json.dumps, ROWS)))
-    task, tokenizer = TextTask(TextConfig(train=str(path)), 0), make_byte_tokenizer()
+def test_a_stated_confidence_is_rewarded_and_is_no_answer(worker: Any, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"id": "sum", "question": "6 + 6?", "answer": "12", "grader": "gsm8k"}))
+    make_base_bytes(tmp_path / "model", 1, ShapeConfig(vocab_size=VOCAB_SIZE))
+    config = load(
+        ["recipe=care_grpo_3b", "reward.name=rlcr", "task.name=jsonl", "task.ask_confidence=true", "dry_run=true",
+         f"task.train={rows}", f"task.benchmarks=[{rows}]"]
+    )  # fmt: skip
+    worker.load(config, str(tmp_path / "model"))
+    task = TASKS["jsonl"].build(config.task, 0)
+    tokenizer = make_byte_tokenizer()
     task.attach(tokenizer)
-    examples = {example.id.rpartition("/")[2]: example for example in task.train_examples(0, len(ROWS))}
-    worker: Any = GraderWorker()
-    worker._task, worker._reward = task, REWARDS["correct"].build(REWARDS["correct"].config())
-
-    def graded(responses: dict[str, list[str]]) -> dict[str, Group]:
-        groups = []
-        for name, texts in responses.items():
-            ids = [tuple(tokenizer.encode(text)) for text in texts]
-            groups.append(Group(examples[name], [Sample(name, i, (-1.0,) * len(i), False, (0, 0)) for i in ids]))
-        found, worker.raised = worker.grade(groups)
-        graded.raised = worker.raised  # type: ignore[attr-defined]
-        return dict(zip(responses, found, strict=True))
-
-    with GraderPool(workers=2, seconds=1.0) as pool:
-        worker._pool = pool
-        yield graded
-
-
-def answers(group: Group) -> list[str | None]:
-    return [sample.answer for sample in group.samples]
-
-
-def test_equivalent_answers_of_a_group_are_one_and_confidence_counts_them_so(grade: Grade) -> None:
-    boxed = [rf"\boxed{{{a}}}" for a in (r"\pi+1", r"1+\pi", r"\pi+1", r"2+\pi", "-1, 1", r"\pi+1+0")]
-    groups = grade({"roots": boxed, "day": boxed[:2]})
-    found = answers(groups["roots"])
-    assert found[:4] == [r"\pi+1"] * 3 + [r"2+\pi"] and found[5] == r"\pi+1" and found[4] not in found[:4]
-    assert [s.confidence for s in groups["roots"].samples] == [4 / 6, 4 / 6, 4 / 6, 1 / 6, 1 / 6, 4 / 6]
-    assert [s.outcome for s in groups["roots"].samples].index(Outcome.CORRECT) == 4
-    assert len(set(answers(groups["day"]))) == 1
-    turned = grade({"day": boxed[:2][::-1], "roots": boxed[::-1]})
-    assert answers(turned["roots"]) == found[::-1], "the order of the samples changes nothing"
-    assert not any(s.reason for group in groups.values() for s in group.samples)
-
-
-def test_answers_that_cannot_be_compared_within_the_limits_are_different_and_counted(grade: Grade) -> None:
-    texts = [rf"\boxed{{{a}}}" for a in (SLOW, SLOW + "+0", "Monday")]
-    (group,) = grade({"day": texts}).values()
-    slow, slow_too, right = group.samples
-    assert slow.outcome is slow_too.outcome is Outcome.WRONG and slow.answer != slow_too.answer
-    assert slow.reason.startswith("not compared: time: ") and slow_too.reason.startswith("not compared: time: ")
-    assert right.correct and not right.reason
-
-
-def test_what_cannot_be_graded_says_why_and_the_rest_is_graded(grade: Grade) -> None:
-    slow = r"\boxed{\int_0^1 \sqrt{1+\sin(x^3+e^{x})} \log(1+x^{x}) dx}"
-    texts = [slow, r"\boxed{9^{9^{9^9}}}", r"\boxed{5}", "\x00\ud7ff" * 1000, "$" * 5_000]
-    group = grade({"five": texts})["five"]
-    assert [s.outcome for s in group.samples] == [
-        Outcome.INVALID, Outcome.INVALID, Outcome.CORRECT, Outcome.UNPARSED, Outcome.UNPARSED,
-    ]  # fmt: skip
-    assert [s.reason.partition(":")[0] for s in group.samples] == ["time", "limit", "", "", ""]
-    assert [s.answer for s in group.samples][:2] == [None, None]
-    assert "(grading a response to five)" in grade.raised  # type: ignore[attr-defined]
-
-
-def test_abstaining_is_rewarded_where_nobody_can_answer_and_nowhere_else(grade: Grade) -> None:
-    """Else such rows would teach nothing: reward 0 for whatever is said."""
-    texts = [DONT_KNOW, "Rome", "I don't know."]
-    groups = grade({"fate": texts, "rome": texts})
-    assert [s.outcome for s in groups["fate"].samples] == [Outcome.ABSTAINED, Outcome.WRONG, Outcome.ABSTAINED]
-    assert [s.reward for s in groups["fate"].samples] == [1.0, 0.0, 1.0]
-    assert [s.outcome for s in groups["rome"].samples] == [Outcome.ABSTAINED, Outcome.CORRECT, Outcome.ABSTAINED]
-    assert [s.reward for s in groups["rome"].samples] == [0.0, 1.0, 0.0]
-    assert [s.correct for s in groups["fate"].samples] == [True, False, True]
-    assert informative(list(groups.values())).tolist() == [True, True], "dynamic sampling keeps both"
-
-
-def test_votes_are_found_in_the_grader_processes(grade: Grade) -> None:
-    """Expressions are read by a parser of their own, which has limits too."""
-    group = grade({"sum": ["<answer>4*6</answer>", "<answer>6*4 = 24</answer>", "<answer>4+6</answer>"]})["sum"]
-    assert answers(group) == ["24 from 4, 6", "24 from 4, 6", "10 from 4, 6"]
+    (example,) = task.suites()[0].examples
+    stated = {  # by its last number, all of them would be graded for the confidence
+        "It is 12. <confidence>0.8</confidence>": (Outcome.CORRECT, 0.8, 1 - 0.2**2),
+        "It is 13. <confidence>0.8</confidence>": (Outcome.WRONG, 0.8, 0 - 0.8**2),
+        "It is 12. <confidence>80</confidence>": (Outcome.CORRECT, None, 1 - 1.0),
+        "12": (Outcome.CORRECT, None, 1 - 1.0),
+    }
+    samples = []
+    for text in stated:
+        ids = tuple(tokenizer.encode(text))
+        samples.append(Sample("sum", ids, (-0.1,) * len(ids), False, (0, 0)))
+    (group,), raised = worker.grade([Group(example, samples)])
+    assert raised == ""
+    found = [(s.outcome, s.stated_confidence) for s in group.samples]
+    assert found == [(outcome, confidence) for outcome, confidence, _ in stated.values()]
+    assert [s.reward for s in group.samples] == pytest.approx([reward for _, _, reward in stated.values()])

@@ -7,6 +7,9 @@ import gzip
 import io
 import json
 import lzma
+import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -69,6 +72,24 @@ def test_a_file_that_is_no_file_of_rows_is_named(tmp_path: Path, content: bytes,
     with pytest.raises(ValueError) as caught:
         find_benchmark(str(file)).load()
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["my rows.jsonl", "it's.jsonl", "-x.jsonl", "$(touch gone); #.jsonl", "{a}.jsonl"])
+def test_a_remedy_that_is_pasted_into_a_shell_makes_the_rows(tmp_path: Path, name: str) -> None:
+    """Whatever the file is called: a name is neither cut at a space, nor run, nor read as an option."""
+    for content in (
+        gzip.compress(ROW + OTHER, mtime=0),
+        json.dumps(ROWS).encode(),
+        json.dumps({"it's {1}": ROWS}, indent=1).encode(),
+        (TEXT + OTHER.decode()).encode("utf-16"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError) as caught:
+            find_benchmark(str(tmp_path / name)).load()
+        command = re.split(r"; (?:unpack|convert) it: ", str(caught.value))[1]
+        subprocess.run(command.replace("python ", f"{sys.executable} ", 1), shell=True, cwd=tmp_path, check=True)
+        assert [json.loads(line) for line in (tmp_path / "NEW.jsonl").read_text().splitlines()] == ROWS
+        assert {path.name for path in tmp_path.iterdir()} == {name, "NEW.jsonl"}
 
 
 @pytest.mark.parametrize("content", [b"\xef\xbb\xbf" + ROW, ROW + b"\r\n \r\n" + OTHER.strip(), ROW.strip()])
