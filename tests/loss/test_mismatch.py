@@ -11,7 +11,7 @@ import math
 import pytest
 import torch
 
-from carerl.algorithms import CORRECTIONS
+from carerl.algorithms.base import CORRECTIONS
 from carerl.loss.adaptive import adapted_entropy_bonus
 from carerl.loss.batching import Normalisers
 from carerl.loss.head import TokenStatistics
