@@ -131,7 +131,7 @@ class _ChunkedHead(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, settings: _Settings, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-        """``tensors`` are :class:`_Inputs`."""
+        """Computes the results; ``tensors`` are :class:`_Inputs`."""
         ctx.save_for_backward(*tensors)
         x = _Inputs(*tensors)  # type: ignore[arg-type]
         given = (x.hidden_ND, x.head_VD, x.ref_hidden_ND, x.ref_head_VD)

@@ -169,7 +169,7 @@ class VLLMEngine:
     @staticmethod
     def _completion(output: Any) -> Completion:
         ids, flat = tuple(output.token_ids), output.logprobs
-        drawn = [flat.token_ids[start] for start in flat.start_indices]  # at each position the sampled token comes first
+        drawn = [flat.token_ids[start] for start in flat.start_indices]  # the sampled token comes first
         if tuple(drawn) != ids:
             raise RuntimeError(f"vLLM sampled {ids[:8]}… but gave log-probs of {drawn[:8]}…")
         logprobs = tuple(float(flat.logprobs[start]) for start in flat.start_indices)
