@@ -158,7 +158,8 @@ class _ChunkedHead(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Returns the gradients of hidden states and head, each as wide as its input."""
-        x, settings, wide = _Inputs(*ctx.saved_tensors), ctx.settings, ctx.wide
+        x: Any = _Inputs(*ctx.saved_tensors)
+        settings, wide = ctx.settings, ctx.wide
         g_picked_N, g_entropy_N, _, _, g_exact_N, g_ce_N = gradients
         inputs = (x.hidden_ND, x.head_VD)
         d_hidden_ND, d_head_VD = (

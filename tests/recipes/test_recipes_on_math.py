@@ -122,7 +122,12 @@ def test_a_plan_takes_a_model_of_the_hub_from_its_cache_on_this_machine(model_di
     words = ["recipe=care_dapo_7b", "dry_run=true", f"task.data_dir={data_dir('math_train.jsonl', 'math500.jsonl')}"]
     done = subprocess.run(
         [sys.executable, "-m", "carerl.run", *words],
-        env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"},
+        env={
+            **os.environ,
+            "HF_HUB_CACHE": str(tmp_path / "hub"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_ENDPOINT": "http://127.0.0.1:9",  # a hub that refuses at once: no waiting for a name or a route
+        },
         capture_output=True,
         text=True,
         timeout=200,
