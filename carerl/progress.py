@@ -1,7 +1,7 @@
-"""How far the work of this process has come: a count that only grows, for whoever waits for it.
+"""Counts the work that this process has done, for whoever waits for it.
 
-An engine counts its decoding steps, a learner its micro-batches, a sync its tensors, a grader its answers. One that
-stands still for minutes is stuck; how long a whole call takes says nothing of the kind.
+An engine counts decoding steps, a learner micro-batches, a sync tensors, a grader answers. The count only grows. If it
+stands still for minutes, the process is stuck; how long a whole call takes does not show that.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pulse:
-    """A sign of life of a process. ``steps``: pieces of work done so far; ``stack``: where the thread that works is."""
+    """A sign of life of a process."""
 
-    steps: int
-    stack: str
+    steps: int  # pieces of work done so far
+    stack: str  # where its working thread is
 
 
 _counter = itertools.count(1)
@@ -23,11 +23,11 @@ _done = 0
 
 
 def step() -> None:
-    """Counts a piece of work that is done. Costs less than a microsecond."""
+    """Counts one more piece of work as done. Costs less than a microsecond."""
     global _done
     _done = next(_counter)
 
 
 def steps() -> int:
-    """Pieces of work that this process has done so far."""
+    """Returns how many pieces of work this process has done so far."""
     return _done

@@ -1,6 +1,6 @@
-"""The records that travel between rooms.
+"""The records that travel between rooms: questions, responses, and the batches that the learner trains on.
 
-Legend of shape suffixes, used in every file of the project:
+A tensor's name ends in its shape. Legend of these suffixes, used in every file of the project:
 
 ====== =========================================================================
 suffix meaning
@@ -31,13 +31,13 @@ from torch import Tensor
 
 
 class RunError(RuntimeError):
-    """A run cannot go on, and the message says all that a person needs: no traceback is shown."""
+    """Ends a run. The message says all that a person needs, so no traceback is shown."""
 
     exit_code = 1
 
 
 class Outcome(StrEnum):
-    """What a grader says of one response. Six different things, never merged into a number here."""
+    """Names what a grader found in one response. The six are never merged into a number here."""
 
     CORRECT = "correct"
     WRONG = "wrong"
@@ -63,58 +63,71 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One response as an engine returns it: token ids out, never text.
-
-    ``logprobs[t]`` is the log-probability (nats) of ``token_ids[t]`` under the distribution that was
-    sampled from, temperature included. ``truncated`` is True when the length limit ended the response.
-    ``versions`` are the oldest and the newest version of the weights that its tokens come from; the actor that holds
-    the engine sets them, as an engine knows of no versions.
-    """
+    """One response as an engine returns it: token ids, never text."""
 
     token_ids: tuple[int, ...]
+
     logprobs: tuple[float, ...]
+    """The log-probability (nats) of each token under the distribution that was sampled from, temperature included."""
+
     truncated: bool
+    """True when the length limit ended the response."""
+
     versions: tuple[int, int] = (0, 0)
+    """The oldest and the newest version of the weights that its tokens come from. The actor that holds the engine sets
+    them, because an engine does not know of versions."""
 
 
 @dataclass(slots=True)
 class Sample:
-    """One response with what became of it.
+    """One response with everything that grading found out about it.
 
-    ``correct`` (a property of ``outcome``), ``reward`` and ``confidence`` are three different things.
-    ``reward`` and ``confidence`` are None until something sets them; ``confidence`` is the share of the group that
-    gave the same answer, ``stated_confidence`` what the response says of itself, None if it says nothing, and
-    ``answer_prob`` the probability of the option that it names, None where there is no such token or nobody asked.
-    ``answer`` is what the response votes for: in a graded group, samples with equivalent answers have the same one.
-    ``answerable`` is False where nobody can answer the question: there abstaining is correct.
-    ``reason`` says what the grader could not decide, and why: all of an INVALID outcome, or that a WRONG answer was not
-    compared with other wrong ones, and counts as different. Empty otherwise.
-    ``versions`` are the oldest and the newest version of the policy weights that produced the response, see
-    :class:`Completion`; ``weight_version`` is the oldest.
+    ``correct`` (a property of ``outcome``), ``reward`` and ``confidence`` are three different things. A field that is
+    None has not been set yet, unless its own line says something else.
     """
 
     example_id: str
     response_ids: tuple[int, ...]
+
     rollout_logprobs: tuple[float, ...]
+    """The engine's log-probs of the response's tokens, see :class:`Completion`."""
+
     truncated: bool
+
     versions: tuple[int, int]
+    """The oldest and the newest version of the policy weights that produced the response, see :class:`Completion`."""
+
     outcome: Outcome | None = None
+
     answer: str | None = None
+    """What the response votes for. In a graded group, samples with equivalent answers have the same text here."""
+
     reward: float | None = None
+
     confidence: float | None = None
+    """The share of the group that gave the same answer."""
+
     stated_confidence: float | None = None
+    """The confidence that the response itself states; None if it states none."""
+
     answerable: bool = True
+    """False where nobody can answer the question: abstaining is then correct."""
+
     reason: str = ""
+    """What the grader could not decide, and why. Set for an INVALID outcome, and for a WRONG answer that could not be
+    compared with other wrong ones and therefore counts as different. Empty otherwise."""
+
     answer_prob: float | None = None
+    """The probability of the option that the response names; None where there is no such token or nobody asked."""
 
     @property
     def weight_version(self) -> int:
-        """The oldest version: how far off-policy the response is at most."""
+        """The oldest version: no token of the response is further off-policy."""
         return self.versions[0]
 
     @property
     def correct(self) -> bool:
-        """Whether the response is what the question wants: the right answer, or where there is none, to say so."""
+        """True if the response gives the right answer, or abstains where there is none."""
         return self.outcome is Outcome.CORRECT or (self.outcome is Outcome.ABSTAINED and not self.answerable)
 
 
@@ -128,8 +141,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How an engine samples. Each request is seeded from (``seed``, its number), so that a response depends neither
-    on what shares its batch nor on which engine made it."""
+    """Says how an engine samples.
+
+    Each request is seeded from (``seed``, its number). So a response depends neither on what shares its batch nor on
+    which engine made it.
+    """
 
     n: int
     temperature: float
@@ -142,10 +158,9 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class TokenVectors:
-    """A vector for each response token of a batch's rows, packed: what is too large to be padded.
+    """Holds a vector for each response token of a batch's rows, without padding, because padding would be too large.
 
-    ``parts_ND``: the tokens of contiguous shares of rows, in order, as they were made; nothing is copied until rows are
-    selected. ``lengths_B``: tokens of each row, over all parts; a row does not cross from one part into the next.
+    Nothing is copied until rows are selected.
 
     >>> vectors = TokenVectors((torch.arange(6.0).reshape(3, 2), torch.ones(1, 2)), torch.tensor([2, 1, 0, 1]))
     >>> vectors.select(torch.tensor([3, 1])).values_ND
@@ -154,7 +169,10 @@ class TokenVectors:
     """
 
     parts_ND: tuple[Tensor, ...]
+    """The tokens of contiguous shares of rows, in order. A row does not cross from one part into the next."""
+
     lengths_B: Tensor
+    """int64. Tokens of each row, over all parts."""
 
     @property
     def values_ND(self) -> Tensor:
@@ -162,7 +180,7 @@ class TokenVectors:
         return self.parts_ND[0] if len(self.parts_ND) == 1 else torch.cat(self.parts_ND)
 
     def select(self, rows: Tensor) -> TokenVectors:
-        """The given rows, in the order given; only their tokens are copied."""
+        """Returns the given rows, in the order given. Only their tokens are copied."""
         ends_B = self.lengths_B.cumsum(0)
         part_ends = torch.tensor([len(part) for part in self.parts_ND]).cumsum(0)
         found = []
@@ -176,13 +194,13 @@ class TokenVectors:
 
 @dataclass(slots=True)
 class TokenBatch:
-    """Rows of prompt + response with the per-token streams that the learner sums over.
+    """Rows of prompt and response with the per-token streams that the learner sums over.
 
-    The learner knows no algorithm: a method is how these streams are filled. Every ``*_BT`` stream is
-    aligned with response tokens and is 0 beyond ``response_lengths_B``. A stream that is None is one
-    that no component asked for.
+    The learner knows no algorithm: a method is how these streams are filled. A stream is a number for each
+    response token: every ``*_BT`` is aligned with response tokens and is 0 beyond ``response_lengths_B``. A
+    stream that no component of the loss asked for is None.
 
-    Example, two rows with prompts of 2 and 3 tokens, responses of 2 and 1::
+    Example, two rows with prompts of 2 and 3 tokens (p) and responses of 2 and 1 (r)::
 
         input_ids_BS       [[p p r r], [p p p r]]
         prompt_lengths_B   [2, 3]
@@ -190,27 +208,66 @@ class TokenBatch:
         advantages_BT      [[a a], [b 0]]
     """
 
-    input_ids_BS: Tensor  # int64
-    prompt_lengths_B: Tensor  # int64
-    response_lengths_B: Tensor  # int64
+    input_ids_BS: Tensor
+    """int64. Prompt and response of each row, one after the other, then padding with 0."""
+
+    prompt_lengths_B: Tensor
+    """int64. Tokens of each prompt, at least 1: the first response token is predicted from the last prompt token."""
+
+    response_lengths_B: Tensor
+    """int64. Tokens of each response, its end token included; 0 for an empty one."""
+
     temperature: float = 1.0
-    # policy term
-    policy_rows_B: Tensor | None = None  # bool, rows that its denominator counts; None: all
-    advantages_BT: Tensor | None = None  # float32
-    policy_weight_BT: Tensor | None = None  # float32, before division by the global normaliser
-    rollout_logprobs_BT: Tensor | None = None  # float32, from the engine
-    old_logprobs_BT: Tensor | None = None  # float32, the learner's own at the rollout's weights
-    entropy_weight_BT: Tensor | None = None  # float32, of the entropy bonus
-    # regularizer
-    regularizer_weight_BT: Tensor | None = None  # float32
-    ref_logprobs_BT: Tensor | None = None  # float32
-    ref_hidden: TokenVectors | None = None  # the reference's last hidden states, for exact divergences
-    # cross-entropy
-    ce_weight_BT: Tensor | None = None  # float32
-    ce_target_ids_BTK: Tensor | None = None  # int64
-    ce_target_weights_BTK: Tensor | None = None  # float32
-    # reports only
-    strata_BM: Tensor | None = None  # bool, the strata that a row belongs to, see algorithms.strata
+    """The sampling temperature. The learner divides logits by it, so its log-probs are of the same distribution."""
+
+    # ---- policy term
+
+    policy_rows_B: Tensor | None = None
+    """bool. The rows that the policy term's denominator counts; None counts all."""
+
+    advantages_BT: Tensor | None = None
+    """float32. How much better the response is than the algorithm's baseline, the same number on all of its tokens."""
+
+    policy_weight_BT: Tensor | None = None
+    """float32. What multiplies a token's policy term, before the global normaliser divides it. 0 drops the token."""
+
+    rollout_logprobs_BT: Tensor | None = None
+    """float32. Log-probs of the sampled tokens as the engine gave them, nats."""
+
+    old_logprobs_BT: Tensor | None = None
+    """float32. The learner's own log-probs of these tokens at the weights that sampled them, nats. None means that no
+    weight has changed since."""
+
+    entropy_weight_BT: Tensor | None = None
+    """float32. What multiplies a token's entropy in the entropy bonus."""
+
+    # ---- regularizer
+
+    regularizer_weight_BT: Tensor | None = None
+    """float32. What multiplies a token's divergence from the reference."""
+
+    ref_logprobs_BT: Tensor | None = None
+    """float32. The reference's log-probs of the sampled tokens, nats. Not needed beside ``ref_hidden``."""
+
+    ref_hidden: TokenVectors | None = None
+    """The reference's last hidden states. The learner computes the reference's whole distribution from them, for exact
+    divergences."""
+
+    # ---- cross-entropy
+
+    ce_weight_BT: Tensor | None = None
+    """float32. What multiplies a token's cross-entropy."""
+
+    ce_target_ids_BTK: Tensor | None = None
+    """int64. Token ids of soft targets, K a token. None means that the target is the response token itself."""
+
+    ce_target_weights_BTK: Tensor | None = None
+    """float32. The probability of each soft target; 0 for padding."""
+
+    # ---- reports only
+
+    strata_BM: Tensor | None = None
+    """bool. The strata that a row belongs to, in the order of :data:`carerl.loss.strata.STRATA`. No loss reads it."""
 
     @property
     def rows(self) -> int:
@@ -218,7 +275,7 @@ class TokenBatch:
 
     @property
     def width(self) -> int:
-        """Padded response width T: that of the streams, or the longest response where there are none."""
+        """Padded response width T: that of the streams, or the longest response if there are no streams."""
         for f in fields(self):
             stream = getattr(self, f.name)
             if "_BT" in f.name and stream is not None:
@@ -231,15 +288,15 @@ class TokenBatch:
 
     @property
     def mask_BT(self) -> Tensor:
-        """bool, True on response tokens; from lengths."""
+        """bool, True on response tokens. Made from lengths."""
         return torch.arange(self.width)[None, :] < self.response_lengths_B[:, None]
 
     def with_streams(self, **streams: Any) -> TokenBatch:
-        """A shallow copy with some streams replaced."""
+        """Returns a shallow copy with some streams replaced."""
         return replace(self, **streams)
 
     def select(self, rows: Sequence[int] | Tensor) -> TokenBatch:
-        """The given rows, cut to their own longest lengths. ``select([])`` is a valid empty batch."""
+        """Returns the given rows, cut to their own longest lengths. ``select([])`` is a valid empty batch."""
         index = torch.as_tensor(rows, dtype=torch.long)
         prompt = self.prompt_lengths_B[index]
         response = self.response_lengths_B[index]
@@ -259,65 +316,3 @@ class TokenBatch:
                 value = value[:, :response_width]
             changes[f.name] = value
         return replace(self, **changes)
-
-
-# ---- what a profile records ---------------------------------------------------------------------------
-
-PHASE, CALL, WAIT, COPY = "phase", "call", "wait", "copy"  # kinds of spans
-Stack = tuple[int, ...]  # numbers of functions, outermost first
-
-
-@dataclass(frozen=True)
-class Span:
-    """Something with a name, from ``begin`` to ``end``; for ``cpu`` of it this thread was on a core. Nanoseconds."""
-
-    name: str
-    kind: str
-    begin: int
-    end: int
-    cpu: int
-
-    @property
-    def wall(self) -> int:
-        return self.end - self.begin
-
-
-@dataclass(frozen=True)
-class Op:
-    """What torch did under one name: how often, and microseconds on the CPU without (``own``) and with what it called
-    (``total``), and of the GPU for it alone."""
-
-    name: str
-    calls: int
-    own: float
-    total: float
-    gpu: float = 0.0
-
-
-@dataclass
-class Recording:
-    """What a process recorded. ``worker`` is Ray's name of it. ``samples``: when, and the functions that were under way
-    then, as numbers in ``functions``. ``op_events``: name, begin, end."""
-
-    pid: int
-    begin: int = 0
-    end: int = 0
-    process: str = ""
-    host: str = ""
-    worker: str = ""
-    spans: list[Span] = field(default_factory=list)
-    functions: list[str] = field(default_factory=list)
-    samples: list[tuple[int, Stack]] = field(default_factory=list)
-    ops: list[Op] = field(default_factory=list)
-    op_events: list[tuple[str, int, int]] = field(default_factory=list)
-
-
-def with_shares(batch: TokenBatch, shares: tuple[dict[str, Tensor], ...]) -> TokenBatch:
-    """The batch with the reference's streams, whose rows come in contiguous shares, in order. Hidden states stay in
-    their shares: of the whole batch each rank copies what it works on."""
-    if not shares:
-        return batch
-    if "ref_hidden_ND" in shares[0]:
-        parts_ND = tuple(share["ref_hidden_ND"] for share in shares)
-        return batch.with_streams(ref_hidden=TokenVectors(parts_ND, batch.response_lengths_B))
-    return batch.with_streams(ref_logprobs_BT=torch.cat([share["ref_logprobs_BT"] for share in shares]))

@@ -31,11 +31,11 @@ from carerl.actors.workers.engine import EngineWorker
 from carerl.actors.workers.grader import GraderWorker
 from carerl.actors.workers.learner import LearnerWorker
 from carerl.actors.workers.reference import ReferenceWorker
+from carerl.backends.recording import Recording
 from carerl.config.cores import Threads
 from carerl.config.load import base_config
 from carerl.config.roles import actor_groups
 from carerl.config.schema import RunConfig
-from carerl.types import Recording
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from carerl.backends import recorder
-from carerl.types import CALL, COPY, WAIT, Recording, Span
+from carerl.backends.recording import CALL, COPY, WAIT, Recording, Span
 
 # Ray's own names of what its processes do around a call, as its timeline has them
 COPIES = ("task:deserialize_arguments", "task:store_outputs", "submit_task")

@@ -1,16 +1,19 @@
-"""Floor 4: one heavy library a file, behind a small protocol.
+"""Puts each heavy library behind a small protocol. vLLM and transformers are imported only when they are needed.
 
-=================== =============================================================
-file                what stands behind the protocol
-=================== =============================================================
-``engines``         the :class:`~carerl.backends.engines.base.Engine` protocol and the table of engines
-``vllm_engine``     vLLM in this process
-``hf_engine``       plain transformers: the oracle in tests, the fallback where vLLM has no build
-``learners``        the :class:`~carerl.backends.learners.base.Learner` protocol and the table of learners
-``fsdp2``           the learner, sharded by PyTorch's ``fully_shard``
-``policy``          the module that all learners and the reference run: decoder plus chunked head
-``model_files``     Hugging Face directories: make, load, save
-``weight_sync``     buckets of named tensors and their checksums
-``grader_pool``     graders in processes that can be ended (``grader_worker``: what runs in them)
-=================== =============================================================
+==================== ==========================================================================================
+file or folder       what it does
+==================== ==========================================================================================
+``engines``          samples responses: the protocol and table of engines, ``vllm`` and plain transformers (``hf``)
+``learners``         trains: the protocol and table of learners, ``fsdp2``; ``policy`` is the module that learner and
+                     reference run, ``files`` reads checkpoints as data
+``transfer``         brings weights from learner to engines: buckets with checksums
+``models``           makes, loads and saves Hugging Face model directories
+``initial``          initialises a tiny model
+``drawn_model``      makes a small model of drawn weights under another model's tokenizer, for rehearsals
+``gguf_model``       converts a GGUF file to a model directory
+``hub``              pins models of the Hugging Face hub to a commit and downloads them
+``whole_checkpoint`` refuses a model directory whose weights are missing, damaged or not finite
+``cpu_ops``          speeds up small models on the CPU
+``recorder``         records a profile of a process; ``recording`` holds the records
+==================== ==========================================================================================
 """

@@ -1,11 +1,11 @@
-"""Faster forms of three operations, for small float32 models on the CPU.
+"""Speeds up three operations of small float32 models on the CPU.
 
-A tiny model's step is hundreds of operations of some ten microseconds. transformers writes a norm as seven of them and
-a rotary embedding as five, each with a node of its own in the backward pass; here each is one node of few operations.
-Linear layers go through oneDNN where that is faster: MKL keeps to AVX2 on AMD's processors, at half of their rate.
+A tiny model's step is hundreds of operations of about ten microseconds each. transformers writes a norm as seven of
+them and a rotary embedding as five, each with a node of its own in the backward pass. Here each is one node of few
+operations. Linear layers use oneDNN where it is faster: MKL stays with AVX2 on AMD's processors, at half their rate.
 
-The values are the same up to rounding (tests hold gradients to 1e-5). A model on a GPU, or of another dtype, is left
-alone.
+The values are the same up to rounding (tests hold gradients to 1e-5). A model on a GPU, or of another dtype, is not
+changed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from torch import Tensor, nn
 
 
 def speed_up(model: nn.Module) -> None:
-    """Replaces, in place, how a Hugging Face decoder computes norms, rotary embeddings and linear layers; names,
-    parameters and state stay. Does nothing to a model that is not float32 on the CPU, and leaves alone what computes
-    something else under the same name."""
+    """Replaces, in place, how a Hugging Face decoder computes norms, rotary embeddings and linear layers.
+
+    Names, parameters and state stay. A model that is not float32 on the CPU is not changed, nor is a module that
+    computes something else under the same name.
+    """
     first = next(model.parameters())
     if first.device.type != "cpu" or first.dtype != torch.float32:
         return
@@ -42,8 +44,11 @@ def speed_up(model: nn.Module) -> None:
 
 @cache
 def keep_freed_memory(mib: int = 256) -> None:
-    """Has the C library keep up to so much freed memory in this process. It gives every block of 128 KiB and more back
-    to the kernel otherwise, and each operation's result is then mapped, and cleared, anew."""
+    """Tells the C library to keep up to ``mib`` MiB of freed memory in this process.
+
+    Otherwise it returns every block of 128 KiB or more to the kernel, and each operation's result is mapped and cleared
+    anew.
+    """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
     if set_option is not None:
         set_option(-3, 32 * 2**20)  # M_MMAP_THRESHOLD
@@ -52,7 +57,7 @@ def keep_freed_memory(mib: int = 256) -> None:
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether this is a processor of AMD's with AVX-512."""
+    """Returns True on a processor of AMD's with AVX-512."""
     try:
         vendor = "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -81,7 +86,7 @@ class _Norm(torch.autograd.Function):
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:
-    if x.dtype != torch.float32 or module.weight.dtype != torch.float32:  # narrower in the forward pass alone
+    if x.dtype != torch.float32 or module.weight.dtype != torch.float32:  # mixed precision
         return type(module).forward(module, x)
     out: Tensor = _Norm.apply(x, module.weight, module.variance_epsilon)
     return out
@@ -89,19 +94,20 @@ def _norm(module: Any, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _same_norm(module: Any) -> bool:
-    """Whether a module named like this norm computes it: others add 1 to their weight, or subtract a mean."""
+    """Returns True if the module computes this norm. Others of the same name add 1 to their weight, or subtract a
+    mean."""
     x = _sample(3, module.weight.shape[-1])
     return torch.allclose(type(module).forward(module, x), _norm(module, x), rtol=1e-4, atol=1e-5)
 
 
 def _sample(*shape: int) -> Tensor:
-    """Numbers of both signs and any size up to 2, without drawing from a generator that a run depends on."""
+    """Makes numbers of both signs and any size up to 2, without drawing from a generator that a run depends on."""
     return torch.linspace(0.3, 50.0, math.prod(shape)).sin().mul(2.0).reshape(shape)
 
 
 class _Rotary(torch.autograd.Function):
-    """Each pair (x_i, x_{i + d/2}) turned by its angle; backwards by the negative angle. cos and sin hold each angle
-    twice, (…, d)."""
+    """Turns each pair (x_i, x_{i + d/2}) by its angle, and in the backward pass by the negative angle. cos and sin hold
+    each angle twice, (…, d)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -123,7 +129,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: float) -> Tensor:
 
 
 def _replace_rotary(source: Any) -> None:
-    """Puts :class:`_Rotary` into a model's source file, behind the file's own for what it does not serve."""
+    """Puts :class:`_Rotary` into a model's module. Calls that it cannot serve go to the module's own function."""
     own: Callable[..., tuple[Tensor, Tensor]] | None = getattr(source, "apply_rotary_pos_emb", None)
     if own is None or hasattr(own, "behind") or not _same_rotary(own):
         return
@@ -140,17 +146,19 @@ def _replace_rotary(source: Any) -> None:
 
 @torch.no_grad()
 def _same_rotary(own: Callable[..., tuple[Tensor, Tensor]]) -> bool:
-    """Whether a model turns the pairs (x_i, x_{i + d/2}): others turn neighbours, (x_2i, x_{2i + 1})."""
+    """Returns True if a model turns the pairs (x_i, x_{i + d/2}). Others turn neighbours, (x_2i, x_{2i + 1})."""
     q, k, angles = _sample(1, 2, 3, 8), _sample(1, 1, 3, 8), _sample(1, 3, 4).repeat(1, 1, 2)
     try:
         turned = own(q, k, angles.cos(), angles.sin())
-    except (TypeError, RuntimeError, ValueError):  # it is called otherwise
+    except (TypeError, RuntimeError, ValueError):  # it has another signature
         return False
     cos, sin = angles.cos().unsqueeze(1), angles.sin().unsqueeze(1)
     return all(torch.allclose(a, _turned(b, cos, sin, 1.0), atol=1e-5) for a, b in zip(turned, (q, k), strict=True))
 
 
 class _Linear(torch.autograd.Function):
+    """A linear layer through oneDNN."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)

@@ -1,7 +1,7 @@
-"""A small model of drawn weights under another model's tokenizer, for rehearsals.
+"""Makes a small model of drawn weights under another model's tokenizer, for rehearsals.
 
-Its ``config.json`` is the real model's with a smaller shape; tokenizer, chat template and ``generation_config.json``
-are the real ones, file by file. No weights of the real model are read.
+Its ``config.json`` is the real model's with a smaller shape. Tokenizer, chat template and ``generation_config.json``
+are copies of the real files. No weights of the real model are read.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ COPIED = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")  # besi
 NOT_COPIED = ("config.json", "*.index.json")
 BIAS_SPREAD = 0.02
 NORMS = (0.5, 1.0)
-# The logit of an end token is so many times log V times a standard normal number, and log V the log-sum of the drawn
-# tokens' logits: at a tenth of the positions it is the larger of the two, and a response ends.
+# The logit of an end token is END_SHARE · log V times a standard normal number. The log-sum of the other tokens' logits
+# is about log V. At a tenth of the positions the end token's logit is the larger, and the response ends.
 END_SHARE = 0.75
 
 
@@ -32,8 +32,9 @@ def make_drawn_model(
 ) -> None:
     """Writes a model of ``shape`` into ``directory``: weights drawn from ``seed``, everything else from ``source``.
 
-    Without a ``config.json`` in ``source`` the shape is all that is known. Responses end by an end token now and then,
-    as a trained model's do. Raises OSError or ValueError where ``source`` holds no tokenizer."""
+    If ``source`` has no ``config.json``, the shape alone decides the architecture. Some responses end by an end token,
+    like those of a trained model. Raises OSError or ValueError if ``source`` has no tokenizer.
+    """
     _copy(source, directory)
     tokenizer = load_tokenizer(str(source), trust_remote_code)
     with torch.random.fork_rng(devices=[]):
@@ -67,7 +68,7 @@ def _ends(source: Path, trust_remote_code: bool) -> tuple[int, ...]:
 
 
 def _model_like(source: Path, directory: Path, shape: ShapeConfig, trust_remote_code: bool) -> Any:
-    """A model of the source's own ``config.json`` with the numbers of ``shape`` in it."""
+    """Makes a model from the source's own ``config.json`` with the sizes of ``shape`` in it."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     stated = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -93,9 +94,12 @@ def _model_like(source: Path, directory: Path, shape: ShapeConfig, trust_remote_
 
 @torch.no_grad()
 def _draw(model: Any, ends: list[int]) -> None:
-    """Matrices keep the spread of what they multiply, so that updates of the rehearsal's rate are small beside it.
-    Biases and norms, which begin at 0 and 1, are drawn as well: one that an engine left out would not be seen
-    otherwise. Norms lie below 1, where bfloat16 has finer steps."""
+    """Draws all weights.
+
+    Matrices keep the spread of their input, so that updates at the rehearsal's learning rate are small beside them.
+    Biases and norms, which usually begin at 0 and 1, are drawn too: otherwise nobody would notice an engine that leaves
+    one out. Norms lie below 1, where bfloat16 has finer steps.
+    """
     head_VD = model.get_output_embeddings().weight
     tables = (head_VD, model.get_input_embeddings().weight)
     for name, parameter in model.named_parameters():

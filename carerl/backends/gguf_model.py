@@ -1,13 +1,13 @@
-"""Convert a GGUF file of a llama model with a byte-level BPE vocabulary to a Hugging Face model directory.
+"""Converts a GGUF file of a llama model with a byte-level BPE vocabulary to a Hugging Face model directory.
 
     PYTHONPATH=gguf-….whl python -m carerl.backends.gguf_model FILE.gguf DIRECTORY float32|bfloat16
 
 It runs in a process of its own because it needs the package ``gguf``, which carerl does not install: its wheel on
 ``PYTHONPATH`` is enough.
 
-Dequantised values are exact in float32, and are rounded once where bfloat16 is asked for. Tensors and tokenizer are
-read here and not by transformers' own reader: its weights are the same, but it leaves the split into single digits out
-of the tokenizer (``tokenizer.ggml.pre = smollm``), needs a further package and refuses to save what it loaded.
+Dequantised values are exact in float32; for bfloat16 they are rounded once. Tensors and tokenizer are read here and not
+by transformers' own reader. Its weights are the same, but its tokenizer does not split numbers into digits
+(``tokenizer.ggml.pre = smollm``), it needs a further package, and it refuses to save what it loaded.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ OUTSIDE = {
 
 
 def convert(file: Path, directory: Path, dtype: str) -> None:
-    """Write config, weights, tokenizer with chat template, and generation settings of ``file``. ``dtype``: of the
-    stored weights, and the one that config.json names. Raises ValueError if the file holds another kind of model."""
+    """Writes config, weights, tokenizer with chat template, and generation settings of ``file``.
+
+    Weights are stored in ``dtype``, which config.json names too. Raises ValueError if the file holds another kind of
+    model.
+    """
     from gguf import GGUFReader, dequantize
 
     reader = GGUFReader(file)
@@ -60,7 +63,7 @@ def convert(file: Path, directory: Path, dtype: str) -> None:
 
 
 def renamed(stored: Iterator[tuple[str, np.ndarray]], heads: int, kv_heads: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield each tensor under transformers' name, float32, with its rows in transformers' order."""
+    """Yields each tensor under transformers' name, float32, with its rows in transformers' order."""
     for name, weight in stored:
         if name in OUTSIDE:
             yield OUTSIDE[name], torch.from_numpy(np.array(weight, np.float32))
@@ -72,16 +75,17 @@ def renamed(stored: Iterator[tuple[str, np.ndarray]], heads: int, kv_heads: int)
 
 
 def half_by_half(weight_RD: np.ndarray, heads: int) -> np.ndarray:
-    """Reorder the rows of a query or key matrix.
+    """Reorders the rows of a query or key matrix.
 
-    GGUF's rotary embedding turns neighbouring rows of a head (0 with 1, 2 with 3, …), transformers' turns row i
-    with row i + half. So a head's even rows come first and its odd rows after them."""
+    GGUF's rotary embedding turns neighbouring rows of a head (0 with 1, 2 with 3, …); transformers' turns row i
+    with row i + half. So a head's even rows come first and its odd rows after them.
+    """
     rows, columns = weight_RD.shape
     return weight_RD.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def make_config(facts: Mapping[str, Any], dtype: str, tied: bool) -> Any:
-    """Make the ``LlamaConfig`` that the file's facts state. ``tied``: the head is the embedding."""
+    """Makes the ``LlamaConfig`` that the file states. ``tied``: the head is the embedding."""
     from transformers import LlamaConfig
 
     config = LlamaConfig(
@@ -107,9 +111,10 @@ def make_config(facts: Mapping[str, Any], dtype: str, tied: bool) -> Any:
 
 
 def make_tokenizer(facts: Mapping[str, Any]) -> Any:
-    """Make the fast tokenizer that the file describes, with its chat template.
+    """Makes the fast tokenizer that the file describes, with its chat template.
 
-    Digits are split one by one before GPT-2's own split: that is what the file's ``smollm`` means."""
+    Digits are split one by one before GPT-2's own split: that is what the file's ``smollm`` means.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,7 +1,7 @@
-"""Models of the Hugging Face hub: pinned to a commit, and read as the directory that the hub's cache holds of them.
+"""Pins models of the Hugging Face hub to a commit, and finds their directories in the hub's cache.
 
-A name on the hub stands for other files from one day to the next. So the commit is found once, at the start, and
-written down (``model.revision``); every process loads that commit, and a run that is gone on with loads it again.
+The files behind a name on the hub can change from one day to the next. So the commit is looked up once, at the start,
+and written down (``model.revision``). Every process loads that commit, and a resumed run loads it again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ ELSEWHERE = "give a directory instead, or download it where the hub answers: pyt
 
 
 def answers() -> bool:
-    """Whether the hub answers within :data:`PATIENCE_S`. Where it does not, this process takes what it can from the
-    hub's cache from now on: the hub's clients try again for half a minute, and for longer behind a firewall."""
+    """Asks if the hub answers within :data:`PATIENCE_S`.
+
+    If it does not, this process reads only the hub's cache from now on: the hub's clients would try again for half a
+    minute, and for longer behind a firewall.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -49,13 +52,15 @@ def snapshot(
     field: str = "model.path",
     remedy: str = ELSEWHERE,
 ) -> str:
-    """Returns the directory of a hub's model, its files downloaded where the cache lacks them. ``revision``: a commit,
-    a tag or a branch; '' is the newest. Raises ConfigError in the hub's words."""
+    """Returns the directory of a hub's model. Downloads files that the cache lacks.
+
+    ``revision``: a commit, a tag or a branch; '' is the newest. Raises ConfigError with the hub's reason.
+    """
     from huggingface_hub import constants, snapshot_download
 
     try:
         return str(snapshot_download(name, revision=revision or None, allow_patterns=list(patterns)))
-    except Exception as error:  # of the network, of the hub, of the name
+    except Exception as error:  # network, hub or name
         reason = " ".join(str(error).split()) or type(error).__name__
         if constants.HF_HUB_OFFLINE:
             reason = "it is not in the hub's cache here, and the hub does not answer or is turned off (HF_HUB_OFFLINE)"
@@ -64,8 +69,10 @@ def snapshot(
 
 
 def model_files(path: str, revision: str = "", patterns: tuple[str, ...] = BESIDE_WEIGHTS) -> str:
-    """Returns the directory of a model: its own, or of a hub's model what matches ``patterns`` at ``revision``. A
-    commit that the cache holds is not asked for again. Raises ConfigError."""
+    """Returns the directory of a model; for a hub's model, that of the files that match ``patterns`` at ``revision``.
+
+    A commit that the cache holds is not asked for again. Raises ConfigError.
+    """
     if looks_local(path):
         return path
     if COMMIT.fullmatch(revision) and (folder := _cached(path, revision, patterns)):
@@ -78,13 +85,15 @@ def _cached(name: str, commit: str, patterns: tuple[str, ...]) -> str:
 
     try:
         return str(snapshot_download(name, revision=commit, allow_patterns=list(patterns), local_files_only=True))
-    except Exception:  # it is not whole: the hub is asked
+    except Exception:  # the cache lacks files: ask the hub
         return ""
 
 
 def commit_of(name: str, revision: str = "") -> str:
-    """Returns the commit that a hub's model has now, or under a tag or branch; of the cache where the hub does not
-    answer. Raises ConfigError."""
+    """Returns the commit of a hub's model: the newest, or that of a tag or branch.
+
+    If the hub does not answer, it is the cache's. Raises ConfigError.
+    """
     if COMMIT.fullmatch(revision):
         return revision
     answers()
@@ -92,14 +101,14 @@ def commit_of(name: str, revision: str = "") -> str:
 
 
 def data_commit(name: str, revision: str = "") -> str:
-    """Returns the commit that a data set of the hub has now, or under a tag or branch; of the hub's cache where the hub
-    does not answer; '' where neither knows."""
+    """Returns the commit of a hub's data set: the newest, or that of a tag or branch. If the hub does not answer, it is
+    the cache's; '' if neither knows."""
     from huggingface_hub import HfApi, constants
 
     if COMMIT.fullmatch(revision):
         return revision
     if answers():
-        with suppress(Exception):  # of the network, of the hub: it is loaded without a commit, or refused then
+        with suppress(Exception):  # network or hub: it is then loaded without a commit, or refused
             return str(HfApi().dataset_info(name, revision=revision or None, timeout=PATIENCE_S).sha or "")
     folder = f"datasets--{name.replace('/', '--')}"
     with suppress(OSError):
@@ -108,8 +117,10 @@ def data_commit(name: str, revision: str = "") -> str:
 
 
 def remote_tensors(name: str, revision: str) -> dict[str, Stored] | None:
-    """Returns the tensors of a hub's model from the headers of its files there; None where the hub does not tell.
-    Raises ConfigError for a model that has no safetensors files."""
+    """Returns the tensors of a hub's model from the headers of its files there; None if the hub does not tell.
+
+    Raises ConfigError for a model that has no safetensors files.
+    """
     from huggingface_hub import constants, get_safetensors_metadata
     from huggingface_hub.errors import NotASafetensorsRepoError
 
@@ -120,7 +131,7 @@ def remote_tensors(name: str, revision: str) -> dict[str, Stored] | None:
     except NotASafetensorsRepoError:
         reason = "it has no safetensors files on the hub, and pickled weights can run code as they are read"
         raise refusal(name, reason, "give a model with model.safetensors, or convert it") from None
-    except Exception:  # of the network: who loads it, checks it
+    except Exception:  # network: the process that loads the model checks it
         return None
     return {
         tensor: Stored(str(facts.dtype), tuple(facts.shape), file)

@@ -1,4 +1,4 @@
-"""How a tiny model starts: the initialisation under which it was found to learn in its 2,000 steps."""
+"""Initialises a tiny model, in a way that was found to let it learn in its 2,000 steps."""
 
 from __future__ import annotations
 

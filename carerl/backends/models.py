@@ -1,4 +1,4 @@
-"""Hugging Face model directories: make one from a shape, load one, save one.
+"""Makes, loads and saves Hugging Face model directories.
 
 Weights are safetensors only, and ``trust_remote_code`` is off unless a recipe turns it on.
 """
@@ -30,7 +30,7 @@ DTYPES: dict[str, torch.dtype] = {
 def make_model(
     shape: ShapeConfig, stop_ids: tuple[int, ...], initialise: Callable[[nn.Module], None] | None = None
 ) -> Any:
-    """A fresh model of the given shape, float32, on the CPU; ``initialise`` overwrites its weights in place."""
+    """Makes a fresh model of the given shape, float32, on the CPU. ``initialise`` overwrites its weights in place."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(
@@ -59,9 +59,11 @@ def make_model(
 
 
 def make_base_bytes(directory: Path, seed: int, shape: ShapeConfig, dtype: str = "float32") -> None:
-    """Writes an untrained model that reads bytes, with its tokenizer beside it: what plumbing on real text needs.
-    The weights, drawn as the tiny world's, depend on ``seed`` and ``shape`` alone. Raises ValueError for a vocabulary
-    that is not the tokenizer's: a longer one would sample tokens that stand for nothing."""
+    """Writes an untrained model that reads bytes, and its tokenizer, for trying the pipeline on real text.
+
+    The weights are drawn like the tiny world's and depend on ``seed`` and ``shape`` alone. Raises ValueError for a
+    vocabulary that is not the tokenizer's: with a larger one the model would sample tokens without a meaning.
+    """
     if shape.vocab_size != byte_tokenizer.VOCAB_SIZE:
         raise ValueError(f"vocab_size = {shape.vocab_size}: the byte tokenizer has {byte_tokenizer.VOCAB_SIZE} tokens")
     generator = torch.Generator().manual_seed(seed)
@@ -73,8 +75,10 @@ def make_base_bytes(directory: Path, seed: int, shape: ShapeConfig, dtype: str =
 
 
 def load_model(path: str, dtype: str, trust_remote_code: bool = False) -> Any:
-    """The causal language model of a directory, on the CPU. Raises ConfigError where a tensor is missing, of another
-    shape or not finite: nothing is drawn at random in its place."""
+    """Loads the causal language model of a directory, on the CPU.
+
+    Raises ConfigError if a tensor is missing, has another shape or is not finite: nothing is drawn at random instead.
+    """
     from transformers import AutoModelForCausalLM
 
     check_weights(path, trust_remote_code)
@@ -89,8 +93,10 @@ def load_model(path: str, dtype: str, trust_remote_code: bool = False) -> Any:
 
 
 def parameter_shapes(path: str, trust_remote_code: bool = False) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a model's parameters by its config.json alone; no weight is read or made. A head tied to the
-    embedding is no parameter of its own."""
+    """Returns names and shapes of a model's parameters from its config.json alone. No weight is read or made.
+
+    A head tied to the embedding is not a parameter of its own.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
@@ -100,15 +106,18 @@ def parameter_shapes(path: str, trust_remote_code: bool = False) -> dict[str, tu
 
 
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
+    """Loads the tokenizer of a model directory."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
 
 
 def end_ids(path: str, trust_remote_code: bool = False) -> tuple[int, ...]:
-    """The tokens that end a response by the model's own files: ``eos_token_id`` of ``generation_config.json`` (an
-    instruction model's list may hold more than its tokenizer's one), and where that file is missing of
-    ``config.json``."""
+    """Returns the tokens that end a response according to the model's own files.
+
+    They are ``eos_token_id`` of ``generation_config.json``, or of ``config.json`` if that file is missing. An
+    instruction model's list may hold more tokens than the one that its tokenizer names.
+    """
     from transformers import AutoConfig, GenerationConfig
 
     try:
@@ -123,8 +132,9 @@ def save_model(
 ) -> None:
     """Writes config, safetensors and tokenizer so that transformers and vLLM load them like any other model.
 
-    ``ends``: tokens that ended its responses; both configs name them beside the one that ``config`` has, as servers
-    stop at what these files say."""
+    ``ends``: tokens that ended its responses. Both configs name them beside the one of ``config``, because servers stop
+    at the tokens that these files name.
+    """
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""What one thread of a process does while a profile is taken: named spans, sampled stacks, torch's operations.
+"""Records what one thread of a process does during a profile: named spans, sampled stacks, torch's operations.
 
-Every process has one recorder. While it is off, a span costs a look at a variable. Times are nanoseconds since the
-epoch: processes of one machine share that clock; between machines it is as good as their time service.
+Every process has one recorder. While it is off, a span costs one look at a variable. Times are nanoseconds since the
+epoch. Processes of one machine share that clock; between machines it is as good as their time service.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from carerl.types import PHASE, Op, Recording, Span
+from carerl.backends.recording import PHASE, Op, Recording, Span
 
-SAMPLE_SECONDS = 0.005  # between two looks at the stack
-SWITCH_SECONDS = 0.0005  # for which Python code may keep the sampler waiting; Python's own 5 ms would hide most of it
-OP_EVENTS = 20_000  # of torch's, that a trace holds; the sums are of all
+SAMPLE_SECONDS = 0.005  # between two samples of the stack
+SWITCH_SECONDS = 0.0005  # how long Python code may keep the sampler waiting; Python's own 5 ms would hide most of it
+OP_EVENTS = 20_000  # operations of torch that a trace holds; the sums include all
 
 
 class _Recorder:
-    """Records the thread that it was made in."""
+    """Records the thread that created it."""
 
     def __init__(self, ops: bool) -> None:
         self.spans: list[Span] = []
@@ -80,8 +80,11 @@ _active: _Recorder | None = None
 
 
 def start(ops: bool = False) -> None:
-    """Begins to record this thread; what was recorded before and not taken is forgotten. ``ops``: torch's instead of
-    stacks, as they slow a small model down too much for both to be true."""
+    """Begins to record this thread. Forgets an earlier recording that was not taken.
+
+    ``ops``: records torch's operations instead of stacks. With both, a small model would be slowed down so much that
+    neither would be true.
+    """
     global _active
     if _active is not None:
         stop()
@@ -100,13 +103,13 @@ def _nothing() -> None:
 
 
 def begin(name: str, kind: str = PHASE) -> Callable[[], None]:
-    """Names what is done until the function that is returned is called, where a recording is under way."""
+    """Begins a span, if a recording is under way. The returned function ends it."""
     return _nothing if _active is None else _active.begin(name, kind)
 
 
 @contextmanager
 def span(name: str, kind: str = PHASE) -> Iterator[None]:
-    """Names what is done inside, where a recording is under way."""
+    """Records what is done inside as a span, if a recording is under way."""
     end = begin(name, kind)
     try:
         yield
@@ -115,7 +118,7 @@ def span(name: str, kind: str = PHASE) -> Iterator[None]:
 
 
 def timed(name: str, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, each call of it a span."""
+    """Returns the function with every call recorded as a span."""
 
     @wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
@@ -126,7 +129,7 @@ def timed(name: str, kind: str, function: Callable[..., Any]) -> Callable[..., A
 
 
 def _function(code: Any) -> str:
-    """``package/module.py:Class.function``, with the last two parts of the file's path."""
+    """Returns ``package/module.py:Class.function``, with the last two parts of the file's path."""
     return "/".join(code.co_filename.split("/")[-2:]) + ":" + getattr(code, "co_qualname", code.co_name)
 
 

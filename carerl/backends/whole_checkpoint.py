@@ -1,12 +1,12 @@
-"""Whether a model's directory holds all weights of its architecture, and numbers only.
+"""Refuses a model directory that lacks weights of its architecture, or has weights that are not finite.
 
-Loaders draw what a checkpoint lacks at random and go on, each with other numbers. So names and shapes in the headers of
-the files are compared with the architecture built without memory (``meta`` device), before anything starts and in every
-process that loads: seconds, whatever the size. An architecture whose tensors the loader splits or merges (a mixture of
-experts) is judged by what the loader reports.
+Loaders draw missing weights at random and carry on, each process with other numbers. So names and shapes in the headers
+of the files are compared with the architecture, built without memory (``meta`` device). This is done before anything
+starts and in every process that loads; it takes seconds, whatever the size. Some loaders split or merge tensors of an
+architecture (a mixture of experts); there the loader's own report decides.
 
-NaN and infinities are in the numbers themselves: up to :data:`SCANNED` bytes are looked through at the start, more by
-the actors once they have loaded.
+NaN and infinities need a look at the numbers themselves. Up to :data:`SCANNED` bytes are read at the start; larger
+models are checked by the actors after loading.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from carerl.backends.hub import remote_tensors
 from carerl.config.stored_weights import check_kind, compare, no_model, refusal, stored_tensors, weight_files
 
 SCANNED = 2 * 2**30  # bytes of weights: less than a second each GiB on two cores
-NOT_FINITE = "retrain or download it; training with a rate that is too high ends so"
+NOT_FINITE = "train or download it again; a learning rate that is too high can cause this"
 
 
 def check_weights(path: str, trust_remote_code: bool = False) -> list[str]:
-    """Refuses a directory whose weights are not those of its ``config.json``: missing, under other names, of another
-    shape, quantised, pickled, cut off. Returns what a person should know, a line each. Raises ConfigError."""
+    """Refuses a directory whose weights do not match its ``config.json``: missing, under other names, of another shape,
+    quantised, pickled, cut off. Returns warnings, a line each. Raises ConfigError."""
     check_kind(path)
     stored = stored_tensors(path)
     model = empty_model(path, trust_remote_code)
-    if _converted(model):
+    if converted_by_loader(model):
         return []
     tied = dict(model.all_tied_weights_keys)
     unused = compare(path, stored, _needed(model), tied)
     for repeated, source in tied.items():
         if repeated in stored and not _same(path, repeated, source, stored[repeated].file, stored[source].file):
             reason = (
-                f"config.json ties {repeated} to {source}, and its files hold two different tensors under these names"
+                f"config.json ties {repeated} to {source}, but its files hold two different tensors under these names"
             )
             raise refusal(path, reason, "write tie_word_embeddings: false into config.json if the model was trained so")
     return _left_out(path, unused)
@@ -49,7 +49,7 @@ def _needed(model: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _left_out(path: str, names: list[str]) -> list[str]:
-    unused = [name for name in names if "rotary_emb" not in name]  # of old files: computed, and never loaded
+    unused = [name for name in names if "rotary_emb" not in name]  # in old files: it is computed and never loaded
     if not unused:
         return []
     listed = ", ".join(unused[:3]) + (" …" if len(unused) > 3 else "")
@@ -57,18 +57,22 @@ def _left_out(path: str, names: list[str]) -> list[str]:
 
 
 def check_remote_weights(folder: str, name: str, revision: str, trust_remote_code: bool) -> list[str]:
-    """Does the same for a hub's model of which ``folder`` has all but the weights, by the headers of the hub's own
-    files. Where the hub does not answer nothing is checked. Raises ConfigError."""
+    """Checks a hub's model by the headers of the hub's own files; ``folder`` has everything but the weights.
+
+    Nothing is checked if the hub does not answer. Raises ConfigError.
+    """
     stored = remote_tensors(name, revision)
     model = empty_model(folder, trust_remote_code)
-    if stored is None or _converted(model):
+    if stored is None or converted_by_loader(model):
         return []
     return _left_out(name, compare(name, stored, _needed(model), dict(model.all_tied_weights_keys)))
 
 
 def check_finite(path: str, most: int | None = SCANNED) -> None:
-    """Refuses a directory of up to ``most`` bytes of weights (None: of any size) if one of them is NaN or infinite.
-    Raises ConfigError."""
+    """Refuses a directory with a weight that is NaN or infinite. Raises ConfigError.
+
+    ``most``: a directory with more bytes of weights is not read; None reads any.
+    """
     from safetensors import safe_open
 
     files = weight_files(path)
@@ -87,11 +91,11 @@ def refuse_not_finite(path: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
 
 
 def not_finite(name: str, tensor: Tensor) -> str:
-    """Returns what is wrong with the numbers of a tensor, or ''."""
+    """Says what is wrong with the numbers of a tensor; '' if nothing is."""
     if not tensor.is_floating_point() or not tensor.numel():
         return ""
     if all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor.detach())):
-        return ""  # NaN is the least and the greatest of what it is among; a test of each value costs far more
+        return ""  # a NaN would be both minimum and maximum; a test of each value costs far more
     count = int((~torch.isfinite(tensor)).sum())
     what = "NaN" if bool(torch.isnan(tensor).any()) else "infinite values"
     return f"its weights hold {what}: {name}, {count:,} of {tensor.numel():,} values"
@@ -109,8 +113,8 @@ def empty_model(path: str, trust_remote_code: bool) -> Any:
         raise no_model(path, error) from None
 
 
-def _converted(model: Any) -> bool:
-    """Whether the loader splits or merges tensors of this architecture, so that its files have other names."""
+def converted_by_loader(model: Any) -> bool:
+    """Returns True if the loader splits or merges tensors of this architecture, so that its files have other names."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter
 

@@ -1,4 +1,18 @@
-"""The learner's loss: from graded groups to one number to minimise, and what is measured on the way."""
+"""The learner's loss: from graded groups to one number to minimise, and the metrics measured on the way.
+
+============== ==============================================================================================
+file           what it does
+============== ==============================================================================================
+``batching``   plans an update: fills a batch's streams from graded groups and deals rows to optimizer steps
+``head``       turns hidden states into log-probs, entropy and divergences, a chunk of tokens at a time
+``streams``    lays a batch's streams out flat, a number for each response token
+``objective``  adds up the loss: policy term, regularizer, entropy bonus, cross-entropy
+``mismatch``   weights tokens on which engine and learner disagree
+``adaptive``   adapts the strengths of regularizer and entropy bonus from step to step
+``tally``      sums up metrics over tokens; ``strata`` splits them; ``metrics`` declares them
+``parity``     judges how far the engine's log-probs are from the learner's
+============== ==============================================================================================
+"""
 
 from __future__ import annotations
 

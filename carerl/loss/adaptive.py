@@ -1,4 +1,4 @@
-"""Strengths that follow a target: the penalty's a divergence, the entropy bonus an entropy."""
+"""Adapts strengths to a target: the penalty's to a divergence, the entropy bonus's to an entropy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from carerl.regularizers.config import CLIP
 
 
 def adapted_beta(beta: float, measured: float, target: float, gain: float) -> float:
-    """beta · (1 + gain · clip(measured / target − 1, −.2, .2)): the proportional controller of D. Ziegler et al., 2019
-    (arXiv 1909.08593, section 2.2). Both divergences in nats a token.
+    """Returns beta · (1 + gain · clip(measured / target − 1, −.2, .2)).
+
+    This is the proportional controller of D. Ziegler et al., 2019 (arXiv 1909.08593, section 2.2). Both divergences are
+    in nats a token. ``gain`` must stay below 1 / CLIP, or beta would reach 0. A measurement that is not finite changes
+    nothing. If a bounded penalty cannot hold the target, beta grows without end, and the metric shows it.
 
     Departure: the divergence is per token of one step, not per sequence, so that a target means the same for responses
-    of any length. A target that a bounded penalty cannot hold lets beta grow without end; the metric shows it. A
-    measurement that is not finite says nothing and moves nothing. ``gain`` must stay below 1 / CLIP, or beta would
-    reach 0.
+    of any length.
 
     >>> [f"{adapted_beta(2.0, measured, target=0.1, gain=0.1):.3f}" for measured in (0.0, 0.1, 0.11, 9.0)]
     ['1.960', '2.000', '2.020', '2.040']
@@ -26,10 +27,10 @@ def adapted_beta(beta: float, measured: float, target: float, gain: float) -> fl
 
 
 def adapted_entropy_bonus(coefficient: float, entropy: float, target: float, step: float) -> float:
-    """The next coefficient: one ``step`` up while the measured token entropy (nats) is below ``target``, one down
-    otherwise, never below 0 (Skywork-OR1, arXiv 2505.22312, adaptive entropy control).
+    """Returns the next coefficient: one ``step`` up if the measured token entropy (nats) is below ``target``, else one
+    down, never below 0 (Skywork-OR1, arXiv 2505.22312, adaptive entropy control).
 
-    Departure: the coefficient stays on above the target until it has come down by itself; the paper switches it off.
+    Departure: above the target the coefficient comes down step by step; the paper switches it off at once.
 
     >>> adapted_entropy_bonus(0.01, entropy=0.2, target=0.3, step=0.005)
     0.015

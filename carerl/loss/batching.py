@@ -1,4 +1,4 @@
-"""From graded groups to the streams that the learner sums over."""
+"""Plans an update: turns graded groups into the streams that the learner sums over."""
 
 from __future__ import annotations
 
@@ -20,16 +20,22 @@ from .strata import strata
 class Normalisers:
     """Denominators of the loss's components, counted over an optimizer minibatch and all ranks.
 
-    ``policy``: what the algorithm's aggregation counts. The others count tokens whose weight is not 0, so that a
-    weight keeps its scale. ``regularizer``: all response tokens, under every algorithm but one that drops groups; a
-    weight of 1/|y| would depend on the response and bias the score estimator. ``ce``: a corpus that normalises its own
-    weights passes 1 instead. ``entropy``: the tokens of the policy term. Each is 1 where there is nothing to count.
+    Each is 1 where there is nothing to count. All but ``policy`` count tokens whose weight is not 0, so that a weight
+    keeps its scale.
     """
 
     policy: float
+    """What the algorithm's aggregation counts: sequences or tokens."""
+
     regularizer: float
+    """All response tokens, unless the algorithm drops groups: then the tokens of the others. A weight of 1/|y| would
+    depend on the response and bias the score estimator."""
+
     ce: float
+    """Tokens with a cross-entropy weight. A corpus that normalises its own weights passes 1 instead."""
+
     entropy: float = 1.0
+    """The tokens of the policy term."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,12 @@ class Minibatch:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What a step of the loop trains on: its rows, and the optimizer steps over them.
-
-    ``empty``: how many minibatches were left out, as none of their rows takes part in the loss.
-    """
+    """What a step of the loop trains on: its rows, and the optimizer steps over them."""
 
     batch: TokenBatch
     minibatches: list[Minibatch]
     empty: int
+    """How many minibatches were left out because none of their rows takes part in the loss."""
 
     @property
     def takes_part_B(self) -> Tensor:
@@ -60,9 +64,9 @@ class StepBatch:
 def plan(groups: Sequence[Group], algorithm: Algorithm, temperature: float, seed: int, step: int) -> StepBatch:
     """Plans the update of a step: the rows of its graded groups, dealt to the optimizer steps of every epoch.
 
-    ``seed`` is the run's; how groups are shuffled follows from it, from ``step`` and the epoch. A minibatch in which
-    every row was dropped is left out: a step along a gradient of 0 would still move the weights, by the optimizer's
-    momentum. Raises ValueError as :func:`make_batch` and :func:`minibatches` do.
+    ``seed`` is the run's. It decides, with ``step`` and the epoch, how groups are shuffled. A minibatch in which every
+    row was dropped is left out: a step along a gradient of 0 would still move the weights, by the optimizer's momentum.
+    Raises ValueError as :func:`make_batch` and :func:`minibatches` do.
     """
     batch = make_batch(groups, algorithm, temperature)
     parts = [
@@ -85,9 +89,10 @@ def plan(groups: Sequence[Group], algorithm: Algorithm, temperature: float, seed
 def pack_rows(
     prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float = 1.0
 ) -> TokenBatch:
-    """Rows of prompt and response, right-padded with 0; no streams. Raises ValueError for an empty prompt."""
+    """Packs prompts and responses into rows, right-padded with 0, without streams. Raises ValueError for an empty
+    prompt."""
     if any(len(prompt) == 0 for prompt in prompts):
-        raise ValueError("a prompt is empty: its response's first token would have nothing to be predicted from")
+        raise ValueError("a prompt is empty: there is nothing to predict its response's first token from")
     rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
     width = max((len(row) for row in rows), default=0)
     return TokenBatch(
@@ -101,14 +106,17 @@ def pack_rows(
 
 
 def make_batch(groups: Sequence[Group], algorithm: Algorithm, temperature: float) -> TokenBatch:
-    """The rows of all groups, in their order, with advantages, weights and the engine's log-probs.
+    """Makes the rows of all groups, in their order, with advantages, weights and the engine's log-probs.
 
     Advantages are computed in float64 and stored in float32, one number on all tokens of a response. Groups without
-    variance keep their rows: their advantage is 0, their regularizer and their part of the denominators stay, unless
-    the algorithm drops groups that are all correct or all not. Which samples' policy terms take part is said by
-    weights of 0 (``update``, which no denominator sees) and by ``policy_rows_B`` (which the denominator follows).
-    Raises ValueError if a sample has no reward or not one log-prob a token, a reward is not finite, groups
-    differ in size, or groups are to be dropped by outcomes that are not there.
+    variance keep their rows: their advantage is 0, but their regularizer and their part of the denominators stay. Only
+    an algorithm with ``drop_uniform_groups`` drops groups that are all correct or all not.
+
+    Two things take a sample out of the policy term: weights of 0 (the algorithm's ``update``), which denominators do
+    not follow, and ``policy_rows_B``, which they do.
+
+    Raises ValueError if a sample has no reward, or not one log-prob for each token; if a reward is not finite; if
+    groups differ in size; or if groups are dropped by outcome and a sample has no outcome.
     """
     samples = [sample for group in groups for sample in group.samples]
     if len({len(group.samples) for group in groups}) != 1:
@@ -154,32 +162,37 @@ def make_batch(groups: Sequence[Group], algorithm: Algorithm, temperature: float
 
 
 def informative(groups: Sequence[Group]) -> Tensor:
-    """(P,) bool: groups with both correct and other outcomes. By the grader's outcome: a shaped reward differs within
-    groups that have nothing to teach. Raises ValueError for a sample without outcome."""
+    """Returns (P,) bool: True for groups with both correct and other outcomes.
+
+    It judges by the grader's outcome, because a shaped reward differs even within groups that have nothing to teach.
+    Raises ValueError for a sample without outcome.
+    """
     if any(sample.outcome is None for group in groups for sample in group.samples):
-        raise ValueError("groups are told apart by outcomes, and a sample has not been graded")
+        raise ValueError("groups are kept or dropped by outcome, and a sample has not been graded")
     correct = [sum(sample.correct for sample in group.samples) for group in groups]
     return torch.tensor([0 < n < len(group.samples) for n, group in zip(correct, groups, strict=True)])
 
 
 def _shaped_reward(sample: Sample, algorithm: Algorithm) -> float:
-    """The reward that advantages are made from; the sample keeps its own."""
+    """Returns the reward that advantages are made from. The sample keeps its own."""
     assert sample.reward is not None
     extra = 0.0 if algorithm.length_reward is None else algorithm.length_reward(len(sample.response_ids))
     return sample.reward + extra
 
 
 def normalisers(rows: TokenBatch, algorithm: Algorithm) -> Normalisers:
-    """The denominators of one optimizer minibatch, given *all* of its rows, before they are spread over ranks and
-    micro-batches."""
+    """Counts the denominators of one optimizer minibatch. Takes *all* of its rows, before they are spread over ranks
+    and micro-batches."""
     _, policy = algorithm.aggregation(rows)
     weights = (rows.regularizer_weight_BT, rows.ce_weight_BT, rows.entropy_weight_BT)
     return Normalisers(max(policy, 1.0), *(_weighted(weight_BT, rows) for weight_BT in weights))
 
 
 def rows_with_weight(rows: TokenBatch) -> Tensor:
-    """(B,) bool: rows with a token that takes part in a component. Weights tell, not what they multiply: a row whose
-    advantage is 0 takes part."""
+    """Returns (B,) bool: True for rows with a token that takes part in a component of the loss.
+
+    Weights decide, not what they multiply: a row whose advantage is 0 takes part.
+    """
     found_B = torch.zeros(rows.rows, dtype=torch.bool)
     for weight_BT in (rows.policy_weight_BT, rows.regularizer_weight_BT, rows.entropy_weight_BT, rows.ce_weight_BT):
         if weight_BT is not None:
@@ -188,15 +201,15 @@ def rows_with_weight(rows: TokenBatch) -> Tensor:
 
 
 def _weighted(weight_BT: Tensor | None, rows: TokenBatch) -> float:
-    """How many response tokens have a weight, at least 1."""
+    """Counts the response tokens whose weight is not 0; returns at least 1."""
     return 1.0 if weight_BT is None else max(float((weight_BT[rows.mask_BT] != 0).sum()), 1.0)
 
 
 def minibatches(rows: int, group_size: int, count: int, seed: int) -> list[list[int]]:
-    """Row indices of ``count`` minibatches: whole groups, shuffled by ``seed``, every row exactly once.
+    """Returns the row indices of ``count`` minibatches: whole groups, shuffled by ``seed``, every row exactly once.
 
-    Needs rows that come group by group, as :func:`make_batch` makes them. Raises ValueError if the groups cannot be
-    dealt out evenly.
+    Rows must come group by group, as :func:`make_batch` makes them. Raises ValueError if the groups cannot be dealt out
+    evenly.
     """
     groups = rows // group_size
     if groups * group_size != rows or groups % count:

@@ -1,13 +1,13 @@
-"""From last hidden states to log-probs, entropy, cross-entropy and exact divergences, a chunk at a time.
+"""Turns last hidden states into log-probs, entropy, cross-entropy and exact divergences, a chunk at a time.
 
-The logits of a chunk of tokens exist only while that chunk is worked on, in the forward pass and again in
-the backward pass (one more product with each head): memory follows chunk × V and never tokens × V. So an
-exact divergence from the reference is possible at 152k tokens of vocabulary: the reference sends its last
-hidden states, not its logits. [ours]
+The logits of a chunk of tokens exist only while that chunk is worked on, in the forward pass and again in the backward
+pass (one more product with each head). So memory follows chunk × V and never tokens × V, and an exact divergence from
+the reference is possible at 152k tokens of vocabulary: the reference sends its last hidden states, not its logits.
+[ours]
 
-The backward pass is written out instead of left to ``torch.utils.checkpoint``, because that keeps what it
-recomputed for outputs that no gradient reaches, such as an entropy that is only reported: of all chunks, so
-that memory followed tokens × V after all. With G = d loss / d log p of one chunk (C, V),
+The backward pass is written out and not left to ``torch.utils.checkpoint``. That would keep what it recomputed for
+outputs that no gradient reaches, such as an entropy that is only reported, and keep it for all chunks: memory would
+follow tokens × V after all. With G = d loss / d log p of one chunk (C, V),
 
     log-prob       G[a] += g                      a the target token
     cross-entropy  G[id_k] −= g · w_k
@@ -20,170 +20,190 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 Exact = Callable[[Tensor, Tensor], Tensor]
+"""A divergence (N,) from log-probs of policy and reference, each (N, V)."""
+
+
+@dataclass(frozen=True)
+class FactoredLogits:
+    """Logits (N, V) that are not multiplied out: ``hidden_ND @ head_VD.T``."""
+
+    hidden_ND: Tensor
+    head_VD: Tensor
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """K target tokens for each of N tokens, with their weights. Padding has weight 0."""
+
+    ids_NK: Tensor  # int64
+    weights_NK: Tensor
 
 
 @dataclass
 class TokenStatistics:
-    """Per-token results, each (N,), float32 or float64; None where the inputs for it were not given.
-
-    logprobs_N       log-prob of the target token, with gradient
-    entropy_N        of the policy, nats, with gradient
-    ref_logprobs_N   log-prob of the target token under the reference
-    rkl_N            exact KL(policy ‖ reference), without gradient
-    divergence_N     ``exact`` of policy and reference, with gradient
-    cross_entropy_N  −sum_k w_k log policy(id_k), with gradient
-    """
+    """Results for each token, each (N,), float32 or float64; None where the inputs for it were not given."""
 
     logprobs_N: Tensor
+    """Log-prob of the target token, with gradient."""
+
     entropy_N: Tensor
+    """Entropy of the policy, nats, with gradient."""
+
     ref_logprobs_N: Tensor | None = None
+    """Log-prob of the target token under the reference."""
+
     rkl_N: Tensor | None = None
+    """Exact KL(policy ‖ reference), without gradient."""
+
     divergence_N: Tensor | None = None
+    """``exact`` of policy and reference, with gradient."""
+
     cross_entropy_N: Tensor | None = None
+    """−sum_k w_k log policy(id_k) over the soft targets, with gradient."""
 
 
 def token_statistics(
-    hidden_ND: Tensor,
-    head_VD: Tensor,
+    policy: FactoredLogits,
     target_ids_N: Tensor,
     *,
     temperature: float,
     chunk_tokens: int,
-    head_bias: Tensor | None = None,
-    ref_hidden_ND: Tensor | None = None,
-    ref_head_VD: Tensor | None = None,
-    ref_head_bias: Tensor | None = None,
+    reference: FactoredLogits | None = None,
     exact: Exact | None = None,
-    ce_ids_NK: Tensor | None = None,
-    ce_weights_NK: Tensor | None = None,
+    soft_targets: SoftTargets | None = None,
 ) -> TokenStatistics:
-    """Statistics of N response tokens; N may be 0, and the (empty) results still lead to all parameters.
+    """Computes the statistics of N response tokens. N may be 0: the (empty) results still lead to all parameters.
 
-    Policy and reference are ``softmax((hidden @ head.T + bias) / temperature)``, both at this temperature.
-    Everything is computed in float32 whatever the inputs' type (float64 if one is), out of autocast's reach:
-    a bfloat16 logit of 20 is wrong by .06. Reference tensors and cross-entropy weights get no gradient, and
-    gradients have none of their own. Padding in ``ce_ids_NK`` has weight 0.
+    Policy and reference are the softmax of their logits divided by ``temperature``, the same for both. Everything is
+    computed in float32 whatever the inputs' type (float64 if one is), also under autocast: a bfloat16 logit of 20 is
+    wrong by .06. The reference and the weights of soft targets get no gradient, and gradients have none of their own.
 
-    Raises ValueError for a reference without head (or a head without hidden states), another vocabulary than
-    the policy's, ``exact`` without a reference, cross-entropy ids without weights, a temperature or chunk
-    that is not positive.
+    Raises ValueError for a reference with another vocabulary than the policy's, ``exact`` without a reference, and a
+    temperature or chunk that is not positive.
     """
     if not (temperature > 0 and chunk_tokens > 0):
         raise ValueError(f"temperature {temperature} and chunk_tokens {chunk_tokens} must be positive")
-    if (ref_hidden_ND is None) != (ref_head_VD is None):
-        raise ValueError("the reference's hidden states and its head go together: one of them is missing")
-    if ref_head_VD is not None and ref_head_VD.shape[0] != head_VD.shape[0]:
-        raise ValueError(f"vocabularies differ: {head_VD.shape[0]} and the reference's {ref_head_VD.shape[0]}")
-    if exact is not None and ref_hidden_ND is None:
+    if reference is not None and reference.head_VD.shape[0] != policy.head_VD.shape[0]:
+        sizes = f"{policy.head_VD.shape[0]} and the reference's {reference.head_VD.shape[0]}"
+        raise ValueError(f"vocabularies differ: {sizes}")
+    if exact is not None and reference is None:
         raise ValueError("an exact divergence needs the reference's hidden states and head")
-    if (ce_ids_NK is None) != (ce_weights_NK is None):
-        raise ValueError("cross-entropy target ids and weights go together: one of them is missing")
-    results = _ChunkedHead.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, head_VD, head_bias, target_ids_N, ref_hidden_ND, ref_head_VD, ref_head_bias, ce_ids_NK,
-        ce_weights_NK, temperature, chunk_tokens, exact,
-    )  # fmt: skip
-    return TokenStatistics(*results)
+    inputs = _Inputs(
+        policy.hidden_ND,
+        policy.head_VD,
+        target_ids_N,
+        None if reference is None else reference.hidden_ND,
+        None if reference is None else reference.head_VD,
+        None if soft_targets is None else soft_targets.ids_NK,
+        None if soft_targets is None else soft_targets.weights_NK,
+    )
+    settings = _Settings(temperature, chunk_tokens, exact)
+    return TokenStatistics(*_ChunkedHead.apply(settings, *inputs))  # type: ignore[no-untyped-call]
+
+
+class _Inputs(NamedTuple):
+    """The tensors of both passes. Autograd takes them one by one: it does not see a tensor inside another object."""
+
+    hidden_ND: Tensor
+    head_VD: Tensor
+    target_ids_N: Tensor
+    ref_hidden_ND: Tensor | None
+    ref_head_VD: Tensor | None
+    ce_ids_NK: Tensor | None
+    ce_weights_NK: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    temperature: float
+    chunk_tokens: int
+    exact: Exact | None
 
 
 class _ChunkedHead(torch.autograd.Function):
-    """The loop over chunks, forward and backward; between the two it keeps its inputs and nothing else."""
+    """Loops over chunks, forward and backward. Between the two it keeps its inputs and nothing else."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden_ND: Tensor,
-        head_VD: Tensor,
-        bias_V: Tensor | None,
-        targets_N: Tensor,
-        ref_hidden_ND: Tensor | None,
-        ref_head_VD: Tensor | None,
-        ref_bias_V: Tensor | None,
-        ce_ids_NK: Tensor | None,
-        ce_weights_NK: Tensor | None,
-        temperature: float,
-        chunk_tokens: int,
-        exact: Exact | None,
-    ) -> tuple[Tensor | None, ...]:
-        ctx.save_for_backward(
-            hidden_ND, head_VD, bias_V, targets_N, ref_hidden_ND, ref_head_VD, ref_bias_V, ce_ids_NK, ce_weights_NK
-        )
-        given = (hidden_ND, head_VD, ref_hidden_ND, ref_head_VD)
-        wide = torch.float64 if any(x is not None and x.dtype == torch.float64 for x in given) else torch.float32
-        ctx.settings = temperature, chunk_tokens, exact, wide
+    def forward(ctx: Any, settings: _Settings, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Computes the results; ``tensors`` are :class:`_Inputs`."""
+        ctx.save_for_backward(*tensors)
+        x = _Inputs(*tensors)  # type: ignore[arg-type]
+        given = (x.hidden_ND, x.head_VD, x.ref_hidden_ND, x.ref_head_VD)
+        wide = torch.float64 if any(t is not None and t.dtype == torch.float64 for t in given) else torch.float32
+        ctx.settings, ctx.wide = settings, wide
         ctx.set_materialize_grads(False)  # a result that is not in the loss has the gradient None
         found: list[tuple[Tensor | None, ...]] = []
-        with torch.autocast(hidden_ND.device.type, enabled=False):
-            policy = _Head(head_VD, bias_V, temperature, wide)
-            reference = None if ref_head_VD is None else _Head(ref_head_VD, ref_bias_V, temperature, wide)
-            for part in _chunks(max(hidden_ND.shape[0], 1), chunk_tokens):  # of no tokens one empty chunk
+        with torch.autocast(x.hidden_ND.device.type, enabled=False):
+            policy = _Head(x.head_VD, settings.temperature, wide)
+            reference = None if x.ref_head_VD is None else _Head(x.ref_head_VD, settings.temperature, wide)
+            for part in _chunks(max(x.hidden_ND.shape[0], 1), settings.chunk_tokens):  # of no tokens one empty chunk
                 logr_CV = None
-                if reference is not None and ref_hidden_ND is not None:
-                    logr_CV = reference.log_softmax(ref_hidden_ND[part])
-                ids_CK, weights_CK = (None if x is None else x[part] for x in (ce_ids_NK, ce_weights_NK))
-                logp_CV = policy.log_softmax(hidden_ND[part])
-                found.append(_of_chunk(logp_CV, logr_CV, exact, targets_N[part], ids_CK, weights_CK))
+                if reference is not None and x.ref_hidden_ND is not None:
+                    logr_CV = reference.log_softmax(x.ref_hidden_ND[part])
+                ids_CK, weights_CK = (None if t is None else t[part] for t in (x.ce_ids_NK, x.ce_weights_NK))
+                logp_CV = policy.log_softmax(x.hidden_ND[part])
+                found.append(_of_chunk(logp_CV, logr_CV, settings.exact, x.target_ids_N[part], ids_CK, weights_CK))
                 del logp_CV, logr_CV  # before the next chunk's are made
         results = tuple(_concatenate(column) for column in zip(*found, strict=True))
-        ctx.mark_non_differentiable(*(x for x in results[2:4] if x is not None))
+        ctx.mark_non_differentiable(*(t for t in results[2:4] if t is not None))
         return results
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        (hidden_ND, head_VD, bias_V, targets_N, ref_hidden_ND, ref_head_VD, ref_bias_V, ce_ids_NK, ce_weights_NK) = (
-            ctx.saved_tensors
-        )
-        temperature, chunk_tokens, exact, wide = ctx.settings
+        """Returns the gradients of hidden states and head, each as wide as its input."""
+        x: Any = _Inputs(*ctx.saved_tensors)
+        settings, wide = ctx.settings, ctx.wide
         g_picked_N, g_entropy_N, _, _, g_exact_N, g_ce_N = gradients
-        inputs = (hidden_ND, head_VD, bias_V)
-        d_hidden_ND, d_head_VD, d_bias_V = (
-            torch.zeros_like(x, dtype=wide) if needed else None
-            for x, needed in zip(inputs, ctx.needs_input_grad[:3], strict=True)
+        inputs = (x.hidden_ND, x.head_VD)
+        d_hidden_ND, d_head_VD = (
+            torch.zeros_like(t, dtype=wide) if needed else None
+            for t, needed in zip(inputs, ctx.needs_input_grad[1:3], strict=True)
         )
-        with torch.autocast(hidden_ND.device.type, enabled=False):
-            policy = _Head(head_VD, bias_V, temperature, wide)
-            reference = None if g_exact_N is None else _Head(ref_head_VD, ref_bias_V, temperature, wide)
-            for part in _chunks(hidden_ND.shape[0], chunk_tokens):
-                logp_CV = policy.log_softmax(hidden_ND[part])
+        with torch.autocast(x.hidden_ND.device.type, enabled=False):
+            policy = _Head(x.head_VD, settings.temperature, wide)
+            reference = None if g_exact_N is None else _Head(x.ref_head_VD, settings.temperature, wide)
+            for part in _chunks(x.hidden_ND.shape[0], settings.chunk_tokens):
+                logp_CV = policy.log_softmax(x.hidden_ND[part])
                 if reference is None or g_exact_N is None:
                     g_CV = torch.zeros_like(logp_CV)
                 else:
-                    g_CV = _through(exact, logp_CV, reference.log_softmax(ref_hidden_ND[part]), g_exact_N[part])
+                    # without a name of its own, so that ``_through`` can give up the reference's chunk
+                    g_CV = _through(
+                        settings.exact, logp_CV, reference.log_softmax(x.ref_hidden_ND[part]), g_exact_N[part]
+                    )
                 if g_picked_N is not None:
-                    g_CV.scatter_add_(-1, targets_N[part, None], g_picked_N[part, None])
+                    g_CV.scatter_add_(-1, x.target_ids_N[part, None], g_picked_N[part, None])
                 if g_ce_N is not None:
-                    g_CV.scatter_add_(-1, ce_ids_NK[part], -g_ce_N[part, None] * ce_weights_NK[part].to(wide))
+                    g_CV.scatter_add_(-1, x.ce_ids_NK[part], -g_ce_N[part, None] * x.ce_weights_NK[part].to(wide))
                 p_CV = logp_CV.exp()
                 if g_entropy_N is not None:
                     g_CV.sub_(logp_CV.mul_(p_CV).mul_(g_entropy_N[part, None]))
-                dz_CV = g_CV.sub_(p_CV.mul_(g_CV.sum(-1, keepdim=True))).div_(temperature)
+                dz_CV = g_CV.sub_(p_CV.mul_(g_CV.sum(-1, keepdim=True))).div_(settings.temperature)
                 if d_hidden_ND is not None:
                     torch.mm(dz_CV, policy.weight_VD, out=d_hidden_ND[part])
                 if d_head_VD is not None:
-                    d_head_VD.addmm_(dz_CV.T, hidden_ND[part].to(wide))
-                if d_bias_V is not None:
-                    d_bias_V += dz_CV.sum(0)
+                    d_head_VD.addmm_(dz_CV.T, x.hidden_ND[part].to(wide))
                 del logp_CV, p_CV, g_CV, dz_CV  # before the next chunk's are made
-        found = zip((d_hidden_ND, d_head_VD, d_bias_V), inputs, strict=True)
-        return *(None if d is None else d.to(x.dtype) for d, x in found), *[None] * 9
+        found = zip((d_hidden_ND, d_head_VD), inputs, strict=True)
+        return None, *(None if d is None else d.to(t.dtype) for d, t in found), *[None] * (len(_Inputs._fields) - 2)
 
 
 class _Head:
-    """A head in the wide type; widened once for all chunks of a pass, and not kept between the passes."""
+    """A head in the wide type. It is widened once for all chunks of a pass and not kept between the passes."""
 
-    def __init__(self, weight_VD: Tensor, bias_V: Tensor | None, temperature: float, wide: torch.dtype):
+    def __init__(self, weight_VD: Tensor, temperature: float, wide: torch.dtype):
         self.weight_VD = weight_VD.to(wide)
-        self._bias_V = None if bias_V is None else bias_V.to(wide)
         self._temperature = temperature
 
     def log_softmax(self, hidden_CD: Tensor) -> Tensor:
-        logits_CV = torch.nn.functional.linear(hidden_CD.to(self.weight_VD.dtype), self.weight_VD, self._bias_V)
+        logits_CV = torch.nn.functional.linear(hidden_CD.to(self.weight_VD.dtype), self.weight_VD)
         return torch.log_softmax(logits_CV.div_(self._temperature), dim=-1)
 
 
@@ -200,7 +220,7 @@ def _of_chunk(
     ce_ids_CK: Tensor | None,
     ce_weights_CK: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    """The results of a chunk, each (C,), in the order of :class:`TokenStatistics`."""
+    """Returns the results of a chunk, each (C,), in the order of :class:`TokenStatistics`."""
     picked_C = logp_CV.gather(-1, targets_C[:, None])[:, 0]
     entropy_C = -logp_CV.exp().mul_(logp_CV).sum(-1)
     ref_C = rkl_C = exact_C = ce_C = None
@@ -219,10 +239,10 @@ def _concatenate(column: tuple[Tensor | None, ...]) -> Tensor | None:
 
 
 def _through(exact: Exact, logp_CV: Tensor, logr_CV: Tensor, g_C: Tensor) -> Tensor:
-    """(C, V): g · d exact / d log p, the only part that is left to autograd."""
+    """Returns g · d exact / d log p, (C, V). This is the only part that is left to autograd."""
     with torch.enable_grad():
         leaf_CV = logp_CV.detach().requires_grad_()
         divergence_C = exact(leaf_CV, logr_CV)
-    del logr_CV  # unless ``exact`` kept it, it makes room for the gradient
+    del logr_CV  # unless ``exact`` kept it, this makes room for the gradient
     (g_CV,) = torch.autograd.grad(divergence_C, leaf_CV, g_C)
     return g_CV.contiguous()  # written to: it must not be an expanded row

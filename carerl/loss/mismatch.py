@@ -1,15 +1,15 @@
-"""The weight that corrects for an engine that samples from another distribution than the learner computes.
+"""Weights tokens to correct for an engine that samples from another distribution than the learner computes.
 
-w = exp(old − rollout): the same weights' log-probs of the sampled token, by the learner and by the engine.
+w = exp(old − rollout): log-probs of the sampled token at the same weights, by the learner and by the engine.
 
 =================  ===========================================================================================
 ``truncate``       min(w, cap) on every token (truncated importance sampling, F. Yao et al., 2025)
-``mask``           w where 1/cap <= w <= cap, else 0: tokens on which the two disagree are not learned from
-``sequence_mask``  min(w, cap) on responses whose geometric mean of w lies in [1/cap, cap], 0 on the others
+``mask``           w where 1/cap <= w <= cap, else 0: tokens on which the two disagree teach nothing
+``sequence_mask``  min(w, cap) on responses whose geometric mean of w is in [1/cap, cap], 0 on the others
 =================  ===========================================================================================
 
-The geometric mean does not grow with the length of a response; the product would, and would reject the long ones
-for being long. Masked tokens stay in the denominators: a component's scale must not depend on how many there are.
+The geometric mean does not grow with the length of a response. The product would, and would reject long responses
+because they are long. Masked tokens stay in the denominators: a component's scale must not depend on their number.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from carerl.algorithms.surrogate import LOG_RATIO_LIMIT, row_means
 
 
 def mismatch_weight(old_N: Tensor, rollout_N: Tensor, lengths_B: Tensor | None, cap: float, correction: str) -> Tensor:
-    """(N,), detached, in [0, cap]. ``lengths_B``: how many of the tokens are each row's, for ``sequence_mask``.
-    Raises ValueError for an unknown correction, and for a mask with a cap below 1, which would keep nothing."""
+    """Returns the weights (N,), detached, in [0, cap]. ``lengths_B``: tokens of each row, for ``sequence_mask``.
+
+    Raises ValueError for an unknown correction, and for a mask with a cap below 1, which would keep nothing.
+    """
     if correction not in CORRECTIONS:
         raise ValueError(f"mismatch_correction = {correction}: it must be one of {', '.join(CORRECTIONS)}")
     if correction != "truncate" and not cap >= 1:

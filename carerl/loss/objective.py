@@ -1,14 +1,13 @@
-"""The learner's loss: policy term + beta · regularizer − bonus · entropy + cross-entropy, each over its own global
-count.
+"""The learner's loss: policy term + beta · regularizer − bonus · entropy + cross-entropy.
 
-Every component is a *sum* over the tokens at hand divided by a denominator that was counted over the whole
-optimizer minibatch. So losses and gradients add up over micro-batches and ranks, however they are cut.
+Each component is a *sum* over the tokens at hand, divided by a denominator of its own that was counted over the whole
+optimizer minibatch. So losses and gradients add up over micro-batches and ranks, however the minibatch is cut.
 
 Departures from the papers [ours]:
-1. The regularizer is averaged over tokens under every algorithm (GRPO's paper has it inside the sequence
-   mean): a weight of 1/|y| depends on the response and biases the sampled estimators.
-2. Sampled estimators are weighted by policy / pi_old, detached, when ``old_logprobs`` say that the samples are
-   an older policy's. ``full`` takes no ratio: it is exact at every prefix visited.
+1. The regularizer is averaged over tokens under every algorithm. GRPO's paper has it inside the sequence mean, but a
+   weight of 1/|y| depends on the response and biases the sampled estimators.
+2. Sampled estimators are weighted by policy / pi_old, detached, if ``old_logprobs`` say that an older policy drew the
+   samples. ``full`` takes no ratio: it is exact at every prefix visited.
 3. Where engine and learner disagree about the sampling weights, the policy term and the sampled regularizer
    are weighted by exp(old − rollout), detached and bounded, see :mod:`carerl.loss.mismatch`.
 4. The entropy bonus is the exact entropy at every prefix visited and takes no ratio. It is averaged over the tokens of
@@ -20,11 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from carerl.algorithms.base import Algorithm
 from carerl.algorithms.surrogate import LOG_RATIO_LIMIT
-from carerl.loss.strata import COEFFICIENT_BINS, in_bins
+from carerl.loss.strata import COEFFICIENT_BINS, STRATA, in_bins
 from carerl.loss.streams import FlatStreams
 from carerl.loss.tally import ObjectiveOutput, Tally, takes_part
 from carerl.regularizers import ESTIMATORS, PLACES, REGULARIZERS, Regularizer, refusal, reward_shaping, token_loss
@@ -37,26 +37,35 @@ REVERSE_KL = REGULARIZERS["rkl"].build(REGULARIZERS["rkl"].config())  # what eve
 
 
 def needs_hidden(regularizer_config: Any) -> bool:
-    """Whether the reference must send its last hidden states. Otherwise its log-probs of the sampled tokens do. Without
-    a penalty the reverse KL is reported now and then, and exactly: estimated from the token drawn it shrinks with the
-    policy's entropy (to half of its value for a policy that has all but collapsed), just where it matters."""
+    """Returns True if the reference must send hidden states; False if its log-probs of the sampled tokens are enough.
+
+    Without a penalty the reverse KL is reported only now and then, but exactly. An estimate from the tokens drawn would
+    shrink with the policy's entropy, to half of the true value for a policy that has all but collapsed: just where the
+    report matters.
+    """
     return bool(regularizer_config.estimator == "full" or regularizer_config.beta == 0)
 
 
 @dataclass(frozen=True)
 class Strengths:
-    """What multiplies the components in one update. ``beta`` >= 0: the regularizer; ``entropy_bonus``: the mean token
-    entropy, subtracted from the loss. They are arguments as a run may adapt them."""
+    """What multiplies the components in one update. A run may adapt both from step to step."""
 
     beta: float = 0.0
+    """Multiplies the regularizer; at least 0."""
+
     entropy_bonus: float = 0.0
+    """Multiplies the mean token entropy, which is subtracted from the loss."""
 
 
 class Objective:
-    """Components that are on are those whose streams are there: advantages, weights of regularizer, entropy and
-    cross-entropy. ``beta`` >= 0 multiplies the regularizer, unless an update brings strengths of its own; one of 0 is
-    no regularizer whatever they say. ``place`` reward adds it to the advantages, see
-    :func:`carerl.regularizers.reward_shaping`. Raises ValueError for an estimator that is refused."""
+    """Computes the loss of a micro-batch. A component is on if the batch has its stream: advantages, or the weights of
+    regularizer, entropy or cross-entropy.
+
+    ``beta`` >= 0 multiplies the regularizer, unless an update brings strengths of its own. A ``beta`` of 0 switches the
+    regularizer off, whatever these say. ``place`` is ``loss``, or ``reward``: then the regularizer is added to the
+    advantages, see :func:`carerl.regularizers.reward_shaping`. Raises ValueError for an estimator, a place or a
+    strength that is refused.
+    """
 
     def __init__(
         self, algorithm: Algorithm | None, regularizer: Regularizer, beta: float, estimator: str, place: str = "loss"
@@ -76,20 +85,24 @@ class Objective:
 
     @classmethod
     def supervised(cls) -> Objective:
-        """Cross-entropy only."""
+        """Returns an objective with cross-entropy only."""
         none = REGULARIZERS["none"]
         return cls(None, none.build(none.config()), 0.0, "score")
 
     @property
     def exact(self) -> Exact | None:
-        """The exact divergence, if it is what the loss uses."""
+        """The exact divergence if the loss uses it, else None."""
         return self._regularizer.exact if self._estimator == "full" and self._regularized else None
 
     def __call__(
         self, stats: TokenStatistics, streams: FlatStreams, normalisers: Normalisers, strengths: Strengths | None = None
     ) -> ObjectiveOutput:
-        """The loss of these tokens, N of them or none. All streams and statistics are (N,). ``strengths``: those of
-        this update; None: those of the settings."""
+        """Computes the loss of N tokens; N may be 0. ``strengths`` None takes those of the settings.
+
+        Raises ValueError for a stream or statistic of another shape or dtype than its name says, and for one that a
+        component needs and that is missing.
+        """
+        _check_shapes(stats, streams)
         strengths = strengths or self._strengths
         tally = Tally(takes_part(streams, stats.logprobs_N), streams.strata_NM)
         tally.mean_and_split("train/entropy", stats.entropy_N)
@@ -117,8 +130,10 @@ class Objective:
         return tally.output(loss)
 
     def _mismatch_weight(self, stats: TokenStatistics, streams: FlatStreams, tally: Tally) -> Tensor | None:
-        """(N,), detached; None where there is nothing to correct. Without ``old_logprobs`` the current policy is the
-        one that the engine meant to sample from."""
+        """Returns the correction (N,), detached; None if there is nothing to correct.
+
+        Without ``old_logprobs`` the current policy is the one that the engine meant to sample from.
+        """
         algorithm, rollout_N = self._algorithm, streams.rollout_logprobs_N
         if algorithm is None or algorithm.mismatch_cap == 0.0 or rollout_N is None:
             return None
@@ -132,7 +147,7 @@ class Objective:
     def _policy(
         self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, beta: float, tally: Tally
     ) -> Tensor:
-        """The weighted sum of the policy terms, before division by the normaliser."""
+        """Sums the weighted policy terms, before the division by the normaliser."""
         if self._algorithm is None or streams.advantages_N is None or streams.policy_weight_N is None:
             raise ValueError("a batch with advantages needs an algorithm and a policy_weight stream")
         lp_N = stats.logprobs_N
@@ -151,14 +166,14 @@ class Objective:
     def _penalty(
         self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: Tally
     ) -> Tensor | None:
-        """The regularizer's per-token loss, None if beta is 0 or it is in the reward. The divergence is reported in any
-        case."""
+        """Returns the regularizer's loss of each token; None if beta is 0 or the regularizer is in the reward. Reports
+        the divergence in any case."""
         lp_N, lr_N = stats.logprobs_N, self._reference(stats, streams)
         if lr_N is None:
             return None
         reverse_kl_N = REVERSE_KL.value(lp_N, lr_N) if stats.rkl_N is None else stats.rkl_N
         tally.mean_and_split("regularizer/reverse_kl", reverse_kl_N)
-        tally.mean("regularizer/log_ratio", lp_N - lr_N)  # noisy, and unlike the estimate above right when lp is near 0
+        tally.mean("regularizer/log_ratio", lp_N - lr_N)  # noisy, but unlike the estimate above right when lp is near 0
         if not self._regularized:
             return None
         if self._estimator == "full":
@@ -177,18 +192,40 @@ class Objective:
         return token_loss(self._regularizer, self._estimator, lp_N, lr_N, importance_N)
 
     def _report_coefficient(self, lp_N: Tensor, lr_N: Tensor, tally: Tally) -> None:
-        """How hard a sampled token is pushed, whichever way; and in which one, as a histogram."""
+        """Reports how hard a sampled token is pushed, and as a histogram in which direction."""
         coefficient_N = self._regularizer.coefficient(lp_N, lr_N)
         tally.mean_and_split("regularizer/coefficient", coefficient_N.abs())
         for name, there_N in zip(COEFFICIENT_BINS, in_bins(coefficient_N), strict=True):
             tally.mean(f"regularizer/coefficient_bin_{name}", there_N)
 
     def _reference(self, stats: TokenStatistics, streams: FlatStreams) -> Tensor | None:
-        """The reference's log-probs of the sampled tokens; None where they are not there and not needed."""
+        """Returns the reference's log-probs of the sampled tokens; None if they are missing and not needed."""
         lr_N = stats.ref_logprobs_N if stats.ref_logprobs_N is not None else streams.ref_logprobs_N
         if lr_N is None and self._regularized:
             raise ValueError("a regularizer with beta > 0 needs the reference's log-probs or hidden states")
         return lr_N
+
+
+def _check_shapes(stats: TokenStatistics, streams: FlatStreams) -> None:
+    """Refuses a stream or statistic whose shape or dtype is not what its name ends in: ``_N``, ``_B`` or ``_NM``.
+
+    It looks at shapes and dtypes and reads no value, so it never waits for a GPU. Raises ValueError with the name, what
+    it has and what was expected.
+    """
+    tokens = stats.logprobs_N.numel()
+    for name, found in (*vars(stats).items(), *vars(streams).items()):
+        if found is None:
+            continue
+        suffix = name.rpartition("_")[2]
+        if suffix == "N":
+            right, expected = found.shape == (tokens,) and found.dtype.is_floating_point, f"floating point ({tokens},)"
+        elif suffix == "B":
+            right, expected = found.dim() == 1 and found.dtype == torch.int64, "torch.int64 (rows,)"
+        else:
+            shape = (tokens, len(STRATA))
+            right, expected = found.shape == shape and found.dtype == torch.bool, f"torch.bool {shape}"
+        if not right:
+            raise ValueError(f"{name} is {found.dtype} {tuple(found.shape)}, but must be {expected}")
 
 
 def _ratio(lp_N: Tensor, old_N: Tensor) -> Tensor:

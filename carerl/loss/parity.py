@@ -1,8 +1,8 @@
-"""How far an engine's log-probs are from the learner's at the same weights, and whether that is rounding or a fault.
+"""Measures how far an engine's log-probs are from the learner's at the same weights, and judges: rounding or a fault?
 
-A gap is |engine − learner| of one sampled token's log-prob, in nats. Three statistics of many gaps: their mean, the
-gap that 99.9 % of the tokens do not exceed, and the largest. The first two have limits. The largest is reported only:
-it grows with the number of tokens, and in bfloat16 some token in a million is far off without any fault.
+A gap is |engine − learner| of one sampled token's log-prob, in nats. Many gaps have three statistics: their mean, the
+gap that 99.9 % of the tokens do not exceed, and the largest. The first two have limits. The largest is only reported:
+it grows with the number of tokens, and in bfloat16 one token in a million is far off without any fault.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 BINS_PER_OCTAVE = 32  # a bin's middle is at most 2^(1/64) − 1 = 1.1 % from what lies in it
-LOWEST, HIGHEST = -40, 10  # powers of two, in nats: what is smaller counts as 0, what is larger as the largest
+LOWEST, HIGHEST = -40, 10  # powers of two, nats: a smaller gap counts as 0, a larger one as the largest
 BINS = (HIGHEST - LOWEST) * BINS_PER_OCTAVE
 
 
 @dataclass(frozen=True)
 class GapStatistics:
-    """Nats a token; NaN where a gap is NaN or where there is none."""
+    """Statistics of gaps, in nats a token. They are NaN if a gap is NaN or if there are no gaps."""
 
     mean: float
     q999: float  # see :meth:`Gaps.statistics`
@@ -31,16 +31,16 @@ class GapStatistics:
 
 @dataclass(frozen=True)
 class GapLimits:
-    """The largest mean and 99.9 % quantile, in nats, that are taken for rounding. ``dtype``: whose rounding."""
+    """The largest mean and 99.9 % quantile, in nats, that still count as rounding in ``dtype``."""
 
     dtype: str
     mean: float
     q999: float
 
 
-# Ten times the rounding of float32 and three times that of bfloat16, as measured on a model of 30 layers; a wrong layer
-# gives 3 nats in the mean, a wrong rope base .3, and in float32 a head one step of 1e-6 behind 3e-4. Figures and the
-# command: tests/benchmarks/README.md.
+# Ten times the rounding of float32 and three times that of bfloat16, measured on a model of 30 layers. For comparison:
+# a wrong layer gives 3 nats in the mean, a wrong rope base .3, and in float32 a head that is one step of 1e-6 behind
+# 3e-4. Figures and the command: tests/benchmarks/README.md.
 ON_GPU = "float32 on a GPU"
 LIMITS = {
     "float32": GapLimits("float32", 5e-5, 5e-4),
@@ -48,21 +48,21 @@ LIMITS = {
     ON_GPU: GapLimits(ON_GPU, 1e-3, 1e-2),
     "bfloat16": GapLimits("bfloat16", 0.1, 1.0),
 }
-#: What bfloat16 rounds by at the least: a limit below would end runs in which nothing is wrong.
+#: The least that bfloat16 rounds by: lower limits would end runs in which nothing is wrong.
 LEAST_OF_BFLOAT16 = GapLimits("bfloat16", 0.01, 0.05)
 
 
 def limits_for(dtypes: Collection[str], mean: float = 0.0, q999: float = 0.0, on_gpu: bool = False) -> GapLimits:
-    """Returns the limits of what engine and learner compute in, or ``mean`` and ``q999`` where these are not 0.
-    ``on_gpu``: one of the two computes on a GPU."""
+    """Returns the limits for the dtypes in which engine and learner compute. ``mean`` and ``q999`` replace them if they
+    are not 0. ``on_gpu``: at least one of the two computes on a GPU."""
     default = LIMITS["bfloat16" if "bfloat16" in dtypes else ON_GPU if on_gpu else "float32"]
     return GapLimits(default.dtype, mean or default.mean, q999 or default.q999)
 
 
 def fault(found: GapStatistics, limits: GapLimits, setting: str) -> str:
-    """Says what is wrong with gaps, as the part of a sentence; '' where they are rounding. NaN is above every limit.
+    """Says what is wrong with gaps, as part of a sentence; '' if they are rounding. NaN is above every limit.
 
-    ``setting``: the beginning of the limits' names, ``sync.probe`` or ``sync.mismatch``.
+    ``setting``: how the limits' names begin, ``sync.probe`` or ``sync.mismatch``.
     """
     if found.mean <= limits.mean and found.q999 <= limits.q999:
         return ""
@@ -74,10 +74,10 @@ def fault(found: GapStatistics, limits: GapLimits, setting: str) -> str:
 
 
 class Gaps:
-    """A summary of any number of gaps that adds up over micro-batches and ranks.
+    """Sums up any number of gaps. Summaries of micro-batches and ranks can be merged.
 
-    It holds counts in bins of equal ratio, so that its size does not depend on the number of tokens. Mean and largest
-    are exact, the quantile is so to 1.1 %.
+    It holds counts in bins of equal ratio, so its size does not depend on the number of tokens. Mean and largest are
+    exact, the quantile is exact to 1.1 %.
     """
 
     def __init__(self) -> None:
@@ -92,37 +92,37 @@ class Gaps:
         if gap_N.numel() == 0:
             return
         self.tokens += gap_N.numel()
-        self._total += float(gap_N.sum())  # NaN if any gap is, whatever is added later
+        self._total += float(gap_N.sum())  # stays NaN once a gap is NaN
         self._largest = max(self._largest, float(gap_N.max()))
         octave_N = gap_N.log2().nan_to_num(nan=HIGHEST, posinf=HIGHEST, neginf=LOWEST - 1)
         bin_N = ((octave_N - LOWEST) * BINS_PER_OCTAVE).floor().clamp(-1, BINS).long() + 1
         self._counts_K += torch.bincount(bin_N, minlength=BINS + 2)
 
     def merge(self, other: Gaps) -> None:
-        """Adds what another summary holds."""
+        """Adds the gaps of another summary."""
         self.tokens += other.tokens
         self._total += other._total
         self._largest = max(self._largest, other._largest)
         self._counts_K += other._counts_K
 
     def plain(self) -> list[Any]:
-        """What it holds, as JSON takes it; see :meth:`of`."""
+        """Returns the contents in types that JSON has. :meth:`of` reads them."""
         return [self.tokens, self._total, self._largest, self._counts_K.tolist()]
 
     @classmethod
     def of(cls, plain: Sequence[Any]) -> Gaps:
-        """A summary that was made plain."""
+        """Makes a summary from what :meth:`plain` returned."""
         found = cls()
         found.tokens, found._total, found._largest = plain[0], plain[1], plain[2]
         found._counts_K = torch.tensor(plain[3], dtype=torch.long)
         return found
 
     def statistics(self) -> GapStatistics:
-        """Mean, 99.9 % quantile and largest.
+        """Returns mean, 99.9 % quantile and largest.
 
-        The quantile is the gap that one token in a thousand exceeds (of n tokens n // 1000, which is numpy's
-        ``inverted_cdf``). Of fewer than 2,000 tokens one may exceed it all the same: of 100 it is the second largest,
-        so that a single token never decides. A lone token that is far enough off still moves the mean of so few.
+        The quantile is the gap that one token in a thousand exceeds: n // 1000 of n tokens, as in numpy's
+        ``inverted_cdf``. Among fewer than 2,000 tokens one token may exceed it, so that a single token never decides:
+        among 100 it is the second largest gap. A lone token that is far enough off still moves the mean of so few.
         """
         if self.tokens == 0 or math.isnan(self._total):
             return GapStatistics(math.nan, math.nan, math.nan)

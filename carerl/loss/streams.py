@@ -1,19 +1,23 @@
-"""Lays a batch out as the learner sums it: one number a response token, without padding."""
+"""Lays a batch's streams out as the objective sums them: one number for each response token, without padding."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from carerl.types import TokenBatch
+from carerl.types import TokenBatch, TokenVectors
 
 
 @dataclass
 class FlatStreams:
-    """The streams of a micro-batch at its response tokens, each (N,) or None where it is off. ``lengths_B``: how many
-    of the N tokens are each row's, for what belongs to whole rows. ``strata_NM``: the strata of a token's row."""
+    """The streams of a micro-batch at its N response tokens; None where a stream is off.
+
+    They are the streams of :class:`carerl.types.TokenBatch`. Two fields differ: ``lengths_B`` says how many of the N
+    tokens belong to each row, for what concerns whole rows, and ``strata_NM`` has the strata of each token's row.
+    """
 
     advantages_N: Tensor | None = None
     policy_weight_N: Tensor | None = None
@@ -28,8 +32,10 @@ class FlatStreams:
 
 
 def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStreams:
-    """Row-major over the response tokens, as :class:`TokenStatistics` is; selected by length, so that neither
-    padding nor the width of a stream matters."""
+    """Picks the response tokens of every stream, row by row, in the order of :class:`carerl.loss.head.TokenStatistics`.
+
+    It picks by length, so that neither padding nor the width of a stream matters.
+    """
 
     def flat(stream_BT: Tensor | None) -> Tensor | None:
         if stream_BT is None:
@@ -52,3 +58,16 @@ def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStream
         if strata_BM is None
         else strata_BM.repeat_interleave(batch.response_lengths_B, dim=0).to(device),
     )
+
+
+def with_shares(batch: TokenBatch, shares: Sequence[dict[str, Tensor]]) -> TokenBatch:
+    """Returns the batch with the reference's streams, which come in contiguous shares of its rows, in order.
+
+    Hidden states stay in their shares: each rank copies only the rows that it works on.
+    """
+    if not shares:
+        return batch
+    if "ref_hidden_ND" in shares[0]:
+        parts_ND = tuple(share["ref_hidden_ND"] for share in shares)
+        return batch.with_streams(ref_hidden=TokenVectors(parts_ND, batch.response_lengths_B))
+    return batch.with_streams(ref_logprobs_BT=torch.cat([share["ref_logprobs_BT"] for share in shares]))

@@ -1,4 +1,4 @@
-"""Adds up what the objective measures on the way, as sums that micro-batches and ranks can add too."""
+"""Adds up the metrics of the objective, as sums that micro-batches and ranks can add in turn."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from carerl.loss.streams import FlatStreams
 
 @dataclass
 class ObjectiveOutput:
-    """``loss``: scalar with gradient. Both dicts add up over micro-batches and ranks: of ``sums[name] = (sum,
-    count)`` the metric is sum / count; ``shares[name]`` is a part of the whole minibatch's value, and
-    ``train/loss`` is the sum of ``train/policy_loss``, ``regularizer/loss`` (beta included),
-    ``train/entropy_loss`` (the bonus with its sign) and ``train/ce_loss``."""
+    """The loss of a micro-batch with its metrics. Both dicts add up over micro-batches and ranks."""
 
     loss: Tensor
+    """Scalar with gradient."""
+
     sums: dict[str, tuple[float, float]]
+    """(sum, count) for each name; the metric is sum / count."""
+
     shares: dict[str, float]
+    """Parts of the whole minibatch's values. ``train/loss`` is the sum of ``train/policy_loss``, ``regularizer/loss``
+    (beta included), ``train/entropy_loss`` (the bonus with its sign) and ``train/ce_loss``."""
 
 
 @dataclass
 class Tally:
-    """Detached scalars, brought to the host in one transfer. Means are over the tokens that take part in the loss,
-    ``counted_N``: dropped groups are in no metric of the learner's."""
+    """Collects detached scalars and brings them to the host in one transfer.
+
+    Means are over the tokens that take part in the loss, ``counted_N``: dropped groups are in none of the learner's
+    metrics.
+    """
 
     counted_N: Tensor
     strata_NM: Tensor | None = None
@@ -35,21 +41,23 @@ class Tally:
     split: dict[str, Tensor] = field(default_factory=dict)  # sums over each stratum, (M,)
 
     def mean(self, name: str, values_N: Tensor, among_N: Tensor | None = None) -> None:
-        """``among_N``: other tokens than those that are counted."""
+        """Adds a mean. ``among_N``: the tokens to count instead of ``counted_N``."""
         among_N = self.counted_N if among_N is None else among_N
         self.means[name] = values_N.detach().double()[among_N].sum(), among_N.sum().double()
 
     def mean_and_split(self, name: str, values_N: Tensor) -> None:
-        """Also over each stratum, as ``name_stratum``."""
+        """Adds a mean, and one over each stratum as ``name_stratum``."""
         self.mean(name, values_N)
         if self.strata_NM is not None:
             self.split[name] = values_N.detach().double()[self.counted_N] @ self.strata_NM[self.counted_N].double()
 
     def share(self, name: str, value: Tensor) -> Tensor:
+        """Adds a part of the minibatch's value; returns it unchanged, with its gradient."""
         self.shares[name] = value.detach().double()
         return value
 
     def output(self, loss: Tensor) -> ObjectiveOutput:
+        """Returns the loss with everything that was added."""
         members = [] if self.strata_NM is None else [self.strata_NM[self.counted_N].double().sum(dim=0)]
         scalars = torch.stack([x for pair in self.means.values() for x in pair] + list(self.shares.values()))
         numbers = iter(torch.cat([scalars, *members, *self.split.values()]).tolist())
@@ -63,7 +71,7 @@ class Tally:
 
 
 def takes_part(streams: FlatStreams, like_N: Tensor) -> Tensor:
-    """(N,) bool: tokens with a weight in some component; all of them where there are no weights at all."""
+    """Returns (N,) bool: True for tokens with a weight in some component; all True if there are no weights at all."""
     weights = (streams.policy_weight_N, streams.regularizer_weight_N, streams.entropy_weight_N, streams.ce_weight_N)
     there = [weight_N != 0 for weight_N in weights if weight_N is not None]
     return torch.stack(there).any(dim=0) if there else torch.ones_like(like_N, dtype=torch.bool)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from carerl.types import COPY, PHASE, WAIT, Recording, Span, Stack
+from carerl.backends.recording import COPY, PHASE, WAIT, Recording, Span, Stack
 
 KINDS = ("computing", "copying", "blocked", "waiting")
 TREE_SHARE = 0.03  # of a process's samples, that a function has to have to be shown

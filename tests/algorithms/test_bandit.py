@@ -21,7 +21,7 @@ from torch import Tensor
 
 from carerl.algorithms import Algorithm
 from carerl.loss.batching import make_batch, normalisers
-from carerl.loss.head import token_statistics
+from carerl.loss.head import FactoredLogits, token_statistics
 from carerl.loss.objective import Objective
 from carerl.loss.streams import flatten
 from carerl.regularizers import REGULARIZERS
@@ -83,10 +83,14 @@ def loss_of(logits_V: Tensor, groups: list[list[int]], policy: Algorithm, target
     arms_N = batch.input_ids_BS[:, 1]
     batch = batch.with_streams(ref_logprobs_BT=lr_V[arms_N][:, None])
     one_N1 = torch.ones(len(arms_N), 1, dtype=torch.float64)
-    exact = (
-        {} if target.exact is None else {"ref_hidden_ND": one_N1, "ref_head_VD": lr_V[:, None], "exact": target.exact}
+    stats = token_statistics(
+        FactoredLogits(one_N1, logits_V[:, None]),
+        arms_N,
+        temperature=1.0,
+        chunk_tokens=64,
+        reference=None if target.exact is None else FactoredLogits(one_N1, lr_V[:, None]),
+        exact=target.exact,
     )
-    stats = token_statistics(one_N1, logits_V[:, None], arms_N, temperature=1.0, chunk_tokens=64, **exact)
     return target(stats, flatten(batch), normalisers(batch, policy)).loss
 
 

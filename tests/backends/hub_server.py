@@ -1,4 +1,4 @@
-"""A server that answers as the hub does for one model: what it is, which files it has, and parts of them."""
+"""A server that answers as the hub does for some models: what they are, which files they have, and parts of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from urllib.parse import unquote, urlsplit
 class _Hub(BaseHTTPRequestHandler):
     folder: Path
     commit: str
-    asked: list[str]
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -25,16 +24,17 @@ class _Hub(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.asked.append(f"{self.command} {path}")
-        files = sorted(file for file in self.folder.iterdir() if file.is_file())
+        model = next((part for part in path.split("/") if part and (self.folder / part).is_dir()), "")
+        folder = self.folder / model  # data sets have no folder, and no files
+        files = sorted(file for file in folder.iterdir() if file.is_file())
         if "/tree/" in path:
             rows = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": _digest(f)} for f in files]
             self._send(json.dumps(rows).encode(), body, "application/json")
         elif path.startswith(("/api/models/", "/api/datasets/")):
             siblings = [{"rfilename": file.name} for file in files]
-            found = {"id": "owner/name", "modelId": "owner/name", "sha": self.commit, "siblings": siblings}
+            found = {"id": f"owner/{model}", "modelId": f"owner/{model}", "sha": self.commit, "siblings": siblings}
             self._send(json.dumps(found).encode(), body, "application/json")
-        elif "/resolve/" in path and (file := self.folder / path.rsplit("/", 1)[1]).is_file():
+        elif "/resolve/" in path and (file := folder / path.rsplit("/", 1)[1]).is_file():
             self._send(file.read_bytes(), body, "application/octet-stream", _digest(file))
         elif path == "/":
             self._send(b"hub", body, "text/plain")
@@ -71,15 +71,14 @@ def _digest(file: Path) -> str:
 
 
 @contextmanager
-def hub_of(folder: Path, commit: str) -> Iterator[tuple[str, list[str]]]:
-    """The address of a hub that has ``folder`` as ``owner/name`` at ``commit``, and what it was asked."""
-    asked: list[str] = []
-    handler = type("Hub", (_Hub,), {"folder": folder, "commit": commit, "asked": asked})
+def hub_of(folder: Path, commit: str) -> Iterator[str]:
+    """The address of a hub that has every folder in ``folder`` as a model ``owner/FOLDER`` at ``commit``."""
+    handler = type("Hub", (_Hub,), {"folder": folder, "commit": commit})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

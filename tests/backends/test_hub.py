@@ -199,42 +199,45 @@ from carerl.errors import ConfigError
 from carerl.config.load import load
 from carerl.controller.models import base_model as base
 from carerl.controller.preparation import check_model
-config = base.pinned(load(["recipe=care_grpo_3b", "model.path=owner/name", "dry_run=true"]))
-fault, folder = "", hub.model_files("owner/name", config.model.revision)
-try:
-    check_model(config, "owner/name")
-except ConfigError as error:
-    fault = error.reason
-before = os.listdir(folder)
-whole = os.listdir(hub.model_files("owner/name", config.model.revision, hub.WHOLE))
-print(json.dumps([config.model.revision, config.task.hub_revisions, fault, before, whole]))
+for name in sys.argv[1:]:
+    config = base.pinned(load(["recipe=care_grpo_3b", f"model.path={name}", "dry_run=true"]))
+    fault, folder = "", hub.model_files(name, config.model.revision)
+    try:
+        check_model(config, name)
+    except ConfigError as error:
+        fault = error.reason
+    before = os.listdir(folder)
+    whole = os.listdir(hub.model_files(name, config.model.revision, hub.WHOLE))
+    print(json.dumps([config.model.revision, config.task.hub_revisions, fault, before, whole]))
 """
 
 
-def online(folder: Path, cache: Path) -> tuple[str, list[str], str, list[str], list[str]]:
-    """What a process finds on a hub that has ``folder``: commits, the refusal, files before and after the weights."""
-    with hub_of(folder, FIRST) as (address, _):
+def online(folder: Path, cache: Path, *names: str) -> list[tuple[str, list[str], str, list[str], list[str]]]:
+    """What a process finds of each model on a hub: commits, the refusal, files before and after the weights."""
+    with hub_of(folder, FIRST) as address:
         environment = os.environ | {
             "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1",
         }  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-c", ONLINE], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-        )
+        words = [sys.executable, "-c", ONLINE, *(f"owner/{name}" for name in names)]
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    commit, data, fault, before, whole = json.loads(done.stdout)
-    return commit, data, fault, before, whole
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def test_where_the_hub_answers_headers_are_read_and_no_weights(tmp_path: Path) -> None:
-    commit, data, fault, before, whole = online(sound(tmp_path / "model"), tmp_path / "cache")
+    models = tmp_path / "models"
+    for name in ("whole", "lacking", "pickled"):
+        sound(models / name)
+    reweighted(models / "lacking", lambda w: {name: t for name, t in w.items() if name != Q_PROJ})
+    (models / "pickled" / WEIGHTS).rename(models / "pickled" / "pytorch_model.bin")
+    whole, lacking, pickled = online(models, tmp_path / "cache", "whole", "lacking", "pickled")
+    commit, data, fault, before, after = whole
     assert (commit, fault) == (FIRST, "")
     assert data and all(entry.endswith(f"@{FIRST}") for entry in data), "this hub has one commit for everything"
-    assert WEIGHTS not in before and "config.json" in before and WEIGHTS in whole
-    reweighted(tmp_path / "model", lambda w: {name: t for name, t in w.items() if name != Q_PROJ})
-    _, _, fault, before, _ = online(tmp_path / "model", tmp_path / "another")
+    assert WEIGHTS not in before and "config.json" in before and WEIGHTS in after
+    _, _, fault, before, _ = lacking
     assert f"missing in its files: {Q_PROJ}" in fault and WEIGHTS not in before
-    (tmp_path / "model" / WEIGHTS).rename(tmp_path / "model" / "pytorch_model.bin")
-    _, _, fault, before, _ = online(tmp_path / "model", tmp_path / "third")
+    _, _, fault, before, _ = pickled
     assert "it has no safetensors files on the hub" in fault and "pytorch_model.bin" not in before
 
 

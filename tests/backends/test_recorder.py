@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from carerl.backends import recorder
-from carerl.types import CALL, PHASE, WAIT
+from carerl.backends.recording import CALL, PHASE, WAIT
 
 
 @pytest.fixture(autouse=True)

@@ -313,7 +313,7 @@ def test_what_the_loader_reports_counts_where_headers_say_nothing(
 ) -> None:
     """Of an architecture whose tensors are merged as they are loaded, names in the files prove nothing."""
     place = str(reweighted(sound(tmp_path / "model"), without(Q_PROJ)))
-    monkeypatch.setattr(whole_checkpoint, "_converted", lambda model: True)
+    monkeypatch.setattr(whole_checkpoint, "converted_by_loader", lambda model: True)
     assert check_weights(place) == []
     with pytest.raises(
         ConfigError, match=r"1 of its tensors are not in its files: model\.layers\.0\.self_attn\.q_proj"
@@ -327,7 +327,7 @@ def test_a_mixture_of_experts_is_such_an_architecture() -> None:
     config = AutoConfig.for_model("qwen3_moe", hidden_size=32, num_hidden_layers=1, num_attention_heads=1, vocab_size=9,
                                   num_key_value_heads=1, num_experts=2, moe_intermediate_size=16)  # fmt: skip
     with torch.device("meta"):
-        assert whole_checkpoint._converted(AutoModelForCausalLM.from_config(config))
+        assert whole_checkpoint.converted_by_loader(AutoModelForCausalLM.from_config(config))
 
 
 class Planted:

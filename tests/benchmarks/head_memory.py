@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carerl.loss.head import token_statistics
+from carerl.loss.head import FactoredLogits, token_statistics
 from carerl.regularizers import REGULARIZERS
 from tests.allocations import allocations
 
@@ -45,7 +45,14 @@ def plain(inputs: dict[str, Tensor], exact: Any) -> Tensor:
 
 
 def chunked(inputs: dict[str, Tensor], exact: Any, chunk: int) -> Tensor:
-    stats = token_statistics(**inputs, temperature=1.0, chunk_tokens=chunk, exact=exact)  # type: ignore[arg-type]
+    stats = token_statistics(
+        FactoredLogits(inputs["hidden_ND"], inputs["head_VD"]),
+        inputs["target_ids_N"],
+        temperature=1.0,
+        chunk_tokens=chunk,
+        reference=FactoredLogits(inputs["ref_hidden_ND"], inputs["ref_head_VD"]),
+        exact=exact,
+    )
     assert stats.divergence_N is not None
     return stats.logprobs_N.mean() + stats.divergence_N.mean()
 

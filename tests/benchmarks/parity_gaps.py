@@ -99,15 +99,15 @@ def made(pair: Pair, fault: str, asked: Any, sampling: Sampling, lr: float) -> A
     if fault in ("head", "stale"):
         pair.step(groups, lr)
         if fault == "head":
-            packed, vllm_engine._repack_tied_head = vllm_engine._repack_tied_head, _leave_head
+            packed, vllm_engine.repack_tied_head = vllm_engine.repack_tied_head, _leave_head
             pair.send(pair.weights())
-            vllm_engine._repack_tied_head = packed
+            vllm_engine.repack_tied_head = packed
         groups = pair.groups(asked, sampling)
     return groups
 
 
 def _leave_head(model: Any) -> None:
-    """In place of :func:`carerl.backends.engines.vllm._repack_tied_head`."""
+    """In place of :func:`carerl.backends.engines.vllm.repack_tied_head`."""
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ import ray
 from carerl.actors import profiling
 from carerl.actors.workers.base import Worker
 from carerl.backends import recorder
+from carerl.backends.recording import CALL, COPY, WAIT, Recording
 from carerl.controller.loops import LOOPS
 from carerl.controller.profiling import Profiler
 from carerl.report.profile import segments, spent
-from carerl.types import CALL, COPY, WAIT, Recording
 
 pytestmark = pytest.mark.timeout(120)
 LARGE = 2**22  # float64: 32 MiB, which Ray copies into its store

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from carerl.algorithms import ALGORITHMS, Algorithm
 from carerl.loss.batching import Normalisers, make_batch
-from carerl.loss.head import TokenStatistics, token_statistics
+from carerl.loss.head import FactoredLogits, TokenStatistics, token_statistics
 from carerl.loss.objective import Objective
 from carerl.loss.streams import flatten
 from carerl.loss.tally import ObjectiveOutput
@@ -77,15 +77,13 @@ class Toy(nn.Module):
     def statistics(self, batch: TokenBatch, chunk: int = 1000, ref: Toy | None = None, exact=None) -> TokenStatistics:
         rows, columns = positions(batch)
         with torch.no_grad():
-            ref_hidden = ref.hidden(batch) if ref is not None else None
+            reference = None if ref is None else FactoredLogits(ref.hidden(batch), ref.head_VD.detach())
         return token_statistics(
-            self.hidden(batch),
-            self.head_VD,
+            FactoredLogits(self.hidden(batch), self.head_VD),
             batch.input_ids_BS[rows, columns],
             temperature=batch.temperature,
             chunk_tokens=chunk,
-            ref_hidden_ND=ref_hidden,
-            ref_head_VD=ref.head_VD.detach() if ref is not None else None,
+            reference=reference,
             exact=exact,
         )
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from carerl.loss.head import TokenStatistics, token_statistics
+from carerl.loss.head import FactoredLogits, SoftTargets, TokenStatistics, token_statistics
 from carerl.regularizers import REGULARIZERS
 from tests.allocations import Allocations, allocations
 
@@ -35,20 +35,31 @@ def inputs(n: int = N, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     return {
         "hidden_ND": normal(n, D).requires_grad_(),
         "head_VD": normal(V, D).requires_grad_(),
-        "head_bias": normal(V).requires_grad_(),
         "target_ids_N": torch.randint(0, V, (n,), generator=generator),
         "ref_hidden_ND": normal(n, D),
         "ref_head_VD": normal(V, D),
-        "ref_head_bias": normal(V),
         "ce_ids_NK": torch.randint(0, V, (n, K), generator=generator),
         "ce_weights_NK": torch.rand(n, K, generator=generator, dtype=torch.float64).to(dtype),
     }
 
 
+def chunked(x: dict[str, Tensor], chunk: int, temperature: float = 1.0, exact: Any = None) -> TokenStatistics:
+    """The function under test, with what is there of the inputs."""
+    return token_statistics(
+        FactoredLogits(x["hidden_ND"], x["head_VD"]),
+        x["target_ids_N"],
+        temperature=temperature,
+        chunk_tokens=chunk,
+        reference=FactoredLogits(x["ref_hidden_ND"], x["ref_head_VD"]) if "ref_head_VD" in x else None,
+        exact=exact,
+        soft_targets=SoftTargets(x["ce_ids_NK"], x["ce_weights_NK"]) if "ce_ids_NK" in x else None,
+    )
+
+
 def naive(x: dict[str, Tensor], temperature: float, alpha: float) -> dict[str, Tensor]:
     """The whole (N, V) tables at once, from the definitions."""
-    p = ((x["hidden_ND"] @ x["head_VD"].T + x["head_bias"]) / temperature).softmax(-1)
-    r = ((x["ref_hidden_ND"] @ x["ref_head_VD"].T + x["ref_head_bias"]) / temperature).softmax(-1)
+    p = (x["hidden_ND"] @ x["head_VD"].T / temperature).softmax(-1)
+    r = (x["ref_hidden_ND"] @ x["ref_head_VD"].T / temperature).softmax(-1)
     rows = torch.arange(len(p))
     return {
         "logprobs_N": p[rows, x["target_ids_N"]].log(),
@@ -64,9 +75,9 @@ def naive(x: dict[str, Tensor], temperature: float, alpha: float) -> dict[str, T
 @pytest.mark.parametrize("chunk", [1, 2, 3, N - 1, N, N + 1, 1000])
 def test_pitfall_07_chunked_equals_naive_at_every_temperature(chunk, temperature):
     x = inputs()
-    ours = token_statistics(**x, temperature=temperature, chunk_tokens=chunk, exact=skew())
+    ours = chunked(x, chunk, temperature, skew())
     expected = naive(x, temperature, alpha=0.8)
-    leaves = [x["hidden_ND"], x["head_VD"], x["head_bias"]]
+    leaves = [x["hidden_ND"], x["head_VD"]]
     for name in NAMES:
         value = getattr(ours, name)
         torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-13)
@@ -87,30 +98,27 @@ def test_the_gradient_of_every_divergence_is_the_numerical_one(name, temperature
     settings = {"alpha": 0.3} if hasattr(entry.config(), "alpha") else {}
     exact = entry.build(entry.config(**settings)).exact
 
-    def loss(hidden_ND, head_VD, head_bias):
-        found = token_statistics(
-            **{**x, "hidden_ND": hidden_ND, "head_VD": head_VD, "head_bias": head_bias},
-            temperature=temperature, chunk_tokens=3, exact=exact,
-        )  # fmt: skip
+    def loss(hidden_ND, head_VD):
+        found = chunked({**x, "hidden_ND": hidden_ND, "head_VD": head_VD}, 3, temperature, exact)
         return tuple(getattr(found, stream) for stream in DIFFERENTIABLE)
 
-    assert torch.autograd.gradcheck(loss, (x["hidden_ND"], x["head_VD"], x["head_bias"]))
+    assert torch.autograd.gradcheck(loss, (x["hidden_ND"], x["head_VD"]))
 
 
 def test_temperature_matters():
     """The test above would pass if both sides ignored the temperature; they do not."""
     x = inputs()
-    hot, cold = (token_statistics(**x, temperature=t, chunk_tokens=3, exact=skew()) for t in (1.0, 0.6))
+    hot, cold = (chunked(x, 3, t, skew()) for t in (1.0, 0.6))
     for name in NAMES:
         assert (getattr(hot, name) - getattr(cold, name)).abs().max() > 0.05, name
 
 
 def test_what_is_not_asked_for_is_none():
     x = inputs()
-    plain = token_statistics(x["hidden_ND"], x["head_VD"], x["target_ids_N"], temperature=1.0, chunk_tokens=2)
+    plain = chunked({name: x[name] for name in ("hidden_ND", "head_VD", "target_ids_N")}, 2)
     assert [name for name in NAMES if getattr(plain, name) is not None] == ["logprobs_N", "entropy_N"]
     x.pop("ce_ids_NK"), x.pop("ce_weights_NK")
-    with_ref = token_statistics(**x, temperature=1.0, chunk_tokens=2)
+    with_ref = chunked(x, 2)
     found = [name for name in NAMES if getattr(with_ref, name) is not None]
     assert found == ["logprobs_N", "entropy_N", "ref_logprobs_N", "rkl_N"]
 
@@ -118,7 +126,7 @@ def test_what_is_not_asked_for_is_none():
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_no_tokens_still_reach_every_parameter(chunk):
     x = inputs(n=0)
-    ours = token_statistics(**x, temperature=1.0, chunk_tokens=chunk, exact=skew())
+    ours = chunked(x, chunk, exact=skew())
     assert all(getattr(ours, name).shape == (0,) for name in NAMES)
     for name in DIFFERENTIABLE:
         gradients = torch.autograd.grad(getattr(ours, name).sum(), [x["hidden_ND"], x["head_VD"]], retain_graph=True)
@@ -128,16 +136,13 @@ def test_no_tokens_still_reach_every_parameter(chunk):
 def test_bfloat16_is_computed_in_float32_also_under_autocast():
     """bfloat16 logits of size 20 would be off by .06; the sums are exact to float32 here."""
     x = {name: (v * 4 if name.endswith("D") else v) for name, v in inputs(dtype=torch.bfloat16).items()}
-    expected = token_statistics(
-        **{name: v.float() if v.is_floating_point() else v for name, v in x.items()},
-        temperature=1.0, chunk_tokens=3, exact=skew(),
-    )  # fmt: skip
+    expected = chunked({name: v.float() if v.is_floating_point() else v for name, v in x.items()}, 3, exact=skew())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        ours = token_statistics(**x, temperature=1.0, chunk_tokens=3, exact=skew())
+        ours = chunked(x, 3, exact=skew())
     for name in NAMES:
         assert getattr(ours, name).dtype == torch.float32, name
         torch.testing.assert_close(getattr(ours, name), getattr(expected, name), rtol=1e-5, atol=1e-5)
-    coarse = (x["hidden_ND"] @ x["head_VD"].T + x["head_bias"]).log_softmax(-1)
+    coarse = (x["hidden_ND"] @ x["head_VD"].T).log_softmax(-1)
     rough = coarse.gather(-1, x["target_ids_N"][:, None])[:, 0].float()
     assert (rough - expected.logprobs_N).abs().max() > 0.01
 
@@ -156,12 +161,13 @@ def allocated(tokens: int, vocabulary: int, chunk: int, names: tuple[str, ...], 
     hidden = torch.randn(tokens, 2, generator=generator, requires_grad=True)
     head = torch.randn(vocabulary, 2, generator=generator, requires_grad=True)
     ids = torch.randint(0, vocabulary, (tokens, K), generator=generator)
-    extra: dict[str, Any] = {"ce_ids_NK": ids, "ce_weights_NK": torch.ones(tokens, K)}
+    x = {"hidden_ND": hidden, "head_VD": head, "target_ids_N": ids[:, 0]}
+    x |= {"ce_ids_NK": ids, "ce_weights_NK": torch.ones(tokens, K)}
     if with_ref:
-        extra |= {"ref_hidden_ND": hidden.detach() + 1, "ref_head_VD": head.detach() + 1, "exact": skew()}
+        x |= {"ref_hidden_ND": hidden.detach() + 1, "ref_head_VD": head.detach() + 1}
 
     def step() -> TokenStatistics:
-        stats = token_statistics(hidden, head, ids[:, 0], temperature=0.9, chunk_tokens=chunk, **extra)
+        stats = chunked(x, chunk, 0.9, skew() if with_ref else None)
         torch.stack([getattr(stats, name).sum() for name in names]).sum().backward()
         return stats  # alive during the backward pass, as in the learner
 
@@ -186,23 +192,21 @@ def test_memory_follows_the_chunk_and_not_the_tokens(case):
 def test_without_gradients_nothing_is_recomputed_or_kept():
     x = inputs()
     with torch.no_grad():
-        ours = token_statistics(**x, temperature=1.0, chunk_tokens=2, exact=skew())
+        ours = chunked(x, 2, exact=skew())
     assert not any(getattr(ours, name).requires_grad for name in NAMES)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ref_head_VD": None}, "go together"),
-        ({"ref_hidden_ND": None}, "go together"),
-        ({"ref_head_VD": torch.zeros(V + 1, D)}, "vocabularies"),
-        ({"ref_hidden_ND": None, "ref_head_VD": None, "exact": skew()}, "exact"),
-        ({"ce_weights_NK": None}, "target ids and weights"),
+        ({"reference": FactoredLogits(torch.zeros(N, D), torch.zeros(V + 1, D))}, "vocabularies"),
+        ({"exact": skew()}, "exact"),
         ({"temperature": 0.0}, "temperature"),
         ({"chunk_tokens": 0}, "chunk_tokens"),
     ],
 )
 def test_bad_input_is_refused(change, message):
-    arguments: dict[str, Any] = {**inputs(), "temperature": 1.0, "chunk_tokens": 2, **change}
+    x = inputs()
+    arguments: dict[str, Any] = {"temperature": 1.0, "chunk_tokens": 2, **change}
     with pytest.raises(ValueError, match=message):
-        token_statistics(**arguments)
+        token_statistics(FactoredLogits(x["hidden_ND"], x["head_VD"]), x["target_ids_N"], **arguments)

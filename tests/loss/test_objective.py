@@ -15,7 +15,7 @@ from torch import Tensor
 from carerl.loss.batching import Normalisers, make_batch, normalisers
 from carerl.loss.head import TokenStatistics
 from carerl.loss.objective import Objective, needs_hidden
-from carerl.loss.streams import FlatStreams, flatten
+from carerl.loss.streams import FlatStreams
 from carerl.regularizers import REGULARIZERS
 from carerl.types import TokenBatch
 from tests.loss.batches import Toy, algorithm, full_batch, groups, objective, positions, run
@@ -383,10 +383,23 @@ def test_needs_hidden():
         assert needs_hidden(settings) is hidden
 
 
-def test_flatten_is_row_major():
-    batch = TokenBatch(
-        torch.zeros(2, 5, dtype=torch.long), torch.tensor([2, 3]), torch.tensor([2, 1]),
-        advantages_BT=torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
-    )  # fmt: skip
-    assert flatten(batch).advantages_N.tolist() == [1.0, 2.0, 3.0]
-    assert flatten(batch).policy_weight_N is None
+@pytest.mark.parametrize(
+    ("where", "name", "wrong", "expected"),
+    [
+        ("streams", "advantages_N", torch.zeros(3), r"torch\.float32 \(3,\), but must be floating point \(2,\)"),
+        ("streams", "regularizer_weight_N", torch.zeros(2, 1), r"torch\.float32 \(2, 1\)"),
+        ("streams", "policy_weight_N", torch.ones(2, dtype=torch.int64), r"torch\.int64 \(2,\)"),
+        ("streams", "lengths_B", torch.ones(2), r"must be torch\.int64 \(rows,\)"),
+        ("streams", "strata_NM", torch.ones(2, 5, dtype=torch.bool), r"must be torch\.bool \(2, 6\)"),
+        ("streams", "strata_NM", torch.ones(2, 6), r"torch\.float32 \(2, 6\), but must be torch\.bool"),
+        ("stats", "entropy_N", torch.zeros(()), r"torch\.float32 \(\)"),
+        ("stats", "logprobs_N", torch.zeros(1, 2), r"torch\.float32 \(1, 2\)"),
+    ],
+)
+def test_a_stream_of_another_shape_or_dtype_is_refused_by_name(where, name, wrong, expected):
+    """Several of these would broadcast, and give a loss that is a number and wrong."""
+    given = {"stats": TokenStatistics(torch.zeros(2), torch.zeros(2)), "streams": FlatStreams()}
+    objective()(**given, normalisers=Normalisers(1, 1, 1))
+    given[where] = replace(given[where], **{name: wrong})
+    with pytest.raises(ValueError, match=f"^{name} is .*{expected}"):
+        objective()(**given, normalisers=Normalisers(1, 1, 1))

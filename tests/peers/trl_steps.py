@@ -21,7 +21,7 @@ from torch import Tensor
 from carerl.algorithms import Algorithm
 from carerl.backends.initial import init_tiny
 from carerl.loss.batching import make_batch, normalisers
-from carerl.loss.head import TokenStatistics, token_statistics
+from carerl.loss.head import FactoredLogits, TokenStatistics, token_statistics
 from carerl.loss.objective import Objective
 from carerl.loss.streams import flatten
 from carerl.types import Group, Outcome, TokenBatch
@@ -124,10 +124,8 @@ class Bench:
         attention_BS = (torch.arange(batch.input_ids_BS.shape[1]) < lengths_B1).long()
         hidden_BSD = self.model.model(input_ids=batch.input_ids_BS, attention_mask=attention_BS).last_hidden_state
         ids_N = batch.input_ids_BS[rows, columns]
-        head_VD = self.model.lm_head.weight
-        return token_statistics(
-            hidden_BSD[rows, columns - 1], head_VD, ids_N, temperature=batch.temperature, chunk_tokens=1000
-        )
+        logits = FactoredLogits(hidden_BSD[rows, columns - 1], self.model.lm_head.weight)
+        return token_statistics(logits, ids_N, temperature=batch.temperature, chunk_tokens=1000)
 
     def batch(self, policy: Algorithm) -> TokenBatch:
         """With the log-probs of the old policy, if it is another, and of the reference."""

@@ -4,15 +4,14 @@ counted. Skipped where rows or vocabulary cannot be had."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
+from carerl import run
 from carerl.config.check.at_hand import check_model_dir, check_task
 from carerl.config.check.prompts import prompt_record
 from carerl.config.load import load
@@ -114,19 +113,15 @@ def test_the_plan_counts_what_is_at_hand_and_says_what_is_not(model_dir: str, tm
         assert len(lines) == 1 and "not counted" in lines[0] and missing in lines[0]
 
 
-def test_a_plan_takes_a_model_of_the_hub_from_its_cache_on_this_machine(model_dir: str, tmp_path: Path) -> None:
+def test_a_plan_takes_a_model_of_the_hub_from_its_cache_on_this_machine(
+    model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = tmp_path / "hub" / "models--Qwen--Qwen2.5-7B"
     shutil.copytree(model_dir, place / "snapshots" / "abc")
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text("abc")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     words = ["recipe=care_dapo_7b", "dry_run=true", f"task.data_dir={data_dir('math_train.jsonl', 'math500.jsonl')}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "carerl.run", *words],
-        env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "7 of 7,387 have more than 1,024 tokens" in done.stdout
+    assert run.main(words) == 0
+    assert "7 of 7,387 have more than 1,024 tokens" in capsys.readouterr().out

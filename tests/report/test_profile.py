@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from carerl.backends.recording import CALL, COPY, PHASE, WAIT, Op, Recording, Span
 from carerl.report.profile import KINDS, Window, phases, segments, spent, table, text, trace, tree, write_profile
-from carerl.types import CALL, COPY, PHASE, WAIT, Op, Recording, Span
 
 MS = 1_000_000
 

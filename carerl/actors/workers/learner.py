@@ -17,7 +17,8 @@ from carerl.actors.workers.base import Worker, device_of, local_files
 from carerl.backends.learners import LEARNERS
 from carerl.backends.transfer.buckets import Bucket, buckets, checksum
 from carerl.config.schema import RunConfig
-from carerl.types import TokenBatch, with_shares
+from carerl.loss.streams import with_shares
+from carerl.types import TokenBatch
 
 LOOPBACK = "127.0.0.1"
 

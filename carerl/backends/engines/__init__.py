@@ -1,6 +1,6 @@
-"""The rollout engines, by the name that ``rollout.engine`` has. A further one is a file here and a line in the table.
+"""Lists the rollout engines under the names that ``rollout.engine`` takes. A new one is a file here and a table line.
 
-Each imports its library when it is built: vLLM takes ten seconds.
+Each imports its library only when it is built: vLLM takes ten seconds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ __all__ = ["ENGINES", "Engine", "EngineEntry", "Query", "Request", "RequestsInFl
 
 @dataclass(frozen=True)
 class EngineEntry:
-    """A line of the table. ``prepare`` does in advance what needs no model, such as imports of ten seconds, in the
-    actor's process while it would wait."""
+    """A line of the table."""
 
     build: Callable[[RunConfig, str], Engine]
+    """Builds the engine from the run's settings and a model directory."""
+
     prepare: Callable[[RunConfig], None] = lambda config: None
+    """Does in advance what needs no model, such as slow imports, while the actor would wait."""
 
 
 def _vllm(config: RunConfig, model_dir: str) -> Engine:

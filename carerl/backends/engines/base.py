@@ -1,7 +1,7 @@
-"""What a rollout engine does.
+"""The protocol of a rollout engine.
 
-An engine takes token ids and returns token ids: text never enters or leaves it, so nothing is tokenised
-twice. It holds one set of weights, replaced in place by ``update_weights``.
+An engine takes token ids and returns token ids. Text never enters or leaves it, so nothing is tokenised twice. It
+holds one set of weights, which ``update_weights`` replaces in place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from carerl.types import Completion, Sampling
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt under a number of its own among those that an engine holds."""
+    """A prompt with a number. No other request in the engine has the same number."""
 
     number: int
     prompt_ids: tuple[int, ...]
@@ -25,42 +25,46 @@ class Request:
 
 @dataclass(frozen=True)
 class Query:
-    """What comes next after ``prefix_ids``: one of ``token_ids``, and how likely is each?"""
+    """Asks how likely each of ``token_ids`` is as the next token after ``prefix_ids``."""
 
     prefix_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
 
 
 class Engine(Protocol):
-    """``submit`` and ``advance`` are apart so that requests can join a batch which is being decoded. What an engine
-    does follows from the order of the calls alone, never from time.
+    """Samples responses and scores single tokens.
 
-    A response ends with a token of ``sampling.stop_ids`` and with no other: those that the model's files name are among
-    them (:mod:`carerl.controller.preparation`). Nothing else in these files changes what is sampled, either:
-    generation_config.json may hold a temperature or a repetition penalty, and only ``sampling`` counts."""
+    ``submit`` and ``advance`` are separate so that requests can join a batch while it is decoded. An engine's behaviour
+    depends on the order of the calls alone, never on time.
+
+    A response ends only with a token of ``sampling.stop_ids``; :mod:`carerl.controller.preparation` puts the tokens
+    that the model's files name among them. Nothing else in these files changes what is sampled: generation_config.json
+    may hold a temperature or a repetition penalty, but only ``sampling`` counts.
+    """
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
         """Queues ``sampling.n`` completions of each request.
 
-        A request draws from its own generator, seeded by (``sampling.seed``, its number): a response depends on its
-        prompt, the weights and its seed, not on what shares the batch. Log-probs are those of the distribution
+        A request draws from its own generator, seeded by (``sampling.seed``, its number). So a response depends on its
+        prompt, the weights and its seed, and not on the rest of the batch. Log-probs are of the distribution that is
         sampled from, temperature included.
         """
         ...
 
     def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
-        """Decodes ``steps`` tokens of every sequence in the batch (0: until nothing is left), letting in what is
-        queued wherever there is room. Returns the requests whose completions have all ended, with their numbers.
+        """Decodes ``steps`` tokens of every sequence in the batch (0: until nothing is left). Queued requests join as
+        soon as there is room. Returns the completions of the requests that have ended, with their numbers.
 
-        An engine without continuous batching ends what it began, whatever ``steps`` says.
+        An engine without continuous batching decodes a batch to its end, whatever ``steps`` says.
         """
         ...
 
     def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
-        """Of each query: log-probs (nats) of its ``token_ids`` as the token after its prefix, in their order, out of
-        the whole vocabulary and at temperature 1. A forward pass over each prefix, but for what of it is cached.
+        """Returns for each query the log-probs (nats) of its ``token_ids``, in their order, as the next token after its
+        prefix: over the whole vocabulary and at temperature 1. Costs a forward pass over the part of each prefix that
+        is not cached.
 
-        Raises RequestsInFlight if a request has not ended: behind those that are queued it could wait for all.
+        Raises RequestsInFlight if a request has not ended: the query might have to wait for all requests in the queue.
         """
         ...
 
@@ -77,11 +81,11 @@ class Engine(Protocol):
 
 
 class RequestsInFlight(RuntimeError):
-    """Something was asked of an engine that waits for every request to end."""
+    """Refuses a call that needs an engine in which every request has ended."""
 
 
 def check_new_weights(requests: int) -> None:
-    """Raises RequestsInFlight where there are any."""
+    """Refuses new weights while ``requests`` requests have not ended. Raises RequestsInFlight."""
     if requests:
         raise RequestsInFlight(
             f"{requests} requests have not ended: with new weights they would come from two policies"
@@ -89,6 +93,6 @@ def check_new_weights(requests: int) -> None:
 
 
 def check_queries(requests: int) -> None:
-    """Raises RequestsInFlight where there are any."""
+    """Refuses queries while ``requests`` requests have not ended. Raises RequestsInFlight."""
     if requests:
-        raise RequestsInFlight(f"{requests} requests have not ended: what is asked now would wait behind them")
+        raise RequestsInFlight(f"{requests} requests have not ended: a query would wait behind them")

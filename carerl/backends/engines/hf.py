@@ -1,7 +1,7 @@
-"""A rollout engine on plain transformers: the oracle in tests, the fallback where vLLM has no build.
+"""A rollout engine on plain transformers: the oracle in tests, and the fallback where vLLM has no build.
 
-Correct first: float32 log-probs from the whole softmax, one generator per response. It decodes as many rows together
-as it may, with a key–value cache and left padding, and lets nothing join them.
+It is written to be correct first: float32 log-probs from the whole softmax, one generator per response. It decodes up
+to ``rollout.max_batch_rows`` rows together, with a key–value cache and left padding. No request joins a running batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class HFEngine:
         self._queue += [(request, sampling) for request in requests]
 
     def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
-        """A batch to its end, whatever ``steps`` says; 0: all batches."""
+        """Decodes one batch to its end if ``steps`` is not 0, else all batches."""
         ended: list[tuple[int, list[Completion]]] = []
         while self._queue and not (steps and ended):
             sampling, alike = next(groupby(self._queue, key=itemgetter(1)))
@@ -59,7 +59,7 @@ class HFEngine:
         return found
 
     def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and attention (B, S), padded on the left."""
+        """Returns ids and attention mask (B, S), padded on the left."""
         width = max(len(row) for row in rows)
         ids_BS = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self._device)
         attention_BS = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self._device)
@@ -98,7 +98,7 @@ class HFEngine:
             )
             progress.step()
             cache = out.past_key_values
-            logp_BV = _processed_logprobs(out.logits[:, -1].float().cpu(), sampling)
+            logp_BV = processed_logprobs(out.logits[:, -1].float().cpu(), sampling)
             noise_BV = torch.stack([torch.empty(logp_BV.shape[1]).exponential_(generator=g) for g in generators])
             # argmax of p / Exp(1) noise is an exact draw from p.
             chosen_B = logp_BV.argmax(-1) if sampling.temperature == 0 else (logp_BV - noise_BV.log()).argmax(-1)
@@ -126,16 +126,16 @@ class HFEngine:
             own[name].copy_(tensor)
             missing.discard(name)
         if missing:
-            raise ValueError(f"weight update left out {len(missing)} tensors, {sorted(missing)[0]} among them")
+            raise ValueError(f"the weight update lacks {len(missing)} tensors, among them {sorted(missing)[0]}")
 
 
 def _positions(attention_BS: Tensor) -> Tensor:
-    """Of each token in its row, padding left out."""
+    """Returns the position of each token in its row, not counting padding."""
     return (attention_BS.cumsum(-1) - 1).clamp(min=0)
 
 
-def _processed_logprobs(logits_BV: Tensor, sampling: Sampling) -> Tensor:
-    """Log-probs after temperature, top-k and top-p; -inf for what cannot be drawn."""
+def processed_logprobs(logits_BV: Tensor, sampling: Sampling) -> Tensor:
+    """Returns log-probs after temperature, top-k and top-p; -inf for tokens that cannot be drawn."""
     logits_BV = logits_BV if sampling.temperature == 0 else logits_BV / sampling.temperature
     if sampling.top_k > 0:
         kth_B1 = logits_BV.topk(min(sampling.top_k, logits_BV.shape[-1])).values[:, -1:]

@@ -1,8 +1,8 @@
-"""vLLM in this process, on CPU or GPU.
+"""A rollout engine on vLLM, on CPU or GPU.
 
-In-process because the engine's own process costs 26 s more at start on two cores and buys nothing to a Ray
-actor, which already is a process. Weights are replaced through ``reload_weights``: on CPU the loaded
-weights are repacked and no longer accept ``load_weights``.
+vLLM runs inside this process. A process of its own would cost 26 s more at start on two cores and gain nothing: a Ray
+actor already is a process. Weights are replaced through ``reload_weights``, because on CPU vLLM repacks the weights it
+has loaded, and these no longer accept ``load_weights``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from carerl.types import Completion, Sampling
 
 
 def prepare(config: RunConfig) -> None:
-    """Imports vLLM, which reads these variables as it is imported."""
+    """Sets the environment variables that vLLM reads on import, and imports it."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -38,9 +38,12 @@ def prepare(config: RunConfig) -> None:
 
 
 def _tell_threads(config: RunConfig) -> None:
-    """Says through OMP_NUM_THREADS what vLLM is to keep to. On a GPU it serves with one thread, as more would spin
-    beside its own, unless that variable is set, and Ray sets it for every actor: so it is taken away where nobody asked
-    for a number. On the CPU vLLM keeps what this process has and lets nobody change it afterwards."""
+    """Tells vLLM through OMP_NUM_THREADS how many threads to use.
+
+    On a GPU vLLM uses one thread if the variable is not set, because more would spin beside its own. Ray sets the
+    variable for every actor, so it is removed if the settings ask for no number. On the CPU vLLM keeps the threads that
+    this process has, and they cannot be changed later.
+    """
     if config.rollout.gpus_per_actor and not config.rollout.threads:
         os.environ.pop("OMP_NUM_THREADS", None)
     else:
@@ -56,20 +59,20 @@ class VLLMEngine:
         prepare(config)
         from vllm import LLM
 
-        # vLLM takes a projection as loaded once one of its parts is, and leaves the others as they were drawn.
+        # vLLM counts a projection as loaded once one of its parts is. The other parts would stay as drawn at random.
         check_weights(model_dir, config.model.trust_remote_code)
-        check_finite(model_dir, most=None)  # in the files: vLLM packs what it has loaded
+        check_finite(model_dir, most=None)  # in the files, because vLLM packs what it has loaded
         device: dict[str, Any] = (
             {
                 "gpu_memory_utilization": rollout.gpu_memory_utilization,
                 "tensor_parallel_size": rollout.tensor_parallel,
-                # In an actor with a reservation vLLM would look to Ray for its workers' GPUs, which this actor holds.
+                # Otherwise vLLM would ask Ray for its workers' GPUs, and this actor holds them already.
                 "distributed_executor_backend": "mp" if rollout.tensor_parallel > 1 else "uni",
             }
             if on_gpu
             else {
                 "kv_cache_memory_bytes": int(rollout.kv_cache_gib * 2**30),
-                # A prompt in two steps makes vLLM rewind its request's generator, which one on the CPU cannot do.
+                # For a prompt in two steps vLLM rewinds the request's generator, which is not possible on the CPU.
                 "enable_chunked_prefill": False,
             }
         )
@@ -82,12 +85,12 @@ class VLLMEngine:
             max_num_batched_tokens=max(rollout.max_model_len, 8192),
             enforce_eager=rollout.enforce_eager,
             enable_prefix_caching=True,
-            # Log-probs of the distribution sampled from, not of the raw logits: they are what an
-            # importance weight needs when the temperature is not 1.
+            # Log-probs of the distribution that is sampled from, not of the raw logits: an importance weight needs
+            # them when the temperature is not 1.
             logprobs_mode="processed_logprobs",
             trust_remote_code=config.model.trust_remote_code,
             load_format="safetensors",  # a pickled file can run code as it is read
-            generation_config="vllm",  # no default of vLLM's comes from the model's files
+            generation_config="vllm",  # take no sampling defaults from the model's files
             disable_log_stats=True,
             seed=0,
             **device,
@@ -107,9 +110,9 @@ class VLLMEngine:
                 max_tokens=sampling.max_new_tokens,
                 seed=derived_seed(sampling.seed, request.number),
                 stop_token_ids=sorted(sampling.stop_ids),
-                ignore_eos=True,  # vLLM has a list of its own; what ends a response stands above
+                ignore_eos=True,  # vLLM has end tokens of its own; only stop_token_ids end a response
                 logprobs=0,
-                flat_logprobs=True,  # lists instead of an object a token
+                flat_logprobs=True,  # lists, not an object for each token
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
@@ -130,9 +133,12 @@ class VLLMEngine:
         return numbered
 
     def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
-        """A request of one token for each query: the prefix is looked up in the cache, and only the log-probs asked for
-        leave the sampler. (``prompt_logprobs`` would read the whole prefix again, and ``allowed_token_ids`` changes the
-        distribution.)"""
+        """Sends a request of one token for each query. The prefix is taken from the cache, and only the log-probs asked
+        for leave the sampler.
+
+        The alternatives are worse: ``prompt_logprobs`` would read the whole prefix again, and ``allowed_token_ids``
+        changes the distribution.
+        """
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -163,24 +169,24 @@ class VLLMEngine:
     @staticmethod
     def _completion(output: Any) -> Completion:
         ids, flat = tuple(output.token_ids), output.logprobs
-        drawn = [flat.token_ids[start] for start in flat.start_indices]  # of each position what was sampled comes first
+        drawn = [flat.token_ids[start] for start in flat.start_indices]  # the sampled token comes first
         if tuple(drawn) != ids:
-            raise RuntimeError(f"vLLM gave log-probs of other tokens ({drawn[:8]}…) than it sampled ({ids[:8]}…)")
+            raise RuntimeError(f"vLLM sampled {ids[:8]}… but gave log-probs of {drawn[:8]}…")
         logprobs = tuple(float(flat.logprobs[start]) for start in flat.start_indices)
         return Completion(ids, logprobs, truncated=output.finish_reason == "length")
 
     def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         check_new_weights(len(self._open))
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(tensors)})
-        self._llm.apply_model(_repack_tied_head)
-        # vLLM keeps cached prefixes across an update: without this, new weights meet old keys and values.
+        self._llm.apply_model(repack_tied_head)
+        # vLLM keeps cached prefixes across an update: without this, new weights would meet old keys and values.
         self._llm.reset_prefix_cache()
 
 
-def _repack_tied_head(model: Any) -> None:
-    """On CPU a head tied to the embedding keeps a packed copy of its own, which ``reload_weights`` passes over.
+def repack_tied_head(model: Any) -> None:
+    """Packs a head anew that is tied to the embedding. On CPU it has a packed copy, which ``reload_weights`` forgets.
 
-    The checkpoint has no tensor for such a head, so the copy would stay that of the first weights.
+    The checkpoint has no tensor for such a head, so the copy would keep the first weights.
     """
     head = getattr(model, "lm_head", None)
     method = getattr(head, "quant_method", None)

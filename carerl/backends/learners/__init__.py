@@ -1,4 +1,4 @@
-"""The learners, by the name that ``learner.backend`` has. A further one is a file here and a line in the table."""
+"""Lists the learners under the names that ``learner.backend`` takes. A new one is a file here and a table line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 import torch
 
 from carerl.config.schema import LearnerConfig
-from carerl.loss.batching import Minibatch
 from carerl.loss.objective import Objective
 
 from .base import Learner
 
-__all__ = ["LEARNERS", "Learner", "Minibatch"]
+__all__ = ["LEARNERS", "Learner"]
 
 
 def _fsdp2(model: Any, config: LearnerConfig, objective: Objective, device: torch.device) -> Learner:

@@ -1,4 +1,4 @@
-"""What a learner does."""
+"""The protocol of a learner."""
 
 from __future__ import annotations
 
@@ -14,34 +14,39 @@ from carerl.types import TokenBatch
 
 
 class Learner(Protocol):
-    """One rank of a sharded policy with its optimizer. Every method is called on all ranks together."""
+    """Trains one rank's part of a sharded policy. Every method is called on all ranks together."""
 
     hf_config: Any
 
     def update(
         self, batch: TokenBatch, minibatches: Sequence[Minibatch], lr: float, strengths: Strengths | None = None
     ) -> dict[str, float]:
-        """Optimizer steps over the minibatches, in order; metrics reduced over all ranks. ``strengths``: of the
-        loss's components; None: those that the objective was built with."""
+        """Takes an optimizer step for each minibatch, in order; returns metrics reduced over all ranks.
+
+        ``strengths``: those of the loss's components; None takes those that the objective was built with.
+        """
         ...
 
     def score(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
-        """This rank's rows and their (rows, T) streams ``logprobs``, ``entropy`` and ``rkl``: float32, on the CPU,
-        0 beyond each response. ``rkl`` is exact, and 0 without the reference's hidden states in the batch."""
+        """Returns this rank's rows and their streams (rows, T) ``logprobs``, ``entropy`` and ``rkl``.
+
+        They are float32, on the CPU, 0 beyond each response. ``rkl`` is the exact reverse KL; without the reference's
+        hidden states in the batch it is 0.
+        """
         ...
 
     def set_reference_head(self, head_VD: Tensor) -> None:
-        """The frozen head that turns the reference's hidden states into its distribution."""
+        """Sets the frozen head that turns the reference's hidden states into its distribution."""
         ...
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Whole tensors on the CPU under their Hugging Face names, one at a time."""
+        """Yields whole tensors on the CPU under their Hugging Face names, one at a time."""
         ...
 
     def save(self, directory: Path) -> None:
-        """Model and optimizer."""
+        """Writes model and optimizer."""
         ...
 
     def load(self, directory: Path) -> None:
-        """What ``save`` wrote, also on another number of ranks."""
+        """Restores what ``save`` wrote, also on another number of ranks."""
         ...

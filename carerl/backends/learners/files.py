@@ -1,9 +1,9 @@
-"""Reading a learner's checkpoint without running what is in it.
+"""Reads a learner's checkpoint without running anything that is in it.
 
-torch's distributed format is pickles: of the metadata, and of every value that is no tensor. torch's own reader hands
-both to ``pickle``, which calls whatever a file names. Here the metadata may name the classes that it is made of and
-nothing else, values are read by torch's ``weights_only``, and a tensor's file lies in the checkpoint's directory. So a
-checkpoint from a stranger can hold wrong numbers and no code, whoever wrote its manifest.
+torch's distributed format pickles the metadata and every value that is not a tensor. torch's own reader gives both to
+``pickle``, which calls any function that a file names. Here the metadata may name only the classes that it is made of,
+values are read with torch's ``weights_only``, and a tensor's file must lie in the checkpoint's directory. So a
+stranger's checkpoint can hold wrong numbers but no code, whoever wrote its manifest.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ KNOWN = frozenset(
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raises what a rank met inside, an error of the file system as itself, in place of torch's
-    ``CheckpointException``, which is no ``Exception``: what answers errors would not see it."""
+    """Replaces torch's ``CheckpointException`` by the error of a rank; OSError and ValueError are raised as they are.
+
+    ``CheckpointException`` is not an ``Exception``, so the code that handles errors would not see it.
+    """
     try:
         yield
     except CheckpointException as error:
@@ -50,12 +52,12 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = (module, name) in KNOWN or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype))
         if not known:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which the metadata of a checkpoint has no use for")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which a checkpoint's metadata never needs")
         return super().find_class(module, name)
 
 
 def read_metadata(stream: IO[bytes]) -> Metadata:
-    """The metadata of torch's distributed format. Raises ``pickle.UnpicklingError`` where it is anything else."""
+    """Reads the metadata of torch's distributed format. Raises ``pickle.UnpicklingError`` for anything else."""
     found = _Unpickler(stream).load()
     if not isinstance(found, Metadata):
         raise pickle.UnpicklingError(f"it holds a {type(found).__name__}")
@@ -63,7 +65,10 @@ def read_metadata(stream: IO[bytes]) -> Metadata:
 
 
 class Reader(FileSystemReader):
-    """torch's reader of files, with :func:`read_metadata`. Raises ValueError for a directory that it refuses."""
+    """Reads files as torch's reader does, but the metadata with :func:`read_metadata`.
+
+    Raises ValueError for a directory that it refuses.
+    """
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         path = Path(self.path) / ".metadata"
@@ -75,7 +80,7 @@ class Reader(FileSystemReader):
         for item in (metadata.storage_data or {}).values():
             name = str(getattr(item, "relative_path", ""))
             if not name or Path(name).name != name or (Path(self.path) / name).is_symlink():
-                raise ValueError(f"{path} is refused: it leads to {name!r}, which is no file of this directory")
+                raise ValueError(f"{path} is refused: it leads to {name!r}, which is not a file of this directory")
         if metadata.storage_meta is None:
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self.load_id
@@ -83,7 +88,7 @@ class Reader(FileSystemReader):
 
 
 class Planner(DefaultLoadPlanner):
-    """torch's planner, which reads values that are no tensors as data: numbers, text, lists."""
+    """Plans a load as torch's planner does, but reads values that are not tensors as data: numbers, text, lists."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
         loaded, name = torch.load(value, weights_only=True), read_item.dest_index.fqn

@@ -1,10 +1,12 @@
-"""The learner: one rank of a policy sharded by PyTorch's ``fully_shard`` (FSDP2), on gloo or NCCL.
+"""A learner on PyTorch's ``fully_shard`` (FSDP2), on gloo or NCCL.
 
-It knows no algorithm. It takes a batch of streams, the rows of each optimizer minibatch and a learning
-rate; all ranks call each method together. Three rules keep every gradient independent of how the work is
-cut: the normalisers are counted over the whole minibatch before it is split over ranks and micro-batches;
-losses are sums over them; and a rank without rows still takes part, with a row of weight zero, because a
-collective that one rank leaves out would hang the others.
+It knows no algorithm: it takes a batch of streams, the rows of each optimizer minibatch and a learning rate. All ranks
+call each method together. Three rules keep every gradient independent of how the work is cut:
+
+1. Normalisers are counted over the whole minibatch, before it is split over ranks and micro-batches.
+2. Losses are sums over the parts.
+3. A rank without rows still takes part, with a row of weight zero: the others would hang in a collective that one rank
+   leaves out.
 """
 
 from __future__ import annotations
@@ -30,19 +32,20 @@ from carerl.loss.parity import Gaps
 from carerl.loss.streams import flatten
 from carerl.types import RunError, TokenBatch
 
-# Parameters of a layer that is gathered by itself. Smaller ones are gathered with the rest: what a unit's hooks cost,
-# some 0.3 ms a pass, is a tenth of a tiny model's step.
+# Parameters from which on a layer is gathered by itself. Smaller layers are gathered with the rest: the hooks of a unit
+# cost about 0.3 ms a pass, a tenth of a tiny model's step.
 SMALLEST_UNIT = 2**20
 
 
 class NonFiniteGradient(RunError):
-    """Several updates in a row had a NaN or infinite gradient."""
+    """Ends a run in which several updates in a row had a NaN or infinite gradient."""
 
 
 def split_rows(rows: Sequence[int], batch: TokenBatch, ranks: int) -> list[list[int]]:
-    """Rows for each rank, longest first: each goes to the rank with the fewest tokens so far.
+    """Deals rows to ranks, longest first. Each row goes to the rank with the fewest tokens so far.
 
-    Consecutive rows of a share are of like length, so micro-batches cut from it carry little padding."""
+    Consecutive rows of a share have similar lengths, so its micro-batches have little padding.
+    """
     lengths = (batch.prompt_lengths_B + batch.response_lengths_B).tolist()
     shares: list[list[int]] = [[] for _ in range(ranks)]
     load = [0] * ranks
@@ -54,7 +57,7 @@ def split_rows(rows: Sequence[int], batch: TokenBatch, ranks: int) -> list[list[
 
 
 class FSDP2Learner:
-    """One rank. ``model`` is a Hugging Face causal language model, the same on every rank."""
+    """Trains one rank's part. ``model`` is a Hugging Face causal language model, the same on every rank."""
 
     max_bad_updates = 3
 
@@ -95,16 +98,14 @@ class FSDP2Learner:
         )
         self._bad_updates = 0
 
-    # ---- what the group calls -------------------------------------------------------------------
-
     def update(
         self, batch: TokenBatch, minibatches: Sequence[Minibatch], lr: float, strengths: Strengths | None = None
     ) -> dict[str, float]:
-        """Optimizer steps over the minibatches, in order; metrics reduced over all ranks.
+        """Takes an optimizer step for each minibatch, in order; returns metrics reduced over all ranks.
 
-        ``old_logprobs`` of a row are the learner's own at the weights that the batch was sampled with.
-        Rows of the first minibatch meet exactly those weights in their own pass; only the others need a
-        pass of their own before the first step.
+        ``old_logprobs`` of a row are the learner's own at the weights that the batch was sampled with. Rows of the
+        first minibatch get them from their training pass, which runs at these weights. Only the other rows need a pass
+        of their own before the first step.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -133,7 +134,7 @@ class FSDP2Learner:
                     if on_policy and with_policy_term:
                         _scatter(first_pass_BT, rows, part, stats.logprobs_N)
                         totals.add_mismatch(part, stats.logprobs_N)
-            if on_policy and first & later:  # a later epoch meets these rows again, perhaps on another rank
+            if on_policy and first & later:  # a later epoch trains these rows again, perhaps on another rank
                 old_BT += self._over_ranks(first_pass_BT)
             norm = self._step()
             finite = math.isfinite(norm)
@@ -144,8 +145,7 @@ class FSDP2Learner:
 
     @torch.no_grad()
     def score(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
-        """This rank's rows and their (rows, T) streams: logprobs, entropy and, with the reference's hidden
-        states in the batch, the exact reverse KL ``rkl``. Float32 on the CPU, 0 beyond each response."""
+        """Returns this rank's rows and their streams, see :meth:`carerl.backends.learners.base.Learner.score`."""
         mine = split_rows(range(batch.rows), batch, self._world)
         names = ("logprobs", "entropy", "rkl")
         streams = {name: torch.zeros(batch.rows, batch.width) for name in names}
@@ -159,11 +159,12 @@ class FSDP2Learner:
         return rows, {name: stream[rows] for name, stream in streams.items()}
 
     def set_reference_head(self, head_VD: Tensor) -> None:
+        """Sets the frozen head that turns the reference's hidden states into its distribution."""
         self.policy.frozen_ref_head_VD = head_VD.to(self.device)
 
     @torch.no_grad()
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Whole tensors on the CPU under their Hugging Face names, one at a time. Collective."""
+        """Yields whole tensors on the CPU under their Hugging Face names, one at a time. Collective."""
         from torch.distributed.fsdp import FSDPModule
 
         for module in self.policy.modules():
@@ -173,7 +174,7 @@ class FSDP2Learner:
             yield name.removeprefix("model."), parameter.full_tensor().detach().cpu()  # type: ignore[attr-defined]
 
     def save(self, directory: Path) -> None:
-        """Model and optimizer, sharded, in torch's distributed checkpoint format."""
+        """Writes model and optimizer, sharded, in torch's distributed checkpoint format."""
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint.state_dict import get_state_dict
 
@@ -184,8 +185,8 @@ class FSDP2Learner:
             dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=str(directory))
 
     def load(self, directory: Path) -> None:
-        """What ``save`` wrote, also on another number of ranks, read as data
-        (:mod:`carerl.backends.learners.files`)."""
+        """Restores what ``save`` wrote, also on another number of ranks. Reads it as data, see
+        :mod:`carerl.backends.learners.files`."""
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
@@ -196,8 +197,6 @@ class FSDP2Learner:
         with plain_errors():
             dcp.load(state, storage_reader=Reader(str(directory)), planner=Planner())
         set_state_dict(self.policy, self.optimizer, model_state_dict=model, optim_state_dict=optimizer)
-
-    # ---- the parts ------------------------------------------------------------------------------
 
     def _statistics(self, part: TokenBatch) -> TokenStatistics:
         with_ref = part.ref_hidden is not None
@@ -217,7 +216,7 @@ class FSDP2Learner:
         self._over_ranks(old_BT)  # a row may be scored by one rank and trained by another
 
     def _over_ranks(self, stream_BT: Tensor) -> Tensor:
-        """The sum over ranks, in place, of a stream in which each row is nonzero on one rank at most."""
+        """Sums a stream over ranks, in place. Each row must be nonzero on one rank at most."""
         if self._world > 1:
             on_device_BT = stream_BT.to(self.device)
             dist.all_reduce(on_device_BT)
@@ -225,7 +224,7 @@ class FSDP2Learner:
         return stream_BT
 
     def _micro_batches(self, shares: list[list[int]]) -> Iterator[list[int]]:
-        """This rank's micro-batches; as many as the rank with the most has, the surplus empty."""
+        """Yields this rank's micro-batches: as many as the rank with the most has, the surplus empty."""
         size = self._config.micro_batch_rows
         count = max(math.ceil(len(share) / size) for share in shares)
         mine = shares[self._rank]
@@ -233,7 +232,11 @@ class FSDP2Learner:
             yield mine[k * size : (k + 1) * size]
 
     def _step(self) -> float:
-        """Clips, steps unless the gradient is not finite (on any rank: the norm is global); returns the norm."""
+        """Clips the gradient and takes an optimizer step; returns the norm before clipping.
+
+        Skips the step if the norm is not finite. The norm is global, so all ranks skip together. Raises
+        NonFiniteGradient after ``max_bad_updates`` such updates in a row.
+        """
         limit = self._config.optimizer.grad_clip or math.inf
         progress.step()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit, error_if_nonfinite=False)
@@ -245,16 +248,16 @@ class FSDP2Learner:
             self._bad_updates += 1
             if self._bad_updates >= self.max_bad_updates:
                 raise NonFiniteGradient(
-                    f"{self._bad_updates} updates in a row had a gradient norm of {value}, and were skipped: no weight "
-                    "was changed by them. Lower learner.optimizer.lr, raise learner.schedule.warmup_steps, or take "
-                    "learner.compute_dtype=float32, and go on from a checkpoint before it (resume=DIR)"
+                    f"{self._bad_updates} updates in a row had a gradient norm of {value} and were skipped: they "
+                    "changed no weight. Lower learner.optimizer.lr, raise learner.schedule.warmup_steps, or set "
+                    "learner.compute_dtype=float32, and resume from an earlier checkpoint (resume=DIR)"
                 )
         self.optimizer.zero_grad(set_to_none=True)
         return value
 
 
 class Totals:
-    """Sums that add over micro-batches and ranks, so that a mean is a mean over tokens."""
+    """Adds up sums and counts over micro-batches and ranks, so that a mean is a mean over tokens."""
 
     def __init__(self) -> None:
         self._sums: dict[str, list[float]] = {}
@@ -263,18 +266,19 @@ class Totals:
         self._gaps = Gaps()
 
     def add(self, sums: dict[str, tuple[float, float]]) -> None:
+        """Adds (sum, count) for each name."""
         for name, (total, count) in sums.items():
             entry = self._sums.setdefault(name, [0.0, 0.0])
             entry[0] += total
             entry[1] += count
 
     def add_shares(self, shares: dict[str, float], minibatches: int) -> None:
-        """Parts of each minibatch's value; the metric is the mean over minibatches."""
+        """Adds parts of a minibatch's values. The metric is the mean over minibatches."""
         for name, share in shares.items():
             self._shares[name] = self._shares.get(name, 0.0) + share / minibatches
 
     def add_mismatch(self, part: TokenBatch, logprobs_N: Tensor) -> None:
-        """How far the engine's log-probs are from the learner's at the same weights."""
+        """Adds how far the engine's log-probs are from the learner's at the same weights."""
         if part.rollout_logprobs_BT is None:
             return
         gap_N = (logprobs_N.detach().cpu().float() - part.rollout_logprobs_BT[part.mask_BT]).double()
@@ -284,7 +288,7 @@ class Totals:
         self._weights[1] += float(weight_N.square().sum())
 
     def reduced(self, device: torch.device) -> dict[str, float]:
-        """Means over all ranks. A rank that had no rows may lack names, so names are exchanged first."""
+        """Returns means over all ranks. A rank that had no rows may lack names, so names are exchanged too."""
         own = (self._sums, self._shares, self._weights, self._gaps.plain())
         gathered: list[Any] = gather_json(own, device) if dist.get_world_size() > 1 else [own]
         sums: dict[str, list[float]] = {}
@@ -310,8 +314,11 @@ class Totals:
 
 
 def gather_json(value: Any, device: torch.device) -> list[Any]:
-    """Every rank's value, in order. Collective. As text and not pickled, as ``all_gather_object`` sends it: whoever
-    gets at a rank's port could then run code in the others. Floats arrive as they were sent, NaN and infinity too."""
+    """Returns every rank's value, in order of rank. Collective.
+
+    Values travel as JSON. ``all_gather_object`` pickles them, so anyone who reaches a rank's port could run code in the
+    others. Floats arrive exactly as they were sent, NaN and infinity too.
+    """
     own_N = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
     lengths = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(dist.get_world_size())]
     dist.all_gather(lengths, torch.tensor([len(own_N)], device=device))
@@ -324,7 +331,7 @@ def gather_json(value: Any, device: torch.device) -> list[Any]:
 
 
 def _weightless(batch: TokenBatch) -> TokenBatch:
-    """One row that takes part in every collective and adds exactly nothing."""
+    """Returns one row that takes part in every collective and adds exactly nothing."""
     part = batch.select([0])
     zero = {
         name: torch.zeros_like(stream)

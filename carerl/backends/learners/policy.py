@@ -1,7 +1,7 @@
 """The module that learner and reference run: a decoder, and token statistics from its last hidden states.
 
-Hidden states and head meet inside one ``forward``, so that a sharding wrapper gathers the head's weight
-exactly once for it, and so that logits exist only for a chunk of response tokens at a time.
+Hidden states and head meet inside one ``forward``. So a sharding wrapper gathers the head's weight exactly once for
+both, and logits exist only for a chunk of response tokens at a time.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from carerl.backends.cpu_ops import speed_up
-from carerl.loss.head import TokenStatistics, token_statistics
+from carerl.loss.head import FactoredLogits, SoftTargets, TokenStatistics, token_statistics
 from carerl.types import TokenBatch
 
 
 class Policy(nn.Module):
-    """A causal language model of Hugging Face's, seen as token statistics.
+    """Computes token statistics with a causal language model of Hugging Face's.
 
-    ``forward`` returns a plain dict of tensors, because the sharding wrapper finds the outputs whose
-    backward pass it must prepare by walking containers that it knows. Raises ValueError for a head with a bias, which
-    the logits here would leave out.
+    ``forward`` returns a plain dict of tensors: the sharding wrapper looks for outputs whose backward pass it must
+    prepare, and walks only containers that it knows. Raises ValueError for a head with a bias, because
+    :mod:`carerl.loss.head` has none.
     """
 
     def __init__(self, model: Any, chunk_tokens: int):
@@ -43,7 +43,7 @@ class Policy(nn.Module):
         return self.model.get_output_embeddings().weight
 
     def hidden(self, batch: TokenBatch) -> Tensor:
-        """Last hidden states (N, D) that predict the response tokens, in row-major order of the mask."""
+        """Returns the last hidden states (N, D) that predict the response tokens, in row-major order of the mask."""
         ids_BS = batch.input_ids_BS.to(self.device)
         lengths_B = batch.prompt_lengths_B + batch.response_lengths_B
         # Right padding under a causal mask: no real token sees padding, so no attention mask is needed.
@@ -59,31 +59,40 @@ class Policy(nn.Module):
     def forward(
         self, batch: TokenBatch, exact: Callable[[Tensor, Tensor], Tensor] | None, with_ref: bool
     ) -> dict[str, Tensor | None]:
-        mask_BT = batch.mask_BT
-        target_ids_N = response_ids(batch).to(self.device)
+        """Returns the fields of :class:`TokenStatistics`.
 
-        def flat(stream: Tensor | None) -> Tensor | None:
-            return None if stream is None else stream[mask_BT].to(self.device)
-
+        ``with_ref``: uses the reference's hidden states if the batch has them. Raises ValueError if they are there and
+        :attr:`frozen_ref_head_VD` is not, and for soft targets without weights or weights without targets.
+        """
+        policy = FactoredLogits(self.hidden(batch), self.head_VD)
+        reference = None
+        if with_ref and batch.ref_hidden is not None:
+            if self.frozen_ref_head_VD is None:
+                raise ValueError("the batch has the reference's hidden states, but its head has not been set")
+            reference = FactoredLogits(batch.ref_hidden.values_ND.to(self.device), self.frozen_ref_head_VD)
         statistics = token_statistics(
-            self.hidden(batch),
-            self.head_VD,
-            target_ids_N,
+            policy,
+            response_ids(batch).to(self.device),
             temperature=batch.temperature,
             chunk_tokens=self.chunk_tokens,
-            ref_hidden_ND=batch.ref_hidden.values_ND.to(self.device)
-            if with_ref and batch.ref_hidden is not None
-            else None,
-            ref_head_VD=self.frozen_ref_head_VD if with_ref and batch.ref_hidden is not None else None,
+            reference=reference,
             exact=exact if with_ref else None,
-            ce_ids_NK=flat(batch.ce_target_ids_BTK),
-            ce_weights_NK=flat(batch.ce_target_weights_BTK),
+            soft_targets=self._soft_targets(batch),
         )
         return {name: getattr(statistics, name) for name in TokenStatistics.__dataclass_fields__}
 
+    def _soft_targets(self, batch: TokenBatch) -> SoftTargets | None:
+        ids_BTK, weights_BTK = batch.ce_target_ids_BTK, batch.ce_target_weights_BTK
+        if ids_BTK is None and weights_BTK is None:
+            return None
+        if ids_BTK is None or weights_BTK is None:
+            raise ValueError("cross-entropy target ids and weights go together: one of them is missing")
+        mask_BT = batch.mask_BT
+        return SoftTargets(ids_BTK[mask_BT].to(self.device), weights_BTK[mask_BT].to(self.device))
+
 
 def response_ids(batch: TokenBatch) -> Tensor:
-    """The response tokens (N,) in row-major order of the mask."""
+    """Returns the response tokens (N,) in row-major order of the mask."""
     positions_S = torch.arange(batch.input_ids_BS.shape[1])[None, :]
     ends_B = batch.prompt_lengths_B + batch.response_lengths_B
     return batch.input_ids_BS[(positions_S >= batch.prompt_lengths_B[:, None]) & (positions_S < ends_B[:, None])]

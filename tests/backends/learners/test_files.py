@@ -66,7 +66,7 @@ def test_metadata_that_names_anything_else_is_refused_and_not_run(tmp_path: Path
     metadata = pickle.loads((tmp_path / "c" / ".metadata").read_bytes())
     for planted in (Runs(tmp_path / "ran"), setattr_planted(metadata, Runs(tmp_path / "ran"))):
         (tmp_path / "c" / ".metadata").write_bytes(pickle.dumps(planted))
-        with pytest.raises(RuntimeError, match="which the metadata of a checkpoint has no use"):
+        with pytest.raises(RuntimeError, match="which a checkpoint's metadata never needs"):
             load(tmp_path / "c")
         assert not (tmp_path / "ran").exists()
     for text in (b"", b"garbage", pickle.dumps({"a": 1}), pickle.dumps(None), pickle.dumps(torch.float32)):
@@ -109,7 +109,7 @@ def test_metadata_leads_to_no_file_elsewhere(tmp_path: Path, leads: str) -> None
     for item in metadata.storage_data.values():
         item.relative_path = leads
     (place / ".metadata").write_bytes(pickle.dumps(metadata))
-    with pytest.raises(RuntimeError, match="no file of this directory"):
+    with pytest.raises(RuntimeError, match="not a file of this directory"):
         load(place)
 
 

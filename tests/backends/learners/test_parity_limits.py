@@ -161,7 +161,7 @@ def test_pitfall_14_a_layer_left_behind_by_one_step_is_below_the_rounding_of_bfl
 def test_pitfall_14_vllms_packed_copy_of_a_tied_head_left_behind_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fault that ``_repack_tied_head`` mends: on the CPU an update passes the copy over."""
+    """The fault that ``repack_tied_head`` mends: on the CPU an update passes the copy over."""
     tied = write_model(tmp_path / "model", ShapeConfig(**{**vars(SHAPE), "tie_embeddings": True}))
     config = config_of("float32")
     engine = ENGINES["vllm"].build(config, str(tied))
@@ -170,7 +170,7 @@ def test_pitfall_14_vllms_packed_copy_of_a_tied_head_left_behind_fails(
         assert case.is_sound()
         case.pair.step(case.sampled(), REALISTIC_LR)
         with monkeypatch.context() as patch:
-            patch.setattr(vllm_engine, "_repack_tied_head", lambda model: None)
+            patch.setattr(vllm_engine, "repack_tied_head", lambda model: None)
             case.pair.send(case.pair.weights())
             assert case.fault(case.sampled())
         assert case.is_sound()

@@ -26,9 +26,10 @@ from carerl.backends.models import load_model, make_model, save_model
 from carerl.config.load import load
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.loss.batching import make_batch
+from carerl.loss.streams import with_shares
 from carerl.regularizers import REGULARIZERS
 from carerl.tasks.tiny.tokenizer import EOS, PAD, make_tokenizer
-from carerl.types import Completion, Example, Group, Sampling, TokenBatch, with_shares
+from carerl.types import Completion, Example, Group, Sampling, TokenBatch
 from tests.actors.local import without_ray
 from tests.backends.engines.completions import complete
 

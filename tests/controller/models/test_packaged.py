@@ -6,6 +6,7 @@ pip is the real one, with a folder for its index. Not covered: the real wheels a
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,12 +24,12 @@ from carerl.config.evaluate import find_model
 from carerl.config.load import load
 from carerl.config.named_models import PACKAGED, SMOLLM2, PackagedModel
 from carerl.config.shapes import effective_shape, shape_from_directory
-from carerl.controller.models import base_model
+from carerl.controller.models import base_model, packaged
 from carerl.controller.models.cache import building, put_in_place
 from carerl.controller.models.packaged import check_unchanged, packaged_directory, packaged_model
 from carerl.errors import ConfigError
 from carerl.runs.files import CHECKSUMS
-from tests.controller.models.packages import SHAPE, write_index
+from tests.controller.models.packages import SHAPE, sha256, write_index
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,32 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     return tmp_path / "index"
+
+
+@pytest.fixture(scope="module")
+def conversions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("conversions")
+
+
+@pytest.fixture(autouse=True)
+def converted_once(conversions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same file is converted in a process of its own once, and then copied: that process takes seconds to start."""
+    run = packaged._python
+
+    def python(words: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        if "carerl.backends.gguf_model" not in words:
+            return run(words, environment)
+        source, made, dtype = words[-3:]
+        kept = conversions / f"{sha256(Path(source))}-{dtype}"
+        if kept.exists():
+            shutil.copytree(kept, made)
+            return subprocess.CompletedProcess(words, 0, "", "")
+        done = run(words, environment)
+        if done.returncode == 0:
+            shutil.copytree(made, kept)
+        return done
+
+    monkeypatch.setattr(packaged, "_python", python)
 
 
 @pytest.fixture
