@@ -74,7 +74,7 @@ class LearnerWorker(Worker):
         model = load_model(files, "float32", config.model.trust_remote_code) if files else fresh_model(config)
         self._engine_dtype = DTYPES[config.model.dtype]
         objective = Objective.supervised()
-        if config.kind == "rl":
+        if config.algorithm is not None:  # supervised training has none
             regularizer = config.regularizer
             objective = Objective(
                 ALGORITHMS[config.algorithm.name].build(config.algorithm),

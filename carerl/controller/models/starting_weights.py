@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from carerl.config.load import base_config
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.controller.models.base_model import base_directory
@@ -56,17 +55,17 @@ def record(run_dir: Path, model_dir: str, revision: str = "") -> None:
         write_text(run_dir / RECORD, json.dumps(facts, indent=2) + "\n")
 
 
-def check_recipe(config: RunConfig, run_dir: str | Path, remedy: str) -> None:
-    """Refuses to go on with a run whose base recipe would make another base model now; none is built to see it.
-    Raises ConfigError."""
+def check_recipe(base: RunConfig, run_dir: str | Path, remedy: str) -> None:
+    """Refuses to resume a run whose base recipe would make another base model now. Builds no model to find out.
+    ``base``: the settings that make the base model now. Raises ConfigError."""
     recorded = _recorded(run_dir)
-    if not config.model.base_recipe or recorded is None:
+    if recorded is None:
         return
-    now, then = base_directory(base_config(config)).name, Path(recorded["model"]).name
+    now, then = base_directory(base).name, Path(recorded["model"]).name
     if now != then:
         raise ConfigError(
             "model.base_recipe",
-            config.model.base_recipe,
+            base.recipe,
             f"it makes the base model {now} now, and the run in {run_dir} started from {then}: the recipe or the "
             "task's source has changed since",
             remedy,

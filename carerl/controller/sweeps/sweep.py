@@ -170,7 +170,9 @@ def _check_cell(cell: Cell, asked: RunConfig) -> None:
         _refuse_foreign(cell)
         return
     check_stored(cell.directory, asked, state)
-    starting_weights.check_recipe(asked, cell.directory, f"give another out=, or delete the cell: {cell.directory}")
+    if asked.model.base_recipe:
+        remedy = f"give another out=, or delete the cell: {cell.directory}"
+        starting_weights.check_recipe(base_config(asked), cell.directory, remedy)
 
 
 def _refuse_foreign(cell: Cell) -> None:
