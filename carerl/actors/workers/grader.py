@@ -1,4 +1,4 @@
-"""The actor that grades: from responses to outcomes, answers, confidences and rewards."""
+"""The actor that grades: it turns responses into outcomes, answers, confidences and rewards."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from carerl.types import Group, Outcome, Sample
 
 
 class GraderWorker(Worker):
-    """Grades responses and turns outcomes into rewards. Text is graded, and answers are compared, in processes that can
-    be ended."""
+    """Grades responses and turns outcomes into rewards. Grades text, and compares answers, in separate processes that
+    can be killed."""
 
     def __init__(self) -> None:
         self._task: Task
@@ -30,6 +30,7 @@ class GraderWorker(Worker):
         self._coin_seed: int | None = None  # of a rehearsal
 
     def load(self, config: RunConfig, model_dir: str) -> None:
+        """Makes task, reward and, for a task of text, the pool of grading processes."""
         from carerl.backends.hub import model_files
         from carerl.backends.models import load_tokenizer
 
@@ -39,7 +40,7 @@ class GraderWorker(Worker):
         if self._task.needs_tokenizer:  # a task of its own words is spared seven seconds of imports
             files = model_files(model_dir, config.model.revision)
             self._task.attach(load_tokenizer(files, config.model.trust_remote_code))
-        # An evaluation of a model has no reward: outcomes are all that it is after.
+        # An evaluation of a model has no reward: it needs outcomes alone.
         self._reward = REWARDS[config.reward.name].build(config.reward) if config.reward is not None else None
         if self._pool is not None:
             self._pool.close()
@@ -48,10 +49,10 @@ class GraderWorker(Worker):
         self._pool = GraderPool(settings.processes, settings.seconds, settings.memory_mib) if text else None
 
     def grade(self, groups: list[Group]) -> tuple[list[Group], str]:
-        """Sets outcome, answer, confidences and reward of every sample. A grader or reward that raises, or gives no
-        finite number, makes the sample invalid, with reward 0. Also returns what was raised last, or ''.
+        """Sets outcome, answer, confidences and reward of every sample. A sample is invalid, with reward 0, if its
+        grader or reward raises or the reward is not finite. Returns the groups, and the last error in words or ''.
 
-        Equivalent answers of a group are one answer afterwards, so that whoever counts votes need compare nothing."""
+        Gives equivalent answers of a group the same text, so that whoever counts votes can compare texts."""
         self._raised = ""
         texts = self._texts(groups)
         if self._pool is not None:
@@ -68,12 +69,13 @@ class GraderWorker(Worker):
         return groups, self._raised
 
     def verdicts(self, jobs: list[Job]) -> list[Verdict]:
-        """Verdicts alone, under the pool's limits: of variants of a response, which nobody trains on."""
+        """Returns verdicts alone, under the pool's limits: for variants of a response, which nobody trains on."""
         assert self._pool is not None, "a task of text"
         return self._pool.grade(jobs)
 
     def _texts(self, groups: list[Group]) -> dict[int, str]:
-        """Of every sample of a task of text, by its ``id``. Stated confidences are read from them."""
+        """Returns the text of every sample by the sample's ``id()``, for a task of text, and reads stated confidences
+        from it; empty for any other task."""
         if not isinstance(self._task, TextTask):
             return {}
         found: dict[int, str] = {}
@@ -84,6 +86,7 @@ class GraderWorker(Worker):
         return found
 
     def _grade_texts(self, groups: list[Group], texts: dict[int, str], pool: GraderPool) -> None:
+        """Grades a task of text."""
         assert isinstance(self._task, TextTask)
         pairs = [(group.example, sample) for group in groups for sample in group.samples]
         jobs = [
@@ -99,6 +102,7 @@ class GraderWorker(Worker):
         _merge_votes(groups, pool)
 
     def _grade_ids(self, groups: list[Group]) -> None:
+        """Grades a task that reads token ids itself."""
         for group in groups:
             for sample in group.samples:
                 try:
@@ -125,8 +129,8 @@ class GraderWorker(Worker):
 
 
 def _merge_votes(groups: list[Group], pool: GraderPool) -> None:
-    """Gives wrong answers of a group that mean the same one vote. Every pair is asked about, so that what two answers
-    are to each other depends on nothing else; a group has ``COMPARED * (COMPARED - 1) / 2`` of them at most."""
+    """Merges the votes of wrong answers of a group that mean the same. Compares every pair, so that the result for two
+    answers depends on nothing else; a group has ``COMPARED * (COMPARED - 1) / 2`` pairs at most."""
     forms = [
         contested(group.example.meta["grader"], [s.answer for s in group.samples], [s.outcome for s in group.samples])
         for group in groups
