@@ -32,8 +32,8 @@ class Resources:
 
 
 # GOMP_SPINCOUNT: how long an idle OpenMP thread spins before it sleeps, in rounds; here some tens of microseconds.
-# Without a bound an idle actor's threads spin for milliseconds on the cores that the working one needs (two at work: ten
-# times slower); without any spinning every small operation pays for waking a thread (twice as slow).
+# Without a bound an idle actor's threads spin for milliseconds on the cores that the working one needs (two at work:
+# ten times slower); without any spinning every small operation pays for waking a thread (twice as slow).
 ACTOR_ENVIRONMENT = {
     "GOMP_SPINCOUNT": "20000",
     "TOKENIZERS_PARALLELISM": "false",
@@ -48,8 +48,8 @@ def joins_cluster(cluster_address: str = "") -> str:
 
 
 def check_address(cluster_address: str = "") -> None:
-    """Refuses the address of a cluster that cannot be joined: its form is wrong, it is another machine's and there is no
-    token, or no head answers there within half a minute. Raises ConfigError."""
+    """Refuses the address of a cluster that cannot be joined: its form is wrong, it is another machine's and there is
+    no token, or no head answers there within half a minute. Raises ConfigError."""
     text = joins_cluster(cluster_address)
     field = "cluster.address" if cluster_address else "RAY_ADDRESS"
     if not text:
@@ -64,8 +64,8 @@ HEAD_S = 15.0
 
 
 def _no_head(place: Place) -> str:
-    """Returns in words why a server that speaks gRPC is no cluster's head; '' if it is one. Errors about tokens are left
-    to Ray."""
+    """Returns in words why a server that speaks gRPC is no cluster's head; '' if it is one. Errors about tokens are
+    left to Ray."""
     try:
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
     except ImportError:  # a private name of Ray's, which may change: then Ray itself finds out, which takes longer

@@ -47,8 +47,8 @@ def reserved(
 ) -> Iterator[Room]:
     """Reserves room for these actors, on as few nodes as hold them all, until the end of the block or of this process.
 
-    Waits for it, ``patience`` seconds longer than :data:`FREE_TIMEOUT_S`. Meanwhile calls ``say`` now and then with what
-    the cluster has, and ``check`` every second, which may raise. Raises NotPlaced."""
+    Waits for it, ``patience`` seconds longer than :data:`FREE_TIMEOUT_S`. Meanwhile calls ``say`` now and then with
+    what the cluster has, and ``check`` every second, which may raise. Raises NotPlaced."""
     wanted = [(group.role, _bundle(group)) for group in groups for _ in range(group.count)]
     bundles = [bundle for _, bundle in wanted if bundle]
     if not bundles:

@@ -1,8 +1,9 @@
 """Keeps files with secrets back when a folder is sent to a cluster.
 
 Ray's head stores a folder that a job takes along (``working_dir=``), and every process of the cluster can read it. So
-files with the usual names of secrets stay here, and so does every text file that holds a private key, a service's token,
-or the value of a secret variable of this process. Ray itself leaves out what ``.gitignore`` and ``.rayignore`` name.
+files with the usual names of secrets stay here, and so does every text file that holds a private key, a service's
+token, or the value of a secret variable of this process. Ray itself leaves out what ``.gitignore`` and ``.rayignore``
+name.
 """
 
 from __future__ import annotations

@@ -65,9 +65,9 @@ class _Watched:
 
 @dataclass
 class Asker:
-    """Waits for the actors that were enlisted. ``stopped`` returns the exit code of a stop that was asked for, 0 without
-    one; ``check`` raises if there is one; ``lost`` says in words that the cluster's head is gone, '' while it is there.
-    Without members it waits for as long as it takes."""
+    """Waits for the actors that were enlisted. ``stopped`` returns the exit code of a stop that was asked for, 0
+    without one; ``check`` raises if there is one; ``lost`` says in words that the cluster's head is gone, '' while it
+    is there. Without members it waits for as long as it takes."""
 
     settings: ClusterConfig = field(default_factory=ClusterConfig)
     stopped: Callable[[], int] = lambda: 0
@@ -172,7 +172,8 @@ class Asker:
         return replace(where, actor=member.name, pid=member.pid, node=member.node) if member else where
 
     def _told(self, failure: ActorFailed) -> ActorFailed:
-        """Writes a failure's details to the log, and gives it the exit code of a stop that it came after; returns it."""
+        """Writes a failure's details to the log, and gives it the exit code of a stop that it came after; returns
+        it."""
         failure.log = self.log.write(str(failure.where), failure.details)
         if code := self.stopped():
             failure.exit_code = code

@@ -18,8 +18,9 @@ KILL_S = 10.0
 
 
 def end(members: Iterable[Member], actors: Iterable[Any], head_gone: bool = False) -> None:
-    """Ends the actors, and raises nothing: what ended the run must not be hidden by what comes after it. Kills processes
-    of this node that Ray cannot end: those that are stopped (SIGSTOP), and all of them if the head is gone."""
+    """Ends the actors, and raises nothing: what ended the run must not be hidden by what comes after it. Kills
+    processes of this node that Ray cannot end: those that are stopped (SIGSTOP), and all of them if the head is
+    gone."""
     if not head_gone:
         in_time(lambda: _end_each(list(actors)), KILL_S)
     with contextlib.suppress(Exception):

@@ -20,8 +20,8 @@ class Done(Generic[T]):
 
 
 def in_time(work: Callable[[], T], seconds: float) -> Done[T]:
-    """Makes a call on a thread of its own, and returns what it returns or raises within ``seconds``. If it takes longer,
-    the thread is left to itself."""
+    """Makes a call on a thread of its own, and returns what it returns or raises within ``seconds``. If it takes
+    longer, the thread is left to itself."""
     found: list[Done[T]] = []
 
     def run() -> None:
