@@ -111,7 +111,7 @@ def run(
         ("the run's lock", directory.release),
         ("the display", display.close),
     )
-    with accounted(result, stop, lambda: _how_to_go_on(result), *closing), actors.ask.in_words():
+    with accounted(result, stop, lambda: _how_to_resume(result), *closing), actors.ask.in_words():
         _load(context, start or 0)
         _train(context, loop, start or 0, result)
     if result.unwritten and result.exit_code == 0:
@@ -346,14 +346,14 @@ def _say_how_it_ended(config: RunConfig, result: Result, seconds: float) -> None
             run_dir=str(result.run_dir),
         )
     if result.status == "interrupted":
-        print(f"stopped after step {result.step} of {config.steps}; {_how_to_go_on(result)}", flush=True)
+        print(f"stopped after step {result.step} of {config.steps}; {_how_to_resume(result)}", flush=True)
     if config.checkpoint.best and result.status != "failed":
         print(best.report(RunDirectory(result.run_dir), config.checkpoint.best), flush=True)
     if result.status == "completed":
         print(f"report: {result.run_dir / 'report.html'}", flush=True)
 
 
-def _how_to_go_on(result: Result) -> str:
+def _how_to_resume(result: Result) -> str:
     """Returns the words that tell a person how to resume the run."""
     saved = _saved_step(result.run_dir)
     if saved is None:

@@ -27,7 +27,7 @@ def test_a_run_that_is_ended_without_a_word_is_told_of(how: str, tmp_path: Path)
     if how == "by itself":
         assert done.stderr == "", "it says so itself"
     else:
-        assert "ended without a word" in done.stderr and "saved is step 40" in done.stderr
+        assert "the run was killed" in done.stderr and "saved is step 40" in done.stderr
         assert "resume it with: go on so" in done.stderr
 
 

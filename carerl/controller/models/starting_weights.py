@@ -1,7 +1,7 @@
-"""Which weights a run started from, so that it is not gone on with from others.
+"""Records which weights a run started from, so that it is not resumed from others.
 
-``base_model.json`` in the run directory records them: they are the reference policy as well, so that going on from
-others would be another run.
+``base_model.json`` in the run directory holds the record. The starting weights are the reference policy as well, so
+that a run resumed from others would be another run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAMPLES, SAMPLE_BYTES = 64, 2**20
 
 
 def identity(model_dir: str, revision: str = "") -> str:
-    """What tells starting weights from others: ``sha256:…`` over config.json and the safetensors files of a directory,
+    """Returns what identifies starting weights: ``sha256:…`` over config.json and the safetensors files of a directory,
     ``hub:owner/name@commit``, or '' for a model made from nothing."""
     if not model_dir or not looks_local(model_dir):
         return f"hub:{model_dir}{revision and '@'}{revision}" if model_dir else ""
@@ -35,8 +35,8 @@ def identity(model_dir: str, revision: str = "") -> str:
 
 
 def _file_digest(path: Path) -> str:
-    """SHA-256 of a file; of a large one, of samples spread evenly from its beginning, where a safetensors file has its
-    header, to its end: files of one shape have the same size and header."""
+    """Returns the SHA-256 of a file. Of a large one, reads only samples, spread evenly from its beginning, where a
+    safetensors file has its header, to its end."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         if size <= LARGE:
@@ -49,7 +49,7 @@ def _file_digest(path: Path) -> str:
 
 
 def record(run_dir: Path, model_dir: str, revision: str = "") -> None:
-    """Writes down what a run starts from, once: a later leg does not change it."""
+    """Writes down what a run starts from, once: resuming the run does not change it."""
     if model_dir and not (run_dir / RECORD).exists():
         facts = {"model": model_dir, "identity": identity(model_dir, revision)}
         write_text(run_dir / RECORD, json.dumps(facts, indent=2) + "\n")
@@ -73,13 +73,13 @@ def check_recipe(base: RunConfig, run_dir: str | Path, remedy: str) -> None:
 
 
 def check_unchanged(config: RunConfig, run_dir: str | Path, model_dir: str, say: Callable[[str], None] = print) -> None:
-    """Refuses to go on with a run from other starting weights than it began with. Of a run of an earlier version, which
-    has no record of them or one without a commit, and of one whose record is damaged, nothing can be checked: ``say``
-    is told. Raises ConfigError."""
+    """Refuses to resume a run from other starting weights than it began with. Nothing can be checked for a run of an
+    earlier version, which has no record or one without a commit, nor for one whose record is damaged: then calls
+    ``say``. Raises ConfigError."""
     recorded, file = _recorded(run_dir), Path(run_dir).expanduser() / RECORD
     if recorded is None:
         fault = "cannot be read" if file.exists() else "is not there (the run is of an earlier version)"
-        say(f"{file} {fault}: whether the starting weights are those of the run's start is not checked")
+        say(f"{file} {fault}: it is not checked whether the starting weights are those of the run's start")
         return
     now, then = identity(model_dir, config.model.revision), recorded["identity"]
     if then == f"hub:{model_dir}" and now.startswith(f"{then}@"):
@@ -91,10 +91,11 @@ def check_unchanged(config: RunConfig, run_dir: str | Path, model_dir: str, say:
             model_dir,
             f"its weights are not those that the run in {run_dir} started from ({then[:23]}… then, {now[:23]}… now), "
             "which are its reference policy as well",
-            "put the model back that was there, or start a new run without resume=",
+            "put back the model that was there, or start a new run without resume=",
         )
 
 
 def _recorded(run_dir: str | Path) -> dict[str, str] | None:
+    """Returns a run's record; None if there is none, or if it is damaged."""
     found = read_json(Path(run_dir).expanduser() / RECORD) or {}
     return found if isinstance(found.get("model"), str) and isinstance(found.get("identity"), str) else None
