@@ -1,25 +1,20 @@
-"""Floor 5: the Ray actors, thin, and the handles by which a driver holds them. The only room that imports ray.
+"""Floor 5: the Ray actors, which are thin, and the handles by which a driver uses them. Only this room imports Ray.
 
-``access``       the token that a cluster asks for
-``ray_cluster``  joining or starting a Ray cluster, and what it has
-``addresses``    addresses of clusters: their forms, and whether anything answers there
-``asking``       the one way to wait for an actor, with limits
-``failures``     what Ray raises, as errors that say who, where, why and what to do
-``error_log``    the file that Ray's own words go to
-``heads``        whether the cluster's head still answers
-``ending``       the end of a run's actors, whatever state they are in
-``patience``     calls that may never return
-``oom``          processes that the kernel ended for want of memory
-``workers``      the actor classes: what runs in each process
-``gauges``       what a run logs as Ray's metrics, for Prometheus
-``placement``    room for a run's actors: all of it, or none
-``draining``     nodes that are about to go
-``rollout``      the engines as a driver holds them
-``crew``         the driver's side: one object per role, and the crew that holds them together
-``grading``      the actors that grade and reward
-``jobs``         Ray jobs, submitted and seen from within
+==================== ==============================================================================================
+``crew``             starts a run's actors and hands out one handle a role
+``handles/``         the driver's side: ``learner``, ``engines``, ``graders``, ``reference``; they share ``base``
+``workers/``         the actors themselves, one class a role; they share ``base``
+``cluster/``         joins or starts a Ray cluster (``cluster``), sends its token (``access``), checks addresses
+                     (``addresses``), reserves room for actors (``placement``), submits and follows jobs (``jobs``),
+                     and keeps secret files out of what a job sends along (``uploads``)
+``health/``          waits for actors with limits (``asking``), tells failures in words (``failures``), keeps Ray's own
+                     words in a file (``error_log``), notices heads and nodes that go (``heads``, ``draining``), ends
+                     actors (``ending``), counts OOM kills (``oom``), bounds calls that may not return (``patience``)
+``profiling``        records where the time of actors and driver goes, Ray's part included
+``gauges``           exports what a run logs as Ray's metrics, for Prometheus
+==================== ==============================================================================================
 """
 
 from carerl.actors.cluster.access import enable_token
 
-enable_token()  # before Ray is imported, and all of our imports of it pass through here
+enable_token()  # before Ray is imported: every import of Ray in this project passes through here

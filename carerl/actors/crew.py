@@ -1,7 +1,8 @@
-"""The driver's side of the actors: one handle a role, and the crew that holds them.
+"""Starts a run's actors, and hands them out as a crew: one handle a role.
 
-Handles pass object references on: a batch is put into the object store once, and the reference's streams
-go from its actor to the learner's without passing through the driver.
+A crew's kind follows from the roles that the run's plan names: :class:`TrainingCrew` for RL, :class:`LearnerCrew` for
+supervised training, :class:`EvaluationCrew` for an evaluation. A batch is put into the object store once, and the
+reference's scores go from its actors to the learner's without passing through the driver.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from carerl.actors import profiling
 from carerl.actors.cluster.placement import NotPlaced, reserved
+from carerl.actors.handles.base import Handle
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.graders import Graders
 from carerl.actors.handles.learner import Learner
@@ -40,7 +42,7 @@ from carerl.config.schema import RunConfig
 
 @dataclass(kw_only=True)
 class Crew:
-    """What can be asked of the actors of any run, whatever their roles."""
+    """Has what the actors of every run can do, whatever their roles. ``names``: role and number of each actor."""
 
     actors: list[Any]
     names: list[str] = field(default_factory=list)
@@ -48,37 +50,37 @@ class Crew:
 
     @property
     def handles(self) -> tuple[Handle, ...]:
-        """One handle a role, in the order in which they load."""
+        """The handles, one a role, in the order in which they load."""
         return ()
 
     def load(self, config: RunConfig, model_dir: str) -> None:
-        """Gives all actors their settings and weights. May be called again with another run's."""
+        """Gives all actors their settings and weights. May be called again for another run."""
         self.ask([pending for handle in self.handles for pending in handle.load(config, model_dir)], "load")
 
     def threads(self) -> dict[str, Threads]:
-        """Returns what each actor computes with, by its role and number."""
+        """Returns the threads that each actor computes with, by its role and number."""
         found = self.ask([actor.threads.remote() for actor in self.actors], "threads")
         return dict(zip(self.names, found, strict=True))
 
     def record(self, ops: bool) -> None:
-        """Has every actor begin a recording."""
+        """Has every actor begin to record where its time goes. ``ops``: torch's operations, instead of stacks."""
         self.ask([actor.record.remote(ops) for actor in self.actors], "profile")
 
     def recorded(self) -> list[Recording]:
-        """Returns the actors' recordings, each under its role and number."""
+        """Ends the recordings and returns them, each under its actor's role and number."""
         found = self.ask([actor.recorded.remote() for actor in self.actors], "profile")
         for name, recording in zip(self.names, found, strict=True):
             recording.process = name
         return list(found)
 
     def rss_gib(self) -> float:
-        """Returns the peak resident memory of all actors together, without the processes that they start."""
+        """Returns the peak resident memory of all actors together, GiB, without the processes that they start."""
         return float(sum(self.ask([actor.rss_gib.remote() for actor in self.actors], "memory")))
 
 
 @dataclass(kw_only=True)
 class LearnerCrew(Crew):
-    """The actors of supervised training."""
+    """Has the actor of supervised training: the learner."""
 
     learner: Learner
 
@@ -89,7 +91,7 @@ class LearnerCrew(Crew):
 
 @dataclass(kw_only=True)
 class EvaluationCrew(Crew):
-    """The actors of an evaluation: all that it takes to sample and to grade."""
+    """Has the actors of an evaluation: engines that sample and graders that grade."""
 
     engines: Engines
     graders: Graders
@@ -101,7 +103,7 @@ class EvaluationCrew(Crew):
 
 @dataclass(kw_only=True)
 class TrainingCrew(EvaluationCrew):
-    """The actors of RL. The reference is always there: the divergence to it is reported also where it is not
+    """Has the actors of RL. The reference is always there: the divergence from it is reported even if it is not
     penalised."""
 
     learner: Learner
@@ -112,16 +114,9 @@ class TrainingCrew(EvaluationCrew):
         return (self.learner, self.engines, self.graders, self.reference)
 
     def load(self, config: RunConfig, model_dir: str) -> None:
+        """Gives all actors their settings and weights, and the learner the reference's frozen head."""
         super().load(config, model_dir)
         self.learner.set_reference_head(self.reference.head())
-
-
-class Handle(Protocol):
-    """The driver's side of a role."""
-
-    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
-        """Starts loading on every actor of the role; returns what to wait for."""
-        ...
 
 
 def _crew(started: Mapping[str, list[Any]], config: RunConfig, ask: Asker) -> Crew:
@@ -157,10 +152,12 @@ def crew(
     drained: Callable[[str], None] = lambda reason: None,
     stopped: Callable[[], int] = lambda: 0,
 ) -> Iterator[Any]:
-    """Starts the actors that the plan names once there is room for all of them, and ends them. See
-    :func:`carerl.actors.cluster.placement.reserved` for ``say`` and ``check``; ``drained`` is told, on another thread,
-    when a node of theirs is about to go or the cluster's head is gone; ``stopped`` gives the exit code of a stop that
-    was asked for, 0 without one. What Ray raises leaves it as ActorFailed."""
+    """Starts the actors that the plan names, once there is room for all of them; ends them at the end of the block.
+    Yields the crew of their kind.
+
+    ``say``, ``check``: see :func:`carerl.actors.cluster.placement.reserved`. ``drained`` is called with the reason, on
+    another thread, when one of their nodes is about to go or the cluster's head is gone. ``stopped`` returns the exit
+    code of a stop that was asked for, 0 without one. Raises NotPlaced; what Ray raises becomes ActorFailed."""
     classes: dict[str, type] = {
         "learner": LearnerWorker,
         "rollout": EngineWorker,
@@ -199,8 +196,8 @@ def crew(
 
 
 def _prepare(started: dict[str, list[Any]], config: RunConfig) -> None:
-    """Has actors do what they can while a base model is made or the learner loads. Nobody waits for it: what fails here
-    is told by ``load``."""
+    """Has actors do what they can while a base model is made or the learner loads. Nobody waits for it: a failure here
+    is raised by their ``load``."""
     base = base_config(config) if config.model.base_recipe else None
     for actor in started.get("rollout", []):
         actor.prepare.remote(config, base)
@@ -209,7 +206,8 @@ def _prepare(started: dict[str, list[Any]], config: RunConfig) -> None:
 
 
 def _wait_until_started(started: dict[str, list[Any]], ask: Asker, check: Callable[[], None]) -> None:
-    """Enlists every actor once its process runs. Raises NotPlaced, or ActorFailed with what its constructor raised."""
+    """Waits until every actor's process runs, and enlists it with ``ask``. Raises NotPlaced, or ActorFailed with what
+    its constructor raised."""
     waiting = {
         actor.ready.remote(): (f"{role} {number}", actor)
         for role, actors in started.items()

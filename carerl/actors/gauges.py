@@ -1,6 +1,6 @@
-"""Ray's gauges: what a run logs, in the metrics that Ray's agents export for Prometheus (as ``ray_carerl_…``).
+"""Makes gauges of Ray: its agents export them for Prometheus, as ``ray_carerl_…``.
 
-They are recorded by the process that makes them, the driver, which must be connected to the cluster.
+The process that makes a gauge records it. It is the driver, which must be connected to the cluster.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Recording in actors and driver what Ray adds: each call, each wait for a reference, each copy.
+"""Records in actors and driver what Ray adds: each call, each wait for a reference, each copy.
 
-The worker classes know nothing of it: a run that is profiled starts subclasses of them.
+The worker classes do not know of it: a run that is profiled starts subclasses of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TIMELINE_SECONDS = 5.0  # in which processes report what they did; Ray's interva
 
 
 def traced(worker: type) -> type:
-    """The worker class with every call recorded, and with calls to begin and end that."""
+    """Returns a subclass of a worker class that records every call, and has methods to begin and end a recording."""
     named = inspect.getmembers(worker, inspect.isfunction)
     methods = {
         name: recorder.timed(f"{worker.__name__}.{name}", CALL, method)
@@ -47,7 +47,7 @@ def record(ops: bool = False) -> None:
     """Begins a recording of this process, with Ray's calls in it."""
     if not _ray:
         _ray.update(get=ray.get, put=ray.put, wait=ray.wait)
-        ray.get = _get  # as every caller writes ray.get: none of them need know
+        ray.get = _get  # every caller writes ray.get, so that none of them has to know
         ray.put = recorder.timed("ray.put", COPY, ray.put)
         ray.wait = recorder.timed("ray.wait", WAIT, ray.wait)
     recorder.start(ops)
@@ -65,7 +65,7 @@ def recorded() -> Recording:
 
 
 def _get(references: Any, **settings: Any) -> Any:
-    """``ray.get`` in two: until the values exist, and copying them."""
+    """Does what ``ray.get`` does, in two spans: waiting until the values exist, and copying them."""
     asked = list(dict.fromkeys(references if isinstance(references, list) else [references]))
     if asked:
         with recorder.span("ray.get: wait", WAIT):
@@ -75,12 +75,12 @@ def _get(references: Any, **settings: Any) -> Any:
 
 
 def add_copies(recordings: Sequence[Recording]) -> str:
-    """Adds what Ray's timeline knows of each process: arguments brought to it and values taken from it. Returns what
-    is missing, in words, or ''. To be called after the processes were asked for their recordings, which is how one
-    tells that they have reported all before that."""
+    """Adds what Ray's timeline knows of each process: arguments copied to it and values copied from it. Returns in
+    words what is missing, or ''. Is called after the processes were asked for their recordings: an event of that call
+    shows that they have reported everything before it."""
     try:
         events = _timeline(recordings)
-    except Exception as error:  # of another version, or of a cluster that keeps no events
+    except Exception as error:  # another version of Ray, or a cluster that keeps no events
         return f"Ray's timeline could not be read ({type(error).__name__}: {error}): copies of arguments are missing"
     by_worker = {recording.worker: recording for recording in recordings}
     for worker, name, begin, wall in events:
@@ -91,7 +91,8 @@ def add_copies(recordings: Sequence[Recording]) -> str:
 
 
 def _timeline(recordings: Sequence[Recording]) -> list[tuple[str, str, int, int]]:
-    """(worker, name, begin, wall) of Ray's copies, once every process has told of something after its recording."""
+    """Returns (worker, name, begin, wall) of Ray's copies, times in ns. Waits until every process has reported
+    something after its recording, for :data:`TIMELINE_SECONDS` at most."""
     deadline = time.monotonic() + TIMELINE_SECONDS
     while True:
         events = [
@@ -109,6 +110,3 @@ def _timeline(recordings: Sequence[Recording]) -> list[tuple[str, str, int, int]
 
 def _ns(microseconds: float) -> int:
     return int(microseconds * 1000)
-
-
-__all__ = ["add_copies", "record", "recorded", "traced"]

@@ -1,16 +1,23 @@
-"""Floor 6: the loops and what stands around them. The driver handles references and scalars.
+"""Floor 6: carries out runs. The driver holds pointers and numbers; arrays stay with the actors where they can.
 
-=============== ===================================================================================
-``launch``      from a config to a finished run and its exit code
-``preparation`` task, tokenizer, what ends a response, and what a person is told before the first actor
-``rl``          the reinforcement learning loop: the oracle for any pipelined one
-``sft``         supervised training through the same learner; makes base models
-``base``        the base model of a recipe: found in the cache, or built first
-``evaluation``  the task's suites, sampled, graded and scored; entropy and divergence
-``weights``     weight sync from learner to engines, and the parity probe that proves it
-``checkpoints`` checkpoints that are whole or absent
-``context``     what a loop holds: task, crew, trackers, display, stop flag
-``schedule``    the learning rate as a function of the step
-``stopping``    Ctrl-C and SIGTERM end a run at the next step, saved
-=============== ===================================================================================
+==================== ==============================================================================================
+``launch``           takes a config to a finished run and its exit code
+``evaluate_model``   does the same for the evaluation of a model by itself
+``session``          what both share: a crew on a cluster, and an end that is written down
+``loops/``           what a kind of run does: ``rl`` (its phases are in ``step``), ``sft``
+``sampling``         samples and grades the groups of a step; ``rollout_table`` writes them down
+``engine_queue``     keeps rounds of the engines queued while groups are graded
+``evaluation``       samples, grades and scores the task's suites; ``decisions`` adds probabilities of options
+``supervised``       trains on the task's corpus, for ``loops/sft`` and for base models
+``weights``          sends weights from learner to engines, and proves that they arrived
+``schedule``         the learning rate as a function of the step
+``context``          what a loop holds: task, crew, trackers, display, stop flag
+``preparation``      task, tokenizer, what ends a response, and what a person reads before the first actor starts
+``checkpoints``      writes checkpoints that are whole or absent; ``best`` keeps the best model, ``disk`` checks room
+``stopping``         turns Ctrl-C, SIGTERM and drained nodes into a saved end; ``last_words`` speaks for a killed run
+``profiling``        records where the time of some steps goes
+``models/``          finds, makes, fetches and caches the weights that runs start from
+``sweeps/``          many runs of one plan, on workers that keep their actors
+``rehearsal/``       takes a recipe through everything on this machine, made small
+==================== ==============================================================================================
 """

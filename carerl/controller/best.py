@@ -1,9 +1,9 @@
-"""The best model of a run by its validation questions, kept beside the newest (:mod:`carerl.config.selection`).
+"""Keeps the best model of a run by its validation questions, beside the newest (:mod:`carerl.config.selection`).
 
 ``checkpoints/best`` points to ``checkpoints/best_000150/``: ``model/``, an ordinary Hugging Face directory,
 ``best.json`` with the rule and every validation metric, and ``manifest.json``. It appears whole or not at all, like a
-checkpoint. The one that was best when the newest checkpoint was written stays until the next checkpoint, so that a run
-which is gone on with has it still. Step 0 takes part: where no step is better than the base model, that is the best.
+checkpoint. The model that was best when the newest checkpoint was written stays until the next checkpoint, so that a
+resumed run still has it. Step 0 takes part: if no step is better than the base model, the base model is the best.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SUITE = "/validation/"  # in the names of the metrics that are kept
 
 
 def keep(context: Context[Any], step: int, metrics: Mapping[str, float]) -> None:
-    """Keeps the model as it is now if by ``metrics``, of the evaluation at ``step``, it is the best so far."""
+    """Keeps the model as it is now if it is the best so far by ``metrics``, those of the evaluation at ``step``."""
     config, folder = context.config, context.run.checkpoints
     selection = parse_selection(config.checkpoint.best)
     candidates = _kept(folder)
@@ -46,12 +46,13 @@ def keep(context: Context[Any], step: int, metrics: Mapping[str, float]) -> None
             commit(partial, final)
         context.display.message(f"best so far by validation: step {step} ({_shown(selection, candidates[step])})")
     _point(folder, chosen)
-    if not config.checkpoint.every:  # without checkpoints nothing will be gone back to
+    if not config.checkpoint.every:  # without checkpoints no run goes back to an earlier best model
         forget(context.run)
 
 
 def forget(run: RunDirectory) -> None:
-    """Removes kept models other than the best. Called when a checkpoint is written, as no leg begins before it."""
+    """Removes kept models other than the best. Is called when a checkpoint is written: no run is resumed from before
+    it."""
     chosen = read(run)
     for step, path in numbered(run.checkpoints, rf"{LINK}_(\d+)"):
         if chosen is None or step != chosen["step"]:
@@ -59,7 +60,7 @@ def forget(run: RunDirectory) -> None:
 
 
 def go_back(run: RunDirectory, step: int, rule: str) -> None:
-    """Leaves the kept models as they were at ``step``: later ones are made again, like the evaluations that chose
+    """Takes the kept models back to ``step``. Removes later ones: they are made again, like the evaluations that chose
     them."""
     for number, path in numbered(run.checkpoints, rf"{LINK}_(\d+)"):
         if number > step:
@@ -69,12 +70,12 @@ def go_back(run: RunDirectory, step: int, rule: str) -> None:
 
 
 def read(run: RunDirectory) -> dict[str, Any] | None:
-    """What ``best.json`` says of the best model; None if there is none."""
+    """Returns what ``best.json`` says of the best model; None if there is none."""
     return read_json(run.checkpoints / LINK / RECORD)
 
 
 def report(run: RunDirectory, rule: str) -> str:
-    """A line for the end of a run."""
+    """Returns a line about the best model, for the end of a run."""
     found = read(run)
     if found is None:
         return f"best by validation: none of the models evaluated keeps {rule!r}"
@@ -83,16 +84,18 @@ def report(run: RunDirectory, rule: str) -> str:
 
 
 def _shown(selection: Selection, metrics: Mapping[str, float | None]) -> str:
+    """Returns the numbers that the rule looks at, for people."""
     return ", ".join(f"{name} {value:.3f}" for name, value in selection.figures(metrics).items())
 
 
 def _kept(folder: Path) -> dict[int, Mapping[str, float | None]]:
-    """Validation metrics of the models that are kept, by step."""
+    """Returns the validation metrics of the models that are kept, by step."""
     records = [(step, read_json(path / RECORD)) for step, path in numbered(folder, rf"{LINK}_(\d+)")]
     return {step: record["metrics"] for step, record in records if record}
 
 
 def _point(folder: Path, step: int | None) -> None:
+    """Points ``best`` to the model of a step; removes it for None."""
     if step is None:
         (folder / LINK).unlink(missing_ok=True)
     else:

@@ -1,4 +1,4 @@
-"""What a loop holds."""
+"""Holds what a loop needs: the run's objects, and the clock of a step."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CrewT = TypeVar("CrewT", bound=Crew)
 
 @dataclass
 class Context(Generic[CrewT]):
-    """Everything that a loop needs. ``model_dir`` holds the weights that the run starts from; ``loop`` is the state
-    after ``step``, the last step done."""
+    """Holds everything that a loop needs. ``model_dir``: the weights that the run starts from. ``step``: the last step
+    done. ``loop``: the state after it."""
 
     config: RunConfig
     task: Task
@@ -43,7 +43,7 @@ class Context(Generic[CrewT]):
 
 @dataclass
 class Clock:
-    """Seconds spent in each phase of a step, as ``time/*`` metrics; names the phase on the display."""
+    """Counts the seconds of each phase of a step, for ``time/*`` metrics, and shows the phase on the display."""
 
     display: Display
     seconds: dict[str, float] = field(default_factory=dict)
@@ -52,6 +52,7 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Times a phase. One that is entered again adds to its seconds."""
         self.display.stage(name)
         begin = time.perf_counter()
         try:
@@ -62,7 +63,7 @@ class Clock:
             self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - begin
 
     def metrics(self, tokens: int) -> dict[str, float]:
-        """The phases, the whole step, and response tokens per second of the whole step."""
+        """Ends the step. Returns the seconds of its phases and of the whole step, and ``tokens`` per second."""
         step = time.perf_counter() - self.start
         self.ended()
         return {**self.seconds, "time/step": step, "time/tokens_per_second": tokens / step}

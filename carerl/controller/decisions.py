@@ -1,8 +1,8 @@
-"""How likely the options were at the token that named one: the confidence ``answer_prob`` of an evaluation's samples.
+"""Computes how likely each option was at the token that named one: the confidence ``answer_prob`` of an evaluation.
 
-Asked of the engines when a suite's responses have ended, one forward pass over each response up to its decision (less
-what the engine's prefix cache has of it). Training rollouts are not asked. Which token decides is found by grading
-variants of a response: like the response itself, under the limits of :mod:`carerl.grading.pool`.
+The engines are asked once a suite's responses have ended: one forward pass over each response up to its decision, less
+what is in the engine's prefix cache. Training rollouts are not asked about. The token that decides is found by grading
+variants of a response, like the response itself under the limits of :mod:`carerl.grading.pool`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from carerl.grading.pool import GraderPool, Job
 from carerl.tasks import DecisionTask, Task, TextTask
 from carerl.types import Example, Group, Sample
 
-AT_A_TIME = 64  # questions: between two of these an evaluation can be stopped
-
+AT_A_TIME = 64  # questions; an evaluation can be stopped after each such part
 
 Grade = Callable[[list[Job]], list[Verdict]]
 
@@ -29,14 +28,15 @@ Grade = Callable[[list[Job]], list[Verdict]]
 def answer_probabilities(
     engines: Engines, task: Task, groups: Mapping[int, Group], grade: Grade | None = None
 ) -> Iterator[dict[int, Group]]:
-    """Sets ``answer_prob`` of all samples that have a decision and not yet this; gives the groups that were changed, in
-    parts, as they are known. Nothing is being generated meanwhile. ``grade``: None for a pool of this call's own."""
+    """Sets ``answer_prob`` of all samples that have a decision but no ``answer_prob`` yet. Yields the groups that were
+    changed, in parts, as they are known. Nothing is being generated meanwhile. ``grade``: None makes a pool for this
+    call."""
     if not isinstance(task, DecisionTask):
         return
     numbers = sorted(groups)
     with ExitStack() as closing:
         if grade is None:
-            grade = closing.enter_context(GraderPool()).grade  # starts nothing before it is asked
+            grade = closing.enter_context(GraderPool()).grade  # starts no process before its first job
         for start in range(0, len(numbers), AT_A_TIME):
             part = {number: groups[number] for number in numbers[start : start + AT_A_TIME]}
             changed = _weigh(engines, task, part, grade)
@@ -45,13 +45,12 @@ def answer_probabilities(
 
 
 def find_decisions(task: DecisionTask, pairs: Sequence[tuple[Example, Sample]], grade: Grade) -> list[Decision | None]:
-    """The decision of each response, or None. What is to be graded for all of them is graded together, round by
-    round."""
+    """Returns the decision of each response, or None. Grades the variants of all responses together, round by round."""
     if not isinstance(task, TextTask):
         return [task.decision(example, sample) for example, sample in pairs]
     found: list[Decision | None] = [None] * len(pairs)
     searches = [task.decision_search(example, sample) for example, sample in pairs]
-    verdicts: dict[int, Any] = dict.fromkeys(range(len(pairs)))  # to go on with; None to begin
+    verdicts: dict[int, Any] = dict.fromkeys(range(len(pairs)))  # what each search is sent next; None begins it
     while verdicts:
         asked: dict[int, str] = {}
         for k, verdict in verdicts.items():
@@ -68,6 +67,7 @@ def find_decisions(task: DecisionTask, pairs: Sequence[tuple[Example, Sample]], 
 
 
 def _weigh(engines: Engines, task: DecisionTask, groups: Mapping[int, Group], grade: Grade) -> dict[int, Group]:
+    """Sets ``answer_prob`` of these groups' samples; returns the groups that were changed."""
     asked = [
         (number, group.example, sample)
         for number, group in groups.items()

@@ -1,4 +1,7 @@
-"""Room for checkpoints: how much one takes, how much there is, and what to say where it is not enough."""
+"""Measures room for checkpoints: how much one takes and how much is free; turns a full disk's errors into words.
+
+Before a run starts, :mod:`carerl.config.check.places` checks the room for all of it.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def size_of(directory: Path) -> int:
-    """Bytes of the files below a directory."""
+    """Returns the bytes of the files below a directory."""
     return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def needed(config: RunConfig, model_dir: str, run_dir: Path) -> int:
-    """Bytes that the next checkpoint takes: as many as the newest; of the first, what follows from the model's shape
-    (0 where that is not known here)."""
+    """Returns the bytes that the next checkpoint takes: as many as the newest one. For the first they follow from the
+    model's shape (0 if that is not known here)."""
     newest = newest_checkpoint(run_dir)
     if newest is not None:
         return size_of(newest)
@@ -35,13 +38,13 @@ def needed(config: RunConfig, model_dir: str, run_dir: Path) -> int:
 
 
 def free(place: Path) -> int:
-    """Bytes that may still be written where ``place`` is, or will be."""
+    """Returns the bytes that may still be written where ``place`` is, or will be."""
     there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     return shutil.disk_usage(there).free
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether an error, or what it came from, says that a disk is full."""
+    """Returns True if an error, or what caused it, says that a disk is full."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
@@ -54,15 +57,15 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def told(error: OSError) -> RunError:
-    """An error of a full disk in words."""
+    """Returns an error of a full disk in words."""
     where = f" ({error.filename})" if error.filename else ""
     lines = str(error).strip().splitlines() or [""]
     reason = f"the disk is full, or a quota is used up: {error.strerror or lines[-1]}{where}"
-    return RunError(f"{reason}. Make room, and go on from the last checkpoint")
+    return RunError(f"{reason}. Make room, then resume from the last checkpoint")
 
 
 def amount(size: int) -> str:
-    """Bytes in words.
+    """Returns bytes in words.
 
     >>> amount(107_000_000_000), amount(1_830_000), amount(12)
     ('107.0 GB', '1.8 MB', '12 bytes')

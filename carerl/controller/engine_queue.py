@@ -1,4 +1,4 @@
-"""Rounds of the engines, a few of them queued, so that what ended in one is graded while the next is decoded."""
+"""Keeps a few rounds of the engines queued, so that what ended in one is graded while the next is decoded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ DEPTH = 2
 
 
 class Rounds:
-    """``advance()`` has the engines work a round; what it returns waits for the groups that ended in it."""
+    """Queues rounds. ``advance()`` has the engines work a round; the function that it returns waits for the groups that
+    ended in it."""
 
     def __init__(self, advance: Callable[[], Callable[[], Ended]], depth: int = DEPTH) -> None:
         self._advance, self._depth = advance, depth
@@ -22,15 +23,15 @@ class Rounds:
         return bool(self._queued)
 
     def fill(self) -> None:
-        """Queues rounds until there are as many as there may be."""
+        """Queues rounds until there are ``depth`` of them."""
         while len(self._queued) < self._depth:
             self._queued.append(self._advance())
 
     def wait(self) -> dict[int, Group]:
-        """The groups that ended in the oldest round, by number."""
+        """Waits for the oldest round; returns the groups that ended in it, by number."""
         return dict(self._queued.popleft()())
 
     def drop(self) -> None:
-        """Waits for the rounds that are queued, whatever ends in them."""
+        """Waits for all queued rounds, and drops what ends in them."""
         while self._queued:
             self._queued.popleft()()

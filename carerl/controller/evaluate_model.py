@@ -1,7 +1,7 @@
-"""``python -m carerl.evaluate``: a model by itself, through engine and grader actors, into a run directory.
+"""``python -m carerl.evaluate``: evaluates a model by itself, through engine and grader actors.
 
-The directory is an ordinary one (``carerl.compare`` takes it), with one evaluation, that of step 0. Samples reach the
-disk as they end: an evaluation that was stopped goes on with the same command, and asks nothing twice.
+It writes an ordinary run directory (``carerl.compare`` reads it) with one evaluation, that of step 0. Samples reach the
+disk as they end: the same command resumes an evaluation that was stopped, and asks nothing twice.
 """
 
 from __future__ import annotations
@@ -33,20 +33,13 @@ from carerl.tasks import Suite, Task
 from carerl.tracking.display import Display, make_display
 from carerl.types import Group, RunError
 
-AGAIN = "the same command with the same out= resumes it"
-PART_SECONDS = 20.0  # between two parts of the samples on disk: what a stop that gives no time would lose
+PART_SECONDS = 20.0  # between two parts of the samples on disk: so much is lost at most by a stop that gives no time
 
 
 def launch(config: RunConfig) -> Result:
     """Evaluates ``config.model.path``. Raises ConfigError before any actor has started."""
-    field, where = ("out", config.run_dir) if config.run_dir else ("runs_dir", config.runs_dir)
-    jobs.check_storage(field, where)
-    directory = RunDirectory(config.resume) if config.resume else None
-    if directory is not None:
-        starting_weights.check_unchanged(config, directory.path, config.model.path)
-    if directory is not None and (directory.read_summary() or {}).get("status") == "completed":
-        return _show(directory)
-    check_writable(field, where, RUN_MIB, "the evaluation")
+    if (done := _check(config)) is not None:
+        return done
     say_trust(config)
     config = base_model.pinned(config)
     task, tokenizer = prepare(config, base_model.absolute(config.model.path))
@@ -66,7 +59,7 @@ def launch(config: RunConfig) -> Result:
         ("summary.json", lambda: directory.write_summary(summary())),
         ("the directory's lock", directory.release),
     )
-    with accounted(result, stop, lambda: f"the same command with out={directory.path} resumes it", *closing):
+    with accounted(result, stop, lambda: _again(directory), *closing):
         display.message(f"run directory: {directory.path}")
         for line in first_lines(config, task, tokenizer):
             display.message(line)
@@ -79,14 +72,39 @@ def launch(config: RunConfig) -> Result:
             write_evaluation(directory.evaluations, 0, scored, asdict(config.evaluation))
             store.close()
             result.status, result.exit_code = "completed", 0
+    return _ended(result, directory)
+
+
+def _check(config: RunConfig) -> Result | None:
+    """Refuses places that cannot be written to, and an evaluation of other weights. Returns the result of an evaluation
+    that is complete already, and shows it; None for any other. Raises ConfigError."""
+    field, where = ("out", config.run_dir) if config.run_dir else ("runs_dir", config.runs_dir)
+    jobs.check_storage(field, where)
+    if config.resume:
+        directory = RunDirectory(config.resume)
+        starting_weights.check_unchanged(config, directory.path, config.model.path)
+        if (directory.read_summary() or {}).get("status") == "completed":
+            return _show(directory)
+    check_writable(field, where, RUN_MIB, "the evaluation")
+    return None
+
+
+def _ended(result: Result, directory: RunDirectory) -> Result:
+    """Shows how an evaluation ended, and writes its page. Raises RunError if not everything could be written."""
     if result.unwritten:
-        raise RunError(f"not all of {directory.path} could be written ({', '.join(result.unwritten)}): {AGAIN}")
+        missing = ", ".join(result.unwritten)
+        raise RunError(f"not all of {directory.path} could be written ({missing}): {_again(directory)}")
     if result.status == "completed":
         if page := report_written(write_evaluation_report, directory, print):
             print(f"report: {page}", flush=True)
         return _show(directory)
-    print(f"stopped; the same command with out={directory.path} resumes it", flush=True)
+    print(f"stopped; {_again(directory)}", flush=True)
     return result
+
+
+def _again(directory: RunDirectory) -> str:
+    """Returns the words that tell a person how to resume the evaluation."""
+    return f"the same command with out={directory.path} resumes it"
 
 
 def _sample(
@@ -98,7 +116,7 @@ def _sample(
     display: Display,
     stop: StopFlag,
 ) -> dict[str, list[Group]]:
-    """Starts a crew and returns the graded groups of each suite; fewer where a stop was asked for."""
+    """Starts a crew and returns the graded groups of each suite; fewer if a stop was asked for."""
     results: dict[str, list[Group]] = {}
     with LastWords() as last, stop:
         last.of(directory.path, f"the same command with out={directory.path}", saves=False)
@@ -120,7 +138,7 @@ def _sample(
 
 
 def _summary(config: RunConfig, result: Result, prompts: Any) -> Callable[[], dict[str, Any]]:
-    """Returns what makes summary.json of the result as it is then, with the seconds since now."""
+    """Returns a function that makes summary.json of the result as it is when called, with the seconds since now."""
     begin = time.monotonic()
     return lambda: {
         "kind": config.kind,
@@ -138,7 +156,7 @@ def _summary(config: RunConfig, result: Result, prompts: Any) -> Callable[[], di
 
 
 def _check_earlier(directory: RunDirectory, store: SampleStore, suites: list[Suite]) -> None:
-    """Refuses to go on with answers to other questions. Raises ConfigError."""
+    """Refuses to resume from answers to other questions. Raises ConfigError."""
     try:
         for suite in suites:
             store.finished(suite.name, suite.examples)
@@ -147,6 +165,7 @@ def _check_earlier(directory: RunDirectory, store: SampleStore, suites: list[Sui
 
 
 def _new_directory(config: RunConfig) -> RunDirectory:
+    """Makes the run directory of a new evaluation, with what is known before it starts."""
     directory = RunDirectory.create(config.runs_dir, f"evaluate_{config.recipe}", config.seed, path=config.run_dir)
     directory.write_config(dump(config))
     directory.write_versions()
@@ -155,6 +174,7 @@ def _new_directory(config: RunConfig) -> RunDirectory:
 
 
 def _show(directory: RunDirectory) -> Result:
+    """Prints a complete evaluation and returns its result."""
     record = read_evaluations(directory.evaluations)[0]
     print_evaluation(record, directory)
     return Result("completed", 0, directory.path, record["metrics"], record["metrics"], 0)
@@ -177,6 +197,7 @@ class _Progress:
         self.suite = ""
 
     def __call__(self, ended: list[Group]) -> bool:
+        """Counts groups that ended; returns False once a stop was asked for."""
         samples = [sample for group in ended for sample in group.samples]
         self._done += len(ended)
         self._samples += len(samples)

@@ -1,7 +1,7 @@
-"""Evaluation: the task's suites, sampled with settings and a seed of their own, graded and scored.
+"""Evaluates the task's suites: samples with settings and a seed of their own, grades and scores.
 
-In the loop, training is not touched by it: evaluating more or less often changes no rollout and no weight. The same
-sampling serves ``python -m carerl.evaluate`` (:mod:`carerl.controller.evaluate_model`).
+In a loop it does not affect training: evaluating more or less often changes no rollout and no weight. The same sampling
+serves ``python -m carerl.evaluate`` (:mod:`carerl.controller.evaluate_model`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from carerl.tasks.base import VALIDATION
 from carerl.tasks.text_evaluation import TOO_LONG
 from carerl.types import Group, Sampling
 
-ROUNDS = 16  # of a response of full length: after each, what ended is graded and shown
+ROUNDS = 16  # rounds per response of full length; after each, what ended is graded and shown
 SHORTEST_ROUND = 16  # tokens
 
 
 def questions_due(config: RunConfig, step: int) -> int | None:
-    """How many questions of each suite are asked after ``step`` (0: all); None where no evaluation is due."""
+    """Returns how many questions of each suite are asked after ``step`` (0: all); None if no evaluation is due."""
     settings = config.evaluation
     if step in (0, config.steps):
         return settings.questions if (settings.at_end if step else settings.at_start) else None
@@ -44,10 +44,10 @@ def questions_due(config: RunConfig, step: int) -> int | None:
 
 
 def evaluate_if_due(context: Context[TrainingCrew], step: int) -> None:
-    """Samples, grades and scores the task's suites, writes the evaluation into the run directory, logs it at ``step``
-    and keeps the model if it is the best so far; does nothing where no evaluation is due.
+    """Evaluates the model after ``step`` if an evaluation is due: samples, grades and scores the task's suites, writes
+    the evaluation into the run directory, logs it, and keeps the model if it is the best so far.
 
-    A stop that is asked for meanwhile leaves it undone: the run that goes on from ``step`` begins with it."""
+    A stop that is asked for meanwhile leaves the evaluation undone: a run resumed from ``step`` begins with it."""
     config, questions = context.config, questions_due(context.config, step)
     if questions is None:
         return
@@ -80,8 +80,8 @@ def evaluate_if_due(context: Context[TrainingCrew], step: int) -> None:
 
 
 def chosen(config: RunConfig, task: Task, questions: int, whole: Collection[str] = ()) -> list[Suite]:
-    """The task's suites, each with its first ``questions`` examples (0: all), those named in ``whole`` with all. Of
-    these, examples that are too long to be asked are taken out and counted: no other takes their place."""
+    """Returns the task's suites, each with its first ``questions`` examples (0: all), suites named in ``whole`` with
+    all. Then takes out examples that are too long to be asked, and counts them; they are not replaced."""
     suites = [
         suite if suite.name in whole or not questions else replace(suite, examples=suite.examples[:questions])
         for suite in task.suites()
@@ -90,8 +90,8 @@ def chosen(config: RunConfig, task: Task, questions: int, whole: Collection[str]
 
 
 def score(task: Task, suites: Sequence[Suite], results: Mapping[str, Sequence[Group]]) -> Evaluation:
-    """Returns what the task makes of graded samples, and beside it how many questions of each suite were too long to be
-    asked, where any were."""
+    """Has the task score graded samples, and adds how many questions of each suite were too long to be asked, if any
+    were."""
     scored = task.score(results)
     left_out = {f"eval/{suite.name}/{TOO_LONG}": float(suite.too_long) for suite in suites if suite.too_long}
     return replace(scored, metrics={**scored.metrics, **left_out})
@@ -106,14 +106,14 @@ def sample(
     progress: Callable[[list[Group]], bool] = lambda ended: True,
     say: Callable[[str], None] = print,
 ) -> list[Group]:
-    """The graded groups of a suite in order, which ``store`` gets too.
+    """Samples and grades a suite; returns its groups in order, and adds them to ``store``.
 
-    What the store has already is not sampled again. ``progress`` is told the groups that ended, those of the store
-    first, then those of each round, be it none. It says whether to go on: if not, engines forget the rest, and fewer
-    groups are returned.
+    What the store has already is not sampled again. ``progress`` is called with groups that ended: first with those of
+    the store, then after each round, even if none ended. It returns False to stop: then the engines forget the rest,
+    and fewer groups are returned.
 
-    Everything is queued at once, so that only the last responses leave engines waiting. They work in rounds of a few
-    tokens a sequence, and what ended in one is graded while the next is decoded."""
+    All prompts are queued at once, so that only the last responses leave engines waiting. Engines work in rounds of a
+    few tokens a sequence, and what ended in one round is graded while the next is decoded."""
     sampling = _sampling(config, task, suite)
     ended = store.finished(suite.name, suite.examples) if store is not None else {}
     generation = crew.engines.start(sampling)
@@ -135,7 +135,7 @@ def sample(
             if store is not None:
                 with span("store"):
                     store.add(suite.name, graded)
-        go_on = progress(list(graded.values()))  # also where nothing ended: long responses take many rounds
+        go_on = progress(list(graded.values()))  # even if nothing ended: long responses take many rounds
     rounds.drop()
     if not go_on:
         generation.cancel()
@@ -151,7 +151,8 @@ def sample(
 
 
 def _sampling(config: RunConfig, task: Task, suite: Suite) -> Sampling:
-    """The seed is the suite's own, by its name: what else is asked changes no sample of it."""
+    """Returns the sampling settings of a suite. Its seed follows from its name: what else is asked changes no
+    sample."""
     settings = config.evaluation
     return Sampling(
         n=settings.samples,
@@ -165,11 +166,11 @@ def _sampling(config: RunConfig, task: Task, suite: Suite) -> Sampling:
 
 
 def policy_statistics(context: Context[TrainingCrew], groups: list[Group]) -> dict[str, float]:
-    """``eval/entropy`` (nats, mean over response tokens) and ``eval/kl_per_sequence`` (reverse KL to the
+    """Returns ``eval/entropy`` (nats, mean over response tokens) and ``eval/kl_per_sequence`` (reverse KL to the
     reference, nats, mean over responses) on the primary suite's own responses.
 
-    The divergence at each visited prefix is exact over the vocabulary, not estimated from the token drawn.
-    Both are those of the policy at temperature 1. Neither is there where no question was asked.
+    The divergence at each visited prefix is exact over the vocabulary, not estimated from the token drawn. Both are of
+    the policy at temperature 1. Both are absent if no question was asked.
     """
     crew = context.crew
     few = context.config.evaluation.scored_samples
@@ -186,6 +187,6 @@ def policy_statistics(context: Context[TrainingCrew], groups: list[Group]) -> di
 
 
 def evaluated(run: RunDirectory, step: int) -> dict[str, float]:
-    """Returns the metrics of the evaluation at a step, from the run directory; empty where there is none."""
+    """Returns the metrics of the evaluation at a step, from the run directory; empty if there is none."""
     records = [record for record in read_evaluations(run.evaluations) if record["step"] == step]
     return dict(records[0]["metrics"]) if records else {}

@@ -1,4 +1,4 @@
-"""What a run has at hand before its first actor starts: task, tokenizer, and what ends a response."""
+"""Prepares a run before its first actor starts: task, tokenizer, and what ends a response."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from carerl.text.printable import printable
 
 
 def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
-    """The task with its tokenizer attached, and the tokenizer; every check that needs no actor is made here.
-    ``model_dir`` may be empty for a task that has a tokenizer of its own."""
+    """Returns the task with its tokenizer attached, and the tokenizer. Makes every check that needs no actor.
+    ``model_dir`` may be empty for a task that has a tokenizer of its own. Raises ConfigError."""
     with _warnings_in_words():
         tokenizer = check_model(config, model_dir) if model_dir else None
     with refusals(config, model_dir), _warnings_in_words():
@@ -45,7 +45,8 @@ def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
 
 @contextmanager
 def _warnings_in_words() -> Iterator[None]:
-    """Tells what is warned of inside in a line, as ids of data rows may be in it: anybody's text, on a terminal."""
+    """Prints each warning raised inside as one harmless line: ids of data rows, which are anybody's text, may be in
+    it."""
     with warnings.catch_warnings(record=True) as caught:
         try:
             yield
@@ -55,16 +56,16 @@ def _warnings_in_words() -> Iterator[None]:
 
 
 def say_trust(config: RunConfig) -> None:
-    """Says that a model's own Python files are run, wherever the setting is from: a recipe and the settings of a run
-    that is gone on with may have it as well as the command line."""
+    """Says that a model's own Python files are run, wherever the setting comes from: the command line, a recipe, or the
+    settings of a run that is resumed."""
     if config.model.trust_remote_code:
         name = config.model.path or config.model.base_recipe
-        print(f"model.trust_remote_code is on: Python files that {name} brings along are run here", flush=True)
+        print(f"model.trust_remote_code is on: Python files that come with {name} are run here", flush=True)
 
 
 def check_model(config: RunConfig, model_dir: str) -> Any:
-    """Refuses a model whose files do not go together, or whose weights are not all there. Returns its tokenizer. Of a
-    hub's model whose weights are not on this machine the hub's own headers are read; where it does not answer, each
+    """Refuses a model whose files do not go together, or whose weights are not all there. Returns its tokenizer. For a
+    hub's model whose weights are not on this machine, reads headers from the hub; if the hub does not answer, each
     actor checks what it loads. Raises ConfigError."""
     folder = hub.model_files(model_dir, config.model.revision)
     tokenizer = check_model_dir(folder, config)
@@ -79,10 +80,10 @@ def check_model(config: RunConfig, model_dir: str) -> Any:
 
 
 def with_end_ids(config: RunConfig, task: Task, model_dir: str) -> RunConfig:
-    """Returns the settings with ``rollout.end_ids``: the tokens that the task's tokenizer and chat template end a
-    response with, and those of the model's own files. The settings of a run without an engine are returned as they are.
+    """Returns the settings with ``rollout.end_ids``: the tokens that end a response by the task's tokenizer and chat
+    template, and by the model's own files. Returns the settings of a run without an engine as they are.
 
-    Raises ConfigError for a run that is resumed and would end its responses at other tokens than it did."""
+    Raises ConfigError for a resumed run that would end its responses at other tokens than before."""
     if config.kind not in ("rl", "evaluate"):
         return config
     files = hub.model_files(model_dir, config.model.revision) if model_dir else ""
@@ -94,7 +95,7 @@ def with_end_ids(config: RunConfig, task: Task, model_dir: str) -> RunConfig:
             found,
             f"by the model's files and its chat template these tokens end a response now; the run in {config.resume} "
             f"was started with {recorded}",
-            "put the model's files back that were there, or start a new run without resume=",
+            "put back the model's files that were there, or start a new run without resume=",
         )
     return replace(config, rollout=replace(config.rollout, end_ids=found))
 
@@ -105,7 +106,7 @@ def stop_ids(config: RunConfig, task: Task) -> tuple[int, ...]:
 
 
 def first_lines(config: RunConfig, task: Task, tokenizer: Any) -> list[str]:
-    """Returns what a person should know before a run begins, a line each: its prompts, and what ends a response."""
+    """Returns lines that a person should read before a run begins: its prompts, and what ends a response."""
     ends = stop_ids(config, task)
     shown = ", ".join(f"{token} ({number})" for token, number in zip(_texts(tokenizer, ends), ends, strict=True))
     return [*prompt_lines(config, task), f"a response ends at {shown}"]

@@ -1,4 +1,4 @@
-"""``profile=true``: which steps are recorded, in driver and actors, and what becomes of it. It changes no result."""
+"""``profile=true``: records where the time of some steps goes, in driver and actors. It changes no result."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from carerl.report.profile import Window, text, write_profile
 
 @dataclass(frozen=True)
 class Part:
-    """Steps to record, counted from where the run starts or goes on. ``ops``: torch's operations, instead of stacks."""
+    """Names steps to record, counted from where the run starts or is resumed. ``ops``: torch's operations, instead of
+    stacks."""
 
     first: int
     last: int
     ops: bool
 
 
-STEP = "step"  # the span that a loop puts around each, or around those of one call
+STEP = "step"  # the span that a loop puts around each step, or around the steps of one call
 
 
 class Profiler:
-    """Records parts of a run, counted from ``start``. ``on`` false: does nothing."""
+    """Records parts of a run, counted from ``start``. Does nothing unless ``on``."""
 
     def __init__(self, crew: Crew, on: bool, parts: Sequence[Part] = (), start: int = 0) -> None:
         self._crew, self._on = crew, on
@@ -35,7 +36,7 @@ class Profiler:
         self._open: Part | None = None
 
     def reach(self, step: int) -> None:
-        """Before a step: begins and ends what begins and ends there."""
+        """Begins and ends recordings that begin and end before ``step``. A loop calls it before the step."""
         for part in self._parts:
             if step == part.last + 1:
                 self._end_part(part.last)
@@ -55,7 +56,7 @@ class Profiler:
         self._end(name, 1, name)
 
     def finish(self, step: int, directory: Path, say: Callable[[str], None]) -> None:
-        """Writes and shows what was recorded; ``step`` is the last one done."""
+        """Writes and shows what was recorded. ``step``: the last one done."""
         if not self._on:
             return
         self._end_part(step)
@@ -66,11 +67,12 @@ class Profiler:
         say(f"profile: {page}, and profile.json beside it for ui.perfetto.dev or chrome://tracing")
 
     def _begin(self, ops: bool) -> None:
+        """Begins to record in all actors and here."""
         self._crew.record(ops)
         profiling.record()
 
     def _end_part(self, last: int) -> None:
-        """Ends the part that is open, of which ``last`` is the last step done."""
+        """Ends the open part, if there is one. ``last``: its last step done."""
         part, self._open = self._open, None
         if part is None:
             return
@@ -78,11 +80,12 @@ class Profiler:
         self._end(f"{name}: torch's operations" if part.ops else name, max(1, last - part.first + 1), STEP)
 
     def _end(self, name: str, units: int, whole: str) -> None:
+        """Ends the recordings and keeps them under a name. ``whole``: the span that each of ``units`` has."""
         own = profiling.recorded()
         own.process = "driver"
         window = Window(name, units, whole, [own, *self._crew.recorded()])
         if missing := profiling.add_copies(window.recordings):
             window.notes.append(missing)
         if len({recording.host for recording in window.recordings}) > 1:
-            window.notes.append("processes of several machines, whose clocks are compared as they are")
+            window.notes.append("the processes ran on several machines; their clocks are compared as they are")
         self._windows.append(window)

@@ -1,4 +1,4 @@
-"""The rows of a step's rollout table, with what the learner and the reference say of each token."""
+"""Makes the rows of a step's rollout table, with the learner's and the reference's scores of each token."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from carerl.loss.batching import StepBatch
 
 
 def token_scores(crew: TrainingCrew, held: HeldBatch) -> dict[str, Tensor]:
-    """Returns (B, T) ``entropy`` and ``rkl``, the exact reverse KL to the reference, for the rollout table. Empty where
-    the reference was not asked about the batch.
+    """Returns (B, T) ``entropy`` and ``rkl``, the exact reverse KL to the reference, nats, under the learner's weights
+    as they are. Returns nothing if the reference has not scored the batch.
 
-    They are those of the weights that the step begins with. That costs a forward pass of the learner, and one of the
-    reference where it had sent log-probs only: from them the divergence would be an estimate that shrinks with the
-    entropy.
+    This costs a forward pass of the learner, and one of the reference if it has sent log-probs alone: a divergence
+    estimated from log-probs would shrink with the entropy.
     """
     if not held.asked:
         return {}
@@ -35,10 +34,10 @@ def rollout_rows(
     planned: StepBatch,
     scores: Mapping[str, Tensor] | None = None,
 ) -> list[dict[str, Any]]:
-    """One dict for each sample, as the rollout tables hold them; what takes no part in the loss has no advantage.
+    """Returns one row for each sample. A sample that takes no part in the loss has no advantage.
 
-    ``scores``: (B, T) streams of the batch's rows, see :func:`token_scores`; a sample that is not in the batch has
-    none. ``token_logprob`` is the engine's own, at the sampling temperature.
+    ``scores``: (B, T) streams of the batch's rows, see :func:`token_scores`; a sample that is not in the batch has no
+    scores. ``token_logprob`` is the engine's own, at the sampling temperature.
     """
     batch = planned.batch
     assert batch.advantages_BT is not None

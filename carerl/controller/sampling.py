@@ -1,9 +1,9 @@
-"""The rollouts of a step: as many groups as it takes, graded, and what they come to.
+"""Samples and grades the groups of a step, and computes their metrics.
 
-Under an algorithm that replaces groups without information (DAPO's dynamic sampling) prompts are drawn into the running
-batch of the engines. These work in rounds of a few tokens a sequence, of which two are kept queued: while the groups
-that ended in one are graded, the next is decoded, and it is decided after every round how many more prompts are needed,
-from the groups that have ended and what those under way are expected to give. Rounds are counted in tokens and not in
+An algorithm that drops groups without information (DAPO's dynamic sampling) draws more prompts into the running batch
+of the engines. Engines work in rounds of a few tokens a sequence, of which two are kept queued: while the groups that
+ended in one round are graded, the next is decoded. After every round it is decided how many more prompts to draw, from
+the groups that have ended and from what is expected of those under way. Rounds are counted in tokens and not in
 seconds, so that a run can be repeated. Nothing is cut off, and groups are taken in the order of their prompts: short
 responses have no better chance of being trained on.
 """
@@ -29,15 +29,15 @@ from carerl.types import Group, Outcome, Sample, Sampling
 
 Phase = Callable[[str], AbstractContextManager[None]]
 
-ROUNDS = 32  # decisions to draw more prompts, per response of full length
-SHORTEST_ROUND = 4  # tokens: one that takes no longer than its call leaves the engines waiting
+ROUNDS = 32  # rounds per response of full length; after each it is decided whether to draw more prompts
+SHORTEST_ROUND = 4  # tokens; a round that takes no longer than its call leaves the engines waiting
 
 
 @dataclass
 class Rollouts:
-    """``groups``: the step's batch, as many as it has prompts. ``generated``: all that were sampled for it, in the
-    order of their prompts. ``missing``: groups of the batch that are dropped from the loss, as the bound on draws came
-    before others in their place."""
+    """Holds a step's groups. ``groups``: the batch that is trained on, as many as the step has prompts. ``generated``:
+    all groups that were sampled for it, in the order of their prompts. ``missing``: how many groups of the batch the
+    loss will drop, because the bound on draws was reached before replacements were found."""
 
     groups: list[Group]
     generated: list[Group]
@@ -45,16 +45,17 @@ class Rollouts:
 
     @property
     def tokens(self) -> int:
-        """Response tokens of all that was sampled."""
+        """The number of response tokens in all groups that were sampled."""
         return sum(len(sample.response_ids) for sample in _samples(self.generated))
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where groups come from.
+    """Says where groups come from.
 
-    ``submit(first, n)`` queues the n prompts after the step's first ``first`` ones. ``advance()`` has the engines work
-    a round; what it returns waits for the groups that ended in it. ``grade`` fills in outcomes and rewards.
+    ``submit(first, n)`` queues the step's prompts ``first`` … ``first + n - 1``, counted from 0. ``advance()`` has the
+    engines work a round; the function that it returns waits for the groups that ended in it. ``grade`` fills in
+    outcomes and rewards.
     """
 
     submit: Callable[[int, int], None]
@@ -64,11 +65,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Quota:
-    """How many groups a step takes and how many prompts may be drawn for them.
+    """Says how many groups a step takes (``wanted``) and how many prompts may be drawn for them.
 
-    ``select``: groups without information are dropped, and at most ``max_draws * wanted`` prompts are drawn for
-    replacements, never more than ``room`` under way; otherwise the first ``wanted`` groups are taken as they are.
-    ``expected``: the share of informative groups so far; it weighs as much as the groups of one step.
+    ``select``: True if groups without information are dropped. Then up to ``max_draws * wanted`` prompts are drawn in
+    all, with at most ``room`` under way. False takes the first ``wanted`` groups as they are. ``expected``: the share
+    of informative groups so far; it weighs as much as the groups of one step.
     """
 
     wanted: int
@@ -79,24 +80,24 @@ class Quota:
 
     @property
     def limit(self) -> int:
-        """Prompts that may be drawn."""
+        """The number of prompts that may be drawn."""
         return self.wanted * self.max_draws if self.select else self.wanted
 
     def more(self, drawn: int, under_way: int, good: int, rate: float) -> int:
-        """Returns how many prompts to draw now, where ``good`` groups are informative and ``rate`` of those under way
-        are expected to be."""
+        """Returns how many prompts to draw now, if ``good`` groups are informative and a share of ``rate`` of those
+        under way is expected to be."""
         short = self.wanted - good - rate * under_way
         if short <= 0 or drawn >= self.limit:
             return 0
         replaces = self.limit > self.wanted
-        # One prompt in place of another would often be without information too, and a response's time be lost.
+        # A single replacement would often lack information too, and the time of a whole response would be lost.
         few = math.ceil(self.wanted / 8) if replaces else 1
         n = max(few, math.ceil(short / max(rate, 1 / self.limit)))
         return max(0, min(n, self.limit - drawn, self.room - under_way if replaces else n))
 
 
 def collect(source: Source, quota: Quota, phase: Phase) -> tuple[Rollouts, float]:
-    """Draws, grades and selects the groups of a step; returns them, and the share of informative groups to expect in
+    """Draws, grades and selects the groups of a step. Returns them, and the share of informative groups to expect in
     the next step."""
     wanted = quota.wanted
     replaces = quota.limit > wanted
@@ -131,7 +132,8 @@ def collect(source: Source, quota: Quota, phase: Phase) -> tuple[Rollouts, float
 
 
 def roll_out(context: Context[TrainingCrew], algorithm: Algorithm, step: int, phase: Phase) -> Rollouts:
-    """Samples and grades a step's groups, and moves the data position and the expected share of informative ones."""
+    """Samples and grades the groups of ``step``. Moves the data position, and updates the expected share of informative
+    groups. ``phase`` times generating and grading. Raises GradingError."""
     config, task, crew, loop = context.config, context.task, context.crew, context.loop
     begin, sampling = loop.position, _sampling(config, step, stop_ids(config, task))
     generation = crew.engines.start(sampling)
@@ -140,7 +142,7 @@ def roll_out(context: Context[TrainingCrew], algorithm: Algorithm, step: int, ph
         tokens = max(SHORTEST_ROUND, math.ceil(sampling.max_new_tokens / ROUNDS))
     source = Source(
         lambda first, n: generation.submit(dict(enumerate(task.train_examples(begin + first, n), first))),
-        lambda: generation.advance(tokens),  # 0: to the end, as nothing is decided on the way
+        lambda: generation.advance(tokens),  # 0: until all have ended, as nothing is decided on the way
         crew.graders.grade,
     )
     quota = Quota(
@@ -159,6 +161,7 @@ def roll_out(context: Context[TrainingCrew], algorithm: Algorithm, step: int, ph
 
 
 def _sampling(config: RunConfig, step: int, ends: tuple[int, ...]) -> Sampling:
+    """Returns the sampling settings of a step's rollouts. Their seed follows from run and step."""
     return Sampling(
         n=config.algorithm.group_size,
         temperature=config.rollout.temperature,
@@ -175,10 +178,12 @@ def _samples(groups: list[Group]) -> Iterator[Sample]:
 
 
 def rollout_metrics(rollouts: Rollouts, planned: StepBatch) -> dict[str, float]:
-    """Means are over all that was sampled, thrown away or not: those over what is trained on would say .5 for every
-    policy where groups are selected. ``rollout/tokens``: of rows that take part in the loss;
-    ``rollout/generated_tokens``: of all that was sampled; ``rollout/unstated_fraction``: of the responses that were
-    asked for a confidence, those that state none, where any was."""
+    """Returns the step's ``rollout/…`` metrics.
+
+    Means are over all samples, dropped or not: where groups are selected, accuracy over the batch would be near .5 for
+    every policy. ``rollout/tokens`` counts rows that take part in the loss, ``rollout/generated_tokens`` all samples.
+    ``rollout/unstated_fraction``: the share of responses that state no confidence, among those that were asked for one;
+    absent if none was asked."""
     groups = rollouts.generated
     samples = list(_samples(groups))
 

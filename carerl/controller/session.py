@@ -1,4 +1,4 @@
-"""What training and evaluating have in common: a crew on a Ray cluster, and an end that is written down.
+"""Holds what training and evaluating share: a crew on a Ray cluster, and an end that is written down.
 
 Whatever happens inside, the run directory says how it ended, its lock is released and the display is closed.
 """
@@ -27,8 +27,8 @@ from carerl.types import RunError
 
 @dataclass
 class Result:
-    """How a run ended. ``base`` and ``final``: metrics of the first and the last evaluation, empty where there was
-    none. ``unwritten``: what could not be written at the end."""
+    """Says how a run ended. ``base`` and ``final``: metrics of the first and the last evaluation, empty without one.
+    ``unwritten``: what could not be written at the end."""
 
     status: str
     step: int
@@ -42,7 +42,7 @@ class Result:
 @contextmanager
 def staffed(config: RunConfig, display: Display, stop: StopFlag) -> Iterator[Any]:
     """Starts or joins a Ray cluster, and starts the run's crew on it (:mod:`carerl.actors.crew` has its kinds). Ends
-    both. Raises ConfigError where the cluster has no room for the run."""
+    both after the block. Raises ConfigError if the cluster has no room for the run."""
     display.stage("start ray")
     with (
         starting(stop),
@@ -57,12 +57,12 @@ def staffed(config: RunConfig, display: Display, stop: StopFlag) -> Iterator[Any
 
 @contextmanager
 def accounted(
-    result: Result, stop: StopFlag, go_on: Callable[[], str], *closing: tuple[str, Callable[[], object]]
+    result: Result, stop: StopFlag, how_to_resume: Callable[[], str], *closing: tuple[str, Callable[[], object]]
 ) -> Iterator[None]:
-    """Sets ``result`` by how the inside ends, and does what is to be done at the end.
+    """Sets ``result`` by how the block ends, then does what must be done at the end.
 
     A stop becomes the status ``interrupted``. A full disk and other foreseen errors are raised in words, with what
-    ``go_on`` says of how to resume. ``closing``: name and action of each thing to do at the end, see :func:`all_done`.
+    ``how_to_resume`` returns. ``closing``: name and action of each thing to do at the end, see :func:`all_done`.
     """
     try:
         yield
@@ -73,15 +73,15 @@ def accounted(
             raise
         raise disk.told(error) from error
     except RunError as error:
-        error.add_note(go_on())
+        error.add_note(how_to_resume())
         raise
     finally:
         result.unwritten = all_done(*closing)
 
 
 def all_done(*actions: tuple[str, Callable[[], object]]) -> list[str]:
-    """Does what is to be done at the end, each whatever became of the others; returns the names of those that failed,
-    which is said. It raises nothing: what ended the run is not to be hidden by what follows from it."""
+    """Does everything that must be done at the end, even if some of it fails. Prints failures, and returns their names.
+    Raises nothing: what ended the run must not be hidden by what follows from it."""
     failed = []
     for name, action in actions:
         try:
@@ -95,7 +95,7 @@ def all_done(*actions: tuple[str, Callable[[], object]]) -> list[str]:
 def report_written(
     write: Callable[[RunDirectory], Path], directory: RunDirectory, say: Callable[[str], None]
 ) -> Path | None:
-    """Writes a page and returns where it is; None if it could not be written, which is said: a picture that cannot be
+    """Writes a page and returns where it is; says so and returns None if it cannot be written. A picture that cannot be
     drawn must neither fail a good run nor hide why a bad one failed."""
     try:
         return write(directory)
@@ -105,7 +105,7 @@ def report_written(
 
 
 def say_threads(actors: Crew, display: Display) -> dict[str, int]:
-    """Shows the threads of each actor, and what is wrong with them; returns their numbers."""
+    """Shows the number of threads of each actor, and warnings about them; returns the numbers by actor."""
     found = actors.threads()
     display.message("torch threads: " + ", ".join(f"{name} {threads.count}" for name, threads in found.items()))
     for name, threads in found.items():

@@ -1,4 +1,4 @@
-"""Supervised training on the task's own corpus, through the same learner as everything else."""
+"""Trains on the task's own corpus, through the same learner as everything else."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ STEPS_PER_CALL = 20  # one call to an actor costs more than one step of a tiny m
 
 @dataclass(frozen=True)
 class Watch:
-    """Whoever follows the training: ``reach`` is called before the steps of a call, ``on_step`` after each step with
-    its metrics, ``on_checkpoint`` where a checkpoint is due."""
+    """Holds functions that follow the training. ``reach`` is called before the steps of a call with the first one,
+    ``on_step`` after each step with its metrics, ``on_checkpoint`` when a checkpoint is due."""
 
     on_step: Callable[[int, dict[str, float]], None]
     on_checkpoint: Callable[[int], None] = lambda step: None
@@ -35,8 +35,8 @@ def train(
     stop: StopFlag,
     watch: Watch,
 ) -> int:
-    """Takes steps ``start + 1`` … ``steps``; returns the last step done. While the learner works on one call's steps
-    the driver makes the batches of the next."""
+    """Takes steps ``start + 1`` … ``steps``. Returns the last step done: an earlier one if a stop was asked for. While
+    the learner works on the steps of one call, the driver makes the batches of the next."""
     wait: Callable[[], list[dict[str, float]]] | None = None
     done = start
     ready = _prepare(config, task, done + 1)
@@ -62,6 +62,7 @@ def train(
 
 
 def _prepare(config: RunConfig, task: SupervisedTask, first: int) -> list[tuple[TokenBatch, list[Minibatch], float]]:
+    """Returns batch, minibatches and learning rate of each step of a call; none beyond the last step."""
     steps = []
     for step in range(first, min(first + STEPS_PER_CALL, config.steps + 1)):
         batch = task.sft_batch(step)

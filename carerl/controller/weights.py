@@ -1,11 +1,10 @@
-"""Weight sync from learner to engines, and the two comparisons that prove it.
+"""Sends weights from learner to engines, and proves by two comparisons that they arrived.
 
-The version of the weights is the number of loop steps that they have been through. The probe samples a
-few responses right after a sync and compares the engine's log-probs with the learner's: it notices a
-layer that the engine does not use, a tied head, or cached prefixes of older weights. The other comparison costs
-nothing: the learner scores every step's rollouts anyway. What counts as a fault is in
-:mod:`carerl.loss.parity`; that every tensor was sent is not left to log-probs, see
-:mod:`carerl.backends.transfer.buckets`.
+The version of the weights is the number of loop steps that they have been through. The probe samples a few responses
+right after a sync and compares the engine's log-probs with the learner's. It notices a layer that the engine does not
+use, a tied head, or cached prefixes of older weights. The other comparison costs nothing: the learner scores every
+step's rollouts anyway. :mod:`carerl.loss.parity` says what counts as a fault. Log-probs do not have to show that every
+tensor was sent: :mod:`carerl.backends.transfer.buckets` checks that.
 """
 
 from __future__ import annotations
@@ -24,29 +23,30 @@ from carerl.types import RunError, Sampling
 
 
 class ParityError(RunError):
-    """Right after a sync engine and learner disagree about the same weights."""
+    """Says that engine and learner disagree about the same weights, right after a sync."""
 
 
 class MismatchError(RunError):
-    """A step's rollouts come from a distribution too far from the one that is trained."""
+    """Says that a step's rollouts come from a distribution too far from the one that is trained."""
 
 
 def synchronise(crew: TrainingCrew, version: int) -> None:
-    """Brings the learner's weights to all engines, as ``version``, or raises."""
+    """Brings the learner's weights to all engines, as ``version``. Raises ActorFailed."""
     crew.engines.sync(crew.learner.publish(), version)
 
 
 def probe_due(version: int, config: RunConfig) -> bool:
-    """Every ``sync.probe_every`` versions; a run that is gone on with probes at the same ones."""
+    """Returns True every ``sync.probe_every`` versions. A resumed run probes at the same versions."""
     every = config.sync.probe_every
     return every > 0 and version % every == 0
 
 
 def probe(crew: TrainingCrew, task: Task, config: RunConfig) -> dict[str, float]:
-    """``sync/probe_…``: mean, 99.9 % quantile and largest difference of log-probs, in nats.
+    """Samples a few responses; returns ``sync/probe_…``: mean, 99.9 % quantile and largest difference between engine
+    and learner in the log-probs of their tokens, nats.
 
-    Always the same prompts: an engine that kept cached prefixes of older weights would show it here.
-    Raises ParityError above ``sync.probe_mean_abort`` or ``sync.probe_q999_abort``.
+    The prompts are always the same: an engine that kept cached prefixes of older weights would show it here. Raises
+    ParityError above ``sync.probe_mean_abort`` or ``sync.probe_q999_abort``.
     """
     sampling = Sampling(
         n=1,
@@ -55,7 +55,7 @@ def probe(crew: TrainingCrew, task: Task, config: RunConfig) -> dict[str, float]
         seed=config.seed,
         stop_ids=stop_ids(config, task),
     )
-    prompts = max(config.sync.probe_prompts, config.rollout.actors)  # dealt out in turn: every engine has one
+    prompts = max(config.sync.probe_prompts, config.rollout.actors)  # dealt out in turn: every engine gets one
     groups = crew.engines.generate(task.train_examples(0, prompts), sampling)
     samples = [sample for group in groups for sample in group.samples]
     batch = pack_rows(
@@ -79,9 +79,9 @@ def probe(crew: TrainingCrew, task: Task, config: RunConfig) -> dict[str, float]
 
 
 def check_rollouts(step: int, metrics: Mapping[str, float], config: RunConfig) -> None:
-    """Raises MismatchError where the learner's metrics say that a step's rollouts and the learner at the weights that
-    sampled them differ by more than ``sync.mismatch_mean_abort`` or ``sync.mismatch_q999_abort``. A step in which no
-    row was trained has no such metrics."""
+    """Checks the difference between a step's rollouts and the learner at the weights that sampled them, by the
+    learner's metrics; a step in which no row was trained has none. Raises MismatchError above
+    ``sync.mismatch_mean_abort`` or ``sync.mismatch_q999_abort``."""
     if "rollout/mismatch_mean" not in metrics:
         return
     found = GapStatistics(
@@ -96,5 +96,6 @@ def check_rollouts(step: int, metrics: Mapping[str, float], config: RunConfig) -
 
 
 def _limits(config: RunConfig, mean: float, q999: float) -> GapLimits:
+    """Returns the limits for the dtypes and devices of this run."""
     on_gpu = bool(config.rollout.gpus_per_actor or config.learner.gpus_per_rank)
     return limits_for((config.model.dtype, config.learner.compute_dtype), mean, q999, on_gpu)

@@ -106,7 +106,7 @@ PLUGIN = """
         for number in range(start + 1, context.config.steps + 1):
             step = Step(context, algorithm, number)
             rollouts = step.sample()
-            planned, _ = step.plan(rollouts)
+            planned = step.plan(rollouts)
             step.log({"train/empty_minibatches": planned.empty}, rollouts, planned)
             evaluate_if_due(context, number)
             step.keep()

@@ -27,8 +27,8 @@ def test_a_run_that_is_ended_without_a_word_is_told_of(how: str, tmp_path: Path)
     if how == "by itself":
         assert done.stderr == "", "it says so itself"
     else:
-        assert "ended without a word" in done.stderr and "saved is step 40" in done.stderr
-        assert "go on with: go on so" in done.stderr
+        assert "the run was killed" in done.stderr and "saved is step 40" in done.stderr
+        assert "resume it with: go on so" in done.stderr
 
 
 def test_what_is_said_depends_on_what_there_is(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_what_is_said_depends_on_what_there_is(tmp_path: Path) -> None:
 
     assert "nothing was started yet" in listen([])
     assert "start it again" in listen([told(saves=True)])
-    assert "go on with: the same command" in listen([told(saves=False)])
+    assert "resume it with: the same command" in listen([told(saves=False)])
     assert listen([told(saves=True), b"ended\n"]) == "" and listen([b"ended\n"]) == ""
 
 

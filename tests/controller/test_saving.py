@@ -159,8 +159,8 @@ def test_a_save_without_room_is_not_begun(tmp_path: Path) -> None:
         made.crew.learner.save = None  # nobody is asked to write
         with pytest.raises(checkpoints.SaveFailed) as caught:
             checkpoints.save(made, 100)
-        for part in ("checkpoint of step 100", "it takes about 80", "kB", "are free", "the one of step 50 is untouched",
-                     f"resume={made.run.path}", "Make room"):  # fmt: skip
+        for part in ("checkpoint of step 100", "it takes about 80", "kB", "are free",
+                     "The checkpoint of step 50 is untouched", f"resume={made.run.path}", "Make room"):  # fmt: skip
             assert part in str(caught.value), part
         assert disk.free(place) == before
         check_untouched(made, 50)
@@ -175,7 +175,7 @@ def test_a_disk_that_fills_up_in_a_save_is_told_and_left_clean(tmp_path: Path) -
         free = disk.free(place)
         with pytest.raises(checkpoints.SaveFailed, match="disk is full") as caught:
             checkpoints.save(made, 100)
-        assert isinstance(caught.value, RunError) and "the one of step 50 is untouched" in str(caught.value)
+        assert isinstance(caught.value, RunError) and "The checkpoint of step 50 is untouched" in str(caught.value)
         check_untouched(made, 50)
         assert disk.free(place) >= free - 8192
         (place / "filler").unlink()

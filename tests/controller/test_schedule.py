@@ -24,7 +24,7 @@ def learner(name: str = "linear", warmup: int = 0) -> LearnerConfig:
     ("done", "before", "total", "config", "said"),
     [
         # .05 of the peak at the end; after 3 of 4 steps .05 + .95 / 4
-        (2, 2, 4, learner(), ["of 4 steps now", "that of 2", "from 5e-05 in step 2 to 0.00029 in step 3"]),
+        (2, 2, 4, learner(), ["now covers 4 steps", "covered 2 before", "from 5e-05 in step 2 to 0.00029 in step 3"]),
         (1, 2, 4, learner(), ["from 0.00053 in step 1 to 0.00053 in step 2, where it would have been 5e-05"]),
         (2, 8, 4, learner(), ["from 0.00076 in step 2 to 0.00029 in step 3, where it would have been 0.00064"]),
         (10, 10, 20, learner("cosine"), ["from 5e-05 in step 10 to 0.00045 in step 11"]),

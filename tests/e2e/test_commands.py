@@ -119,7 +119,7 @@ def test_a_signal_ends_a_run_saved_and_it_goes_on(number: signal.Signals, tmp_pa
     process.send_signal(number)
     out, _ = process.communicate(timeout=200)
     assert process.returncode == 128 + number
-    assert "go on with: python -m carerl.run resume=" in out
+    assert "resume it with: python -m carerl.run resume=" in out
     (run_dir,) = metrics.iterdir()
     at = json.loads((run_dir / "summary.json").read_text())["steps"]
     resumed = command("run", f"resume={run_dir}", f"steps={at + 2}", "evaluation.at_end=false", cwd=tmp_path)

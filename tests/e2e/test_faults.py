@@ -153,7 +153,7 @@ def test_a_stop_gets_through_while_an_engine_is_stuck(tmp_path: Path) -> None:
 def test_the_head_of_the_cluster(number: signal.Signals, tmp_path: Path) -> None:
     ended = fault(tmp_path, "head", number, PLAIN)
     assert ended.code == 143 and ended.seconds < 70
-    assert "head of the Ray cluster has not answered" in ended.err and "go on with" in ended.out
+    assert "head of the Ray cluster has not answered" in ended.err and "resume it with" in ended.out
     summary = json.loads((ended.run / "summary.json").read_text())
     newest = (ended.run / "checkpoints" / "latest").resolve().name
     assert summary["status"] == "interrupted" and newest == f"step_{summary['steps']:06d}", "saved before Ray ends it"
@@ -163,5 +163,5 @@ def test_the_head_of_the_cluster(number: signal.Signals, tmp_path: Path) -> None
 def test_a_process_whose_end_leaves_no_time_to_say_anything(target: str, tmp_path: Path) -> None:
     ended = fault(tmp_path, target, signal.SIGKILL, PLAIN)
     assert ended.code == (1 if target == "raylet" else -signal.SIGKILL) and ended.seconds < 10
-    assert "ended without a word" in ended.err and f"resume={ended.run}" in ended.err
+    assert "the run was killed" in ended.err and f"resume={ended.run}" in ended.err
     assert not [line for line in ended.left if "Worker" in line], ended.left

@@ -51,7 +51,7 @@ def test_a_recipe_is_rehearsed_from_its_data_to_its_report(
     found = the_record(tmp_path / "runs", recipe)
     assert found["passed"] and found["faults"] == [] and found["dropped"] == TOO_LONG
     assert isinstance(found["gib"], float) and 1 < found["gib"] < 6.5  # 6.2 were measured at 7b
-    for part in ("passed", "equal those of the run never stopped", "coin flips", "not rehearsed", "GPUs"):
+    for part in ("passed", "equal those of the run that was never stopped", "coin flips", "not rehearsed", "GPUs"):
         assert part in done.stdout
     place = next((tmp_path / "runs").glob("rehearse_*"))
     settings = yaml.safe_load((place / "whole" / "config.yaml").read_text())

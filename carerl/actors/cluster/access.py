@@ -1,7 +1,7 @@
-"""The token that a Ray cluster asks for.
+"""Sends and makes the token that a Ray cluster asks for.
 
-A cluster that was started with Ray's defaults asks for one, and clients of Ray 2.60 send it only where
-``RAY_AUTH_MODE=token`` is set: it is set here where there is a token to send.
+A cluster that was started with Ray's defaults asks for a token, and clients of Ray 2.60 send it only if
+``RAY_AUTH_MODE=token`` is set: it is set here if there is a token to send.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ WHERE_THE_TOKEN_IS = (
 
 
 def token_file() -> Path:
-    """Where Ray looks for the token."""
+    """Returns where Ray looks for the token."""
     at = os.environ.get("RAY_AUTH_TOKEN_PATH")
     return Path(at).expanduser() if at else Path.home() / ".ray" / "auth_token"
 
 
 def enable_token() -> None:
-    """Has this process send the token that it has, unless RAY_AUTH_MODE says otherwise. Ray reads the mode once, when
-    it is imported: after that nothing is changed, as a Ray started here would then ask for what is not sent."""
+    """Has this process send its token, unless RAY_AUTH_MODE says otherwise. Ray reads the mode once, when it is
+    imported. Changes nothing after that: a Ray started here would ask for a token that is not sent."""
     if "ray" in sys.modules:
         return
     if "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or token_file().is_file()):
@@ -36,8 +36,8 @@ def enable_token() -> None:
 
 
 def make_token() -> Path | None:
-    """Makes the token of the clusters that are started here, readable by its owner alone, and returns its file; None
-    where there is one. Ray would make one that all users of the machine may read, or, for `ray start`, none. Raises
+    """Makes the token of the clusters that are started here, readable by its owner alone, and returns its file; None if
+    there is one already. Ray would make one that all users of the machine may read, or, for `ray start`, none. Raises
     OSError."""
     place = token_file()
     if os.environ.get("RAY_AUTH_TOKEN") or place.is_file():
@@ -47,7 +47,7 @@ def make_token() -> Path | None:
     with open(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
     try:
-        os.link(own, place)  # unlike a rename it takes nobody else's place
+        os.link(own, place)  # unlike a rename it does not replace another process's file
     except FileExistsError:
         return None
     finally:
@@ -56,11 +56,12 @@ def make_token() -> Path | None:
 
 
 def sends_token() -> bool:
+    """Returns True if this process sends a token."""
     return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
 
 
 def check_open(field: str, address: str, host: str) -> None:
-    """Refuses to send anything over a network without a token, unless that is asked for. Raises ConfigError."""
+    """Refuses to send anything over a network without a token, unless RAY_AUTH_MODE asks for it. Raises ConfigError."""
     if sends_token() or "RAY_AUTH_MODE" in os.environ or is_here(host):
         return
     raise ConfigError(
@@ -72,7 +73,7 @@ def check_open(field: str, address: str, host: str) -> None:
 
 
 def main() -> int:
-    """What a script does before `ray start`: makes the token where there is none, and says so."""
+    """Makes the token if there is none, and says so. A script calls it before `ray start`. Returns the exit code."""
     try:
         made = make_token()
     except OSError as error:

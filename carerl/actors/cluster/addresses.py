@@ -1,6 +1,6 @@
-"""Addresses of Ray clusters: their forms, whether one is this machine's, and whether anything answers there.
+"""Checks addresses of Ray clusters: their form, whether one is this machine's, and whether anything answers there.
 
-Ray itself tries an address for fourteen minutes. Here one is looked at first, in seconds.
+Ray itself tries an address for fourteen minutes. Here it is checked first, in seconds.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from carerl.actors.health.patience import in_time
 from carerl.errors import ConfigError
 
 LOCAL, AUTO = "local", "auto"
-PATIENCE_S = 15.0  # for a head that is just being started
-TRY_S = 10.0  # for one connection, or for a name
+PATIENCE_S = 15.0  # a head may just be starting
+TRY_S = 10.0  # for one connection, or for looking up a name
 FORM = "write host:port, for instance 10.0.0.5:6379 or [fd00::5]:6379"
 # An HTTP/2 client's first words, as gRPC speaks them, with empty settings: a server answers with its own.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -28,6 +28,8 @@ _SETTINGS = 4
 
 @dataclass(frozen=True)
 class Place:
+    """Names a host and a port."""
+
     host: str
     port: int
 
@@ -36,7 +38,7 @@ class Place:
 
 
 def cluster_place(field: str, text: str) -> Place:
-    """The host and port of a cluster's address. Raises ConfigError for what is none."""
+    """Returns the host and port of a cluster's address. Raises ConfigError if it is no such address."""
     scheme, mark, _ = text.partition("://")
     if mark and scheme == "ray":
         raise ConfigError(
@@ -61,9 +63,9 @@ def cluster_place(field: str, text: str) -> Place:
 
 
 def port_of(field: str, text: str, port: str) -> int:
-    """Raises ConfigError for what is no port."""
+    """Returns a port's number. Raises ConfigError if it is no port."""
     if not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
-        raise ConfigError(field, text, f"{port or 'nothing'} is no port: those are 1 to 65535", FORM)
+        raise ConfigError(field, text, f"{port or 'nothing'} is no port: ports are 1 to 65535", FORM)
     return int(port)
 
 
@@ -83,7 +85,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_here(host: str) -> bool:
-    """Whether it is an address of this machine: what is sent there crosses no network."""
+    """Returns True for an address of this machine: what is sent there crosses no network."""
     if is_loopback(host):
         return True
     found = in_time(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), TRY_S).value
@@ -100,8 +102,8 @@ def _is_own(family: int, address: tuple[object, ...]) -> bool:
 
 
 def unanswered(place: Place, patience: float = PATIENCE_S, grpc: bool = True) -> str:
-    """Why nothing of Ray's answers there, in words; '' where something does. ``patience``: seconds for which a refusal
-    is tried again. ``grpc``: a cluster's head is expected and not a job server."""
+    """Returns in words why nothing of Ray's answers there; '' if something does. ``patience``: for how many seconds a
+    refusal is tried again. ``grpc``: True for a cluster's head, False for a job server."""
     deadline = time.monotonic() + patience
     while True:
         reason = _try(place, grpc and os.environ.get("RAY_USE_TLS", "0") != "1")
@@ -111,13 +113,14 @@ def unanswered(place: Place, patience: float = PATIENCE_S, grpc: bool = True) ->
 
 
 def _try(place: Place, grpc: bool) -> str:
+    """Tries to connect once; returns in words why it failed, or ''."""
     tried = in_time(lambda: socket.create_connection((place.host, place.port), TRY_S), 2 * TRY_S)
     found, error = tried.value, tried.error
     if found is None:
         if isinstance(error, socket.gaierror):
             return f"no host has the name {place.host} ({error.strerror})"
         if error is None or isinstance(error, TimeoutError):
-            return f"nothing answers at {place} within {TRY_S:.0f} s: the host is not there, or a firewall is before it"
+            return f"nothing answers at {place} within {TRY_S:.0f} s: the host is down, or a firewall is in the way"
         return f"{place} cannot be reached ({getattr(error, 'strerror', None) or error})"
     with found:
         if not grpc:
@@ -141,7 +144,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 def check_temporary(shared_memory: Path = SHARED_MEMORY) -> None:
-    """Refuses a directory for temporary files in which a Ray started here could not work. Raises ConfigError."""
+    """Refuses a directory for temporary files in which a Ray started here would not work. Raises ConfigError."""
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
     text = os.environ.get(name, "/tmp")
     remedy = f"set RAY_TMPDIR to a short directory on this node's own disk, for instance RAY_TMPDIR=/tmp/{os.getuid()}"
@@ -151,7 +154,7 @@ def check_temporary(shared_memory: Path = SHARED_MEMORY) -> None:
         raise ConfigError(name, text, "it is no absolute path", remedy)
     longest = SOCKET_LIMIT - len(_WITHIN.format(pid=os.getpid()))
     if len(os.fsencode(text)) > longest:
-        reason = f"it has {len(os.fsencode(text))} bytes; Ray's sockets fit in one of {longest} at most"
+        reason = f"its name has {len(os.fsencode(text))} bytes; Ray's sockets fit in a directory of {longest} at most"
         raise ConfigError(name, text, reason, remedy)
     if reason := _unwritable(Path(text) / "ray"):
         raise ConfigError(name, text, reason, remedy)
@@ -161,8 +164,8 @@ def check_temporary(shared_memory: Path = SHARED_MEMORY) -> None:
 
 
 def _unwritable(place: Path) -> str:
-    """Why a file cannot be made in a directory that may still have to be made; '' where one can. It is not made here:
-    Ray gives it to all users of the machine."""
+    """Returns in words why no file can be made in a directory, which may still have to be made itself; '' if one can.
+    Does not make the directory: Ray does, for all users of the machine."""
     for parent in (place, *place.parents):
         try:
             if parent.is_dir():

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting one on this machine."""
+"""Joins a Ray cluster, or starts one on this machine."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from carerl.text import terminal
 
 @dataclass(frozen=True)
 class Resources:
-    """What a cluster has in all, in Ray's units. ``joined``: it is one that others started, and may grow."""
+    """Says how many CPUs and GPUs a cluster has, in Ray's units. ``joined``: others started it, and it may grow."""
 
     cpus: float
     gpus: float
     joined: bool
 
 
-# How long an idle OpenMP thread spins before it sleeps, in rounds: some tens of microseconds. Without a bound an idle
-# actor's threads spin for milliseconds on the cores that the working one needs (two at work: ten times slower); with
-# none at all every small operation pays for waking a thread (twice as slow).
+# GOMP_SPINCOUNT: how long an idle OpenMP thread spins before it sleeps, in rounds; here some tens of microseconds.
+# Without a bound an idle actor's threads spin for milliseconds on the cores that the working one needs (two at work:
+# ten times slower); without any spinning every small operation pays for waking a thread (twice as slow).
 ACTOR_ENVIRONMENT = {
     "GOMP_SPINCOUNT": "20000",
     "TOKENIZERS_PARALLELISM": "false",
@@ -42,14 +42,14 @@ ACTOR_ENVIRONMENT = {
 
 
 def joins_cluster(cluster_address: str = "") -> str:
-    """The address of the cluster that is joined; '' where Ray is started on this machine, as for ``local``."""
+    """Returns the address of the cluster that is joined; '' if Ray is started on this machine, as for ``local``."""
     address = cluster_address or os.environ.get("RAY_ADDRESS", "")
     return "" if address == LOCAL else address
 
 
 def check_address(cluster_address: str = "") -> None:
-    """Refuses the address of a cluster that cannot be joined: one of another form, another machine's without a token,
-    or one at which no head answers within half a minute. Raises ConfigError."""
+    """Refuses the address of a cluster that cannot be joined: its form is wrong, it is another machine's and there is
+    no token, or no head answers there within half a minute. Raises ConfigError."""
     text = joins_cluster(cluster_address)
     field = "cluster.address" if cluster_address else "RAY_ADDRESS"
     if not text:
@@ -64,10 +64,11 @@ HEAD_S = 15.0
 
 
 def _no_head(place: Place) -> str:
-    """Why what speaks gRPC there is no cluster's head, in words. What it says of tokens is left to Ray."""
+    """Returns in words why a server that speaks gRPC is no cluster's head; '' if it is one. Errors about tokens are
+    left to Ray."""
     try:
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    except ImportError:  # a private name of Ray's: its own patience decides then
+    except ImportError:  # a private name of Ray's, which may change: then Ray itself finds out, which takes longer
         return ""
     asked = in_time(
         lambda: GcsClient(address=str(place)).internal_kv_get(b"session_name", b"session", timeout=HEAD_S), HEAD_S
@@ -85,7 +86,8 @@ _REMEDY = (
 
 
 def _found_here(field: str) -> str:
-    """What ``auto`` stands for: RAY_ADDRESS, else the cluster that `ray start` has noted down on this node."""
+    """Returns what ``auto`` stands for: RAY_ADDRESS, else the cluster that `ray start` has noted down on this node.
+    Raises ConfigError if there is neither."""
     from ray._common.utils import get_ray_address_file
 
     named = os.environ.get("RAY_ADDRESS", "")
@@ -103,11 +105,11 @@ def _found_here(field: str) -> str:
 def connect(cluster_address: str = "", object_store_mib: int | None = None) -> Resources:
     """Joins the cluster at ``cluster_address`` or RAY_ADDRESS, else starts Ray on this machine. Does nothing if
     connected already. ``object_store_mib`` bounds the object store of a Ray started here (None: Ray's own choice).
-    Raises ConfigError where no cluster answers."""
+    Raises ConfigError if no cluster answers."""
     place = joins_cluster(cluster_address)
     torch.set_num_threads(1)  # the driver packs and counts; torch's own choice is a thread for each core of the host
     if not ray.is_initialized():
-        # Actors print their own tracebacks through the driver's exception; their chatter stays in Ray's logs.
+        # Actors' tracebacks reach the driver as exceptions; what else they print stays in Ray's logs.
         settings: dict[str, Any] = {
             "logging_level": logging.ERROR,
             "log_to_driver": bool(os.environ.get("CARERL_ACTOR_LOGS")),
@@ -116,40 +118,50 @@ def connect(cluster_address: str = "", object_store_mib: int | None = None) -> R
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if place:
             check_address(cluster_address)
-            try:
-                ray.init(address=place, **settings)
-            except Exception as error:
-                remedy = _REMEDY
-                if not access.sends_token():
-                    remedy += f"; or, where it says InvalidAuthToken: {access.WHERE_THE_TOKEN_IS}"
-                reason = f"no Ray cluster could be joined there ({error})"
-                raise ConfigError("cluster.address", place, reason, remedy) from error
+            _join(place, settings)
         else:
-            check_temporary()
-            if os.environ.get("RAY_AUTH_MODE", "token") == "token":
-                with contextlib.suppress(OSError):  # Ray then makes its own, or says why it cannot
-                    access.make_token()
-            # On a machine of its own a run need not stand back: Ray would start its workers at niceness 15.
-            os.environ.setdefault("RAY_worker_niceness", "0")
-            # "local", so that a cluster left over on this machine by somebody else is not joined by accident.
-            store = object_store_mib * 2**20 if object_store_mib else None
-            try:
-                ray.init(address=LOCAL, include_dashboard=False, object_store_memory=store, **settings)
-            except OSError as error:  # of a full disk, of a limit on files or processes
-                reason = f"Ray could not be started on this machine ({type(error).__name__}: {error})"
-                raise ConfigError("RAY_TMPDIR", os.environ.get("RAY_TMPDIR"), reason, "mend that, or set it") from error
+            _start_here(object_store_mib, settings)
     total = ray.cluster_resources()
     return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), bool(place))
 
 
+def _join(place: str, settings: dict[str, Any]) -> None:
+    """Joins a cluster. Raises ConfigError."""
+    try:
+        ray.init(address=place, **settings)
+    except Exception as error:
+        remedy = _REMEDY
+        if not access.sends_token():
+            remedy += f"; or, if it says InvalidAuthToken: {access.WHERE_THE_TOKEN_IS}"
+        reason = f"no Ray cluster could be joined there ({error})"
+        raise ConfigError("cluster.address", place, reason, remedy) from error
+
+
+def _start_here(object_store_mib: int | None, settings: dict[str, Any]) -> None:
+    """Starts Ray on this machine. Raises ConfigError."""
+    check_temporary()
+    if os.environ.get("RAY_AUTH_MODE", "token") == "token":
+        with contextlib.suppress(OSError):  # Ray then makes its own, or says why it cannot
+            access.make_token()
+    # On a machine of its own a run need not give way to others: Ray would start its workers at niceness 15.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    store = object_store_mib * 2**20 if object_store_mib else None
+    try:
+        # "local", so that a cluster which somebody else left on this machine is not joined by accident
+        ray.init(address=LOCAL, include_dashboard=False, object_store_memory=store, **settings)
+    except OSError as error:  # a full disk, or a limit on files or processes
+        reason = f"Ray could not be started on this machine ({type(error).__name__}: {error})"
+        raise ConfigError("RAY_TMPDIR", os.environ.get("RAY_TMPDIR"), reason, "mend that, or set it") from error
+
+
 def address() -> str:
-    """Where another process of this machine can join the cluster."""
+    """Returns the address at which another process of this machine can join the cluster."""
     return str(ray.get_runtime_context().gcs_address)
 
 
 @contextmanager
 def cluster(cluster_address: str = "", object_store_mib: int | None = None) -> Iterator[Resources]:
-    """A connection that is closed at the end; a cluster started here ends with it."""
+    """Connects to a cluster for the length of the block. A cluster started here ends with it."""
     try:
         yield connect(cluster_address, object_store_mib)
     finally:
@@ -160,14 +172,14 @@ SHUT_DOWN_S = 20.0
 
 
 def _shut_down() -> None:
-    """Leaves the cluster. One whose head is gone may never let a driver go."""
+    """Leaves the cluster. If that does not end, because the head is gone, has this process leave without it."""
     if not in_time(ray.shutdown, SHUT_DOWN_S).ended:
         terminal.endings.append(_leave)
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends this process with its exit code. What Python does at its end would wait for the cluster again, until Ray
-    ends the process with a code of its own."""
+    """Ends this process with its exit code. Python's own end would wait for the cluster again, until Ray ends the
+    process with another code."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

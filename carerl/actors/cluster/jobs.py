@@ -1,4 +1,4 @@
-"""Ray jobs from both sides: submitting one and following it, and what a driver knows of the job that it runs in."""
+"""Submits Ray jobs and follows them; also says what a driver knows of the job that it runs in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from carerl.types import RunError
 
 ADDRESS = "http://127.0.0.1:8265"  # of the dashboard of a head on this machine
 GRACE_VARIABLE = "RAY_JOB_STOP_WAIT_TIME_S"
-RAYS_GRACE = 3  # seconds between SIGTERM and SIGKILL where nobody sets GRACE_VARIABLE
+RAYS_GRACE = 3  # seconds between SIGTERM and SIGKILL if nobody sets GRACE_VARIABLE
 _CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray tells a job's driver of its job
 _UNPACKED = "runtime_resources/working_dir_files"  # where Ray unpacks a job's working directory, for as long as it runs
 _NOT_YET = "No available agent"  # the answer of a head that has just been started
@@ -30,22 +30,23 @@ TRIES_FOR_THE_REST = 3
 
 
 class JobError(RunError):
-    """The cluster does not take the job, or does not say what became of it."""
+    """Says that the cluster does not take a job, or does not say what became of it."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended: Ray's word for it, and the exit code of its command."""
+    """Says how a job ended: Ray's word for it, and the exit code of its command."""
 
     status: str
     exit_code: int
 
 
 def client(address: str, patience: float = 0.0) -> Any:
-    """A client of the cluster's job server, which may take ``patience`` seconds to answer. Raises ConfigError."""
+    """Returns a client of the cluster's job server, which may take ``patience`` seconds to answer. Raises
+    ConfigError."""
     place = place_of(address)
     access.check_open("address", address, place.host)
-    # Of an address that it is given Ray thinks less than of this variable, or of RAY_ADDRESS, which is a cluster's.
+    # Ray prefers this variable, or RAY_ADDRESS, over the address passed to its client.
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     if reason := unanswered(place, patience, grpc=False):
         raise ConfigError("address", address, f"no job server answers: {reason}", "start one with: ray start --head")
@@ -55,14 +56,14 @@ def client(address: str, patience: float = 0.0) -> Any:
     while True:
         try:
             return JobSubmissionClient(address)
-        except Exception as error:  # of the network, of the server, of authentication
+        except Exception as error:  # from the network, the server or authentication
             if time.monotonic() >= deadline or _is_refusal(error):
                 raise _unreachable(address, error) from error
             time.sleep(POLL_SECONDS)
 
 
 def place_of(address: str) -> Place:
-    """The host and port of a job server. Raises ConfigError for what is none."""
+    """Returns the host and port of a job server. Raises ConfigError if the address is no such server's."""
     remedy = "write address=http://HEAD:8265, the job server of the cluster's head"
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname or any(mark in address for mark in " \t\n"):
@@ -70,7 +71,7 @@ def place_of(address: str) -> Place:
     try:
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     except ValueError:
-        raise ConfigError("address", address, "its port is none: those are 1 to 65535", remedy) from None
+        raise ConfigError("address", address, "its port is not valid: ports are 1 to 65535", remedy) from None
     return Place(parts.hostname, port)
 
 
@@ -98,10 +99,11 @@ def submit(
     name: str = "",
     patience: float = 0.0,
 ) -> str:
-    """Submits a command and returns the job's id. ``facts``: what it is labelled with. ``grace``: seconds that
-    ``ray job stop`` leaves it to save. ``working_dir``: a folder that is sent along but for ``excludes``, patterns of
-    .gitignore. ``name``: the id to give it. ``patience``: seconds that a head which has just been started may take
-    until it takes jobs. Raises JobError."""
+    """Submits a command and returns the job's id.
+
+    ``facts``: labels of the job. ``grace``: seconds that ``ray job stop`` leaves it to save. ``working_dir``: a folder
+    that is sent along, without what matches ``excludes`` (patterns of .gitignore). ``name``: the id to give it.
+    ``patience``: seconds for which a head that has just been started may refuse jobs. Raises JobError."""
     deadline = time.monotonic() + patience
     runtime_env: dict[str, Any] = {"env_vars": {GRACE_VARIABLE: str(grace)}}
     if working_dir:
@@ -118,21 +120,22 @@ def submit(
             )
         except Exception as error:  # the server's answer, in its own words
             if _NOT_YET not in str(error) or time.monotonic() >= deadline:
-                raise JobError(f"the job is not taken: {error}") from error
+                raise JobError(f"the cluster does not take the job: {error}") from error
             time.sleep(POLL_SECONDS)
 
 
 def follow(client: Any, job: str, show: Callable[[str], None], patience: float = 300.0) -> Ended:
-    """Shows a job's output until it ends, and says how it ended. A connection that breaks says nothing about the job:
-    it is taken up again where it broke, until the server has not said for ``patience`` seconds what became of the job.
-    Raises JobError."""
+    """Shows a job's output until it ends, and returns how it ended.
+
+    A broken connection says nothing about the job: output is resumed where it broke off. Raises JobError if the server
+    has not said for ``patience`` seconds what became of the job."""
     shown = 0  # characters
-    told = False  # that the connection is broken
+    told = False  # was it said that the connection is broken?
     unheard: float | None = None  # since when the server has not answered
-    tries = 0  # to have the rest of the output of a job that has ended
+    tries = 0  # to get the rest of the output of a job that has ended
 
     async def tail() -> None:
-        """Until the output ends, or has been still for a while: a connection may be gone without a word."""
+        """Shows output until it ends, or until none has come for a while: a connection may be lost unnoticed."""
         nonlocal shown, told
         seen = 0
         chunks = aiter(client.tail_job_logs(job))  # from the beginning, each time
@@ -150,7 +153,7 @@ def follow(client: Any, job: str, show: Callable[[str], None], patience: float =
         failure: Exception | None = None
         try:
             asyncio.run(tail())
-        except Exception as error:  # whatever the libraries below raise for a network
+        except Exception as error:  # whatever the libraries below raise for a broken network
             failure = error
         try:
             info = client.get_job_info(job)
@@ -175,6 +178,7 @@ def follow(client: Any, job: str, show: Callable[[str], None], patience: float =
 
 
 def _ended(info: Any) -> Ended | None:
+    """Returns how a job ended; None while it runs."""
     status = str(getattr(info.status, "value", info.status))
     if status == "SUCCEEDED":
         return Ended(status, 0)
@@ -186,25 +190,25 @@ def _ended(info: Any) -> Ended | None:
 
 
 def runs_in_job() -> bool:
-    """Whether this process is the driver of a job."""
+    """Returns True if this process is the driver of a job."""
     return _CONFIG_VARIABLE in os.environ
 
 
 def short_grace() -> str:
-    """What to tell the owner of a job to which ``ray job stop`` leaves hardly any time to save; '' of any other."""
+    """Returns a warning for a job to which ``ray job stop`` leaves hardly any time to save; '' otherwise."""
     given = os.environ.get(GRACE_VARIABLE, "")
     seconds = int(given) if given.isdigit() else RAYS_GRACE
     if not runs_in_job() or seconds > RAYS_GRACE:
         return ""
     example = json.dumps({"env_vars": {GRACE_VARIABLE: "300"}})
     return (
-        f"`ray job stop` leaves this run {seconds} s to save, which is Ray's default; for more, submit it by "
+        f"`ray job stop` leaves this run {seconds} s to save, which is Ray's default; for more, submit it with "
         f"python -m carerl.job, or with --runtime-env-json '{example}'"
     )
 
 
 def free_of_job(variables: Mapping[str, str]) -> dict[str, str]:
-    """Of environment variables for actors those that the job does not set itself: Ray refuses to have one of both."""
+    """Returns the environment variables for actors without those that the job sets itself: Ray refuses duplicates."""
     told = json.loads(os.environ.get(_CONFIG_VARIABLE) or "{}")
     taken = (told.get("runtime_env") or {}).get("env_vars") or {}
     return {name: value for name, value in variables.items() if name not in taken}

@@ -1,8 +1,8 @@
-"""Room for a run's actors: all of it, or none.
+"""Reserves room for a run's actors: all of it, or none.
 
-A run reserves its resources as one Ray placement group before it starts an actor. Two runs that want the same GPUs then
-wait one for the other, where each would otherwise hold half of them for ever; and a cluster with an autoscaler sees
-everything that a run needs at once.
+A run reserves its resources as one Ray placement group before it starts an actor. If two runs want the same GPUs, one
+then waits for the other; otherwise each could hold half of them for ever. And a cluster with an autoscaler sees at once
+everything that a run needs.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from carerl.actors.health.patience import in_time
 from carerl.config.roles import ActorGroup
 from carerl.types import RunError
 
-FREE_TIMEOUT_S = 300.0  # that what others hold may take to become free
+FREE_TIMEOUT_S = 300.0  # in which resources that others hold must become free
 POLL_S = 1.0
 REMOVE_S = 5.0
 TELL_EVERY_S = 30.0
 
 
 class NotPlaced(RunError):
-    """The cluster does not hand out what the plan needs."""
+    """Says that the cluster does not hand out what the plan needs."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """What is reserved. ``options``: of each role those of ``.options()`` that put its actors, in order, onto it;
-    ``nodes``: the ids of the nodes that it lies on."""
+    """Holds what is reserved. ``options``: for each role the arguments of ``.options()`` that place its actors, in
+    order. ``nodes``: the ids of the nodes that the room lies on."""
 
     options: dict[str, list[dict[str, Any]]]
     nodes: frozenset[str]
@@ -45,10 +45,10 @@ class Room:
 def reserved(
     groups: Sequence[ActorGroup], patience: float, say: Callable[[str], None], check: Callable[[], None]
 ) -> Iterator[Room]:
-    """Room for these actors, on as few nodes as hold them all, until the end of the block or of this process.
+    """Reserves room for these actors, on as few nodes as hold them all, until the end of the block or of this process.
 
-    It is waited for, ``patience`` seconds longer than :data:`FREE_TIMEOUT_S`; ``say`` is told now and then what is
-    there, and ``check`` is called each second and may raise. Raises NotPlaced."""
+    Waits for it, ``patience`` seconds longer than :data:`FREE_TIMEOUT_S`. Meanwhile calls ``say`` now and then with
+    what the cluster has, and ``check`` every second, which may raise. Raises NotPlaced."""
     wanted = [(group.role, _bundle(group)) for group in groups for _ in range(group.count)]
     bundles = [bundle for _, bundle in wanted if bundle]
     if not bundles:
@@ -61,21 +61,21 @@ def reserved(
         indices = by_node(bundles, [nodes[index] for index in range(len(bundles))])
         yield Room(_options(held, wanted, indices), frozenset(nodes.values()))
     finally:
-        # Of a head that is gone, and that must neither hide what ended the run nor keep it from ending.
+        # The head may be gone. That must neither hide what ended the run nor keep it from ending.
         in_time(lambda: remove_placement_group(held), REMOVE_S)
 
 
 def _bundle(group: ActorGroup) -> dict[str, float]:
-    """What one actor takes; Ray knows no bundle of nothing, nor a share of nothing in one."""
+    """Returns what one actor takes, without shares of 0, which Ray refuses."""
     return {kind: share for kind, share in (("CPU", group.cpus_each), ("GPU", group.gpus_each)) if share}
 
 
 def by_node(bundles: Sequence[Mapping[str, float]], nodes: Sequence[str]) -> list[int]:
-    """Of each actor's bundle the index of the one that it uses, where ``nodes`` says where Ray has put them.
+    """Returns for each actor the index of the bundle that it uses. ``nodes``: where Ray has put each bundle.
 
-    Ray packs bundles of one shape in any order, so that the learner's ranks, which talk most, could be strewn over
-    nodes that would hold them together. Actors of one shape therefore take their bundles node by node, in the order of
-    roles, from the node that has most of them on.
+    Ray packs bundles of one shape in any order, so that the learner's ranks, which talk most, could be spread over
+    several nodes though one would hold them all. Actors of one shape therefore take their bundles node by node, in the
+    order of roles, beginning with the node that has most of them.
 
     >>> by_node([{"GPU": 1}] * 4, ["a", "b", "b", "b"])
     [1, 2, 3, 0]
@@ -95,6 +95,7 @@ def by_node(bundles: Sequence[Mapping[str, float]], nodes: Sequence[str]) -> lis
 def _options(
     held: Any, wanted: Sequence[tuple[str, Mapping[str, float]]], indices: Sequence[int]
 ) -> dict[str, list[dict[str, Any]]]:
+    """Returns for each role the arguments of ``.options()`` of its actors."""
     found: dict[str, list[dict[str, Any]]] = {}
     using = iter(indices)
     for role, bundle in wanted:
@@ -109,6 +110,7 @@ def _options(
 def _wait(
     held: Any, total: Mapping[str, float], seconds: float, say: Callable[[str], None], check: Callable[[], None]
 ) -> None:
+    """Waits until the placement group is there. Raises NotPlaced."""
     begin = told = time.monotonic()
     while not held.wait(POLL_S):
         check()
@@ -116,8 +118,8 @@ def _wait(
         if now - begin >= seconds:
             raise NotPlaced(
                 f"after {seconds:.0f} s the cluster has not handed out {_listing(total)}. {_there(total)}: "
-                "something else holds the rest, nodes are missing (cluster.wait_seconds is how long they may take to "
-                "come), or no node is large enough for one actor"
+                "something else holds the rest, nodes are missing (cluster.wait_seconds says how long to wait for "
+                "them), or no node is large enough for one actor"
             )
         if now - told >= TELL_EVERY_S:
             told = now
@@ -125,7 +127,7 @@ def _wait(
 
 
 def _there(total: Mapping[str, float]) -> str:
-    """What the cluster has of what is wanted."""
+    """Returns in words how much the cluster has of what is wanted."""
     has, free = ray.cluster_resources(), ray.available_resources()
     nodes = sum(node["Alive"] for node in ray.nodes())
     return f"{nodes} nodes have {_listing({kind: has.get(kind, 0.0) for kind in total})}, free are " + _listing(

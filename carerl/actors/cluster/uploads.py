@@ -1,8 +1,8 @@
-"""What stays behind when a folder is sent to a cluster: files that hold secrets.
+"""Keeps files with secrets back when a folder is sent to a cluster.
 
-A folder that a job takes along (``working_dir=``) is stored by Ray's head, and every process of the cluster can read
-it. What by its name is a secret's place stays here, and so does every text file with a private key, a service's token,
-or the value of a secret variable of this process in it. Ray itself leaves out what ``.gitignore`` and ``.rayignore``
+Ray's head stores a folder that a job takes along (``working_dir=``), and every process of the cluster can read it. So
+files with the usual names of secrets stay here, and so does every text file that holds a private key, a service's
+token, or the value of a secret variable of this process. Ray itself leaves out what ``.gitignore`` and ``.rayignore``
 name.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from carerl.text.redaction import without_tokens
 
-# as in .gitignore, at any depth; a name that ends in / is a folder's
+# patterns as in .gitignore, at any depth; a name that ends in / is a folder's
 SECRET_NAMES = (
     ".env", ".env.*", "*.env", ".envrc", ".netrc", ".pypirc", ".npmrc", ".git-credentials", ".pgpass", "kubeconfig",
     "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keytab", "*.kdbx", "*.ppk", "id_rsa*", "id_dsa*", "id_ecdsa*",
@@ -25,12 +25,12 @@ SECRET_NAMES = (
 )  # fmt: skip
 HARMLESS = (".env.example", ".env.sample", ".env.template", "*.pub")
 NOT_LOOKED_INTO = {".git", ".venv", "venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"}
-FILE_BYTES = 256 * 1024  # a larger file is no file of settings
-FILES = 20_000  # that are looked into
+FILE_BYTES = 256 * 1024  # a larger file is no file of settings and is not read
+FILES = 20_000  # how many are read
 
 
 def kept_back(folder: str | Path) -> dict[str, str]:
-    """Path below ``folder`` -> why it is not sent, in order. A folder ends in a slash."""
+    """Returns path below ``folder`` -> why it is not sent, in order. A folder's path ends in a slash."""
     found: dict[str, str] = {}
     looked = 0
     for name in _walk(Path(folder)):
@@ -44,7 +44,7 @@ def kept_back(folder: str | Path) -> dict[str, str]:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Files and folders below a folder; a folder that is kept back, or not looked into, is not entered."""
+    """Yields the files and folders below a folder. Does not enter folders that are kept back or need no look."""
     for root, folders, files in os.walk(folder):
         inside = os.path.relpath(root, folder)
         prefix = "" if inside == "." else f"{inside}/"
@@ -54,6 +54,7 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def _named(name: str) -> bool:
+    """Returns True if a path has one of the usual names of secrets."""
     last = name.rstrip("/").rpartition("/")[2]
     patterns = [p.rstrip("/") for p in SECRET_NAMES if p.endswith("/") == name.endswith("/")]
     if not name.endswith("/") and any(fnmatch.fnmatchcase(last, pattern) for pattern in HARMLESS):
@@ -62,12 +63,12 @@ def _named(name: str) -> bool:
 
 
 def _content(path: Path) -> str:
-    """What a file holds that stays here; '' for nothing."""
+    """Returns in words which secret a file holds; '' for none."""
     try:
         if not path.is_file() or path.stat().st_size > FILE_BYTES:
             return ""
         content = path.read_bytes()
-    except OSError:  # what cannot be read is not sent either: Ray says so
+    except OSError:  # a file that cannot be read is not sent either: Ray says so
         return ""
     if b"\0" in content[:1024]:
         return ""
@@ -78,13 +79,13 @@ def _content(path: Path) -> str:
 
 
 def patterns(kept: dict[str, str]) -> list[str]:
-    """The same as patterns of ``.gitignore`` for Ray: each by its whole path."""
+    """Returns the same paths as patterns of ``.gitignore``, for Ray."""
     return ["/" + "".join(f"\\{c}" if c in "\\*?[]! #" else c for c in name) for name in kept]
 
 
 def told(folder: str, kept: dict[str, str]) -> str:
-    """The list as a person reads it; '' where all is sent."""
+    """Returns the list for people to read; '' if everything is sent."""
     if not kept:
         return ""
     listed = ", ".join(f"{name} ({reason})" for name, reason in kept.items())
-    return f"not sent of {folder}, as they may hold secrets: {listed}"
+    return f"not sent from {folder}, as they may hold secrets: {listed}"

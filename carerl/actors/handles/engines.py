@@ -1,47 +1,43 @@
-"""The engines as a driver holds them: prompts in, groups of responses out, under one version of the weights."""
+"""The engines as a driver uses them: prompts in, groups of responses out, under one version of the weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from carerl.actors.handles.base import PublishedWeights, shares
+from carerl.actors.handles.base import Handle, PublishedWeights, shares
 from carerl.actors.health.asking import Asker
 from carerl.backends.engines.base import Query, Request
-from carerl.config.schema import RunConfig
 from carerl.types import Completion, Example, Group, Sample, Sampling
 
 
-class Engines:
-    """The engines."""
+class Engines(Handle):
+    """Sends prompts and weights to the actors that generate. ``version``: the number of the weights that they hold."""
 
-    def __init__(self, actors: list[Any], ask: Asker | None = None):
-        self._actors = actors
-        self._ask = ask or Asker()
+    def __init__(self, actors: list[Any], ask: Asker | None = None) -> None:
+        super().__init__(actors, ask)
         self.version = 0
 
-    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
-        return [actor.load.remote(config, model_dir) for actor in self._actors]
-
     def sync(self, weights: PublishedWeights, version: int) -> None:
-        """Has every engine take the weights, which are ``version`` from then on."""
+        """Has every engine take the weights, which are called ``version`` from then on."""
         # The references travel inside a list, so that the actor fetches them itself, bucket by bucket.
         arguments = (weights.buckets, version, weights.checksum)
         self._ask([actor.sync.remote(*arguments) for actor in self._actors], "sync")
         self.version = version
 
     def use_loaded(self) -> None:
-        """Takes the weights that the engines were built with, where no learner sends any."""
+        """Has the engines generate with the weights that they were built with, where no learner sends any."""
         self._ask([actor.use_loaded.remote(self.version) for actor in self._actors], "load")
 
     def generate(self, examples: Sequence[Example], sampling: Sampling) -> list[Group]:
-        """One group for each example, in order. Which engine serves a prompt does not change its samples."""
+        """Returns one group for each example, in order. Which engine serves a prompt does not change its samples."""
         generation = self.start(sampling)
         generation.submit(dict(enumerate(examples)))
         return [group for _, group in generation.advance()()]
 
     def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
-        """Of each query: log-probs of its tokens after its prefix, see the engines'. Nothing is being generated."""
+        """Returns for each query the log-probs of its tokens after its prefix
+        (:class:`carerl.backends.engines.base.Query`). Is called while nothing is being generated."""
         pending = [
             actor.next_logprobs.remote(queries[part], self.version)
             for actor, part in shares(self._actors, len(queries))
@@ -49,13 +45,14 @@ class Engines:
         return [found for part in self._ask(pending, "next tokens") for found in part]
 
     def start(self, sampling: Sampling) -> Generation:
+        """Returns a generation with these settings, which still has no prompts."""
         return Generation(self._actors, sampling, self.version, self._ask)
 
 
 class Generation:
-    """Numbered prompts on their way through the engines, under one setting and one version of the weights."""
+    """Sends numbered prompts through the engines, with one set of sampling settings and one version of the weights."""
 
-    def __init__(self, actors: list[Any], sampling: Sampling, version: int, ask: Asker):
+    def __init__(self, actors: list[Any], sampling: Sampling, version: int, ask: Asker) -> None:
         self._actors, self._sampling, self._version, self._ask = actors, sampling, version, ask
         self._examples: dict[int, Example] = {}
         self._submitted: list[Any] = []
@@ -63,12 +60,12 @@ class Generation:
 
     @property
     def open(self) -> int:
-        """Prompts whose end is not known yet."""
+        """The number of prompts that are not known to have ended."""
         return sum(self._open)
 
     def submit(self, examples: Mapping[int, Example]) -> None:
-        """Queues prompts by their numbers, from which their seeds follow, each at the engine that is known to have the
-        fewest left."""
+        """Queues prompts, each at the engine that has the fewest left as far as is known. Their numbers determine their
+        seeds."""
         parts: list[list[Request]] = [[] for _ in self._actors]
         for number, example in examples.items():
             engine = self._open.index(min(self._open))
@@ -82,13 +79,13 @@ class Generation:
         ]
 
     def advance(self, steps: int = 0) -> Callable[[], list[tuple[int, Group]]]:
-        """Has every engine decode ``steps`` tokens of each sequence (0: all there are), behind what it was told before;
-        the returned function waits for that and gives the numbered groups that ended, in order."""
+        """Has every engine decode ``steps`` tokens of each sequence (0: until all have ended), after the calls that it
+        has queued. Does not wait: the returned function does, and returns the groups that ended, sorted by number."""
         busy = [engine for engine, open_ in enumerate(self._open) if open_]
         pending = [self._actors[engine].advance.remote(steps) for engine in busy]
 
         def wait() -> list[tuple[int, Group]]:
-            self._ask(self._submitted, "generate")  # a refusal is told here
+            self._ask(self._submitted, "generate")  # raises if an engine refused a prompt
             self._submitted.clear()
             ended: list[tuple[int, Group]] = []
             for engine, part in zip(busy, self._ask(pending, "generate"), strict=True):
@@ -99,7 +96,7 @@ class Generation:
         return wait
 
     def cancel(self) -> None:
-        """Has the engines forget what has not ended."""
+        """Has the engines forget all prompts that have not ended."""
         self._ask([actor.cancel.remote() for actor in self._actors], "generate")
         self._open = [0] * len(self._actors)
 

@@ -1,37 +1,29 @@
-"""Asks the reference, which scores what the policy sampled."""
+"""The reference as a driver uses it: it scores what the policy sampled."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from carerl.actors.handles.base import HeldBatch, shares
-from carerl.actors.health.asking import Asker
-from carerl.config.schema import RunConfig
+from carerl.actors.handles.base import Handle, HeldBatch, shares
 
 
-class Reference:
-    """The actors that hold the frozen reference."""
-
-    def __init__(self, actors: list[Any], ask: Asker | None = None):
-        self._actors = actors
-        self._ask = ask or Asker()
-
-    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
-        """Starts loading on every actor; returns what to wait for."""
-        return [actor.load.remote(config, model_dir) for actor in self._actors]
+class Reference(Handle):
+    """Sends calls to the actors that hold the frozen reference policy."""
 
     def head(self) -> Any:
-        """Waits for the frozen head (V, D); returns a reference to it for :meth:`Learner.set_reference_head`."""
+        """Waits until the frozen head (V, D) is in the object store. Returns a pointer to it, for
+        :meth:`carerl.actors.handles.learner.Learner.set_reference_head`."""
         found = self._actors[0].head.remote()
         self._ask.wait([found], "load")
         return found
 
     def score(self, held: HeldBatch, hidden: bool) -> HeldBatch:
-        """Has contiguous shares of a batch scored, one an actor; returns the batch with the streams.
+        """Has each actor score a contiguous share of the batch's rows; returns the batch with the streams.
 
-        ``hidden``: the last hidden states, else log-probs of the sampled tokens. Waits until the streams exist: a
-        learner that holds a stream which is still to come could not be asked whether it is alive.
+        ``hidden``: True for the last hidden states (N, D) of the response tokens, False for (B, T) log-probs of the
+        sampled tokens. Waits until the streams exist: a learner that got a stream still to come would be blocked and
+        could not be asked whether it is alive.
         """
         parts = shares(self._actors, held.rows)
         found = [actor.score.remote(held.batch, part.start, part.stop, hidden) for actor, part in parts]

@@ -1,1 +1,1 @@
-"""Notices actors, nodes and heads that die, hang or are told to go, and says so in a few lines."""
+"""Notices actors, nodes and heads that die, hang or are about to go, and says so in a few lines."""

@@ -1,7 +1,7 @@
-"""Nodes that are about to go.
+"""Notices nodes that are about to go, while there is time to save.
 
-Ray is told by whoever takes a node away (an autoscaler that was told of a preemption, a pod's preStop hook); the run is
-told here while there is time to save. Ray has no public call for it yet: this is the one place that uses a private one.
+Whoever takes a node away tells Ray (an autoscaler that heard of a preemption, a pod's preStop hook). Ray has no public
+call to ask for it yet: only this file uses a private one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 POLL_S = 3.0
-BLIND = 3  # failures in a row: a head that does not answer for a moment is none
+BLIND = 3  # failures in a row that count as one: a head may not answer for a moment
 
 
 def draining() -> set[str]:
-    """The ids, in hex, of the nodes that Ray was told will go."""
+    """Returns the ids, in hex, of the nodes that Ray was told will go."""
     from ray._private.state import state
 
     return set(state.get_draining_nodes())
@@ -29,8 +29,8 @@ def watched(
     look: Callable[[], set[str]] = draining,
     poll_s: float = POLL_S,
 ) -> Iterator[None]:
-    """For the length of the block, ``tell`` hears once of the first of ``nodes`` that is about to go, and ``say`` once
-    that nobody can see whether one is. Both are called on a thread of their own."""
+    """Watches ``nodes`` for the length of the block. Calls ``tell`` once, with the reason, when the first of them is
+    about to go; calls ``say`` once if that cannot be seen. Both are called on a thread of their own."""
     over = threading.Event()
 
     def watch() -> None:
@@ -41,8 +41,8 @@ def watched(
             except Exception as error:  # Ray's private call has changed, or its head does not answer
                 failed += 1
                 if failed == BLIND:
-                    say(f"nodes that are about to go cannot be seen ({type(error).__name__}: {error}): unsaved steps "
-                        "are lost with one")  # fmt: skip
+                    say(f"it cannot be seen whether a node is about to go ({type(error).__name__}: {error}): if one "
+                        "goes, unsaved steps are lost")  # fmt: skip
                 continue
             failed = 0 if failed < BLIND else failed
             if going:

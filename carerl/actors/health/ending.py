@@ -1,4 +1,4 @@
-"""The end of a run's actors, whatever state they and the cluster are in."""
+"""Ends a run's actors, whatever state they and the cluster are in."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ KILL_S = 10.0
 
 
 def end(members: Iterable[Member], actors: Iterable[Any], head_gone: bool = False) -> None:
-    """Ends the actors, and raises nothing: what ended the run must not be hidden by what comes after it. A process of
-    this node that is stopped (SIGSTOP) cannot follow Ray's word, and without a head there is none: those are killed."""
+    """Ends the actors, and raises nothing: what ended the run must not be hidden by what comes after it. Kills
+    processes of this node that Ray cannot end: those that are stopped (SIGSTOP), and all of them if the head is
+    gone."""
     if not head_gone:
         in_time(lambda: _end_each(list(actors)), KILL_S)
     with contextlib.suppress(Exception):
@@ -36,7 +37,7 @@ def _end_each(actors: list[Any]) -> None:
 
 
 def is_actor(pid: int, proc: Path = Path("/proc")) -> bool:
-    """Whether that process of this node is one of Ray's actors: a number may be another's by now."""
+    """Returns True if a process of this node is one of Ray's actors: its number may be another process's by now."""
     try:
         return (proc / str(pid) / "cmdline").read_bytes().startswith(b"ray::")
     except OSError:
@@ -44,7 +45,7 @@ def is_actor(pid: int, proc: Path = Path("/proc")) -> bool:
 
 
 def is_stopped(pid: int, proc: Path = Path("/proc")) -> bool:
-    """Whether SIGSTOP or a debugger holds that process of this node."""
+    """Returns True if SIGSTOP or a debugger holds a process of this node."""
     try:
         text = (proc / str(pid) / "stat").read_text()
     except OSError:

@@ -1,6 +1,6 @@
-"""The file that Ray's own words go to: tracebacks of actors, a raylet on a dead process, where a stuck one was.
+"""Keeps Ray's own words in a file: tracebacks of actors, what a raylet says of a dead process, where a stuck one was.
 
-The terminal shows a few lines in their place, which name the file.
+The terminal shows a few lines instead, which name the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class ErrorLog:
-    """Kept in memory until there is something that has to be read, or a run directory to keep it in."""
+    """Collects entries. They stay in memory until a person has to read one, or until there is a run directory."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -31,14 +31,14 @@ class ErrorLog:
         self._lock = threading.Lock()
 
     def move_to(self, path: Path) -> None:
-        """From now on this is the file; what was written to none goes there."""
+        """Makes this the file from now on, and writes what was kept in memory to it."""
         with self._lock:
             self._path = path
             self._flush()
 
     def write(self, title: str, text: str) -> str:
-        """Adds an entry, without secrets, and returns the file's path. A file that cannot be written is '': the
-        error that is told of must not be hidden by another."""
+        """Adds an entry, without secrets, and returns the file's path; '' if the file cannot be written: that must not
+        hide the error which is reported."""
         self.note(title, text)
         with self._lock:
             if self._path is None:
@@ -48,7 +48,7 @@ class ErrorLog:
             return str(self._path) if self._flush() else ""
 
     def note(self, title: str, text: str) -> None:
-        """Adds an entry that nobody is told of: it creates no file where there is no run directory yet."""
+        """Adds an entry that no message refers to. Creates no file if there is no run directory yet."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         with self._lock:
             self._kept.append(f"==== {stamp} {title}\n{redact_text(_COLOURS.sub('', text)).rstrip()}\n\n")
@@ -56,6 +56,7 @@ class ErrorLog:
                 self._flush()
 
     def _flush(self) -> bool:
+        """Writes what is kept in memory; returns False if it cannot."""
         if not self._kept:
             return True
         assert self._path is not None
@@ -70,8 +71,8 @@ class ErrorLog:
 
 @contextmanager
 def raylets_words(log: ErrorLog) -> Iterator[None]:
-    """For the length of the block, what raylets say of dead processes goes to the log, where Ray would print it. Ray
-    has no setting for it: a version in which this function has another name prints as before."""
+    """Writes what raylets say of dead processes to the log, for the length of the block; Ray would print it. Ray has no
+    setting for it: a version in which its function has another name still prints."""
     from ray._private import worker
 
     original: Callable[..., Any] | None = getattr(worker, "print_to_stdstream", None)

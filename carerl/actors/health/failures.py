@@ -1,6 +1,6 @@
-"""What can go wrong with an actor, as errors that name it, its place, what it was asked for, the cause and the remedy.
+"""Turns Ray's exceptions into errors that name the actor, its place, what it was asked for, the cause and the remedy.
 
-Ray's own exceptions are turned into these here and nowhere else. What they say at length goes to the error log.
+This is done nowhere else. What Ray's exceptions say at length goes to the error log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from carerl.types import RunError
 
 @dataclass(frozen=True)
 class Where:
-    """An actor as messages name it, and what it was asked for. ``seconds``: for how long it was waited for."""
+    """Names an actor and what it was asked for, as messages do. ``seconds``: how long it was waited for."""
 
     actor: str  # role and number: "learner 1"
     pid: int = 0
@@ -42,7 +42,7 @@ class Where:
 
 
 class ActorFailed(RunError):
-    """An actor did not do what it was asked for. ``str()`` is the whole message."""
+    """Says that an actor did not do what it was asked for. ``str()`` is the whole message."""
 
     what = "failed"
 
@@ -58,37 +58,36 @@ class ActorFailed(RunError):
 
 
 class ActorDied(ActorFailed):
-    """Its process, or its node, is gone."""
+    """Says that an actor's process, or its node, is gone."""
 
     what = "its process has died"
 
 
 class ActorOutOfMemory(ActorFailed):
-    """It needed more memory than there was, of the host or of its GPU."""
+    """Says that an actor needed more memory than there was, of the host or of its GPU."""
 
     what = "out of memory"
 
 
 class ActorStuck(ActorFailed):
-    """It is there, and does nothing."""
+    """Says that an actor is there, and does nothing."""
 
     what = "it is stuck"
 
 
 class ActorRaised(ActorFailed):
-    """It refused or could not do what it was asked for, and said so."""
+    """Says that an actor raised an error: it refused, or could not do, what it was asked for."""
 
     what = "it raised an error"
 
 
-GO_ON = "go on from the newest checkpoint (resume=DIR)"
+RESUME = "resume from the newest checkpoint (resume=DIR)"
 LOWER = {
     "learner": "lower learner.micro_batch_rows, then learner.head_chunk_tokens; learner.gradient_checkpointing=true "
     "trades memory for time, and a larger learner.ranks shares weights and optimizer out",
-    "reference": "lower reference.micro_batch_rows, then learner.head_chunk_tokens, which the reference keeps to as "
-    "well",
-    "rollout": "lower rollout.max_batch_rows or rollout.max_model_len; on a GPU rollout.gpu_memory_utilization is the "
-    "engine's share (lower where others are on the same GPU), on the CPU rollout.kv_cache_gib",
+    "reference": "lower reference.micro_batch_rows, then learner.head_chunk_tokens, which the reference uses too",
+    "rollout": "lower rollout.max_batch_rows or rollout.max_model_len; the engine's share of memory is "
+    "rollout.gpu_memory_utilization on a GPU (lower it if others use the same GPU), rollout.kv_cache_gib on the CPU",
     "grading": "lower grading.processes or grading.memory_mib",
 }
 _MEMORY_NAMES = ("MemoryError", "OutOfMemoryError")
@@ -101,23 +100,23 @@ _MEMORY_WORDS = (
     "can't allocate memory",  # torch on the CPU
     "free memory on device",  # vLLM as it starts
 )
-_MONITOR = "Ray's memory monitor ended it: its node was nearly full"
+_MONITOR = "Ray's memory monitor killed it: its node's memory was nearly full"
 _MONITOR_WORDS = ("node_out_of_memory", "running low on memory", "memory monitor", "memory usage threshold")
 _PEER_WORDS = ("connection closed by peer", "connection reset by peer", "timed out waiting", "socket timeout", "gloo")
 _NODE_WORDS = ("node has died", "node was terminated", "node is dead", "its node", "the node")
 _FULL_DISK = "no space left on device"
-# Of errors that carry no remedy of their own, by the name of their class.
+# Remedies for errors that carry none, by the name of their class.
 _REMEDIES = {
-    "StaleWeights": f"the engine lost its weights on the way: {GO_ON}",
+    "StaleWeights": f"the engine lost its weights on the way: {RESUME}",
     "IncompleteWeights": "the model's files and the learner do not have the same tensors: check model.path",
-    "DamagedWeights": f"the network or the object store changed bytes: {GO_ON}, and suspect that node's memory",
-    "RequestsInFlight": f"the engine was left in the middle of something: {GO_ON}",
+    "DamagedWeights": f"the network or the object store changed bytes: {RESUME}, and suspect that node's memory",
+    "RequestsInFlight": f"the engine was left in the middle of something: {RESUME}",
 }
 
 
 def failure_of(error: BaseException, where: Where, oom_kills: int = 0) -> ActorFailed:
-    """Of what Ray raised for a call. ``oom_kills``: processes of the driver's node that the kernel has ended for want
-    of memory since the actors were started."""
+    """Returns what Ray raised for a call, as an error in words. ``oom_kills``: how many processes of the driver's node
+    the kernel has killed for lack of memory since the actors were started."""
     details = str(error)
     if isinstance(error, RayTaskError):
         return _raised(error, where)
@@ -125,7 +124,7 @@ def failure_of(error: BaseException, where: Where, oom_kills: int = 0) -> ActorF
         return ActorOutOfMemory(where, _MONITOR, _lower(where), details)
     if isinstance(error, ActorUnavailableError):
         cause = "its node cannot be reached: the connection to it broke"
-        return ActorDied(where, cause, f"look at the node and the network; {GO_ON}", details)
+        return ActorDied(where, cause, f"look at the node and the network; {RESUME}", details)
     if isinstance(error, RayActorError | WorkerCrashedError):
         return _died(error, where, oom_kills)
     if isinstance(error, ObjectStoreFullError):
@@ -133,58 +132,61 @@ def failure_of(error: BaseException, where: Where, oom_kills: int = 0) -> ActorF
         remedy = "give /dev/shm or the head's --object-store-memory more room, or lower sync.bucket_mib"
         return ActorOutOfMemory(where, cause, remedy, details)
     if isinstance(error, ObjectLostError):
-        cause = "what it had sent is gone, with the process or the node that held it"
-        return ActorDied(where, cause, f"look at the nodes; {GO_ON}", details)
-    return ActorFailed(where, f"Ray says: {_last_line(details) or type(error).__name__}", GO_ON, details)
+        cause = "the process or node that held its result is gone"
+        return ActorDied(where, cause, f"look at the nodes; {RESUME}", details)
+    return ActorFailed(where, f"Ray says: {_last_line(details) or type(error).__name__}", RESUME, details)
 
 
 def _died(error: BaseException, where: Where, oom_kills: int) -> ActorFailed:
+    """Returns why an actor's process is gone."""
     details, text = str(error), str(error).lower()
     if isinstance(error, ActorDiedError) and error.actor_init_failed:
         return ActorRaised(where, f"it could not start: {_last_line(details)}", "the log says where", details)
     if any(words in text for words in _MONITOR_WORDS):
         return ActorOutOfMemory(where, _MONITOR, _lower(where), details)
     if oom_kills:
-        cause = "the kernel ended it: the node, or the limit of this container, had no memory left"
+        cause = "the kernel killed it: the node had no memory left, or the container was at its limit"
         return ActorOutOfMemory(where, cause, _lower(where), details)
     if getattr(error, "preempted", False):
-        return ActorDied(where, "its node was taken away", GO_ON, details)
+        return ActorDied(where, "its node was taken away", RESUME, details)
     if any(words in text for words in _NODE_WORDS):
-        return ActorDied(where, "its node has died or cannot be reached", f"look at the node; {GO_ON}", details)
+        return ActorDied(where, "its node has died or cannot be reached", f"look at the node; {RESUME}", details)
     if "connection error code" in text or "end of file" in text or "sigkill" in text:
-        cause = "something ended it from outside (SIGKILL), or it crashed"
-        remedy = f"{GO_ON}. If its node's `dmesg` tells of an OOM kill: {_lower(where)}"
+        cause = "something killed it from outside (SIGKILL), or it crashed"
+        remedy = f"{RESUME}. If its node's `dmesg` shows an OOM kill: {_lower(where)}"
         return ActorDied(where, cause, remedy, details)
-    return ActorDied(where, _last_line(details), GO_ON, details)
+    return ActorDied(where, _last_line(details), RESUME, details)
 
 
 def _raised(error: RayTaskError, where: Where) -> ActorFailed:
+    """Returns what an actor's own code raised."""
     cause = error.cause if isinstance(error.cause, BaseException) else error
     details, text = str(error), str(cause)
     name = type(cause).__name__
     said = " ".join(text.split()) or name
-    if isinstance(cause, RayActorError):  # of another actor, whose result it was given
+    if isinstance(cause, RayActorError):  # another actor died, whose result this one was given
         return _died(cause, where, 0)
     if name in _MEMORY_NAMES or any(words in text.lower() for words in _MEMORY_WORDS):
         return ActorOutOfMemory(where, f"{name}: {_cut(said)}", _lower(where), details)
-    if isinstance(cause, RunError):  # it says all that is to be said
-        return ActorRaised(where, said, GO_ON, details)
+    if isinstance(cause, RunError):  # its message says everything
+        return ActorRaised(where, said, RESUME, details)
     if _FULL_DISK in text.lower():
-        return ActorRaised(where, f"{name}: {_cut(said)}", f"make room on that disk; then {GO_ON}", details)
+        return ActorRaised(where, f"{name}: {_cut(said)}", f"make room on that disk; then {RESUME}", details)
     if where.role == "learner" and any(words in text.lower() for words in _PEER_WORDS):
         cause_ = f"another rank is gone or stuck ({_cut(said)})"
-        return ActorRaised(where, cause_, f"look at the other ranks' nodes; {GO_ON}", details)
-    remedy = _REMEDIES.get(name, f"the log has its traceback; {GO_ON} once the cause is mended")
+        return ActorRaised(where, cause_, f"look at the other ranks' nodes; {RESUME}", details)
+    remedy = _REMEDIES.get(name, f"the log has its traceback; {RESUME} once the cause is mended")
     return ActorRaised(where, f"{name}: {_cut(said)}", remedy, details)
 
 
 def weight(failure: ActorFailed) -> int:
-    """Of several failures of one call the heaviest is the cause, and the others are what came of it."""
+    """Returns how likely a failure is the cause of others of the same call: the heaviest one counts as the cause."""
     order = (ActorOutOfMemory, ActorDied, ActorStuck, ActorRaised)
     return next((len(order) - k for k, kind in enumerate(order) if isinstance(failure, kind)), 0)
 
 
 def _lower(where: Where) -> str:
+    """Returns what to lower where memory runs out."""
     return LOWER.get(where.role, "run with fewer or smaller actors")
 
 

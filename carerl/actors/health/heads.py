@@ -1,7 +1,7 @@
-"""Whether the cluster's head still answers.
+"""Notices that the cluster's head does not answer any more.
 
-A driver that has lost it for a minute is ended by Ray itself, from C++: no summary, no word. So the run is told while
-there is time to finish the step and to save, which need no head.
+After a minute without the head Ray ends the driver from C++: no summary, no message. So the run is told while there is
+time to finish the step and to save, which need no head.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from contextlib import contextmanager
 import ray
 
 POLL_S = 3.0
-LOST_S = 25.0  # without an answer, until the run is told to save: a head that is replaced may be back by then
-GONE_S = 45.0  # until no call is waited for any more; Ray's own minute begins with its first failure
+LOST_S = 25.0  # without an answer, after which the run is told to save: a head that is replaced may be back by then
+GONE_S = 45.0  # after which no call is waited for any more; Ray's own minute begins with its first failure
 
 
 class Head:
-    """``tell`` is told once, on another thread, that the head does not answer. ``look`` asks it something, and may
-    raise or never return."""
+    """Asks the head, again and again. ``tell`` is called once, on another thread, when the head does not answer.
+    ``look`` asks it something, and may raise or never return."""
 
     def __init__(
         self,
@@ -34,19 +34,21 @@ class Head:
         self._watching = False
 
     def silent_s(self) -> float:
+        """Returns for how many seconds the head has not answered."""
         return self._now() - self._heard if self._watching else 0.0
 
     def lost(self) -> bool:
-        """Whether the run was told to end for it, so that no word of it can be waited for."""
+        """Returns True once the run was told to end because of it: nothing that needs the head works any more."""
         return self.silent_s() > LOST_S
 
     def gone(self) -> str:
-        """In words, that there is no use in waiting for it; '' while there is."""
+        """Returns in words why it is useless to wait for the head; '' while it is not."""
         silent = self.silent_s()
         return f"it has not answered for {silent:.0f} s: it has died, or cannot be reached" if silent > GONE_S else ""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
+        """Watches the head for the length of the block."""
         self._heard, self._watching = self._now(), True
         threads = [threading.Thread(target=work, name=work.__name__, daemon=True) for work in (self._ask, self._judge)]
         for thread in threads:
@@ -63,12 +65,12 @@ class Head:
         while not self._over.wait(POLL_S):
             try:
                 self._look()
-            except Exception:  # whatever Ray raises for it: it is no answer
+            except Exception:  # whatever Ray raises here is no answer
                 continue
             self._heard = self._now()
 
     def _judge(self) -> None:
-        """Apart from the thread that asks, which may never have an answer."""
+        """Calls ``tell``. Has a thread of its own, because the one that asks may wait for ever."""
         while not self._over.wait(1.0):
             if self.silent_s() > LOST_S:
                 self._tell(f"the head of the Ray cluster has not answered for {self.silent_s():.0f} s")

@@ -1,4 +1,4 @@
-"""Whether the kernel has ended processes of this node for want of memory: what tells its SIGKILL from another's."""
+"""Counts the processes that the kernel killed because memory ran out: tells its SIGKILL from anybody else's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def oom_kills(places: Sequence[Path] | None = None) -> int:
-    """How many of this process's cgroup, since it was made; 0 where nothing says so."""
+    """Returns how many processes of this process's cgroup the kernel has killed for lack of memory since the cgroup was
+    made. Without a cgroup that counts them: of this machine since it started; 0 if it does not count either."""
     for place in _places() if places is None else places:
         try:
             lines = place.read_text().splitlines()
@@ -23,6 +24,7 @@ def oom_kills(places: Sequence[Path] | None = None) -> int:
 
 
 def _places() -> list[Path]:
+    """Returns the files that may hold the count, the most specific first."""
     try:
         own = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -32,4 +34,5 @@ def _places() -> list[Path]:
         *(CGROUPS / path / "memory.events" for path in paths),  # cgroup v2
         CGROUPS / "memory.events",  # v2, where a container sees its own as the root
         CGROUPS / "memory" / "memory.oom_control",  # v1
+        Path("/proc/vmstat"),  # the whole machine
     ]

@@ -1,4 +1,4 @@
-"""Calls that may never return, waited for a while: a name's look-up, and Ray's own where its head is gone."""
+"""Bounds calls that may never return: looking up a host's name, and calls to Ray when its head is gone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass
 class Done(Generic[T]):
-    """``value`` or ``error``; neither is there where ``ended`` is false."""
+    """Holds what a call returned (``value``) or raised (``error``); neither if it has not ``ended``."""
 
     ended: bool
     value: T | None = None
@@ -20,7 +20,8 @@ class Done(Generic[T]):
 
 
 def in_time(work: Callable[[], T], seconds: float) -> Done[T]:
-    """What a call returns or raises within ``seconds``, on a thread that is left to itself where it takes longer."""
+    """Makes a call on a thread of its own, and returns what it returns or raises within ``seconds``. If it takes
+    longer, the thread is left to itself."""
     found: list[Done[T]] = []
 
     def run() -> None:

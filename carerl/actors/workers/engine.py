@@ -1,4 +1,4 @@
-"""The actor that holds a rollout engine, and knows of which weights."""
+"""The actor that holds a rollout engine, and knows the version of its weights."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ class DamagedWeights(RuntimeError):
     """An engine received other bytes than the learner sent."""
 
 
-BUCKET_S = 1200.0  # that a bucket of weights (sync.bucket_mib) may take from its node: 512 MiB at half a MB a second
+BUCKET_S = 1200.0  # in which a bucket of weights (sync.bucket_mib) must arrive: 512 MiB at half a MB a second
 
 
 class EngineWorker(Worker):
-    """Holds an engine. ``version`` is that of the weights in it; None while they are not whole."""
+    """Holds an engine. ``_version``: the number of the weights in it; None while they are not whole."""
 
     def __init__(self) -> None:
         self._engine: Any = None
         self._built_with = ""
         self._version: int | None = None
         self._model_dir, self._trusted = "", False
-        self._failure: Exception | None = None  # of what was done in advance: told by load
+        self._failure: Exception | None = None  # what ``prepare`` failed with: raised by ``load``
         self._weights_of = ""  # the directory whose weights the engine was built with; '' once others were sent
-        self._shapes: dict[str, tuple[int, ...]] | None = None  # of the tensors that a sync must bring
+        self._shapes: dict[str, tuple[int, ...]] | None = None  # shapes of the tensors that a sync must bring
 
     def prepare(self, config: RunConfig, base: RunConfig | None = None) -> None:
-        """Does what ``load`` would spend most of its time on, in a process that would wait: imports, and the engine
-        itself. While a ``base`` model is still to be trained, the engine is built with fresh weights of its shape."""
+        """Does in advance what ``load`` spends most of its time on: imports, and building the engine. While a ``base``
+        model is still to be trained, builds the engine with fresh weights of its shape."""
         self._failure = None
         try:
             self._prepare(config, base)
         except Exception as error:
-            self._failure = error  # a second try would meet what the first has left, memory of a GPU for instance
+            self._failure = error  # not tried again: the first try may have left things, memory of a GPU for instance
 
     def _prepare(self, config: RunConfig, base: RunConfig | None) -> None:
         from carerl.backends.engines import ENGINES
@@ -58,7 +58,7 @@ class EngineWorker(Worker):
         self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
         ENGINES[config.rollout.engine].prepare(config)
         place = absolute_path(config.model.path)
-        if place and Path(place).is_dir():  # what is to be fetched first is built from in load
+        if place and Path(place).is_dir():  # a model that must be fetched first is left to ``load``
             self._build(config, place)
         elif base is not None and base.kind == "sft":
             from carerl.backends.models import save_model
@@ -69,15 +69,15 @@ class EngineWorker(Worker):
                 self._build(config, folder)
 
     def load(self, config: RunConfig, model_dir: str) -> None:
-        """Builds the engine unless one of the same settings and shape is there already; its weights count
-        as none until the first sync. Raises what ``prepare`` failed with."""
+        """Builds the engine, unless one of the same settings and shape is there already. It generates nothing until the
+        first sync (or :meth:`use_loaded`). Raises what ``prepare`` failed with."""
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
         model_dir = local_files(config, model_dir)
         self.begin(config, config.rollout.threads, own=config.rollout.gpus_per_actor > 0)
         if self._engine is not None:
-            self._engine.cancel()  # what a run that failed has left
+            self._engine.cancel()  # requests that a failed run left
         self._build(config, model_dir)
         self._version = None
         self._model_dir, self._trusted, self._shapes = model_dir, config.model.trust_remote_code, None
@@ -85,7 +85,7 @@ class EngineWorker(Worker):
     def _build(self, config: RunConfig, model_dir: str) -> None:
         from carerl.backends.engines import ENGINES
 
-        settings = {**vars(config.rollout), "end_ids": []}  # which go along with every request
+        settings = {**vars(config.rollout), "end_ids": []}  # end ids go along with every request
         built_with = json.dumps([settings, _shape(model_dir), config.model.dtype], default=str)
         if built_with == self._built_with:
             return
@@ -94,15 +94,15 @@ class EngineWorker(Worker):
         self._built_with, self._weights_of = built_with, model_dir
 
     def use_loaded(self, version: int) -> None:
-        """Lets the weights that the engine was just built with count as those of ``version``."""
+        """Takes the weights that the engine was just built with for those of ``version``. Raises StaleWeights."""
         if self._weights_of != self._model_dir:
             raise StaleWeights("the engine was built with the weights of another model, or of an earlier run")
         self._version = version
 
     def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
-        """Takes all weights. Until it returns, the engine counts as holding none.
+        """Takes all weights. Until it returns, the engine refuses to generate.
 
-        Raises DamagedWeights where they are not what was sent, IncompleteWeights where they are not all of the model's.
+        Raises DamagedWeights if they are not what was sent, IncompleteWeights if they are not all of the model's.
         """
         from carerl.backends.models import parameter_shapes
 
@@ -118,10 +118,12 @@ class EngineWorker(Worker):
         self._version = version
 
     def submit(self, requests: list[Request], sampling: Sampling, version: int) -> None:
+        """Queues prompts. Raises StaleWeights."""
         self._check(version)
         self._engine.submit(requests, sampling)
 
     def next_logprobs(self, queries: list[Query], version: int) -> list[tuple[float, ...]]:
+        """Returns for each query the log-probs of its tokens after its prefix. Raises StaleWeights."""
         self._check(version)
         found: list[tuple[float, ...]] = self._engine.next_logprobs(queries)
         return found
@@ -131,22 +133,26 @@ class EngineWorker(Worker):
             raise StaleWeights(f"engine holds weights of version {self._version}, asked for {version}")
 
     def advance(self, steps: int) -> list[tuple[int, list[Completion]]]:
+        """Decodes ``steps`` tokens of each sequence (0: until all have ended); returns what ended, with the numbers of
+        its prompts."""
         ended: list[tuple[int, list[Completion]]] = self._engine.advance(steps)
         assert self._version is not None, "submit has checked it"
         versions = (self._version, self._version)
         return [(number, [replace(one, versions=versions) for one in completions]) for number, completions in ended]
 
     def cancel(self) -> None:
+        """Forgets all prompts that have not ended."""
         self._engine.cancel()
 
 
 def _fetched(ref: Any) -> Any:
-    """A bucket of weights. Raises GetTimeoutError: a node that is gone must not be waited for without end."""
+    """Returns a bucket of weights. Raises GetTimeoutError: a node that is gone must not be waited for without end."""
     bucket = ray.get(ref, timeout=BUCKET_S)
     progress.step()
     return bucket
 
 
 def _shape(model_dir: str) -> str:
+    """Returns the text of a model's ``config.json``; its name if it has none here."""
     path = Path(model_dir) / "config.json"
     return path.read_text() if path.exists() else model_dir

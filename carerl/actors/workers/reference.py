@@ -14,15 +14,16 @@ from carerl.types import TokenBatch
 
 
 class ReferenceWorker(Worker):
-    """Holds the frozen reference."""
+    """Holds the frozen reference policy, and scores batches with it."""
 
     def prepare(self, config: RunConfig) -> None:
-        """Imports what ``load`` needs, in a process that would wait."""
+        """Imports what ``load`` needs, in advance."""
         from transformers import AutoModelForCausalLM  # noqa: F401
 
         import carerl.backends.learners.policy  # noqa: F401
 
     def load(self, config: RunConfig, model_dir: str) -> None:
+        """Loads the weights and freezes them."""
         from carerl.backends.learners.policy import Policy
         from carerl.backends.models import DTYPES, load_model
 
@@ -33,13 +34,14 @@ class ReferenceWorker(Worker):
         self._policy = Policy(model.eval().requires_grad_(False), config.learner.head_chunk_tokens)
 
     def head(self) -> Tensor:
-        """The frozen head (V, D), for exact divergences in the learner."""
+        """Returns the frozen head (V, D), on the CPU, for exact divergences in the learner."""
         return self._policy.head_VD.detach().cpu()
 
     @torch.no_grad()
     def score(self, batch: TokenBatch, start: int, stop: int, with_hidden: bool) -> dict[str, Tensor]:
-        """Of the rows from ``start`` to ``stop``: ``ref_hidden_ND``, packed, if asked for (log-probs follow from it in
-        the learner), else ``ref_logprobs_BT`` in the whole batch's width."""
+        """Scores the rows from ``start`` to ``stop``. Returns ``ref_hidden_ND``, the packed hidden states of response
+        tokens, if ``with_hidden`` (the learner computes log-probs from them); else ``ref_logprobs_BT``, float32, of the
+        whole batch's width."""
         parts = [batch.select(range(k, min(k + self._rows, stop))) for k in range(start, stop, self._rows)]
         if with_hidden:
             tokens = [0, *(part.response_tokens for part in parts)]
@@ -47,7 +49,7 @@ class ReferenceWorker(Worker):
             for part, begin in zip(parts, accumulate(tokens), strict=False):
                 own_ND = self._policy.hidden(part).cpu()
                 progress.step()
-                if begin == 0:  # whole from the start: a list of parts would be in memory twice at the end
+                if begin == 0:  # allocated whole: a list of parts would be in memory twice when it is joined
                     hidden_ND = own_ND.new_empty(sum(tokens), own_ND.shape[1])
                 hidden_ND[begin : begin + len(own_ND)] = own_ND
             return {"ref_hidden_ND": hidden_ND}

@@ -1,7 +1,7 @@
-"""The loops, by the kind of run: what a run does once its actors have their weights.
+"""The loops, by kind of run: they train, once a run's actors have their weights.
 
-A further loop is a file here and a line in the table. A plugin adds its line by ``LOOPS["name"] = Loop(…)``, and says
-in ``carerl.config.kinds.KINDS`` which actors and settings such a run needs.
+Another loop is a file here and a line in the table. A plugin adds its line by ``LOOPS["name"] = Loop(…)``, and says in
+``carerl.config.kinds.KINDS`` which actors and settings such a run needs.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from carerl.controller.profiling import Part
 
 
 def _nothing(context: Context[Any], start: int) -> None:
-    """Begins without ado."""
+    """Does nothing: the loop needs no beginning."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """What a kind of run does. Both functions are called with the context and the step that the run starts from.
+    """Holds what a kind of run does. Both functions are called with the context and the step that the run starts from.
 
-    ``train`` takes the steps that are left and returns the last step done. ``begin`` comes before it, also where no
-    step is left. ``recorded``: the steps of which ``profile=true`` records where the time goes.
+    ``begin`` is called first, even if no step is left. ``train`` takes the steps that are left and returns the last
+    step done. ``recorded``: the steps for which ``profile=true`` records where the time goes.
     """
 
     train: Callable[[Context[Any], int], int]
@@ -32,7 +32,7 @@ class Loop:
     recorded: tuple[Part, ...] = ()
 
 
-# Not the first steps are recorded, in which things are imported, compiled and allocated. Supervised steps go 20 to a
+# The first steps are not recorded: things are imported, compiled and allocated in them. Supervised steps go 20 to a
 # call.
 LOOPS: dict[str, Loop] = {
     "rl": Loop(rl.train, rl.begin, (Part(3, 7, False), Part(8, 8, True))),

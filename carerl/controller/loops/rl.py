@@ -1,4 +1,17 @@
-"""The reinforcement learning loop. Synchronous, and the oracle for any pipelined one."""
+"""The reinforcement learning loop: a phase a line, one after the other. It is the oracle for any pipelined loop.
+
+Who waits for whom. The driver runs the phases in this order, and each phase waits for its own actors:
+
+sample     engines and graders. Engines work in rounds; while one round's groups are graded, the next round is decoded.
+plan       nobody: the driver turns groups into rows and minibatches.
+reference  the reference, until its scores are in the object store.
+update     every rank of the learner, until the last optimizer step.
+sync       the learner, until all weights are in the object store; then every engine, until it has taken them.
+
+So nothing runs ahead: rollouts are always sampled by the newest weights, and engines are idle while the learner trains.
+A call that ends wakes the driver; a call that does not end is noticed by :mod:`carerl.actors.health.asking`. A stop
+that was asked for (:mod:`carerl.controller.stopping`) is answered once a step, in ``keep``, after a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +29,22 @@ def begin(context: Context[TrainingCrew], start: int) -> None:
     first = weights.probe(context.crew, context.task, context.config)
     if start == 0:
         context.trackers.log(0, first)
-    if not evaluated(context.run, start):  # or a stop cut it short
+    if not evaluated(context.run, start):  # a resumed run has it already, unless a stop cut it short
         with context.profiler.window("evaluation"):
             evaluate_if_due(context, start)
 
 
 def train(context: Context[TrainingCrew], start: int) -> int:
-    """Takes steps ``start + 1`` … ``steps``; returns the last step done, fewer if a stop was asked for."""
+    """Takes steps ``start + 1`` … ``steps``. Returns the last step done: an earlier one if a stop was asked for."""
     config = context.config
     algorithm = ALGORITHMS[config.algorithm.name].build(config.algorithm)
     for number in range(start + 1, config.steps + 1):
         context.profiler.reach(number)
         step = Step(context, algorithm, number)
         rollouts = step.sample()
-        planned, held = step.plan(rollouts)
-        scores = step.score_table(held)
+        planned = step.plan(rollouts)
+        held = step.reference(planned)
+        scores = step.table_scores(held)  # before the update, under the weights that sampled
         metrics = step.update(planned, held)
         metrics |= step.sync()
         step.log(metrics, rollouts, planned)

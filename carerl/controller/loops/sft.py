@@ -1,4 +1,4 @@
-"""Supervised training as a run of its own. What it trains is a base model, and is put into the cache."""
+"""The loop of supervised training. It trains a base model, and puts it into the cache at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from carerl.tasks import SupervisedTask
 
 
 def train(context: Context[LearnerCrew], start: int) -> int:
-    """Takes steps ``start + 1`` … ``steps``; returns the last step done, fewer if a stop was asked for."""
+    """Takes steps ``start + 1`` … ``steps``. Returns the last step done: an earlier one if a stop was asked for."""
     config, learner = context.config, context.crew.learner
 
     def on_step(step: int, metrics: dict[str, float]) -> None:

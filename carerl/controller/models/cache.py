@@ -1,5 +1,5 @@
-"""The user's cache of models. What is in it is whole: a directory is built beside its place, written to the disk and
-renamed into it, and its checksums lie in it, so that a file that a power cut has shortened is noticed."""
+"""Manages the user's cache of models. Everything in it is whole: a directory is built beside its place, written to the
+disk, then renamed. It holds its own checksums, so that a file which a power cut has shortened is noticed."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ CACHE = "CARERL_CACHE"  # the variable that names the cache's place
 
 
 def cache_directory() -> Path:
-    """Return ``$CARERL_CACHE/models``, else that of the user's cache directory. Raises ConfigError for what is no
-    directory."""
+    """Returns ``$CARERL_CACHE/models``, or a folder of the user's cache directory. Raises ConfigError if the variable
+    names no directory."""
     named = local(CACHE, os.environ.get(CACHE, ""))
     return Path(named or platformdirs.user_cache_dir("carerl")) / "models"
 
 
 def check_room(target: Path, mib: float = 64) -> None:
-    """Find out whether a model that is not in the cache can be put there, with room for ``mib``. Raises ConfigError."""
+    """Checks that a model which is not in the cache can be put there, with room for ``mib``. Raises ConfigError."""
     if not target.exists():
         check_writable(CACHE, target.parent, mib, "the model")
 
 
-SLICE_S = 1.0  # of waiting for a lock, between two looks at a stop
-TELL_S = 30.0  # between two messages that it is waited for
+SLICE_S = 1.0  # of waiting for a lock, between two checks for a stop
+TELL_S = 30.0  # between two messages about waiting
 
 
 @contextmanager
@@ -48,9 +48,9 @@ def turn(
     check: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> Iterator[None]:
-    """Holds the lock under which ``target`` is built. While another process has it, ``say`` is told which, and
-    ``check`` is called, which raises where waiting should end. May be entered again inside. Raises RunError where the
-    file system has no locks."""
+    """Holds the lock under which ``target`` is built. While another process has it, calls ``say`` with which one, and
+    ``check``, which raises if waiting should end. May be entered again inside. Raises RunError if the file system has
+    no locks."""
     target.parent.mkdir(parents=True, exist_ok=True)
     lock, holder = FileLock(f"{target}.lock", is_singleton=True), target.with_name(f"{target.name}.holder")
     begin = time.monotonic()
@@ -67,7 +67,7 @@ def turn(
                 say(f"waiting for {target.name}, which {_holder(holder)} is making; {waited:.0f} s so far")
         except (OSError, NotImplementedError) as error:
             place = f"{target.parent} cannot be locked ({error})"
-            raise RunError(f"{place}: put the cache elsewhere, by CARERL_CACHE=/…") from error
+            raise RunError(f"{place}: put the cache elsewhere, with CARERL_CACHE=/…") from error
     try:
         with suppress(OSError):
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
@@ -79,6 +79,7 @@ def turn(
 
 
 def _holder(note: Path) -> str:
+    """Returns which process holds a lock."""
     try:
         return note.read_text() or "another process"
     except OSError:
@@ -87,11 +88,11 @@ def _holder(note: Path) -> str:
 
 @contextmanager
 def building(target: Path) -> Iterator[Path | None]:
-    """Give an empty directory to build ``target`` in, or None where ``target`` is there by the time it is our turn.
+    """Yields an empty directory to build ``target`` in; None if ``target`` is there by the time it is our turn.
 
-    One process at a time builds one target; the others wait for it. What a killed process left behind is removed. The
-    caller puts what it made in place by :func:`put_in_place`; what remains of the directory is removed."""
-    if target.exists():  # whole, and the place may be one that others keep and nobody here can write to
+    One process at a time builds one target; the others wait for it. Removes what a killed process left behind. The
+    caller puts what it made in place with :func:`put_in_place`; the rest of the directory is removed."""
+    if target.exists():  # it is whole; and others may keep the cache in a place where nobody here can write
         yield None
         return
     check_room(target)
@@ -111,8 +112,8 @@ def building(target: Path) -> Iterator[Path | None]:
 
 
 def put_in_place(made: Path, target: Path) -> None:
-    """Rename a finished directory to its place, once all of it is on the disk, unless that is there by now; then
-    ``made`` is removed."""
+    """Renames a finished directory to its place, once all of it is on the disk. Removes ``made`` instead if another
+    process was first."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for path in [*(path for path in made.rglob("*") if path.is_file()), made]:
         to_disk(path)
@@ -126,8 +127,8 @@ def put_in_place(made: Path, target: Path) -> None:
 
 
 def remove_left_behind(target: Path) -> None:
-    """Remove what builders of ``target`` that were killed have left beside it. A finished model is in place seconds
-    after it was begun to be written, so that what is an hour old is nobody's any more."""
+    """Removes what killed builders of ``target`` have left beside it. Writing a model takes seconds, so that what is an
+    hour old belongs to nobody any more."""
     for path in target.parent.glob(f".{target.name}.*.partial"):
         if time.time() - path.stat().st_mtime > LEFT_BEHIND_S:
             shutil.rmtree(path, ignore_errors=True)

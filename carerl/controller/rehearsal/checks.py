@@ -1,4 +1,5 @@
-"""What a rehearsal must show: weights that moved, engines that took them, and a resumed run that equals a whole one."""
+"""Checks what a rehearsal must show: weights that moved, engines that took them, a resumed run that equals a whole
+one."""
 
 from __future__ import annotations
 
@@ -19,42 +20,44 @@ from carerl.tasks import Task
 
 CLOCK = ("time/", "system/")  # metrics of the machine: they are never equal twice
 FIXED_PROMPTS = 4
-FIXED_TOKENS = 8  # spread over the vocabulary, whose log-probs behind each prompt are looked at
-NEAR = 0.25  # of the way that the engine's log-probs went: so near they must be to the learner's
-NAMED = 3  # faults of one kind that are told
+FIXED_TOKENS = 8  # spread over the vocabulary; their log-probs after each prompt are compared
+NEAR = 0.25  # the engine's log-probs may be this far from the learner's, as a share of how far they moved
+NAMED = 3  # how many faults of one kind are named
 
 
 @dataclass(frozen=True)
 class Logprobs:
-    """Log-probs (nats) of the fixed tokens behind the fixed prompts, one after the other."""
+    """Holds log-probs (nats) of the fixed tokens after the fixed prompts, one after the other."""
 
     values_N: torch.Tensor
 
     def gap(self, other: Logprobs) -> float:
-        """Mean absolute difference; not a number if any is none."""
+        """Returns the mean absolute difference; NaN if a log-prob is NaN."""
         return float((self.values_N - other.values_N).abs().mean())
 
 
 def _questions(task: Task, vocabulary: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Returns each fixed prompt with the fixed tokens."""
     tokens = tuple(sorted({vocabulary * k // FIXED_TOKENS for k in range(FIXED_TOKENS)}))
     return [(example.prompt_ids, tokens) for example in task.train_examples(0, FIXED_PROMPTS)]
 
 
 def engine_logprobs(crew: TrainingCrew, task: Task) -> Logprobs:
-    """Of the engine as it is."""
+    """Returns the fixed log-probs of the engine as it is."""
     queries = [Query(prompt, tokens) for prompt, tokens in _questions(task, task.vocab_size)]
     return Logprobs(torch.tensor([value for found in crew.engines.next_logprobs(queries) for value in found]))
 
 
 def learner_logprobs(crew: TrainingCrew, task: Task) -> Logprobs:
-    """Of the learner as it is."""
+    """Returns the fixed log-probs of the learner as it is."""
     pairs = [(prompt, (token,)) for prompt, tokens in _questions(task, task.vocab_size) for token in tokens]
     batch = pack_rows([prompt for prompt, _ in pairs], [response for _, response in pairs])
     return Logprobs(crew.learner.score(crew.learner.hold(batch))["logprobs"][:, 0])
 
 
 def engine_faults(before: Logprobs, after: Logprobs, learner: Logprobs) -> list[str]:
-    """Why an engine did not take what was trained: its log-probs must have moved, and be the learner's."""
+    """Returns why it seems that an engine did not take the trained weights: its log-probs must have moved, and be near
+    the learner's."""
     moved, apart = before.gap(after), after.gap(learner)
     if not moved > 0:
         return ["the engine did not take a change: its log-probs of fixed tokens are those of the first weights"]
@@ -66,20 +69,22 @@ def engine_faults(before: Logprobs, after: Logprobs, learner: Logprobs) -> list[
     return []
 
 
-LEARNERS_WEIGHTS = "float32"  # a folder of a rehearsed run: what the learner ends with, which no rounding has hidden
+LEARNERS_WEIGHTS = "float32"  # a folder of a rehearsed run: the learner's last weights, without any rounding
 
 
 def weights_of(run: Path) -> Path:
+    """Returns the file of a rehearsed run's last weights."""
     return run / LEARNERS_WEIGHTS / "model.safetensors"
 
 
 def unmoved(before: Path, after: Path) -> tuple[list[str], int]:
-    """Names of the tensors of two safetensors files in which no number differs, and how many tensors there are."""
+    """Returns the names of the tensors that are equal in two safetensors files, and the number of all tensors."""
     first, last = _tensors(before), _tensors(after)
     return [name for name, tensor in last.items() if name in first and tensor.equal(first[name].float())], len(last)
 
 
 def weight_faults(before: Path, after: Path) -> list[str]:
+    """Returns which weights training did not change."""
     still, tensors = unmoved(before, after)
     if not still:
         return []
@@ -90,17 +95,17 @@ def weight_faults(before: Path, after: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Compared:
-    """How much of two runs was compared, and what differs."""
+    """Says how much of two runs was compared, and what differs."""
 
-    rows: int  # of metrics
+    rows: int  # metrics, one a step and name
     samples: int
     tensors: int
     faults: list[str]
 
 
 def compare(whole: Path, resumed: Path) -> Compared:
-    """A run that was stopped and gone on with, against one that never stopped: metrics but for the clock's, samples
-    and their tokens, evaluations, and the learner's weights at the end."""
+    """Compares a run that was stopped and resumed with one that never stopped: metrics without those of the clock,
+    samples and their tokens, evaluations, and the learner's weights at the end."""
     faults = []
     rows = [_rows(run) for run in (whole, resumed)]
     faults += _differing("metrics.jsonl", rows[0], rows[1])
@@ -120,7 +125,7 @@ def compare(whole: Path, resumed: Path) -> Compared:
 
 
 def _rows(run: Path) -> dict[str, Any]:
-    """By step and metric."""
+    """Returns a run's metrics by step and name, without those of the clock."""
     return {
         f"step {row['step']:g}, {name}": value
         for row in read_metrics(RunDirectory(run).metrics)
@@ -130,6 +135,7 @@ def _rows(run: Path) -> dict[str, Any]:
 
 
 def _samples(run: Path) -> dict[str, Any]:
+    """Returns what identifies each training sample, by table and row."""
     kept = ("example_id", "response_ids", "outcome", "reward", "advantage", "token_logprob")
     return {
         f"{path.stem}, row {number}": [row[name] for name in kept]
@@ -139,6 +145,7 @@ def _samples(run: Path) -> dict[str, Any]:
 
 
 def _evaluations(run: Path) -> dict[str, Any]:
+    """Returns the rows of each evaluation, by step, suite and question."""
     folder = RunDirectory(run).evaluations
     return {
         f"step {record['step']}, {row['suite']} {row['example_id']}": row
@@ -148,7 +155,8 @@ def _evaluations(run: Path) -> dict[str, Any]:
 
 
 def _differing(where: str, whole: Mapping[str, Any], resumed: Mapping[str, Any]) -> list[str]:
-    # By their text, as a metric that is no number equals nothing, itself neither.
+    """Returns in a line which values of two runs differ; empty if none does."""
+    # Compared as text, because NaN is not equal to itself.
     keys = [key for key in {**whole, **resumed} if repr(whole.get(key)) != repr(resumed.get(key))]
     if not keys:
         return []

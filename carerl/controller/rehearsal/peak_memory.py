@@ -1,4 +1,4 @@
-"""How much memory a process and all that it has started take together, at most."""
+"""Measures how much memory a process and all that it has started take together, at most."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ INTERVAL_S = 1.0
 
 
 def memory_bytes(root: int) -> int:
-    """Returns what a process and its descendants take now. A page that several of them share, as those of libraries and
-    of an object store, counts once: each has its part of it (PSS). The kernel walks every page for it."""
+    """Returns the bytes that a process and its descendants take now. A page that several of them share, for instance of
+    libraries or of an object store, counts once: each has its part of it (PSS). The kernel walks every page for it."""
     return sum(_shared_out(pid) for pid in _family(root))
 
 
@@ -23,11 +23,11 @@ def resident_bytes(root: int) -> int:
 
 
 def _family(root: int) -> set[int]:
-    """A process and all that it has started."""
+    """Returns the ids of a process and all its descendants."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        # The command's name stands in brackets and may hold blanks; the parent is the second word behind it.
-        with suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
+        # The command's name stands in brackets and may have blanks; the parent is the second word after it.
+        with suppress(OSError, ValueError, IndexError):  # the process has ended meanwhile
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     family, found = {root}, True
     while found:
@@ -38,6 +38,7 @@ def _family(root: int) -> set[int]:
 
 
 def _shared_out(pid: int) -> int:
+    """Returns a process's PSS, bytes; 0 if it has ended."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
@@ -45,14 +46,15 @@ def _shared_out(pid: int) -> int:
 
 
 def _resident(pid: int) -> int:
+    """Returns a process's RSS, bytes; 0 if it has ended."""
     with suppress(OSError, ValueError, IndexError):
         return os.sysconf("SC_PAGE_SIZE") * int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return 0
 
 
 class PeakMemory:
-    """Looks every second, in a thread of its own, for as long as its block lasts. It looks closely only where more is
-    resident than ever before."""
+    """Measures memory every second, in a thread of its own, for the length of its block. Takes the slow measure only
+    when more is resident than ever before."""
 
     def __init__(self) -> None:
         self.bytes = 0

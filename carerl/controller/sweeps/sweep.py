@@ -1,10 +1,10 @@
-"""Many runs of one plan: the cells of a grid, on warm workers, resumable.
+"""Runs many runs of one plan: the cells of a grid. A sweep can be stopped and resumed.
 
-A sweep is a directory with one run directory per cell. Each worker process keeps its Ray actors, with
-their engines, from cell to cell and only changes their weights and settings. A cell that is complete is
-left alone, one that was stopped goes on from its checkpoint, and one that fails does not take the others
-with it. A cell that was run with other settings than are asked for now is never counted as one of the sweep.
-sweep.json lists the cells that were ever asked for (:mod:`carerl.runs.sweep_file`).
+A sweep is a directory with one run directory per cell. Each worker process keeps its Ray actors, with their engines,
+from cell to cell, and changes only their weights and settings. A cell that is complete is left alone, one that was
+stopped is resumed from its checkpoint, and one that fails does not affect the others. A cell that was run with other
+settings than are asked for now is refused. sweep.json lists all cells that were ever asked for
+(:mod:`carerl.runs.sweep_file`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,11 @@ BASE, CELL = "base", "cell"  # kinds of jobs
 
 
 def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Path) -> list[Cell]:
-    """Every row (a command line's words) with every combination of the grid's values.
+    """Returns the cells: every row (a command line's words) with every combination of the grid's values. Raises
+    ConfigError.
 
-    The last key of the grid varies slowest and rows vary fastest, so that with ``seed`` last all rows of
-    one seed come together: they share a base model and make complete pairs early.
+    The last key of the grid varies slowest and rows vary fastest, so that with ``seed`` last all rows of one seed come
+    together: they share a base model and make complete pairs early.
     """
     keys = list(grid)
     found = []
@@ -68,7 +69,7 @@ def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Pat
             found.append(Cell(directory.absolute() / _slug(words), row, settings))
     twice = [name for name, count in Counter(cell.name for cell in found).items() if count > 1]
     if twice and len({cell.words for cell in found if cell.name == twice[0]}) > 1:
-        reason = "two cells would have this directory: their values differ in signs that a name leaves out"
+        reason = "two cells would have this directory: their values differ in characters that a name leaves out"
         raise ConfigError("sweep", twice[0], reason, "run them as two sweeps, each with an out= of its own")
     if twice:
         raise ConfigError("sweep", twice[0], "the same cell is asked for twice", "name each value once")
@@ -76,6 +77,7 @@ def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Pat
 
 
 def _slug(words: Sequence[str]) -> str:
+    """Returns the name of a cell's directory."""
     parts = [word.split("=", 1) for word in words]
     named = [value if key == "recipe" else f"{key}-{value}" for key, value in parts]
     slug = re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(named))
@@ -85,26 +87,49 @@ def _slug(words: Sequence[str]) -> str:
 
 
 def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
-    """Runs what is not complete and returns every cell's status. Settings are checked before any starts.
+    """Runs all cells that are not complete, and returns every cell's status. Checks all settings before any cell
+    starts.
 
     Raises ConfigError for a cell whose settings are refused, or whose directory holds a run with other settings."""
-    asked = [load([*cell.words, *overrides]) for cell in plan]
-    refuse_twice([(cell.name, config) for cell, config in zip(plan, asked, strict=True)])
-    for cell, config in zip(plan, asked, strict=True):
-        _check_cell(cell, config)
-    pairs = [(cell, config) for cell, config in zip(plan, asked, strict=True) if status(cell.directory) != "completed"]
-    todo, configs = [cell for cell, _ in pairs], [config for _, config in pairs]
+    todo, configs = _left_to_do(plan, overrides)
     say(f"{len(plan)} cells, {len(plan) - len(todo)} complete already, {workers} at a time")
     for config in {config.model.path: config for config in configs if config.model.path}.values():
         say_trust(config)
         check_model(base_model.pinned(config), base_model.absolute(config.model.path))
-    if not todo:
-        return {cell.name: status(cell.directory) for cell in plan}
-    place = todo[0].directory.parent
+    if todo:
+        place = todo[0].directory.parent
+        _check_places(place, configs)
+        with _locked(place):
+            try:
+                write_cells(place, plan)  # so that a cell that failed or was not reached is known to belong here
+            except ValueError as error:
+                raise ConfigError("out", str(place), str(error), "or give another out=") from None
+            _run(todo, configs, workers, overrides, say)
+    return {cell.name: status(cell.directory) for cell in plan}
+
+
+def _left_to_do(plan: Sequence[Cell], overrides: Sequence[str]) -> tuple[list[Cell], list[RunConfig]]:
+    """Checks the settings of all cells; returns the cells that are not complete, and their settings. Raises
+    ConfigError."""
+    pairs = [(cell, load([*cell.words, *overrides])) for cell in plan]
+    refuse_twice([(cell.name, config) for cell, config in pairs])
+    for cell, config in pairs:
+        _check_cell(cell, config)
+    left = [(cell, config) for cell, config in pairs if status(cell.directory) != "completed"]
+    return [cell for cell, _ in left], [config for _, config in left]
+
+
+def _check_places(place: Path, configs: Sequence[RunConfig]) -> None:
+    """Refuses places that cannot be written to: the sweep's, and the cache's for base models. Raises ConfigError."""
     check_writable("out", place, sum(map(run_mib, configs)), "the cells with their checkpoints")
     for config in configs:
         if config.model.base_recipe:
             check_room(Path(base_model.starting_directory(config)))
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """Holds the lock of a sweep's directory. Raises ConfigError if another sweep has it."""
     place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / ".sweep.lock", blocking=False)
     try:
@@ -114,12 +139,7 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
             "out", str(place), "another sweep is at work there", "wait for it, or give another out="
         ) from None
     with held:
-        try:
-            write_cells(place, plan)  # what fails or is never reached can then be told from what was never asked for
-        except ValueError as error:
-            raise ConfigError("out", str(place), str(error), "or give another out=") from None
-        _run(todo, configs, workers, overrides, say)
-    return {cell.name: status(cell.directory) for cell in plan}
+        yield
 
 
 def _run(
@@ -130,39 +150,45 @@ def _run(
     say: Callable[[str], None],
 ) -> None:
     """Runs the cells, ``workers`` at a time."""
-    begin = time.monotonic()
+    heard = _Heard(len(todo), say)
     with cluster(configs[0].cluster.address, base_model.object_store_mib(configs[0])) as resources, StopFlag() as stop:
         check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers, grows=resources.joined)
-        # Bases first: otherwise all workers would wait for the one that builds what their next cells share.
+        # Base models come first: otherwise all workers would wait for the one that builds what their next cells share.
         first_of_base = {
             _base_key(config): cell for config, cell in zip(reversed(configs), reversed(todo), strict=True)
         }
         jobs = [(BASE, cell) for cell in todo if cell in first_of_base.values()] + [(CELL, cell) for cell in todo]
-        done = 0
-
-        def heard(kind: str, job: tuple[str, Cell], text: str) -> None:
-            nonlocal done
-            if kind == SAID:
-                say(text)
-                return
-            what, cell = job
-            if kind == END:
-                _write_error(cell, text)
-            if what == CELL:
-                done += 1
-                left = (time.monotonic() - begin) / done * (len(todo) - done)
-                say(f"[{done}/{len(todo)}, {left / 60:.0f} min left] {cell.name}: {text}")
-            else:
-                say(f"{cell.name}: {text}")
-
-        # SIGTERM has each worker save the cell that it is at, and end. A second Ctrl-C kills them at once: they would
-        # finish their steps on a cluster that is ending.
+        # SIGTERM has each worker save the cell that it is at, and end. A second Ctrl-C kills them at once: otherwise
+        # they would finish their steps on a cluster that is ending.
         run_jobs(jobs, workers, _worker, (address(), list(overrides)), heard, lambda: bool(stop))
 
 
+class _Heard:
+    """Shows what workers report, and how long the sweep will still take."""
+
+    def __init__(self, cells: int, say: Callable[[str], None]) -> None:
+        self._cells, self._say = cells, say
+        self._begin, self._done = time.monotonic(), 0
+
+    def __call__(self, kind: str, job: tuple[str, Cell], text: str) -> None:
+        """Shows a report of :func:`carerl.controller.sweeps.team.run_jobs`; writes down why a worker died."""
+        if kind == SAID:
+            self._say(text)
+            return
+        what, cell = job
+        if kind == END:
+            _write_error(cell, text)
+        if what == CELL:
+            self._done += 1
+            left = (time.monotonic() - self._begin) / self._done * (self._cells - self._done)
+            self._say(f"[{self._done}/{self._cells}, {left / 60:.0f} min left] {cell.name}: {text}")
+        else:
+            self._say(f"{cell.name}: {text}")
+
+
 def _check_cell(cell: Cell, asked: RunConfig) -> None:
-    """Refuses a cell that is complete or would be gone on with, and was run with other settings or from another base
-    model. One that starts afresh takes the settings that are asked for. Raises ConfigError."""
+    """Refuses a cell that is complete or would be resumed, if it was run with other settings or from another base
+    model. A cell that starts afresh takes the settings that are asked for. Raises ConfigError."""
     if status(cell.directory) == "completed":
         state = "complete"
     elif has_checkpoint(cell.directory):
@@ -171,27 +197,30 @@ def _check_cell(cell: Cell, asked: RunConfig) -> None:
         _refuse_foreign(cell)
         return
     check_stored(cell.directory, asked, state)
-    starting_weights.check_recipe(asked, cell.directory, f"give another out=, or delete the cell: {cell.directory}")
+    if asked.model.base_recipe:
+        remedy = f"give another out=, or delete the cell: {cell.directory}"
+        starting_weights.check_recipe(base_config(asked), cell.directory, remedy)
 
 
 def _refuse_foreign(cell: Cell) -> None:
-    """Refuses a cell's name at which something lies that is no run. Raises ConfigError."""
+    """Refuses a cell whose directory holds something that is no run. Raises ConfigError."""
     place = cell.directory
     if place.is_dir() and not (place / "config.yaml").is_file():
         foreign = sorted(path.name for path in place.iterdir() if path.name not in (".lock", ERROR_FILE))
     else:
-        foreign = [] if place.is_dir() or not os.path.lexists(place) else [place.name]  # a link to nowhere is one
+        foreign = [] if place.is_dir() or not os.path.lexists(place) else [place.name]  # a link to nowhere counts too
     if foreign:
         reason = f"the cell's directory is there already and is no run: it holds {foreign[0]}"
         raise ConfigError("out", str(place), reason, "move it away, or give another out=")
 
 
 def _base_key(config: RunConfig) -> str:
+    """Returns the place of a run's base model; '' if it has none."""
     return str(base_model.base_directory(base_config(config))) if config.model.base_recipe else ""
 
 
 class _CellDisplay(QuietDisplay):
-    """Shows nothing, and hands warnings on to whoever follows the sweep."""
+    """Shows nothing but warnings, which it hands on to whoever follows the sweep."""
 
     def __init__(self, line: Line, name: str) -> None:
         self._line, self._name = line, name
@@ -201,8 +230,8 @@ class _CellDisplay(QuietDisplay):
 
 
 def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
-    """Takes jobs until there are no more, with one crew for as long as it serves. Ctrl-C reaches every process of a
-    terminal; only the parent answers it, and ends its workers by SIGTERM."""
+    """Takes jobs until there are no more. Keeps its crew as long as the next job can use it. Ctrl-C reaches every
+    process of a terminal; only the parent answers it, and ends its workers by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connect(cluster_address)
     with StopFlag(signals=(signal.SIGTERM, signal.SIGHUP)) as stop, ExitStack() as closing:
@@ -229,7 +258,7 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
             except Interrupted as early:
                 text = f"interrupted: {early}"
             except Exception as error:
-                # A crew that met an error may be in any state: the next cell gets a fresh one.
+                # A crew that met an error may be in any state: the next cell gets a new one.
                 closing.close()
                 built_for = ""
                 _record_failure(cell, error)
@@ -240,45 +269,48 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
 
 
 def _start(cell: Cell, say: Callable[[str], None] = lambda text: None) -> Iterator[str]:
-    """The words that start a cell afresh, or go on with it where it has a checkpoint. What it left without one is set
-    aside and kept. Raises RunDirectoryError where another process is writing it."""
+    """Yields the words that resume a cell with a checkpoint, or start one without. Sets aside, and keeps, what a cell
+    without a checkpoint has left. Raises RunDirectoryError if another process is writing it."""
     if has_checkpoint(cell.directory):
-        (cell.directory / ERROR_FILE).unlink(missing_ok=True)  # of an earlier try
+        (cell.directory / ERROR_FILE).unlink(missing_ok=True)  # from an earlier try
         again: list[str] = []
-        if words_to_name(RunDirectory(cell.directory).read_config()):  # the sweep's command has named them
+        if words_to_name(RunDirectory(cell.directory).read_config()):  # the sweep's command has named these settings
             again = [word for word in cell.words if word.partition("=")[0] in ("recipe", *NAMED_AGAIN)]
         return iter([f"resume={cell.directory}", *again])
     if (aside := RunDirectory.set_aside(cell.directory)) is not None:
-        say(f"{cell.name} came to no checkpoint: it is kept as {aside.name}, and started again")
+        say(f"{cell.name} has no checkpoint: it is kept as {aside.name}, and started again")
     (cell.directory / ERROR_FILE).unlink(missing_ok=True)
     return iter([*cell.words, f"run_dir={cell.directory}"])
 
 
 def _crew_key(config: RunConfig) -> str:
-    """Runs of one key can use the same actors, one after the other."""
+    """Returns a key: runs with the same key can use the same actors, one after the other."""
     sections = plain(config)
-    del sections["rollout"]["end_ids"]  # which a cell that goes on has, and one that starts does not
+    del sections["rollout"]["end_ids"]  # a resumed cell has them, and a new one does not
     return json.dumps([sections[k] for k in ("kind", "rollout", "reference", "grading", "learner", "cluster")])
 
 
 def _record_failure(cell: Cell, error: BaseException) -> None:
+    """Writes down why a cell failed, with the traceback."""
     if not isinstance(error, RunDirectoryError):  # the directory is another process's, or no run
         _write_error(cell, "\n".join([_brief(error), "", *traceback.format_exception(error)]))
 
 
 def _write_error(cell: Cell, text: str) -> None:
-    with suppress(OSError):  # a full disk, say: the sweep goes on, and has said it
+    with suppress(OSError):  # a full disk, for instance: the sweep has reported it, and continues
         cell.directory.mkdir(parents=True, exist_ok=True)
         (cell.directory / ERROR_FILE).write_text(redact_text(f"{text.rstrip()}\n"))
 
 
 def _brief(error: BaseException) -> str:
-    if isinstance(error, ConfigError):  # its first line has no reason
+    """Returns an error in a line."""
+    if isinstance(error, ConfigError):  # its first line does not have the reason
         return redact_text(f"{error.field}: {error.reason}")
     lines = redact_text(str(error)).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _headline(metrics: Mapping[str, float]) -> str:
+    """Returns the most telling metrics of a cell, for its line."""
     shown = [metric for metric in shown_in("sweep") if metric.name in metrics]
     return "".join(f" · {metric.label_in('sweep')} {metrics[metric.name]:.3f}" for metric in shown)

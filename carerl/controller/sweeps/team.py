@@ -1,8 +1,8 @@
-"""Worker processes that do one job after another, none of which can hold up the others.
+"""Runs worker processes that do one job after another; none can hold up the others.
 
-Each has a pipe of its own to this process and shares no lock with anybody: a worker that is killed in the middle of a
-message takes nothing along. A job whose worker dies is told of, with what ended it; another worker takes its place.
-Workers end with this process, however it ends.
+Each worker has a pipe of its own to this process and shares no lock with anybody: one that is killed in the middle of a
+message does not affect the others. If a worker dies, its job is reported with what ended it, and another worker is
+started. Workers end with this process, however it ends.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
+from carerl.actors.health.oom import oom_kills
 from carerl.types import RunError
 
 _PR_SET_PDEATHSIG = 1
@@ -33,16 +33,17 @@ class Line:
         self._connection = connection
 
     def jobs(self) -> Iterator[Any]:
-        """Jobs as they come, until there are no more. To be called when the worker can do them."""
+        """Yields jobs as they come, until there are no more. The worker calls it once it can do them."""
         self._connection.send((READY, None))
         while (job := self._receive()) != END:
             yield job
 
     def say(self, text: str) -> None:
+        """Sends a line for people to read."""
         self._connection.send((SAID, text))
 
     def done(self, text: str) -> None:
-        """The job that came last has ended, as the text says."""
+        """Reports that the last job has ended, as the text says."""
         self._connection.send((DONE, text))
 
     def _receive(self) -> Any:
@@ -54,11 +55,13 @@ class Line:
 
 @dataclass
 class _Member:
+    """A worker process as its parent sees it."""
+
     process: Any
     connection: Connection
     ready: bool = False
     job: Any = None
-    told: bool = False  # that there are no more jobs
+    told: bool = False  # was told that there are no more jobs
 
 
 def run_jobs(
@@ -71,12 +74,12 @@ def run_jobs(
 ) -> None:
     """Has ``workers`` processes call ``target(line, *arguments)`` and do the jobs, in order.
 
-    ``heard(kind, job, text)`` is told what a worker says (SAID), that a job has ended (DONE), and that its worker has
-    died (END, with what ended it). Once ``stopped()`` is true no job is given any more, and workers get SIGTERM. Raises
-    RunError where workers end before they can take a job."""
+    ``heard(kind, job, text)`` is called with what a worker says (SAID), when a job has ended (DONE), and when its
+    worker has died (END, with what ended it). Once ``stopped()`` is true, no more jobs are handed out and workers get
+    SIGTERM. Raises RunError if workers end before they can take a job."""
     context = multiprocessing.get_context("spawn")
     waiting, members, told = deque(jobs), [], False
-    kills = _kills()
+    kills = oom_kills()
     try:
         members = [_start(context, target, arguments) for _ in range(min(workers, len(jobs)))]
         while members:
@@ -93,7 +96,7 @@ def run_jobs(
                     members.remove(member)
                     why = _ended(member, kills)
                     if member.job is not None and told and member.process.exitcode == 0:
-                        continue  # it left as it was told to, before it had begun
+                        continue  # it ended as it was told to, before it had begun the job
                     if member.job is not None:
                         heard(END, member.job, why)
                         if waiting:
@@ -121,6 +124,7 @@ def run_jobs(
 
 
 def _start(context: Any, target: Callable[..., None], arguments: tuple[Any, ...]) -> _Member:
+    """Starts a worker process."""
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, os.getpid(), target, arguments), daemon=True)
     process.start()
@@ -129,6 +133,7 @@ def _start(context: Any, target: Callable[..., None], arguments: tuple[Any, ...]
 
 
 def _work(connection: Connection, parent: int, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Works, in the worker's process. The kernel kills it when its parent ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(1)
@@ -136,14 +141,15 @@ def _work(connection: Connection, parent: int, target: Callable[..., None], argu
 
 
 def _give(member: _Member, waiting: deque[Any]) -> None:
+    """Sends a worker the next job, or the word that there are no more."""
     member.job = waiting.popleft() if waiting else None
     member.told = member.job is None
-    with suppress(OSError):  # it has died: its end of the pipe says so next
+    with suppress(OSError):  # it has died; reading from its pipe will show that next
         member.connection.send(END if member.job is None else member.job)
 
 
 def _ended(member: _Member, kills: int) -> str:
-    """What ended a worker, in words."""
+    """Returns in words what ended a worker."""
     member.process.join()
     member.connection.close()
     code = member.process.exitcode or 0
@@ -152,20 +158,11 @@ def _ended(member: _Member, kills: int) -> str:
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     text = f"its worker was ended from outside by {name}"
     if -code == signal.SIGKILL:
-        count = _kills() - kills
+        count = oom_kills() - kills
         text += (
-            f"; the kernel has ended {count} processes of this machine for lack of memory meanwhile"
+            f"; meanwhile the kernel has killed {count} processes for lack of memory"
             if count > 0
-            else ", as the kernel does where memory runs out, and schedulers do at a limit"
+            else ", as the kernel does when memory runs out, and schedulers do at a limit"
         )
         text += ": fewer workers=, or smaller settings, take less"
     return text
-
-
-def _kills() -> int:
-    """Processes that the kernel has ended for lack of memory since it started; 0 where it does not count them."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -36,7 +36,7 @@ def died(text: str, preempted: bool = False) -> RayActorError:
     ("error", "kills", "kind", "cause"),
     [
         (died(SIGKILLED), 0, ActorDied, "from outside (SIGKILL)"),
-        (died(SIGKILLED), 1, ActorOutOfMemory, "the kernel ended it"),
+        (died(SIGKILLED), 1, ActorOutOfMemory, "the kernel killed it"),
         (died(MONITOR), 0, ActorOutOfMemory, "memory monitor"),
         (died("The actor is dead because its node has died. Node Id: ab"), 0, ActorDied, "its node has died"),
         (died("The actor is dead because its node has died.", True), 0, ActorDied, "taken away"),

@@ -161,7 +161,7 @@ def test_hole_a_place_that_cannot_be_written_to_is_found_before_anything_starts(
     (tmp_path / "file").write_text("x")
     (tmp_path / "gone_link").symlink_to("nowhere")
     (tmp_path / "in.jsonl").write_text('{"id": "a", "gold": "1", "response": "1"}\n')
-    monkeypatch.setattr("carerl.controller.launch.cluster", None)  # to be called is to fail
+    monkeypatch.setattr("carerl.controller.session.cluster", None)  # to be called is to fail
     monkeypatch.setattr("carerl.controller.sweeps.sweep.cluster", None)
     where = "x" * 300 if place == "long" else place
     text = refused([word.replace("PLACE", where) for word in words], capsys)
@@ -176,7 +176,7 @@ def test_hole_a_cache_that_cannot_be_written_to_is_named(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("CARERL_CACHE", place)
-    monkeypatch.setattr("carerl.controller.launch.cluster", None)
+    monkeypatch.setattr("carerl.controller.session.cluster", None)
     for words in (["run", TINY], ["run", "recipe=base_bytes"], ["fetch", "base_bytes"]):
         assert refused(words, capsys).startswith("CARERL_CACHE = ")
 
