@@ -1,4 +1,4 @@
-"""The lines of SECURITY.md that no other test holds: what a file that a stranger wrote can do, and what it cannot."""
+"""The lines of "What is read" (carerl/README.md) that no other test holds: what a file that a stranger wrote can do, and what it cannot."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def test_a_recipe_of_the_working_directory_can_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the user's, by where it lies: SECURITY.md says so, and this is why."""
+    """It is the user's, by where it lies: carerl/README.md says so, and this is why."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "recipes").mkdir()

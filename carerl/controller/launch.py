@@ -51,7 +51,7 @@ from carerl.tracking.trackers import Trackers, make_trackers
 def launch(config: RunConfig) -> Result:
     """Carries out one run in a cluster and with actors of its own. Raises ConfigError before any actor has started. A
     recipe that trains nothing leaves a base model in the cache, and no run directory."""
-    if config.kind == "untrained":
+    if not config.does.roles:
         return _make_untrained(config)
     jobs.check_storage("run_dir" if config.run_dir else "runs_dir", config.run_dir or config.runs_dir)
     steps_before = _steps_before(config)

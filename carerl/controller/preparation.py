@@ -84,7 +84,7 @@ def with_end_ids(config: RunConfig, task: Task, model_dir: str) -> RunConfig:
     template, and by the model's own files. Returns the settings of a run without an engine as they are.
 
     Raises ConfigError for a resumed run that would end its responses at other tokens than before."""
-    if config.kind not in ("rl", "evaluate"):
+    if not config.starts_engines:
         return config
     files = hub.model_files(model_dir, config.model.revision) if model_dir else ""
     own = end_ids(files, config.model.trust_remote_code) if files else ()

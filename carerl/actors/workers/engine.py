@@ -60,7 +60,7 @@ class EngineWorker(Worker):
         place = absolute_path(config.model.path)
         if place and Path(place).is_dir():  # a model that must be fetched first is left to ``load``
             self._build(config, place)
-        elif base is not None and base.kind == "sft":
+        elif base is not None and base.does.trains_on_corpus:
             from carerl.backends.models import save_model
 
             with TemporaryDirectory() as folder:

@@ -68,7 +68,7 @@ def model_directory(config: RunConfig, learner: Learner, display: Display, stop:
         return starting_directory(config)
     base = base_config(config)
     target = base_directory(base)
-    if base.kind == "untrained":
+    if not base.does.roles:
         untrained_model(base, display.message)
     elif remove_if_damaged(target, config, display.message) or not target.exists():
         with turn(target, stop.check, display.message):
@@ -89,7 +89,7 @@ def claim(
     with ExitStack() as held:
         if config.model.base_recipe:
             base = base_config(config)
-            if base.kind == "sft" and not (target := base_directory(base)).exists():
+            if base.does.trains_on_corpus and not (target := base_directory(base)).exists():
                 held.enter_context(turn(target, check, say))
                 if target.exists():
                     held.close()
