@@ -1,4 +1,5 @@
-"""The lines of "What is read" (carerl/README.md) that no other test holds: what a file that a stranger wrote can do, and what it cannot."""
+"""The lines of "What is read" (carerl/README.md) that no other test holds: what a file that a stranger wrote can do,
+and what it cannot."""
 
 from __future__ import annotations
 
