@@ -20,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from carerl import cli
+from carerl.config.kinds import KINDS
 from carerl.config.load import load
 from carerl.config.reading.compose import find, read_file, recipe_names
 from carerl.config.sweep import split_values
@@ -95,7 +96,8 @@ def refuse_unknown(recipes: Sequence[str], words: Sequence[str]) -> None:
 
 def trained_recipes() -> list[str]:
     """Returns the names of the recipes of reinforcement learning, sorted. A broken recipe is among them, and fails."""
-    return [name for name in recipe_names() if _kind(name) == "rl"]
+    kinds = {name: KINDS.get(_kind(name)) for name in recipe_names()}
+    return [name for name, kind in kinds.items() if kind is None or kind.trains_on_rollouts]
 
 
 def _kind(name: str) -> str:

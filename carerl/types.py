@@ -37,7 +37,7 @@ class RunError(RuntimeError):
 
 
 class Outcome(StrEnum):
-    """Names what a grader found in one response. The six are never merged into a number here."""
+    """Names what a grader found in one response. Rewards and metrics turn these into numbers."""
 
     CORRECT = "correct"
     WRONG = "wrong"
@@ -100,7 +100,7 @@ class Sample:
     outcome: Outcome | None = None
 
     answer: str | None = None
-    """What the response votes for. In a graded group, samples with equivalent answers have the same text here."""
+    """The answer in a normal form, which counts in majority votes: equivalent answers have the same text here."""
 
     reward: float | None = None
 
@@ -122,7 +122,7 @@ class Sample:
 
     @property
     def weight_version(self) -> int:
-        """The oldest version: no token of the response is further off-policy."""
+        """The oldest version of the weights that any token of the response came from."""
         return self.versions[0]
 
     @property
@@ -196,9 +196,9 @@ class TokenVectors:
 class TokenBatch:
     """Rows of prompt and response with the per-token streams that the learner sums over.
 
-    The learner knows no algorithm: a method is how these streams are filled. A stream is a number for each
-    response token: every ``*_BT`` is aligned with response tokens and is 0 beyond ``response_lengths_B``. A
-    stream that no component of the loss asked for is None.
+    The batch names no algorithm: it carries each token's numbers, and a method is how they are filled in. A stream is
+    a number for each response token: every ``*_BT`` is aligned with response tokens and is 0 beyond
+    ``response_lengths_B``. A stream that no component of the loss asked for is None.
 
     Example, two rows with prompts of 2 and 3 tokens (p) and responses of 2 and 1 (r)::
 
@@ -223,7 +223,7 @@ class TokenBatch:
     # ---- policy term
 
     policy_rows_B: Tensor | None = None
-    """bool. The rows that the policy term's denominator counts; None counts all."""
+    """bool. The rows that count when the policy term is averaged; None counts all."""
 
     advantages_BT: Tensor | None = None
     """float32. How much better the response is than the algorithm's baseline, the same number on all of its tokens."""

@@ -11,7 +11,9 @@ import torch
 from carerl.cli import COMMANDS
 from carerl.config.load import load
 from carerl.config.plan.plan import plan
+from carerl.errors import ConfigError
 from carerl.regularizers import REGULARIZERS, PenaltyConfig
+from tests.test_floors import FLOORS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,6 +64,8 @@ def test_the_regularizer_in_20_lines_runs(tmp_path: Path, monkeypatch: pytest.Mo
     try:
         config = load([*words.split(), "dry_run=true"])
         assert isinstance(config.regularizer, PenaltyConfig) and config.regularizer.beta == 4.0 and plan(config).fits
+        with pytest.raises(ConfigError, match="a mean under the reference"):
+            load([*words.split(), "regularizer.estimator=k2"])
         jeffreys = REGULARIZERS["jeffreys"].build(config.regularizer)
         logits_NV = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
         logp_NV, logr_NV = logits_NV.log_softmax(-1), torch.randn(5, 7, dtype=torch.float64).log_softmax(-1)
@@ -75,3 +79,9 @@ def test_the_regularizer_in_20_lines_runs(tmp_path: Path, monkeypatch: pytest.Mo
         assert not jeffreys.coefficient(logr_NV, logr_NV).any() and (jeffreys.value(logp_NV, logr_NV) >= 0).all()
     finally:
         REGULARIZERS.pop("jeffreys", None)
+
+
+def test_the_map_has_the_floors_that_the_rule_has() -> None:
+    rows = re.findall(r"(?m)^\| ([0-9–]+) \| (.+?) \|", README)
+    told = {room: int(floor) for floor, rooms in rows if floor.isdecimal() for room in re.findall(r"`(\w+)`", rooms)}
+    assert told == {room: floor for room, floor in FLOORS.items() if floor < FLOORS["cli"]}

@@ -1,4 +1,4 @@
-"""Floor 5: the Ray actors, which are thin, and the handles by which a driver uses them. Only this room imports Ray.
+"""The Ray actors, which are thin, and the handles by which a driver uses them. Only this room imports Ray.
 
 ==================== ==============================================================================================
 ``crew``             starts a run's actors and hands out one handle a role

@@ -125,7 +125,7 @@ class Algorithm:
     full batch.
 
     ``entropy_bonus`` multiplies the mean token entropy, which is subtracted from the loss. With an ``entropy_target``
-    it is only the first value, see :mod:`carerl.loss.entropy`.
+    it is only the first value, see :mod:`carerl.loss.adaptive`.
 
     ``mismatch_cap`` bounds the weight exp(old − rollout) that corrects a token's policy term and sampled regularizer
     where engine and learner disagree about the same weights; 0 means no such weight. ``mismatch_correction`` says what

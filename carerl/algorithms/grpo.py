@@ -4,7 +4,8 @@ each sequence's tokens, then over sequences.
 Departures: 1. The standard deviation has n − 1 in its denominator, and ``std_epsilon`` is added to it. 2. A group of
 equal rewards has advantage exactly 0. 3. The divergence to the reference is a regularizer of its own, averaged over
 tokens and not over sequences. 4. Where ``mismatch_cap`` is above 0 (its default is 0), tokens are weighted by exp(old −
-rollout), to correct for engine log-probs that differ from the learner's. 3 and 4 are in :mod:`carerl.loss.objective`
+rollout), where ``old`` is the learner's log-prob of the token and ``rollout`` the engine's, to correct for their
+difference. 3 and 4 are in :mod:`carerl.loss.objective`
 and hold for every algorithm here.
 """
 

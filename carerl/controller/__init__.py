@@ -1,4 +1,4 @@
-"""Floor 6: carries out runs. The driver holds pointers and numbers; arrays stay with the actors where they can.
+"""Carries out runs. The driver holds pointers and numbers; arrays stay with the actors where they can.
 
 ==================== ==============================================================================================
 ``launch``           takes a config to a finished run and its exit code

@@ -7,7 +7,7 @@ Departures from the papers [ours]:
 1. The regularizer is averaged over tokens under every algorithm. GRPO's paper has it inside the sequence mean, but a
    weight of 1/|y| depends on the response and biases the sampled estimators.
 2. Sampled estimators are weighted by policy / pi_old, detached, if ``old_logprobs`` say that an older policy drew the
-   samples. ``full`` takes no ratio: it is exact at every prefix visited.
+   samples. ``full`` needs no ratio: it sums over the whole vocabulary.
 3. Where engine and learner disagree about the sampling weights, the policy term and the sampled regularizer
    are weighted by exp(old − rollout), detached and bounded, see :mod:`carerl.loss.mismatch`.
 4. The entropy bonus is the exact entropy at every prefix visited and takes no ratio. It is averaged over the tokens of
@@ -39,9 +39,9 @@ REVERSE_KL = REGULARIZERS["rkl"].build(REGULARIZERS["rkl"].config())  # what eve
 def needs_hidden(regularizer_config: Any) -> bool:
     """Returns True if the reference must send hidden states; False if its log-probs of the sampled tokens are enough.
 
-    Without a penalty the reverse KL is reported only now and then, but exactly. An estimate from the tokens drawn would
-    shrink with the policy's entropy, to half of the true value for a policy that has all but collapsed: just where the
-    report matters.
+    Hidden states are asked for without a penalty as well, as the reverse KL is reported exactly. An estimate from the
+    tokens drawn is too small where the policy's entropy is low: half of the true value for a policy that has almost
+    collapsed, just where the report matters.
     """
     return bool(regularizer_config.estimator == "full" or regularizer_config.beta == 0)
 
@@ -71,7 +71,7 @@ class Objective:
         self, algorithm: Algorithm | None, regularizer: Regularizer, beta: float, estimator: str, place: str = "loss"
     ):
         if estimator not in ESTIMATORS:
-            raise ValueError(refusal("", estimator))
+            raise ValueError(refusal(estimator))
         if place not in PLACES or (place == "reward" and estimator != "score"):
             raise ValueError(f"place = {place} with estimator = {estimator}: a place in the reward is for score")
         if not beta >= 0:

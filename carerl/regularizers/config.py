@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from carerl.errors import ConfigError, suggestion
 from carerl.regularizers.estimators import ESTIMATORS, refusal
@@ -16,8 +16,13 @@ CLIP = 0.2  # of the relative error by which beta is adapted: one step's noise m
 @dataclass
 class RegularizerConfig(Settings):
     """The settings of every regularizer. What a run reads of a penalty is here a property with the value that means no
-    penalty; :class:`PenaltyConfig` makes fields of them."""
+    penalty; :class:`PenaltyConfig` makes fields of them.
 
+    ``no_log_ratio``: for a divergence that is not the mean of a log-ratio under the policy, what to know about it. Such
+    a regularizer does not take the estimators k2 and k3.
+    """
+
+    no_log_ratio: ClassVar[str] = ""
     name: str
 
     @property
@@ -61,8 +66,8 @@ class PenaltyConfig(RegularizerConfig):
 
     def check(self, run: Run) -> Errors:
         yield from super().check(run)
-        if (reason := refusal(self.name, self.estimator)) is not None:
-            allowed = [name for name in ESTIMATORS if refusal(self.name, name) is None]
+        if (reason := refusal(self.estimator, self.no_log_ratio)) is not None:
+            allowed = [name for name in ESTIMATORS if refusal(name, self.no_log_ratio) is None]
             if self.estimator in (*ESTIMATORS, "k1"):
                 remedy = "write regularizer.estimator=" + " or ".join(allowed)
             else:

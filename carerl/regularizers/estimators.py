@@ -34,23 +34,16 @@ K1_REASON = (
     "for reverse KL, and for the skew divergence one that points away from the reference"
 )
 
-# divergences that are no mean of a log-ratio under the policy, and what to know about them
-NO_LOG_RATIO = {
-    "fkl": "k3 on rkl already has the gradient of forward KL, and score on fkl equals it",
-    "sfkl": "skew forward KL is a mean under the reference, and has score and full",
-    "js": "Jensen–Shannon is half a mean under the reference, and has score and full",
-}
 
-
-def refusal(name: str, estimator: str) -> str | None:
-    """Returns why the regularizer called ``name`` does not take ``estimator``; None if it does."""
+def refusal(estimator: str, no_log_ratio: str = "") -> str | None:
+    """Returns why a regularizer does not take ``estimator``; None if it does. ``no_log_ratio``: see
+    :class:`carerl.regularizers.config.RegularizerConfig`."""
     if estimator == "k1":
         return K1_REASON
     if estimator not in ESTIMATORS:
         return f"there is no estimator of this name; there are {', '.join(ESTIMATORS)}"
-    if estimator in ("k2", "k3") and name in NO_LOG_RATIO:
-        reason = f"{estimator} is made from a log-ratio whose mean under the policy is the divergence"
-        return f"{reason}; {NO_LOG_RATIO[name]}"
+    if estimator in ("k2", "k3") and no_log_ratio:
+        return f"{estimator} is made from a log-ratio whose mean under the policy is the divergence; {no_log_ratio}"
     return None
 
 
@@ -86,5 +79,5 @@ def token_loss(
     elif estimator == "full":
         raise ValueError("estimator full is no function of the sampled token: use regularizer.exact")
     else:
-        raise ValueError(refusal("", estimator))
+        raise ValueError(refusal(estimator))
     return loss if importance is None else importance.detach() * loss

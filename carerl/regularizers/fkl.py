@@ -10,6 +10,7 @@ e^30, to stay finite in float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from carerl.regularizers.config import PenaltyConfig
 class FKLConfig(PenaltyConfig):
     """Takes the estimators score and full."""
 
+    no_log_ratio: ClassVar[str] = "k3 on rkl already has the gradient of forward KL, and score on fkl equals it"
     name: str = "fkl"
 
 

@@ -12,6 +12,7 @@ Near the reference it is a quarter of reverse KL.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from carerl.regularizers.config import PenaltyConfig
 class JSConfig(PenaltyConfig):
     """Takes the estimators score and full."""
 
+    no_log_ratio: ClassVar[str] = "Jensen–Shannon is half a mean under the reference, and has score and full"
     name: str = "js"
 
 

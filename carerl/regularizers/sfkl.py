@@ -18,6 +18,7 @@ linearly beyond e^30, as in forward KL, to stay finite in float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -32,6 +33,7 @@ class SFKLConfig(SkewConfig):
     Near the reference the divergence is (1 − alpha)² times forward KL, as skew reverse KL is of reverse KL.
     """
 
+    no_log_ratio: ClassVar[str] = "skew forward KL is a mean under the reference, and has score and full"
     name: str = "sfkl"
 
 

@@ -3,18 +3,19 @@
 This is the regularizer of CARE-RFT (arXiv 2602.00085). With p for the policy and rho = p/m, in (0, 1/alpha]:
 
     divergence   Σ_a p log rho
-    gradient     Σ_a p · (log rho + 1 − alpha · rho) · grad log p       (m moves with the policy)
+    gradient     Σ_a p · (log rho + 1 − alpha · rho) · grad log p       (the gradient flows through m too)
     coefficient  log rho − alpha · (rho − 1)
 
 alpha multiplies the *policy* in the mixture: alpha = 0 is reverse KL, alpha = 1 is no penalty.
 
-The asymmetry of the coefficient is the method. It is bounded above by log(1/alpha) − 1 + alpha (.023 at alpha = .8): a
-token in which the policy has become confident pays a bounded price. It is unbounded below: a token that the policy has
-pushed far under the reference is pulled back without limit.
+The method works by an asymmetry of the coefficient. It is bounded above by log(1/alpha) − 1 + alpha (.023 at alpha =
+.8): a token in which the policy has become confident pays a bounded price. It is unbounded below: a token that the
+policy has pushed far under the reference is pulled back without limit.
 
-Departures: [ours] 1. The baseline 1 − alpha is subtracted, so that the coefficient is 0 at the reference and a fresh
-run starts without the regularizer's noise. Without it the variance near the reference would be hundreds of times
-larger. 2. log rho is computed from the gap lp − lr alone, see :func:`~carerl.regularizers.base.skew_log_ratio`.
+Departures: [ours] 1. 1 − alpha is subtracted from the factor in the gradient line, as a baseline, so that the
+coefficient is 0 at the reference and a fresh run starts without the regularizer's noise. Without it the variance near
+the reference would be hundreds of times larger. 2. log rho is computed from the gap lp − lr alone, see
+:func:`~carerl.regularizers.base.skew_log_ratio`.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ FINITE_CASES = [
     (name, settings, estimator)
     for name, settings in [*CASES, *((name, {"alpha": a}) for name in ("srkl", "sfkl") for a in EDGES)]
     for estimator in ("score", "k2", "k3")
-    if refusal(name, estimator) is None
+    if refusal(estimator, REGULARIZERS[name].config.no_log_ratio) is None
 ]
 
 

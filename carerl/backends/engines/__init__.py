@@ -1,4 +1,5 @@
-"""Lists the rollout engines under the names that ``rollout.engine`` takes. A new one is a file here and a table line.
+"""Lists the rollout engines under the names that ``rollout.engine`` takes. A new one is a file
+here, a line in the table, and its name in ``carerl.config.schema.RolloutConfig``, which may not import this room.
 
 Each imports its library only when it is built: vLLM takes ten seconds.
 """

@@ -1,4 +1,5 @@
-"""Lists the learners under the names that ``learner.backend`` takes. A new one is a file here and a table line."""
+"""Lists the learners under the names that ``learner.backend`` takes. A new one is a file here, a line in the table, and
+its name in ``carerl.config.schema.LearnerConfig``, which may not import this room."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def loss_pairings(c: RunConfig) -> Errors:
             f"no policy over {shape.vocab_size} tokens has more than {limit:.2f} nats, so the bonus would only grow",
             "write a target between 0.05 and 1, or 0 for off",
         )
-    if c.regularizer.place == "reward" and refusal(c.regularizer.name, c.regularizer.estimator) is None:
+    if c.regularizer.place == "reward" and refusal(c.regularizer.estimator, c.regularizer.no_log_ratio) is None:
         yield from _in_reward(c)
 
 
