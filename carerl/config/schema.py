@@ -16,7 +16,7 @@ from typing import Annotated
 from carerl.algorithms import AlgorithmConfig
 from carerl.config.check.wandb_names import entity_errors, project_errors
 from carerl.config.kinds import KINDS, Kind
-from carerl.config.plan.gpus import CARDS
+from carerl.config.plan.card_table import CARDS
 from carerl.errors import ConfigError, suggestion
 from carerl.regularizers import RegularizerConfig
 from carerl.rewards import RewardConfig
@@ -307,7 +307,7 @@ class ClusterConfig(Settings):
     # that one may be alive without progress, four times that to load or save
     progress_minutes: Annotated[float, above(0)] = 30.0
     gpus_per_node: Annotated[int, at_least(0)] = 0
-    # the card that a plan counts with, see carerl/config/plan/gpus.py; empty: h100 is assumed
+    # the card that a plan counts with, see carerl/config/plan/card_table.py; empty: h100 is assumed
     gpu: Annotated[str, one_of(("", *CARDS))] = ""
     gpu_memory_gib: Annotated[float, at_least(0)] = 0.0  # of one GPU, in place of the card's own; 0: the card's
     # dense bfloat16 matmul rate in TFLOP/s, in place of the card's own; 0: the card's

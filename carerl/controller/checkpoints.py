@@ -30,8 +30,8 @@ from typing import Any
 
 from carerl.config.reading.typed import plain
 from carerl.config.stored import command_to_go_on, committed
-from carerl.controller import disk
 from carerl.controller.context import Context
+from carerl.controller.ending import disk
 from carerl.metrics.table import metric_line, summary_rows
 from carerl.runs.commit import FORMAT, commit, numbered, point, set_aside
 from carerl.runs.directory import RunDirectory

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 from carerl.actors.crew import Crew
 from carerl.backends import recorder
 from carerl.config.schema import RunConfig
+from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.profiling import Profiler
-from carerl.controller.stopping import StopFlag
 from carerl.runs.directory import RunDirectory
 from carerl.runs.loop_state import LoopState
 from carerl.tasks import Task

@@ -17,12 +17,12 @@ from carerl.config.check.places import RUN_MIB, check_writable
 from carerl.config.check.prompts import prompt_record
 from carerl.config.load import dump
 from carerl.config.schema import RunConfig
+from carerl.controller.ending.last_words import LastWords
+from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.evaluation import chosen, sample, score
-from carerl.controller.last_words import LastWords
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
 from carerl.controller.session import Result, accounted, report_written, say_threads, staffed
-from carerl.controller.stopping import StopFlag
 from carerl.errors import ConfigError
 from carerl.report import write_evaluation_report
 from carerl.report.evaluation_table import print_evaluation

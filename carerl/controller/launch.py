@@ -26,8 +26,9 @@ from carerl.config.schema import RunConfig
 from carerl.config.stored import command_to_go_on, newest_checkpoint
 from carerl.controller import best, checkpoints
 from carerl.controller.context import Context
+from carerl.controller.ending.last_words import LastWords
+from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.evaluation import evaluated, questions_due
-from carerl.controller.last_words import LastWords
 from carerl.controller.loops import LOOPS, Loop
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.models.cache import check_room
@@ -35,7 +36,6 @@ from carerl.controller.preparation import first_lines, prepare, say_trust, with_
 from carerl.controller.profiling import Profiler
 from carerl.controller.schedule import changed_schedule
 from carerl.controller.session import Result, accounted, report_written, say_threads, staffed
-from carerl.controller.stopping import StopFlag
 from carerl.errors import ConfigError
 from carerl.report import reliability_pictures, write_report
 from carerl.runs import commit

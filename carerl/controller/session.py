@@ -16,9 +16,9 @@ from carerl.actors.cluster.cluster import cluster
 from carerl.actors.crew import Crew, crew
 from carerl.config.check.at_hand import check_cluster
 from carerl.config.schema import RunConfig
-from carerl.controller import disk
+from carerl.controller.ending import disk
+from carerl.controller.ending.stopping import Interrupted, StopFlag, starting
 from carerl.controller.models import base_model
-from carerl.controller.stopping import Interrupted, StopFlag, starting
 from carerl.runs.directory import RunDirectory
 from carerl.text.printable import printable
 from carerl.tracking.display import Display

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from carerl.actors.handles.learner import Learner
 from carerl.backends.recorder import span
 from carerl.config.schema import RunConfig
+from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.schedule import learning_rate
-from carerl.controller.stopping import StopFlag
 from carerl.loss.batching import Minibatch, Normalisers
 from carerl.tasks import SupervisedTask
 from carerl.types import TokenBatch

@@ -16,10 +16,10 @@ from carerl.config.kinds import KINDS
 from carerl.config.load import load
 from carerl.config.tables import CHOICES
 from carerl.controller import launch
+from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.loops import LOOPS
 from carerl.controller.preparation import prepare
 from carerl.controller.session import Result
-from carerl.controller.stopping import StopFlag
 from carerl.metrics import METRICS
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_evaluations

@@ -20,13 +20,14 @@ import pytest
 
 from carerl.config.load import dump, load
 from carerl.config.stored import newest_checkpoint
-from carerl.controller import checkpoints, disk
+from carerl.controller import checkpoints
+from carerl.controller.ending import disk
 from carerl.runs import commit
 from carerl.runs.directory import RunDirectory
 from carerl.runs.loop_state import LoopState
 from carerl.tracking.display import QuietDisplay
 from carerl.types import RunError
-from tests.controller.disks import fill, small_disk
+from tests.controller.ending.disks import fill, small_disk
 
 WORDS = ["recipe=care_grpo_tiny", "checkpoint.keep=2"]
 

@@ -25,10 +25,10 @@ from carerl.backends.transfer.buckets import checksum
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
 from carerl.controller import weights
+from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.launch import run
 from carerl.controller.models import base_model
 from carerl.controller.session import Result
-from carerl.controller.stopping import StopFlag
 from carerl.runs import commit
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_evaluations, read_questions, read_rollouts

@@ -25,7 +25,7 @@ import ray
 from carerl.actors.crew import crew
 from carerl.config.load import load
 from carerl.controller.models import base_model as base
-from carerl.controller.stopping import StopFlag
+from carerl.controller.ending.stopping import StopFlag
 from carerl.tracking.display import QuietDisplay
 ray.init(address="local", num_cpus=16, include_dashboard=False, object_store_memory=256 * 2**20, logging_level="ERROR")
 shares = ["learner.cpus_per_rank=4", "rollout.cpus_per_actor=4", "reference.cpus_per_actor=4"]

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from carerl.actors.health.patience import in_time
+from carerl.actors.health.timeouts import in_time
 from carerl.errors import ConfigError
 
 LOCAL, AUTO = "local", "auto"

@@ -17,7 +17,7 @@ import torch
 
 from carerl.actors.cluster import access, jobs
 from carerl.actors.cluster.addresses import AUTO, LOCAL, Place, check_temporary, cluster_place, unanswered
-from carerl.actors.health.patience import in_time
+from carerl.actors.health.timeouts import in_time
 from carerl.errors import ConfigError
 from carerl.text import terminal
 

@@ -18,7 +18,7 @@ import ray
 from ray.util import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from carerl.actors.health.patience import in_time
+from carerl.actors.health.timeouts import in_time
 from carerl.config.roles import ActorGroup
 from carerl.types import RunError
 

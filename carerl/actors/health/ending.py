@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from carerl.actors.health.asking import Member
-from carerl.actors.health.patience import in_time
+from carerl.actors.health.timeouts import in_time
 
 KILL_S = 10.0
 

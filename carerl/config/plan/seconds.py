@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from carerl.config.plan.card_table import Card
 from carerl.config.plan.cards import card_of
-from carerl.config.plan.gpus import Card
 from carerl.config.plan.host_memory import checkpoint_bytes, sync_bytes
 from carerl.config.plan.memory import BYTES, kv_bytes_per_token
 from carerl.config.roles import Node

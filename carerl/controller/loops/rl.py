@@ -10,7 +10,7 @@ sync       the learner, until all weights are in the object store; then every en
 
 So nothing runs ahead: rollouts are always sampled by the newest weights, and engines are idle while the learner trains.
 A call that ends wakes the driver; a call that does not end is noticed by :mod:`carerl.actors.health.asking`. A stop
-that was asked for (:mod:`carerl.controller.stopping`) is answered once a step, in ``keep``, after a checkpoint.
+that was asked for (:mod:`carerl.controller.ending.stopping`) is answered once a step, in ``keep``, after a checkpoint.
 """
 
 from __future__ import annotations

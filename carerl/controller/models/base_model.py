@@ -25,10 +25,10 @@ from carerl.config.named_models import BYTES, PACKAGED
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import absolute_path, looks_local
 from carerl.controller import supervised
+from carerl.controller.ending.stopping import Interrupted, StopFlag
 from carerl.controller.models.cache import building, cache_directory, put_in_place, remove_left_behind, turn
 from carerl.controller.models.packaged import packaged_model
 from carerl.controller.preparation import check_model
-from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.errors import ConfigError
 from carerl.runs.files import CHECKSUMS, changed_files, write_checksums
 from carerl.tasks import TASKS, SupervisedTask

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import carerl
 from carerl.config.named_models import PACKAGED, PackagedModel, Wheel
-from carerl.controller import disk
+from carerl.controller.ending import disk
 from carerl.controller.models.cache import building, cache_directory, put_in_place
 from carerl.errors import ConfigError
 from carerl.runs.files import CHECKSUMS, changed_files, sha256, write_checksums

@@ -38,6 +38,7 @@ from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.config.stored import words_to_name
 from carerl.config.stored_weights import check_kind, has_weights
+from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.launch import run
 from carerl.controller.models import base_model
 from carerl.controller.models.cache import cache_directory
@@ -45,7 +46,6 @@ from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.rehearsal import checks
 from carerl.controller.rehearsal.checks import Compared, Logprobs
 from carerl.controller.rehearsal.peak_memory import PeakMemory
-from carerl.controller.stopping import StopFlag
 from carerl.errors import ConfigError
 from carerl.runs.directory import RunDirectory
 from carerl.runs.files import finite, write_text

@@ -34,11 +34,11 @@ from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig
 from carerl.config.stored import NAMED_AGAIN, has_checkpoint, words_to_name
 from carerl.config.sweep import check_stored, refuse_own, refuse_twice
+from carerl.controller.ending.stopping import Interrupted, StopFlag
 from carerl.controller.launch import run
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.models.cache import check_room
 from carerl.controller.preparation import check_model, say_trust
-from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.controller.sweeps.team import END, SAID, Line, run_jobs
 from carerl.errors import ConfigError
 from carerl.metrics.table import shown_in

@@ -12,7 +12,7 @@ from carerl.actors.cluster import placement
 from carerl.actors.cluster.placement import NotPlaced, reserved
 from carerl.config.load import load
 from carerl.config.roles import ActorGroup, actor_groups
-from carerl.controller.stopping import Interrupted, StopFlag
+from carerl.controller.ending.stopping import Interrupted, StopFlag
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -26,7 +26,7 @@ from carerl.actors.health.failures import ActorDied, ActorOutOfMemory, ActorRais
 from carerl.actors.workers.base import Worker
 from carerl.actors.workers.engine import StaleWeights
 from carerl.config.schema import ClusterConfig
-from carerl.controller.stopping import Interrupted, StopFlag
+from carerl.controller.ending.stopping import Interrupted, StopFlag
 from carerl.types import RunError
 
 PACKAGE = Path(carerl.__file__).parent

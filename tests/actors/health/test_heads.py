@@ -17,7 +17,7 @@ from carerl.actors.health import draining, ending, heads
 from carerl.actors.health.asking import Asker, HeadGone, Member
 from carerl.actors.health.draining import BLIND
 from carerl.actors.health.heads import Head
-from carerl.actors.health.patience import in_time
+from carerl.actors.health.timeouts import in_time
 
 
 def until(met: Callable[[], object], seconds: float = 10.0) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from carerl import run
 from carerl.config.load import load
+from carerl.config.plan.card_table import CARDS
 from carerl.config.plan.cards import card_of
-from carerl.config.plan.gpus import CARDS
 from carerl.config.plan.memory import GIB, Overflow
 from carerl.config.plan.plan import Plan, plan
 from carerl.config.plan.render import render

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from carerl.config.load import load
-from carerl.config.plan.gpus import CARDS
+from carerl.config.plan.card_table import CARDS
 from carerl.config.plan.memory import GIB, kv_bytes_per_token, learner_memory, rollout_memory
 from carerl.config.plan.plan import plan
 from carerl.config.plan.render import render

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from carerl.config.load import load
-from carerl.config.plan.gpus import CARDS
+from carerl.config.plan.card_table import CARDS
 from carerl.config.plan.seconds import (
     CRC32,
     FP32_SUSTAINED,

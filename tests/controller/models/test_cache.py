@@ -15,9 +15,9 @@ import pytest
 
 from carerl.config.load import base_config, load
 from carerl.config.schema import RunConfig
+from carerl.controller.ending.stopping import Interrupted, StopFlag
 from carerl.controller.models import base_model, cache
 from carerl.controller.models.cache import put_in_place, remove_left_behind, turn
-from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.runs.files import CHECKSUMS, changed_files, write_checksums
 from carerl.tracking.display import QuietDisplay
 

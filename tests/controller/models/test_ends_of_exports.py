@@ -12,9 +12,9 @@ from carerl.actors.workers.learner import LearnerWorker
 from carerl.config.evaluate import evaluation_config
 from carerl.config.load import load, read
 from carerl.config.schema import RunConfig
+from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.launch import run
 from carerl.controller.preparation import prepare, with_end_ids
-from carerl.controller.stopping import StopFlag
 from carerl.tasks.byte_tokenizer import EOS
 from carerl.tracking.display import QuietDisplay
 from tests.actors.in_process import crew_in_process

@@ -20,11 +20,11 @@ from carerl.actors.workers.learner import LearnerWorker
 from carerl.config.load import load
 from carerl.config.rehearsal import rehearsed
 from carerl.config.schema import RunConfig
+from carerl.controller.ending.stopping import Interrupted, StopFlag
 from carerl.controller.preparation import prepare
 from carerl.controller.rehearsal import checks, rehearsal
 from carerl.controller.rehearsal.peak_memory import PeakMemory, memory_bytes
 from carerl.controller.rehearsal.rehearsal import Evidence, Verdict
-from carerl.controller.stopping import Interrupted, StopFlag
 from carerl.errors import ConfigError
 from carerl.runs.tables import read_rollouts
 from tests.actors.in_process import crew_in_process

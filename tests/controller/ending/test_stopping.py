@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl.controller.stopping import Interrupted, StopFlag, starting
+from carerl.controller.ending.stopping import Interrupted, StopFlag, starting
 
 
 def test_a_second_sigterm_does_not_cut_the_save_short() -> None:
@@ -87,7 +87,7 @@ def test_a_closed_terminal_ends_a_run_saved_but_not_under_nohup(capfd: pytest.Ca
 
 def test_a_run_whose_terminal_is_closed_goes_on_to_its_save(tmp_path: Path) -> None:
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom carerl.controller.stopping import StopFlag\n"
+        "import sys, time\nfrom pathlib import Path\nfrom carerl.controller.ending.stopping import StopFlag\n"
         "with StopFlag() as stop:\n"
         "    print('ready', flush=True)\n"
         "    while not stop:\n        time.sleep(0.01)\n"

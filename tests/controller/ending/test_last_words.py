@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl.controller.last_words import LastWords, listen
+from carerl.controller.ending.last_words import LastWords, listen
 
 ENDS = {"killed": "os.kill(os.getpid(), 9)", "by Ray, from C++": "os._exit(1)", "by itself": "sys.exit(1)"}
 
@@ -20,7 +20,7 @@ def test_a_run_that_is_ended_without_a_word_is_told_of(how: str, tmp_path: Path)
     (tmp_path / "checkpoints" / "step_000020").mkdir()
     (tmp_path / "checkpoints" / "latest").symlink_to("step_000020")  # it was ended between the save and the pointer
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom carerl.controller.last_words import LastWords\n"
+        "import os, sys\nfrom pathlib import Path\nfrom carerl.controller.ending.last_words import LastWords\n"
         f"with LastWords() as last:\n    last.of(Path({str(tmp_path)!r}), 'go on so')\n    {ENDS[how]}"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)

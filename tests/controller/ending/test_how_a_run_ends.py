@@ -13,13 +13,13 @@ from carerl.config.load import load
 from carerl.config.rehearsal import rehearsed
 from carerl.config.schema import RunConfig
 from carerl.controller import launch
+from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.preparation import prepare
-from carerl.controller.stopping import StopFlag
 from carerl.runs.directory import RunDirectory
 from carerl.tracking.display import QuietDisplay
 from carerl.types import RunError
 from tests.actors.in_process import crew_in_process
-from tests.controller.disks import fill, small_disk
+from tests.controller.ending.disks import fill, small_disk
 from tests.controller.rehearsal.test_rehearsal import WORDS, base_model  # noqa: F401 (a fixture)
 
 
