@@ -119,26 +119,54 @@ class TrainingCrew(EvaluationCrew):
         self.learner.set_reference_head(self.reference.head())
 
 
-def _crew(started: Mapping[str, list[Any]], config: RunConfig, ask: Asker) -> Crew:
-    """Returns the crew of the roles that were started."""
+@dataclass(kw_only=True)
+class OtherCrew(Crew):
+    """Has the actors of a kind of run with roles of its own, such as a plugin's. ``members``: handles by the names that
+    other crews have as fields; they are attributes here too."""
+
+    members: dict[str, Handle]
+
+    def __getattr__(self, name: str) -> Any:
+        members = self.__dict__.get("members", {})
+        if name not in members:
+            raise AttributeError(f"this kind of run has no {name}: it has {', '.join(members) or 'no actors'}")
+        return members[name]
+
+    @property
+    def handles(self) -> tuple[Handle, ...]:
+        return tuple(self.members.values())
+
+    def load(self, config: RunConfig, model_dir: str) -> None:
+        """Gives all actors their settings and weights, and the learner the frozen head of a reference, if both are
+        there."""
+        super().load(config, model_dir)
+        if {"learner", "reference"} <= set(self.members):
+            self.learner.set_reference_head(self.reference.head())
+
+
+CREWS: dict[frozenset[str], type[Crew]] = {
+    frozenset(["learner"]): LearnerCrew,
+    frozenset(["engines", "graders"]): EvaluationCrew,
+    frozenset(["learner", "engines", "graders", "reference"]): TrainingCrew,
+}
+
+
+def crew_of(started: Mapping[str, list[Any]], config: RunConfig, ask: Asker) -> Crew:
+    """Returns the crew of the roles that were started, each with its actors."""
     common: dict[str, Any] = {
         "actors": [actor for actors in started.values() for actor in actors],
         "names": [f"{role} {k}" for role, actors in started.items() for k in range(len(actors))],
         "ask": ask,
     }
-    handles: dict[str, Any] = {}
-    if "learner" in started:
-        handles["learner"] = Learner(started["learner"], config.learner.gpus_per_rank, ask)
-    if "rollout" in started:
-        handles |= {"engines": Engines(started["rollout"], ask), "graders": Graders(started["grading"], ask)}
-    if "reference" in started:
-        handles["reference"] = Reference(started["reference"], ask)
-    kinds: dict[frozenset[str], type[Crew]] = {
-        frozenset(["learner"]): LearnerCrew,
-        frozenset(["engines", "graders"]): EvaluationCrew,
-        frozenset(["learner", "engines", "graders", "reference"]): TrainingCrew,
+    make: dict[str, tuple[str, Callable[[list[Any]], Handle]]] = {
+        "learner": ("learner", lambda actors: Learner(actors, config.learner.gpus_per_rank, ask)),
+        "rollout": ("engines", lambda actors: Engines(actors, ask)),
+        "grading": ("graders", lambda actors: Graders(actors, ask)),
+        "reference": ("reference", lambda actors: Reference(actors, ask)),
     }
-    return kinds[frozenset(handles)](**common, **handles)
+    members: dict[str, Any] = {name: build(started[role]) for role, (name, build) in make.items() if role in started}
+    kind = CREWS.get(frozenset(members))
+    return kind(**common, **members) if kind is not None else OtherCrew(**common, members=members)
 
 
 START_TIMEOUT_S = 300.0
@@ -188,7 +216,7 @@ def crew(
                 _wait_until_started(started, ask, check)
                 _prepare(started, config)
                 with watched(room.nodes, drained, say):
-                    yield _crew(started, config, ask)
+                    yield crew_of(started, config, ask)
             finally:
                 end(ask.members.values(), everyone, head.lost())
     except RayError as error:

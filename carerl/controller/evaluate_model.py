@@ -19,7 +19,7 @@ from carerl.config.load import dump
 from carerl.config.schema import RunConfig
 from carerl.controller.ending.last_words import LastWords
 from carerl.controller.ending.stopping import StopFlag
-from carerl.controller.evaluation import chosen, sample, score
+from carerl.controller.evaluation import chosen, evaluate, sample
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
 from carerl.controller.session import Result, accounted, report_written, say_threads, staffed
@@ -67,7 +67,7 @@ def launch(config: RunConfig) -> Result:
         if stop:
             result.status, result.exit_code = "interrupted", stop.exit_code
         else:
-            scored = score(task, suites, results)
+            scored = evaluate(task, suites, results)
             result.base = result.final = scored.metrics
             write_evaluation(directory.evaluations, 0, scored, asdict(config.evaluation))
             store.close()

@@ -66,7 +66,7 @@ def evaluate_if_due(context: Context[TrainingCrew], step: int) -> None:
             return
     primary = [group for suite in suites if suite.primary for group in results[suite.name]]
     with span("score"):
-        scored = score(context.task, suites, results)
+        scored = evaluate(context.task, suites, results)
     with span("statistics"):
         metrics = {**scored.metrics, **policy_statistics(context, primary)}
     with span("write"):
@@ -89,10 +89,10 @@ def chosen(config: RunConfig, task: Task, questions: int, whole: Collection[str]
     return [asked(config, suite) for suite in suites]
 
 
-def score(task: Task, suites: Sequence[Suite], results: Mapping[str, Sequence[Group]]) -> Evaluation:
+def evaluate(task: Task, suites: Sequence[Suite], results: Mapping[str, Sequence[Group]]) -> Evaluation:
     """Has the task score graded samples, and adds how many questions of each suite were too long to be asked, if any
     were."""
-    scored = task.score(results)
+    scored = task.evaluate(results)
     left_out = {f"eval/{suite.name}/{TOO_LONG}": float(suite.too_long) for suite in suites if suite.too_long}
     return replace(scored, metrics={**scored.metrics, **left_out})
 
@@ -178,7 +178,7 @@ def policy_statistics(context: Context[TrainingCrew], groups: list[Group]) -> di
     if not pairs:
         return {}
     batch = pack_rows([prompt for prompt, _ in pairs], [response for _, response in pairs])
-    scores = crew.learner.score(crew.reference.score(crew.learner.hold(batch), hidden=True))
+    scores = crew.learner.log_probs(crew.reference.streams(crew.learner.hold(batch), hidden=True))
     tokens = max(1, batch.response_tokens)
     return {
         "eval/entropy": float(scores["entropy"].sum()) / tokens,

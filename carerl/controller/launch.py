@@ -53,6 +53,9 @@ def launch(config: RunConfig) -> Result:
     recipe that trains nothing leaves a base model in the cache, and no run directory."""
     if not config.does.roles:
         return _make_untrained(config)
+    if config.kind not in LOOPS:
+        remedy = f"add one to LOOPS, or write kind={' or '.join(LOOPS)}"
+        raise ConfigError("kind", config.kind, "no loop carries it out", remedy)
     jobs.check_storage("run_dir" if config.run_dir else "runs_dir", config.run_dir or config.runs_dir)
     steps_before = _steps_before(config)
     if (done := _complete(config)) is not None:
@@ -223,7 +226,7 @@ def _start(config: RunConfig, prepared: tuple[Task, Any] | None, display: Displa
         base_model.claim(config, display.message, stop.check) as turn,
         staffed(config, display, stop) as actors,
     ):
-        model_dir = base_model.model_directory(config, actors.learner, display, stop)
+        model_dir = base_model.model_directory(config, getattr(actors, "learner", None), display, stop)
         turn.close()
         result = run(config, actors, model_dir, display, stop, prepared, last.of)
         last.ended()  # what Ray does to this process as its cluster ends is no news

@@ -23,7 +23,7 @@ def token_scores(crew: TrainingCrew, held: HeldBatch) -> dict[str, Tensor]:
     """
     if not held.asked:
         return {}
-    scores = crew.learner.score(held if held.hidden else crew.reference.score(held, hidden=True))
+    scores = crew.learner.log_probs(held if held.hidden else crew.reference.streams(held, hidden=True))
     return {name: scores[name] for name in ("entropy", "rkl")}
 
 

@@ -63,7 +63,7 @@ def probe(crew: TrainingCrew, task: Task, config: RunConfig) -> dict[str, float]
         [sample.response_ids for sample in samples],
         temperature=config.rollout.temperature,
     )
-    logprobs_BT = crew.learner.score(crew.learner.hold(batch))["logprobs"]
+    logprobs_BT = crew.learner.log_probs(crew.learner.hold(batch))["logprobs"]
     engine_N = torch.tensor([logprob for sample in samples for logprob in sample.rollout_logprobs])
     gaps = Gaps()
     gaps.add(logprobs_BT[batch.mask_BT] - engine_N)

@@ -136,7 +136,7 @@ class Task(Protocol):
         """Returns the evaluation suites in a fixed order."""
         ...
 
-    def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
+    def evaluate(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
         """Computes the metrics of graded samples, N for each example. A suite that is missing from ``results`` has no
         metrics. Raises ValueError if a sample was not graded."""
         ...

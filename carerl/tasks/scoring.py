@@ -1,4 +1,4 @@
-"""Parts of :meth:`Task.score` that several tasks share."""
+"""Parts of :meth:`Task.evaluate` that several tasks share."""
 
 from __future__ import annotations
 

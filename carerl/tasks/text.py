@@ -198,9 +198,9 @@ class TextTask:
             ]
         return list(self._suites)
 
-    def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
+    def evaluate(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
         """Computes the metrics of :mod:`carerl.tasks.text_evaluation`."""
-        return text_evaluation.score(results, self.primary, self.seed)
+        return text_evaluation.evaluate(results, self.primary, self.seed)
 
     def _benchmarks(self) -> dict[str, list[Question]]:
         if not self._evaluation:

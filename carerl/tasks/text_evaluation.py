@@ -166,7 +166,7 @@ def recognition(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def score(results: Mapping[str, Sequence[Group]], primary: str, seed: int) -> Evaluation:
+def evaluate(results: Mapping[str, Sequence[Group]], primary: str, seed: int) -> Evaluation:
     """Computes metrics, a reliability diagram (under the suite's name) and rows for every suite in ``results`` that has
     groups. ``seed`` breaks ties between votes."""
     check_graded(results)

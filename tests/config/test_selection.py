@@ -110,7 +110,7 @@ def test_every_metric_of_the_table_is_reported_of_the_tiny_world() -> None:
             answer = {Outcome.CORRECT: example.gold, Outcome.TRUNCATED: None}.get(outcome, "no")
             samples.append(Sample(example.id, (5,), (-0.1,), outcome is Outcome.TRUNCATED, (0, 0), outcome, answer))
         groups.append(Group(example, samples))
-    found = task.score({"validation": groups}).metrics
+    found = task.evaluate({"validation": groups}).metrics
     for name in choices():
         assert full_name(name) in found, name
     outcomes = [sample.outcome for group in groups for sample in group.samples]

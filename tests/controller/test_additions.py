@@ -7,10 +7,13 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from carerl.actors.crew import EvaluationCrew, crew_of
+from carerl.actors.health.asking import Asker
 from carerl.algorithms import ALGORITHMS
 from carerl.config.kinds import KINDS
 from carerl.config.load import load
@@ -20,11 +23,13 @@ from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.loops import LOOPS
 from carerl.controller.preparation import prepare
 from carerl.controller.session import Result
+from carerl.errors import ConfigError
 from carerl.metrics import METRICS
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_evaluations
 from carerl.tracking.display import QuietDisplay
 from tests.actors.in_process import crew_in_process
+from tests.actors.local import Local
 from tests.controller.rehearsal.test_rehearsal import base_model  # noqa: F401 (a fixture)
 
 PLUGIN = """
@@ -89,8 +94,8 @@ PLUGIN = """
         name: str = "echo"
 
     class Echo(TinyTask):
-        def score(self, results):
-            found = super().score(results)
+        def evaluate(self, results):
+            found = super().evaluate(results)
             asked = sum(len(groups) for groups in results.values())
             found.metrics["eval/asked"] = float(asked)
             return found
@@ -174,3 +179,29 @@ def test_a_loop(
     assert len(rows) == 2 and not any("train/loss" in row for row in rows), "it samples, and trains nothing"
     accuracy = evaluations(result, "eval/accuracy")
     assert accuracy[0] == accuracy[2] == result.base["eval/accuracy"], "the same weights, the same seed"
+
+
+def test_a_kind_of_run_may_start_other_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner with a reference, as for preference pairs; engines alone; a learner with engines and graders."""
+    made = load(["recipe=care_grpo_tiny"])
+
+    def crew_with(*roles: str) -> Any:
+        return crew_of({role: [Local(SimpleNamespace())] for role in roles}, made, Asker())
+
+    monkeypatch.setattr("carerl.actors.crew.Learner", lambda actors, gpus, ask: SimpleNamespace())
+    pairs = crew_with("learner", "reference")
+    assert (pairs.names, set(pairs.members)) == (["learner 0", "reference 0"], {"learner", "reference"})
+    with pytest.raises(AttributeError, match="this kind of run has no engines: it has learner, reference"):
+        _ = pairs.engines
+    alone = crew_with("rollout")
+    assert alone.handles == (alone.engines,)
+    assert set(crew_with("learner", "rollout", "grading").members) == {"learner", "engines", "graders"}
+    assert type(crew_with("rollout", "grading")) is EvaluationCrew
+
+
+def test_a_kind_without_a_loop_is_refused_before_anything_starts(plugin: None, tmp_path: Path) -> None:
+    config = load([*WORDS, "kind=look", "model.path=x", f"run_dir={tmp_path / 'run'}", "dry_run=true"])
+    dict.pop(LOOPS, "look")
+    with pytest.raises(ConfigError, match="no loop carries it out"):
+        launch.launch(config)
+    assert not (tmp_path / "run").exists()

@@ -151,7 +151,7 @@ def test_an_evaluation_asks_keeps_and_reports_them(
     assert all((found.answer_prob is None) == (found.answer is None) for _, found in flat)
     rows = read_samples(tmp_path, 0)
     assert [row["answer_prob"] for row in rows] == [found.answer_prob for _, found in flat]
-    metrics = task.score({suite.name: groups}).metrics
+    metrics = task.evaluate({suite.name: groups}).metrics
     confidence = [found.answer_prob or 0.0 for _, found in flat]
     brier = sum((p - found.correct) ** 2 for p, (_, found) in zip(confidence, flat, strict=True)) / len(flat)
     assert metrics["calibration/letters/answer_prob_brier"] == pytest.approx(brier)

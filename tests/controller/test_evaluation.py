@@ -111,7 +111,7 @@ def test_an_evaluation_stopped_anywhere_and_gone_on_with_is_the_one_never_stoppe
         assert again == whole, "tokens, log-probs, outcomes and answers"
         assert read_samples(place, 0) == read_samples(tmp_path / "whole", 0)
         assert len(evaluation.asked) < total + 6, "what had ended was not asked again"
-        assert evaluation.task.score(again) == evaluation.task.score(whole)
+        assert evaluation.task.evaluate(again) == evaluation.task.evaluate(whole)
 
 
 class Slow(EngineWorker):

@@ -255,7 +255,9 @@ def test_tokens_are_scored_exactly_where_the_reference_was_asked(asked: bool, hi
         questions.append((held.batch, held.rows, hidden))
         return replace(held, streams=("hidden",), hidden=hidden)
 
-    crew: Any = SimpleNamespace(learner=SimpleNamespace(score=learner), reference=SimpleNamespace(score=reference))
+    crew: Any = SimpleNamespace(
+        learner=SimpleNamespace(log_probs=learner), reference=SimpleNamespace(streams=reference)
+    )
     held = HeldBatch("batch", 8, 3, ("hidden" if hidden else "logprobs",) if asked else (), hidden)
     found = token_scores(crew, held)
     assert found == ({"entropy": 1, "rkl": 2} if asked else {})

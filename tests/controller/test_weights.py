@@ -85,14 +85,14 @@ def test_pitfall_14_a_probe_names_what_is_wrong_and_by_how_much(found: Any) -> N
 
 def test_a_probe_without_a_number_fails(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     weights.synchronise(found, version=1)
-    score = found.learner.score
+    score = found.learner.log_probs
 
     def one_is_nan(batch: Any) -> dict[str, torch.Tensor]:
         streams = score(batch)
         streams["logprobs"][-1, 0] = math.nan
         return streams
 
-    monkeypatch.setattr(found.learner, "score", one_is_nan)
+    monkeypatch.setattr(found.learner, "log_probs", one_is_nan)
     with pytest.raises(weights.ParityError, match="nan nats"):
         probe(found, "sync.probe_mean_abort=50", "sync.probe_q999_abort=50")
 

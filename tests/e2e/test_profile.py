@@ -56,7 +56,7 @@ def test_the_trace_has_every_process_and_what_it_did(run: Path) -> None:
     seen = {(named[e["pid"]], e["name"]) for e in whole}
     assert {
         ("learner 0", "LearnerWorker.update"), ("rollout 0", "EngineWorker.advance"),
-        ("rollout 0", "EngineWorker.sync"), ("reference 0", "ReferenceWorker.score"),
+        ("rollout 0", "EngineWorker.sync"), ("reference 0", "ReferenceWorker.streams"),
         ("grading 0", "GraderWorker.grade"), ("driver", "generate"),
         ("driver", "ray.put"), ("rollout 0", "ray.get: copy"), ("learner 0", "task:deserialize_arguments"),
         ("driver", "submit_task"), ("learner 0", "aten::mm"),

@@ -85,7 +85,7 @@ def make_text_evaluation(
     run.mkdir(parents=True)
     asked = {suite: count if isinstance(count, int) else count[suite] for suite in suites}
     results = {suite: groups(suite, number, sharpness, skill, seed) for suite, number in asked.items()}
-    scored = text_evaluation.score(results, suites[0], 0)
+    scored = text_evaluation.evaluate(results, suites[0], 0)
     settings = {
         "recipe": name,
         "kind": "evaluate",

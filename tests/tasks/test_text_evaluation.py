@@ -61,7 +61,7 @@ MATH_RESPONSES = {
 
 def test_metrics_of_a_suite(tmp_path: Path) -> None:
     task = make_task(tmp_path, {"sums": MATH, "other": MATH[:1]})
-    evaluation = task.score({**graded(task, MATH_RESPONSES), "other": []})
+    evaluation = task.evaluate({**graded(task, MATH_RESPONSES), "other": []})
     metrics = evaluation.metrics
     assert metrics["eval/sums/accuracy"] == pytest.approx((2 + 1 + 0) / 12)
     assert metrics["eval/sums/maj"] == pytest.approx(1 / 3)
@@ -81,7 +81,7 @@ def test_metrics_of_a_suite(tmp_path: Path) -> None:
 
 def test_rows_hold_what_curves_and_bootstraps_need(tmp_path: Path) -> None:
     task = make_task(tmp_path, {"sums": MATH})
-    evaluation = task.score(graded(task, MATH_RESPONSES))
+    evaluation = task.evaluate(graded(task, MATH_RESPONSES))
     rows = {row["example_id"]: row for row in evaluation.rows}
     assert rows["half"] == {
         "suite": "sums", "example_id": "half", "gold": r"\frac12", "majority": "1/2", "confidence": 0.5, "right": 1.0,
@@ -97,7 +97,7 @@ def test_rows_hold_what_curves_and_bootstraps_need(tmp_path: Path) -> None:
 
 def test_truncated_responses_are_counted_and_do_not_win(tmp_path: Path) -> None:
     task = make_task(tmp_path, {"sums": MATH[2:]})
-    found = task.score(graded(task, {"seven": ["so", "so", "so", r"\boxed{7}"]}, truncated=True))
+    found = task.evaluate(graded(task, {"seven": ["so", "so", "so", r"\boxed{7}"]}, truncated=True))
     assert found.metrics["eval/sums/truncated"] == 0.75 and found.metrics["eval/sums/maj"] == 1
     assert found.rows[0]["confidence"] == 0.25
 
@@ -105,19 +105,19 @@ def test_truncated_responses_are_counted_and_do_not_win(tmp_path: Path) -> None:
 def test_a_suite_that_is_not_the_primary_one_has_no_headline(tmp_path: Path) -> None:
     task = make_task(tmp_path, {"first": MATH[:1], "sums": MATH})
     results = graded(task, MATH_RESPONSES)
-    found = task.score({"sums": results["sums"]}).metrics
+    found = task.evaluate({"sums": results["sums"]}).metrics
     assert "eval/sums/accuracy" in found and "eval/accuracy" not in found and "calibration/question_ece" not in found
-    assert task.score({}).metrics == {}
+    assert task.evaluate({}).metrics == {}
 
 
 def test_the_order_of_samples_changes_nothing_but_their_own_columns(tmp_path: Path) -> None:
     task = make_task(tmp_path, {"sums": MATH})
     results = graded(task, MATH_RESPONSES)
-    before = task.score(results).metrics
+    before = task.evaluate(results).metrics
     for group in results["sums"]:
         random.Random(1).shuffle(group.samples)
     results["sums"].reverse()
-    after = task.score(results).metrics
+    after = task.evaluate(results).metrics
     simulated = {name for name in before if "floor" in name}  # from draws in the order of the questions
     assert {k: v for k, v in after.items() if k not in simulated} == pytest.approx(
         {k: v for k, v in before.items() if k not in simulated}
@@ -133,7 +133,7 @@ def test_answers_are_taken_as_they_are_whatever_they_hold(tmp_path: Path) -> Non
     for sample, answer in zip(results["sums"][0].samples, answers, strict=True):
         sample.answer = answer
     results["sums"][0].samples[0].reason = "not compared: time: more than 5 s of processor time"
-    found = task.score(results)
+    found = task.evaluate(results)
     assert found.rows[0]["answers"] == answers and found.rows[0]["majority"] == r"\pi+1"
     assert found.metrics["eval/sums/uncompared"] == pytest.approx(1 / 5)
 
@@ -143,7 +143,7 @@ def test_ungraded_samples_are_refused(tmp_path: Path) -> None:
     results = graded(task, MATH_RESPONSES)
     results["sums"][0].samples[0].outcome = None
     with pytest.raises(ValueError, match="not graded"):
-        task.score(results)
+        task.evaluate(results)
 
 
 KNOWN = [{"id": f"k{i}", "question": f"Capital {i}?", "answer": "Rome", "answerable": True} for i in range(4)]
@@ -162,7 +162,7 @@ def test_recognising_the_unanswerable(tmp_path: Path) -> None:
         "u1": ["Oslo", "Oslo", DONT_KNOW],  # missed
         "u2": [DONT_KNOW] * 3,  # found
     }
-    metrics = task.score(graded(task, responses)).metrics
+    metrics = task.evaluate(graded(task, responses)).metrics
     assert metrics["eval/selfaware/precision"] == pytest.approx(2 / 3)
     assert metrics["eval/selfaware/recall"] == pytest.approx(2 / 3)
     assert metrics["eval/selfaware/f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
@@ -175,7 +175,7 @@ def test_recognising_the_unanswerable(tmp_path: Path) -> None:
 
 def test_f1_without_a_claim_is_0(tmp_path: Path) -> None:
     task = make_task(tmp_path, {"selfaware": [*KNOWN, *UNKNOWN]})
-    metrics = task.score(graded(task, {row["id"]: ["Rome"] for row in [*KNOWN, *UNKNOWN]})).metrics
+    metrics = task.evaluate(graded(task, {row["id"]: ["Rome"] for row in [*KNOWN, *UNKNOWN]})).metrics
     assert [metrics[f"eval/selfaware/{name}"] for name in ("precision", "recall", "f1")] == [0, 0, 0]
 
 
@@ -188,7 +188,7 @@ def test_hallucination_is_the_share_of_samples_with_a_false_option(tmp_path: Pat
         "q0": [r"\boxed{A}", r"\boxed{B}", "Who knows", ""],
         "q1": [r"\boxed{C}", r"\boxed{B}", "(A)", r"\boxed{}"],
     }
-    metrics = task.score(graded(task, responses)).metrics
+    metrics = task.evaluate(graded(task, responses)).metrics
     assert metrics["eval/truthfulqa/hallucination"] == pytest.approx(3 / 8)
     assert metrics["eval/truthfulqa/unparsed"] == pytest.approx(3 / 8)
     assert metrics["eval/truthfulqa/accuracy"] == pytest.approx(2 / 8)
@@ -199,10 +199,10 @@ def test_option_probabilities_are_a_confidence_and_what_has_none_is_counted(tmp_
     rows = [{"id": "q", "question": "Even?", "answer": "B", "choices": ["3", "4"]}]
     task = make_task(tmp_path, {"choice": rows})
     results = graded(task, {"q": [r"\boxed{B}", r"\boxed{A}", r"\boxed{4}", "?"]})
-    assert not [name for name in task.score(results).metrics if "answer_prob" in name or "undecided" in name]
+    assert not [name for name in task.evaluate(results).metrics if "answer_prob" in name or "undecided" in name]
     results["choice"][0].samples[0].answer_prob = 0.9
     results["choice"][0].samples[1].answer_prob = 0.7
-    metrics = task.score(results).metrics
+    metrics = task.evaluate(results).metrics
     # right at .9, wrong at .7, right (by its text) without a decision, no answer
     assert metrics["calibration/choice/answer_prob_brier"] == pytest.approx((0.1**2 + 0.7**2 + 1 + 0) / 4)
     assert metrics["eval/choice/undecided"] == pytest.approx(1 / 4), "the one without an answer is not answered"
@@ -213,11 +213,11 @@ def test_responses_that_state_no_confidence_are_counted_where_one_was_asked_for_
     for asked in (False, True):
         task = make_task(tmp_path, {"sums": MATH[:1]}, ask_confidence=asked)
         results = graded(task, {"half": [r"\boxed{0.5}", r"\boxed{2}", "?", "?"]})
-        assert task.score(results).metrics.get("eval/sums/unstated") == (1.0 if asked else None)
-        assert "calibration/sums/verbalized_ece" not in task.score(results).metrics
+        assert task.evaluate(results).metrics.get("eval/sums/unstated") == (1.0 if asked else None)
+        assert "calibration/sums/verbalized_ece" not in task.evaluate(results).metrics
         for sample, stated in zip(results["sums"][0].samples, (0.8, None, 0.4, None), strict=True):
             sample.stated_confidence = stated
-        metrics = task.score(results).metrics
+        metrics = task.evaluate(results).metrics
         assert metrics["eval/sums/unstated"] == pytest.approx(2 / 4), "with an answer or without"
         # right at .8, wrong without a statement, and no answer twice, where nothing is claimed
         assert metrics["calibration/sums/verbalized_brier"] == pytest.approx((0.2**2 + 0 + 0 + 0) / 4)
@@ -225,7 +225,7 @@ def test_responses_that_state_no_confidence_are_counted_where_one_was_asked_for_
 
 def test_outcome_shares_add_up(tmp_path: Path) -> None:
     task = make_task(tmp_path, {"sums": MATH})
-    evaluation = task.score(graded(task, MATH_RESPONSES))
+    evaluation = task.evaluate(graded(task, MATH_RESPONSES))
     correct = sum(row["correct"] for row in evaluation.rows) / 12
     shares = sum(evaluation.metrics[f"eval/sums/{o}"] for o in Outcome if o is not Outcome.CORRECT)
     assert correct + shares == pytest.approx(1)
@@ -233,7 +233,7 @@ def test_outcome_shares_add_up(tmp_path: Path) -> None:
 
 def test_questions_with_different_numbers_of_samples(tmp_path: Path) -> None:
     task = make_task(tmp_path, {"sums": MATH[1:]})
-    found = task.score(graded(task, {"both": [r"\boxed{1,-1}", "?"], "seven": [r"\boxed{7}", "?", "?"]})).metrics
+    found = task.evaluate(graded(task, {"both": [r"\boxed{1,-1}", "?"], "seven": [r"\boxed{7}", "?", "?"]})).metrics
     # pass@2: certain with two samples of which one is right; 1 - C(2, 2)/C(3, 2) with three
     assert found["eval/sums/pass@2"] == pytest.approx((1 + 2 / 3) / 2)
     assert found["eval/sums/accuracy"] == pytest.approx(2 / 5)
@@ -243,7 +243,9 @@ def test_the_seed_breaks_ties_only(tmp_path: Path) -> None:
     scored: list[Evaluation] = []
     for seed in range(6):
         task = make_task(tmp_path, {"sums": MATH}, seed)
-        scored.append(task.score(graded(task, {"seven": [r"\boxed{7}", r"\boxed{8}"], "half": [r"\boxed{0.5}", "?"]})))
+        scored.append(
+            task.evaluate(graded(task, {"seven": [r"\boxed{7}", r"\boxed{8}"], "half": [r"\boxed{0.5}", "?"]}))
+        )
     majorities = [{row["example_id"]: row["majority"] for row in found.rows} for found in scored]
     assert {m["half"] for m in majorities} == {"1/2"} and {m["seven"] for m in majorities} == {"7", "8"}
     assert len({found.metrics["eval/sums/accuracy"] for found in scored}) == 1

@@ -60,10 +60,10 @@ class Learner(Handle):
         pending = [actor.update_many.remote(ref) for actor in self._actors]
         return lambda: self._ask(pending, "train")[0]
 
-    def score(self, held: HeldBatch) -> dict[str, Tensor]:
+    def log_probs(self, held: HeldBatch) -> dict[str, Tensor]:
         """Returns float32 (B, T) streams of a batch: ``logprobs``, ``entropy``, and ``rkl``, which is 0 unless the
         reference gave hidden states (:mod:`carerl.backends.learners.base`)."""
-        parts = self._all("score", "score", held.batch, *held.streams)
+        parts = self._all("score", "log_probs", held.batch, *held.streams)
         whole = {name: torch.zeros(held.rows, held.width) for name in parts[0][1]}
         for rows, values in parts:
             for name, stream in values.items():

@@ -18,7 +18,7 @@ class Reference(Handle):
         self._ask.wait([found], "load")
         return found
 
-    def score(self, held: HeldBatch, hidden: bool) -> HeldBatch:
+    def streams(self, held: HeldBatch, hidden: bool) -> HeldBatch:
         """Has each actor score a contiguous share of the batch's rows; returns the batch with the streams.
 
         ``hidden``: True for the last hidden states (N, D) of the response tokens, False for (B, T) log-probs of the
@@ -26,6 +26,6 @@ class Reference(Handle):
         could not be asked whether it is alive.
         """
         parts = shares(self._actors, held.rows)
-        found = [actor.score.remote(held.batch, part.start, part.stop, hidden) for actor, part in parts]
+        found = [actor.streams.remote(held.batch, part.start, part.stop, hidden) for actor, part in parts]
         self._ask.wait(found, "reference")
         return replace(held, streams=tuple(found), hidden=hidden)

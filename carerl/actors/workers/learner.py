@@ -107,9 +107,9 @@ class LearnerWorker(Worker):
         """Takes several steps of supervised training in one call; returns the metrics of each."""
         return [self._learner.update(batch, minibatches, lr) for batch, minibatches, lr in steps]
 
-    def score(self, batch: TokenBatch, *streams: dict[str, Tensor]) -> tuple[list[int], dict[str, Tensor]]:
+    def log_probs(self, batch: TokenBatch, *streams: dict[str, Tensor]) -> tuple[list[int], dict[str, Tensor]]:
         """Returns this rank's rows of the batch, and their (rows, T) streams ``logprobs``, ``entropy`` and ``rkl``."""
-        return self._learner.score(with_shares(batch, streams))
+        return self._learner.log_probs(with_shares(batch, streams))
 
     def publish(self, first: bool) -> tuple[list[Any], int]:
         """Puts all weights into the object store, in buckets, from the ``first`` rank; returns references to them, and

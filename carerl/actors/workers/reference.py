@@ -38,7 +38,7 @@ class ReferenceWorker(Worker):
         return self._policy.head_VD.detach().cpu()
 
     @torch.no_grad()
-    def score(self, batch: TokenBatch, start: int, stop: int, with_hidden: bool) -> dict[str, Tensor]:
+    def streams(self, batch: TokenBatch, start: int, stop: int, with_hidden: bool) -> dict[str, Tensor]:
         """Scores the rows from ``start`` to ``stop``. Returns ``ref_hidden_ND``, the packed hidden states of response
         tokens, if ``with_hidden`` (the learner computes log-probs from them); else ``ref_logprobs_BT``, float32, of the
         whole batch's width."""

@@ -27,7 +27,7 @@ class Learner(Protocol):
         """
         ...
 
-    def score(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
+    def log_probs(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
         """Returns this rank's rows and their streams (rows, T) ``logprobs``, ``entropy`` and ``rkl``.
 
         They are float32, on the CPU, 0 beyond each response. ``rkl`` is the exact reverse KL; without the reference's

@@ -144,8 +144,8 @@ class FSDP2Learner:
         return {**totals.reduced(self.device), "train/lr": lr, "train/skipped_updates": float(skipped)}
 
     @torch.no_grad()
-    def score(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
-        """Returns this rank's rows and their streams, see :meth:`carerl.backends.learners.base.Learner.score`."""
+    def log_probs(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
+        """Returns this rank's rows and their streams, see :meth:`carerl.backends.learners.base.Learner.log_probs`."""
         mine = split_rows(range(batch.rows), batch, self._world)
         names = ("logprobs", "entropy", "rkl")
         streams = {name: torch.zeros(batch.rows, batch.width) for name in names}

@@ -42,7 +42,7 @@ class Step:
         with self._clock.phase("reference"):
             held = self._crew.learner.hold(planned.batch)
             if self._reference_due():
-                held = self._crew.reference.score(held, self._hidden)
+                held = self._crew.reference.streams(held, self._hidden)
         return held
 
     def table_scores(self, held: HeldBatch) -> dict[str, Tensor]:

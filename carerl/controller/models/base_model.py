@@ -35,6 +35,7 @@ from carerl.tasks import TASKS, SupervisedTask
 from carerl.tasks.benchmarks.config import TextConfig
 from carerl.tasks.benchmarks.table import find_benchmark
 from carerl.tracking.display import Display
+from carerl.types import RunError
 
 
 def base_directory(base: RunConfig) -> Path:
@@ -61,7 +62,7 @@ def starting_directory(config: RunConfig) -> str:
     return str(base_directory(base_config(config)))
 
 
-def model_directory(config: RunConfig, learner: Learner, display: Display, stop: StopFlag) -> str:
+def model_directory(config: RunConfig, learner: Learner | None, display: Display, stop: StopFlag) -> str:
     """Returns the directory or hub id of the weights that a run starts from; '' for a model made from nothing. Builds
     the base model if the recipe names one that is not in the cache, with the run's own ``learner``."""
     if not config.model.base_recipe:
@@ -74,6 +75,9 @@ def model_directory(config: RunConfig, learner: Learner, display: Display, stop:
         with turn(target, stop.check, display.message):
             remove_left_behind(target)
             if not target.exists():
+                if learner is None:
+                    reason = f"{base.recipe} is not in the cache, and this kind of run has no learner to make it"
+                    raise RunError(f"{reason}; run recipe={base.recipe} first")
                 _build(base, learner, target, display, stop)
     check_model(config, str(target))
     return str(target)

@@ -52,7 +52,7 @@ def learner_logprobs(crew: TrainingCrew, task: Task) -> Logprobs:
     """Returns the fixed log-probs of the learner as it is."""
     pairs = [(prompt, (token,)) for prompt, tokens in _questions(task, task.vocab_size) for token in tokens]
     batch = pack_rows([prompt for prompt, _ in pairs], [response for _, response in pairs])
-    return Logprobs(crew.learner.score(crew.learner.hold(batch))["logprobs"][:, 0])
+    return Logprobs(crew.learner.log_probs(crew.learner.hold(batch))["logprobs"][:, 0])
 
 
 def engine_faults(before: Logprobs, after: Logprobs, learner: Logprobs) -> list[str]:

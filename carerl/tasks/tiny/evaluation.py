@@ -96,7 +96,7 @@ def facts_floor(world: World, entities: Sequence[int], votes: int, repeats: int 
     return votes_floor(AnswerTable(world.answers_EV[index], truth_EV[index]), votes, rng, repeats).mean
 
 
-def score(world: World, train_k: int, seed: int, results: Mapping[str, Sequence[Group]]) -> Evaluation:
+def evaluate(world: World, train_k: int, seed: int, results: Mapping[str, Sequence[Group]]) -> Evaluation:
     """Computes the metrics of the suites in ``results``; see the module's docstring. ``seed`` breaks ties."""
     check_graded(results)
     metrics: dict[str, float] = {}

@@ -12,7 +12,7 @@ from ..base import VALIDATION, Evaluation, Suite
 from . import tokenizer as tk
 from .config import TinyConfig
 from .corpus import sft_batch
-from .evaluation import score
+from .evaluation import evaluate
 from .grading import ABSTENTION, grade
 from .questions import BLOCK, K_VALUES, MAX_QUESTIONS, Questions
 from .world import STREAM_TRAIN, make_world, name_prompt, stream
@@ -102,9 +102,9 @@ class TinyTask:
         and, if asked for, ``validation`` (questions of ``train_k``)."""
         return list(self._suites)
 
-    def score(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
+    def evaluate(self, results: Mapping[str, Sequence[Group]]) -> Evaluation:
         """Computes the metrics of :mod:`carerl.tasks.tiny.evaluation`."""
-        return score(self.world, self.config.train_k, self.seed, results)
+        return evaluate(self.world, self.config.train_k, self.seed, results)
 
     def _make_suites(self) -> list[Suite]:
         suites = []

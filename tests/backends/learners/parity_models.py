@@ -91,7 +91,7 @@ class Pair:
         samples = [sample for group in groups for sample in group.samples]
         prompts = [group.example.prompt_ids for group in groups for _ in group.samples]
         batch = pack_rows(prompts, [sample.response_ids for sample in samples], temperature)
-        rows, streams = self.learner.score(batch)
+        rows, streams = self.learner.log_probs(batch)
         logprobs_BT = torch.zeros(batch.rows, batch.width)
         logprobs_BT[rows] = streams["logprobs"]
         engine_N = torch.tensor([logprob for sample in samples for logprob in sample.rollout_logprobs])

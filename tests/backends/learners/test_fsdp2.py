@@ -346,7 +346,7 @@ def test_normalising_by_local_counts_would_be_noticed() -> None:
 
 def scores_of_rows(rows_per_pass: int) -> dict[str, Tensor]:
     made = learner(FSDP2Learner, torch.float64, "full", rows_per_pass, 7)
-    rows, streams = made.score(batch(torch.float64))
+    rows, streams = made.log_probs(batch(torch.float64))
     whole = {name: torch.zeros(12, stream.shape[1]) for name, stream in streams.items()}
     for name, stream in streams.items():
         whole[name][rows] = stream

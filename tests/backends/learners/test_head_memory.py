@@ -89,7 +89,7 @@ def in_the_learner(estimator: str, entropy_bonus: float) -> tuple[Allocations, A
         Minibatch(tuple(range(rows.rows)), normalisers(rows, policy))
     ] * 2  # the second one has an old policy
     update = allocations(lambda: learner.update(rows, minibatches, 1e-3))
-    return update, allocations(lambda: learner.score(rows))
+    return update, allocations(lambda: learner.log_probs(rows))
 
 
 @pytest.mark.parametrize("entropy_bonus", [0.0, 0.1])
@@ -109,7 +109,7 @@ def test_the_reference(model_dir: str, same_threads: None, with_hidden: bool) ->
     worker.load(config(), model_dir)
     rows = batch(ALGORITHMS["grpo"].build(ALGORITHMS["grpo"].config()))
     streams: dict[str, torch.Tensor] = {}
-    found = allocations(lambda: streams.update(worker.score(rows, 0, rows.rows, with_hidden)))
+    found = allocations(lambda: streams.update(worker.streams(rows, 0, rows.rows, with_hidden)))
     assert list(streams) == (["ref_hidden_ND"] if with_hidden else ["ref_logprobs_BT"])
     if with_hidden:
         assert found.peak < LOGITS / 2, "no logits at all"

@@ -110,8 +110,8 @@ def test_pitfall_07_engine_policy_and_reference_agree_at_every_temperature(
     batch = batch_of(groups_of(completions, monkeypatch), temperature)
     worker = ReferenceWorker()
     worker.load(config(), model_dir)
-    ref_BT = worker.score(batch, 0, batch.rows, with_hidden=False)["ref_logprobs_BT"]
-    hidden = worker.score(batch, 0, batch.rows, with_hidden=True)
+    ref_BT = worker.streams(batch, 0, batch.rows, with_hidden=False)["ref_logprobs_BT"]
+    hidden = worker.streams(batch, 0, batch.rows, with_hidden=True)
     entry = REGULARIZERS["srkl"]
     exact = entry.build(entry.config()).exact
     with torch.no_grad():

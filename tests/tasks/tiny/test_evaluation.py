@@ -56,7 +56,7 @@ def simulate(task: TinyTask, sharpen: Callable[[np.ndarray], np.ndarray], seed: 
 
 
 def test_a_perfect_model_scores_the_floor(task: TinyTask) -> None:
-    metrics = task.score({"facts": simulate(task, lambda p: p)}).metrics
+    metrics = task.evaluate({"facts": simulate(task, lambda p: p)}).metrics
     floor = metrics["calibration/facts_ece_floor"]
     assert 0.024 < floor < 0.036
     assert abs(metrics["calibration/facts_ece"] - floor) < 0.02
@@ -65,7 +65,7 @@ def test_a_perfect_model_scores_the_floor(task: TinyTask) -> None:
 
 
 def test_an_overconfident_model_scores_far_above_the_floor(task: TinyTask) -> None:
-    metrics = task.score({"facts": simulate(task, lambda p: p**4)}).metrics
+    metrics = task.evaluate({"facts": simulate(task, lambda p: p**4)}).metrics
     # it nearly always gives the likeliest answer: confidence ~.95 against a mean top probability of .6
     assert metrics["calibration/facts_ece"] > 0.2
     assert metrics["calibration/answer_ece"] > 0.2
@@ -88,7 +88,7 @@ def test_facts_votes_by_hand(task: TinyTask) -> None:
         group(task, examples[1], ["?"] * 10 + [top[1]] * 6),
         group(task, examples[2], [""] * 16),
     ]
-    evaluation = task.score({"facts": groups})
+    evaluation = task.evaluate({"facts": groups})
     truth = float(task.world.truth_EV[0].max())
     # items: (.75, truth), (.625, 0), (0, 0); each in a bin of its own unless .75 and .625 share none
     expected = (abs(0.75 - truth) + 0.625 + 0.0) / 3
@@ -115,9 +115,9 @@ def test_answer_ece_by_hand(task: TinyTask) -> None:
     abstained = group(task, examples[1], ["?", "?", "?", "1"], probability=0.99)
     unread = group(task, examples[2], [""] * 4)  # no item
     expected = (abs(0.44 - truth) + 0.99) / 2
-    metrics = task.score({"facts": [answered, abstained, unread]}).metrics
+    metrics = task.evaluate({"facts": [answered, abstained, unread]}).metrics
     assert metrics["calibration/answer_ece"] == pytest.approx(expected)
-    assert "calibration/answer_ece" not in task.score({"facts": [unread]}).metrics
+    assert "calibration/answer_ece" not in task.evaluate({"facts": [unread]}).metrics
 
 
 def test_accuracies_count_samples_and_majorities_count_questions(task: TinyTask) -> None:
@@ -128,7 +128,7 @@ def test_accuracies_count_samples_and_majorities_count_questions(task: TinyTask)
         group(task, examples[1], [examples[1].gold] * 1 + ["?"] * 2 + [""]),
     ]
     k2 = [group(task, suite(task, "q2").examples[0], [suite(task, "q2").examples[0].gold] * 4)]
-    metrics = task.score({"q3": groups, "q2": k2}).metrics
+    metrics = task.evaluate({"q3": groups, "q2": k2}).metrics
     assert metrics["eval/accuracy"] == pytest.approx(4 / 8)
     assert metrics["eval/maj"] == pytest.approx(1 / 2)
     assert metrics["eval/accuracy_k2"] == 1.0
@@ -146,18 +146,18 @@ def test_unknowable_f1_by_hand(task: TinyTask) -> None:
         "unknowable": [group(task, unknown[i], ["?"] * 3 if i < 2 else ["5"] * 3) for i in range(5)],
     }
     # found 2 of 5, and 1 known name wrongly called unknowable: F1 = 4 / (4 + 1 + 3)
-    assert task.score(results).metrics["calibration/unknowable_f1"] == pytest.approx(0.5)
+    assert task.evaluate(results).metrics["calibration/unknowable_f1"] == pytest.approx(0.5)
     nothing = {
         "facts": [group(task, known[0], [known[0].gold])],
         "unknowable": [group(task, unknown[0], ["5"])],
     }
-    assert task.score(nothing).metrics["calibration/unknowable_f1"] == 0.0
+    assert task.evaluate(nothing).metrics["calibration/unknowable_f1"] == 0.0
 
 
 def test_metrics_do_not_depend_on_order(task: TinyTask) -> None:
     groups = simulate(task, lambda p: p**2)
-    forward = task.score({"facts": groups}).metrics
-    backward = task.score({"facts": groups[::-1]}).metrics
+    forward = task.evaluate({"facts": groups}).metrics
+    backward = task.evaluate({"facts": groups[::-1]}).metrics
     for name, value in forward.items():
         if name != "calibration/facts_ece_floor":  # a simulation over the entities in their order
             assert backward[name] == pytest.approx(value, abs=1e-12)
@@ -167,17 +167,17 @@ def test_ungraded_or_missing_samples_are_refused(task: TinyTask) -> None:
     example = suite(task, "q3").examples[0]
     ungraded = Sample(example.id, (5, 14, 1), (0.0, 0.0, 0.0), False, (0, 0))
     with pytest.raises(ValueError, match="not graded"):
-        task.score({"q3": [Group(example, [ungraded])]})
+        task.evaluate({"q3": [Group(example, [ungraded])]})
     with pytest.raises(ValueError, match="no samples"):
-        task.score({"q3": [Group(example, [])]})
+        task.evaluate({"q3": [Group(example, [])]})
 
 
 def test_pitfall_15_calibration_is_computed_from_outcomes_not_from_rewards(task: TinyTask) -> None:
     groups = simulate(task, lambda p: p)
-    before = task.score({"facts": groups}).metrics
+    before = task.evaluate({"facts": groups}).metrics
     for g in groups:
         for sample in g.samples:
             sample.reward = 17.0
             sample.confidence = 0.0
-    assert task.score({"facts": groups}).metrics == before
+    assert task.evaluate({"facts": groups}).metrics == before
     assert all(s.outcome is not Outcome.INVALID for g in groups for s in g.samples)
