@@ -1,4 +1,4 @@
-"""What a dataclass of settings is made of: bounds beside its fields, and a check of its own.
+"""Makes dataclasses of settings: bounds beside the fields, and a check of its own for each.
 
     @dataclass
     class MyConfig(PenaltyConfig):

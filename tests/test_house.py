@@ -50,7 +50,8 @@ def too_long(source: str, file: str) -> list[str]:
 
 
 def without_a_verb(source: str, file: str) -> list[str]:
-    """Functions whose docstring does not begin with what they do. A property is a thing, and is exempt."""
+    """Functions whose docstring does not begin with what they do, and classes and modules whose docstring begins with a
+    question word. A property is a thing, and is exempt."""
     found = []
     for node in functions(source):
         text = ast.get_docstring(node) or "Does"
@@ -58,6 +59,11 @@ def without_a_verb(source: str, file: str) -> list[str]:
         thing = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
         if not thing and (not word.isascii() or not word[0].isupper() or word.lower() in NO_VERB or "`" in word):
             found.append(f"{file}::{node.name}: {text.splitlines()[0]}")
+    tree = ast.parse(source)
+    for node in (tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))):
+        word = (ast.get_docstring(node) or "Does").split()[0].strip(".,:;").lower()
+        if word in ("what", "whether", "of", "how", "by", "which", "who", "where", "why", "when"):
+            found.append(f"{file}::{getattr(node, 'name', '')}: {word}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""How many cores a process may use, and how many threads an actor takes of them.
+"""Counts the cores that a process may use, and the threads that an actor takes of them.
 
 A machine's own number of cores says neither: in a container it is the host's. What counts is the smallest of the
 affinity mask, the quotas of the process's cgroup and of all above it, and what Ray was asked for.
@@ -17,7 +17,7 @@ PROC = Path("/proc/self")  # of a process: its cgroups, and where those are moun
 
 @dataclass(frozen=True)
 class Threads:
-    """What an actor has. ``count``: its threads; ``asked``: its ``threads`` setting; ``share``: its CPUs of Ray's;
+    """Holds an actor's share. ``count``: its threads; ``asked``: its ``threads`` setting; ``share``: its CPUs of Ray's;
     ``cores``: what its process may use."""
 
     count: int

@@ -63,7 +63,7 @@ SPREAD = (
 
 @dataclass(frozen=True)
 class Model:
-    """Where a model is, what it is called, and the settings that it was trained under, if that was here."""
+    """Holds where a model is, what it is called, and the settings that it was trained under, if that was here."""
 
     path: str
     name: str

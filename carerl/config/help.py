@@ -60,15 +60,15 @@ def wants_help(argv: Sequence[str]) -> bool:
 def usage() -> str:
     """Returns what ``--help`` and ``recipe=?`` print: the form of a command, the recipes and the tables."""
     sections = ", ".join(path for path, _ in _sections(RunConfig, "") if path != TOP)
-    lines = ["python -m carerl.run recipe=NAME [key=value ...]", ""]
+    lines = ["carerl run recipe=NAME [key=value ...]", ""]
     lines += [
-        "  python -m carerl.run recipe=care_grpo_tiny                     train, evaluate, report",
-        "  python -m carerl.run recipe=care_grpo_tiny regularizer.alpha=0.9 seed=7",
-        "  python -m carerl.run recipe=care_grpo_7b dry_run=true          plan only: actors, batches, memory",
-        "  python -m carerl.run recipe=care_grpo_7b rehearse=true         all of it on this machine's CPU, made small",
-        "  python -m carerl.run resume=RUN_DIR                            resume an earlier run",
-        "  python -m carerl.run --help rollout                            all settings of a section, with units",
-        "  python -m carerl.run --help algorithm=dapo                     those of one choice",
+        "  carerl run recipe=care_grpo_tiny                              train, evaluate, report",
+        "  carerl run recipe=care_grpo_tiny regularizer.alpha=0.9 seed=7",
+        "  carerl run recipe=care_grpo_7b dry_run=true                   plan only: actors, batches, memory",
+        "  carerl run recipe=care_grpo_7b rehearse=true                  all of it on this machine's CPU, made small",
+        "  carerl run resume=RUN_DIR                                     resume an earlier run",
+        "  carerl run --help rollout                                     all settings of a section, with units",
+        "  carerl run --help algorithm=dapo                              those of one choice",
         "",
         *textwrap.wrap(f"sections: {TOP} (what is in none), {', '.join(CHOICES)}, {sections}", WIDTH),
         "",

@@ -1,4 +1,4 @@
-"""Who has how much of ``rollout.max_model_len``: the prompt, and the answer behind it.
+"""Divides ``rollout.max_model_len``: the prompt, and the answer behind it.
 
 Training prompts that are too long are dropped by the task (``task.max_prompt_tokens``), which keeps the order of an
 epoch a function of seed and epoch. An evaluation question is asked wherever it fits, and counted where it does not.

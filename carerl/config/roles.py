@@ -1,4 +1,4 @@
-"""Which actors a run starts, what each asks for, and on which node it comes to lie."""
+"""Lists which actors a run starts, what each asks for, and on which node it comes to lie."""
 
 from __future__ import annotations
 

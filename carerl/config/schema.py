@@ -320,7 +320,7 @@ class ClusterConfig(Settings):
 class RunConfig(Settings):
     recipe: str = ""  # set by the loader
     description: str = ""
-    kind: Annotated[str, one_of(KINDS)] = "rl"  # rl | sft | untrained: only a model and a byte-level tokenizer are made
+    kind: Annotated[str, one_of(KINDS)] = "rl"  # see carerl/config/kinds.py
     seed: Annotated[int, at_least(0)] = 100
     steps: Annotated[int, at_least(1)] = 200
     prompts_per_step: Annotated[int, at_least(1)] = 32

@@ -44,7 +44,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be largest (``higher``) or smallest, and what must hold. Metrics by their short names."""
+    """Says what is to be largest (``higher``) or smallest, and what must hold. Metrics by their short names."""
 
     metric: str
     higher: bool

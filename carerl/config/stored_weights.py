@@ -1,4 +1,4 @@
-"""What lies in a model's directory, by its file names and the headers of its safetensors files: no weight is read.
+"""Reads file names and the headers of safetensors files in a model's directory. No weight is read.
 
 Learner, reference and engine read ``model.safetensors``, or the shards that ``model.safetensors.index.json`` names, and
 nothing else: pickled weights (``.bin``, ``.pt``) can run code, quantised ones cannot be trained.

@@ -48,7 +48,7 @@ class Minibatch:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What a step of the loop trains on: its rows, and the optimizer steps over them."""
+    """Holds what a step of the loop trains on: its rows, and the optimizer steps over them."""
 
     batch: TokenBatch
     minibatches: list[Minibatch]

@@ -48,7 +48,7 @@ def needs_hidden(regularizer_config: Any) -> bool:
 
 @dataclass(frozen=True)
 class Strengths:
-    """What multiplies the components in one update. A run may adapt both from step to step."""
+    """Holds what multiplies the components in one update. A run may adapt both from step to step."""
 
     beta: float = 0.0
     """Multiplies the regularizer; at least 0."""

@@ -1,4 +1,4 @@
-"""What the settings of every reward say to the rest of a run."""
+"""Defines what the settings of every reward say to the rest of a run."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class JsonlTracker:
         if resume_step is not None:
             truncate_after(self.path, resume_step)
         elif self.path.exists() and self.path.stat().st_size:
-            raise FileExistsError(f"{self.path} already holds metrics; pass resume_step to go on with it")
+            raise FileExistsError(f"{self.path} already holds metrics; pass resume_step to resume it")
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-r"""What graded samples of text suites come to.
+r"""Computes what graded samples of text suites come to.
 
 For each suite S, with N samples per question:
 

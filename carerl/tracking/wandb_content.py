@@ -38,7 +38,7 @@ TABLE_COLUMNS = (
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """How a run is logged: ``mode`` is offline or online; ``entity`` is the user or team, empty for the key's own.
+    """Says how a run is logged: ``mode`` is offline or online; ``entity`` is the user or team, empty for the key's own.
 
     Beside the metrics go ``rollout_rows`` rows of each rollout table (0: none, and no completion leaves), with
     ``checkpoint`` the last checkpoint's model, and what ``pictures`` draws of each evaluation (PNG by suite)."""

@@ -19,7 +19,16 @@ from carerl.errors import ConfigError
 from carerl.types import RunError
 
 PACKAGE = Path(cli.__file__).parent
-PARTS = {"__init__", "__main__", "cli", "errors", "progress", "seeds", "types"}  # files that are no commands
+PARTS = {
+    "__init__",
+    "__main__",
+    "cli",
+    "errors",
+    "progress",
+    "seeds",
+    "settings",
+    "types",
+}  # files that are no commands
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether a model is where the settings say, and suits the run. The files themselves: ``at_hand``."""
+"""Checks that a model is where the settings say, and suits the run. The files themselves: ``at_hand``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run's work is cut up: batches over actors, prompts and answers in the context, engines and GPUs."""
+"""Checks how a run's work is cut up: batches over actors, prompts and answers in the context, engines and GPUs."""
 
 from __future__ import annotations
 

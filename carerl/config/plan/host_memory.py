@@ -1,4 +1,4 @@
-"""What each node's main memory is made of while a run loads, syncs, scores, and saves: as the code does it today.
+"""Adds up each node's main memory while a run loads, syncs, scores, and saves: as the code does it today.
 
 Figures in GiB, each an estimate. Ray's object store is counted where a value lies in it. Left out: the driver (2 GiB
 and a step's batch), the operating system, and files that the kernel caches. N parameters; b bytes of ``model.dtype``.

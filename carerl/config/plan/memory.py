@@ -1,4 +1,4 @@
-"""What the GPU memory of an actor is made of, from the model's shape alone. All figures in GiB, each an estimate.
+"""Adds up the GPU memory of an actor from the model's shape alone. All figures in GiB, each an estimate.
 
 The memory of an actor without a GPU has the same parts, on the host. Bytes per number: 4 in float32, 2 in bfloat16, 8
 in float64. The parts of an actor are summed though not all of them exist at one time, so that the sum is an upper

@@ -31,7 +31,7 @@ from carerl.config.shapes import Parameters, count_parameters, effective_shape
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How one step's data is cut up. ``rows`` are responses (RL) or corpus rows (sft)."""
+    """Says how one step's data is cut up. ``rows`` are responses (RL) or corpus rows (sft)."""
 
     prompts: int
     samples: int  # responses per prompt

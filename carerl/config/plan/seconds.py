@@ -1,4 +1,4 @@
-"""How long each stage of a step takes on the GPUs of a plan, as the code does it today, and what a sync is made of.
+"""Estimates the seconds of each stage of a step on the GPUs of a plan, as the code does it today, and of a sync's parts.
 
 Times come from physical limits and assumed efficiencies; every assumption is a constant here and is printed with a
 plan. Stages follow each other: nothing overlaps. Shapes: Nb matmul parameters of the layers, V·d of the head, Nm = Nb +
@@ -47,7 +47,7 @@ CAST_THREADS = 4  # at most: beyond, memory bandwidth is the limit
 
 @dataclass(frozen=True)
 class Work:
-    """What one step is, for the functions below: rows of mean lengths, and the hardware that meets them."""
+    """Holds what one step is, for the functions below: rows of mean lengths, and the hardware that meets them."""
 
     config: RunConfig
     shape: ShapeConfig

@@ -1,4 +1,4 @@
-"""What a data set is to a task."""
+"""Defines what a data set is to a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the multiple-choice data sets share: the prompt, and the order of options."""
+"""Holds what the multiple-choice data sets share: the prompt, and the order of options."""
 
 from __future__ import annotations
 

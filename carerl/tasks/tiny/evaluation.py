@@ -1,4 +1,4 @@
-"""What graded samples of the tiny suites come to.
+"""Computes what graded samples of the tiny suites come to.
 
 Metrics, with N samples per question:
 

@@ -1,6 +1,6 @@
 """Every refusal says field, value, reason and remedy, and comes before anything is started.
 
-The cluster, the model directory and the built task are in test_checks.py.
+The cluster, the model directory and the built task are in test_at_hand.py.
 """
 
 from __future__ import annotations

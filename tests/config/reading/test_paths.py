@@ -133,7 +133,12 @@ def test_a_folder_that_is_named_so_can_be_given(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("~nobodyatall/x", "none of this name"), ("$HOME/x", "no shell"), ("a\nb", "control"), ("x/${HOME}", "no shell")],
+    [
+        ("~nobodyatall/x", "no user here has this name"),
+        ("$HOME/x", "no shell"),
+        ("a\nb", "control"),
+        ("x/${HOME}", "no shell"),
+    ],
 )
 def test_what_no_path_should_be_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
