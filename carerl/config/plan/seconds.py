@@ -1,4 +1,4 @@
-"""Estimates the seconds of each stage of a step on the GPUs of a plan, as the code does it today, and of a sync's parts.
+"""Estimates the seconds of each stage of a step on a plan's GPUs, as the code does it today, and of a sync's parts.
 
 Times come from physical limits and assumed efficiencies; every assumption is a constant here and is printed with a
 plan. Stages follow each other: nothing overlaps. Shapes: Nb matmul parameters of the layers, V·d of the head, Nm = Nb +
