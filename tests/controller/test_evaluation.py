@@ -25,7 +25,7 @@ from carerl.backends.transfer.buckets import checksum
 from carerl.config.evaluate import evaluation_config
 from carerl.config.load import base_config, dump, load
 from carerl.config.schema import RunConfig
-from carerl.controller.evaluation import chosen, sample, score
+from carerl.controller.evaluation import chosen, evaluate, sample
 from carerl.controller.models.base_model import bytes_model
 from carerl.errors import ConfigError
 from carerl.report.evaluation_table import evaluation_rows
@@ -366,7 +366,7 @@ def test_questions_that_are_too_long_are_not_asked_and_counted_beside_accuracy(
     suites = chosen(config, evaluation.task, 0)
     results = evaluation.run(tmp_path / "run")
     assert {group.example.id for group in results["test"]} == {"short", "fits"} and len(evaluation.asked) == 2
-    scored = score(evaluation.task, suites, results)
+    scored = evaluate(evaluation.task, suites, results)
     assert scored.metrics["eval/test/too_long"] == 1 and undeclared(scored.metrics) == []
     shares = [scored.metrics[f"eval/test/{name}"] for name in ("unparsed", "truncated", "wrong", "invalid")]
     assert sum(shares) + scored.metrics["eval/test/accuracy"] == pytest.approx(1), "over the questions that were asked"
@@ -377,4 +377,4 @@ def test_questions_that_are_too_long_are_not_asked_and_counted_beside_accuracy(
     assert [row[0] for row in summary_rows({}, scored.metrics)].count("eval/test/too_long") == 1
     first = chosen(config, evaluation.task, 1)  # of one question, which is asked or not: no other takes its place
     assert len(first[0].examples) + first[0].too_long == 1
-    assert "eval/test/too_long" not in score(evaluation.task, [replace(suites[0], too_long=0)], results).metrics
+    assert "eval/test/too_long" not in evaluate(evaluation.task, [replace(suites[0], too_long=0)], results).metrics
