@@ -4,6 +4,7 @@ test_checkpoints's and backends/test_learner_files's."""
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import resource
@@ -98,6 +99,7 @@ def in_child(work: Callable[[], int]) -> int:
     """The exit code of a process forked from this one that does the work."""
     child = os.fork()
     if child == 0:
+        gc.disable()  # what earlier tests left, Ray's objects say, would wait for threads that are not in this process
         code = 255
         try:
             code = work()

@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from carerl.controller.models import base_model, cache
 from carerl.controller.models.cache import put_in_place, remove_left_behind, turn
 from carerl.runs.files import CHECKSUMS, changed_files, write_checksums
 from carerl.tracking.display import QuietDisplay
+from carerl.types import RunError
 
 SMALL = [
     "model.shape.num_layers=1", "model.shape.hidden_size=32", "model.shape.num_heads=1", "model.shape.num_kv_heads=1",
@@ -108,8 +110,10 @@ def test_a_run_waits_for_its_base_model_before_it_holds_anything(
 
         monkeypatch.setattr(base_model, "_build", build)
         monkeypatch.setattr(base_model, "check_model", lambda *_: None)
-        learner: object = None
-        assert base_model.model_directory(config, learner, QuietDisplay(), StopFlag()) == str(target)  # type: ignore[arg-type]
+        with pytest.raises(RunError, match="no learner to make it"):
+            base_model.model_directory(config, None, QuietDisplay(), StopFlag())
+        learner: Any = object()
+        assert base_model.model_directory(config, learner, QuietDisplay(), StopFlag()) == str(target)
         held.close()
         assert not target.with_name(f"{target.name}.holder").exists()
     with base_model.claim(config, print):
