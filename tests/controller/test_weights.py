@@ -30,6 +30,7 @@ from carerl.config.schema import RunConfig
 from carerl.controller import weights
 from carerl.tasks import TASKS
 from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
+from carerl.types import Example, Sampling
 from tests.actors.local import Local, without_ray
 from tests.backends.learners.parity_models import other_numbers
 
@@ -145,3 +146,12 @@ def test_rollouts_far_from_the_learner_end_a_run(
         return
     with pytest.raises(weights.MismatchError, match=r"^step 7: .*sync.mismatch_mean_abort: "):
         weights.check_rollouts(7, metrics, config)
+
+
+def test_responses_carry_the_versions_of_the_weights_that_made_them(found: Any) -> None:
+    sampling = Sampling(n=2, temperature=1.0, max_new_tokens=2, seed=0)
+    for version in (3, 8):
+        weights.synchronise(found, version=version)
+        (group,) = found.engines.generate([Example("e", (2, 3), "")], sampling)
+        assert [sample.versions for sample in group.samples] == [(version, version)] * 2
+        assert {sample.weight_version for sample in group.samples} == {version}

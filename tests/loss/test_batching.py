@@ -10,8 +10,8 @@ import torch
 from carerl.algorithms.advantages import group_relative
 from carerl.algorithms.aggregation import sequence_mean
 from carerl.algorithms.surrogate import clipped
-from carerl.loss.batching import make_batch, minibatches, normalisers, pack_rows
-from carerl.types import Example, Group, Sample
+from carerl.loss.batching import make_batch, minibatches, normalisers, pack_rows, plan
+from carerl.types import Example, Group, Outcome, Sample
 from tests.loss.batches import algorithm, groups
 
 
@@ -177,3 +177,39 @@ def test_sequence_weights_do_not_depend_on_the_padded_width():
     alone = batch.select([0])
     assert torch.equal(sequence_mean(alone)[0], weights[:1, : alone.width])
     torch.testing.assert_close(weights.sum(1), torch.ones(12))
+
+
+def graded(*right: int) -> list[Group]:
+    """A group of two responses for each number, of which so many are right."""
+
+    def sample(correct: bool) -> Sample:
+        outcome = Outcome.CORRECT if correct else Outcome.WRONG
+        return Sample("e", (3, 4), (-0.1, -0.2), False, (0, 0), outcome=outcome, reward=float(correct))
+
+    return [Group(Example(str(k), (5, 6), ""), [sample(n > 0), sample(n > 1)]) for k, n in enumerate(right)]
+
+
+def test_a_plan_deals_every_row_once_an_epoch_and_repeats_itself():
+    made = algorithm(minibatches=2, epochs=3)
+
+    def rows_of(step: int) -> tuple[tuple[int, ...], ...]:
+        return tuple(part.rows for part in plan(graded(1, 1, 1, 1), made, 1.0, seed=7, step=step).minibatches)
+
+    planned, dealt = plan(graded(1, 1, 1, 1), made, 1.0, seed=7, step=2), rows_of(2)
+    assert planned.empty == 0 and len(dealt) == 6
+    epochs = [(*dealt[k], *dealt[k + 1]) for k in (0, 2, 4)]
+    assert all(sorted(rows) == list(range(8)) for rows in epochs)
+    assert dealt == rows_of(2) == tuple(part.rows for part in planned.minibatches)
+    assert len(set(epochs)) > 1 and len({rows_of(step) for step in range(6)}) > 1, (
+        "epochs and steps are shuffled each in its own way"
+    )
+    for part in planned.minibatches:
+        assert part.normalisers == normalisers(planned.batch.select(part.rows), made)
+
+
+def test_a_plan_leaves_out_minibatches_in_which_nothing_takes_part():
+    """A step along a gradient of 0 would still move the weights, by the optimizer's momentum."""
+    made = algorithm("dapo", minibatches=4, epochs=1)
+    planned = plan(graded(1, 0, 2, 1), made, 1.0, seed=7, step=1)
+    assert planned.empty == 2 and planned.takes_part_B.tolist() == [True, True, *[False] * 4, True, True]
+    assert sorted(part.rows for part in planned.minibatches) == [(0, 1), (6, 7)]
