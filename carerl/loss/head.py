@@ -14,6 +14,8 @@ follow tokens × V after all. With G = d loss / d log p of one chunk (C, V),
     entropy        G −= g · p · log p             (the derivative's + 1 drops out of dz)
     exact          G += g · d exact / d log p     autograd through ``exact`` of this chunk alone
     logits         dz = G − p · ΣG                then dz @ head, and dz.T @ hidden summed in one (V, D) buffer
+
+How the products with a head are formed is said in :mod:`carerl.loss.products`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from carerl.loss.products import products_with
 
 Exact = Callable[[Tensor, Tensor], Tensor]
 """A divergence (N,) from log-probs of policy and reference, each (N, V)."""
@@ -82,7 +86,8 @@ def token_statistics(
 
     Policy and reference are the softmax of their logits divided by ``temperature``, the same for both. Everything is
     computed in float32 whatever the inputs' type (float64 if one is), also under autocast: a bfloat16 logit of 20 is
-    wrong by .06. The reference and the weights of soft targets get no gradient, and gradients have none of their own.
+    wrong by .06. On CUDA, bfloat16 hidden states and heads are multiplied as they are, with float32 sums. The reference
+    and the weights of soft targets get no gradient, and gradients have none of their own.
 
     Raises ValueError for a reference with another vocabulary than the policy's, ``exact`` without a reference, and a
     temperature or chunk that is not positive.
@@ -140,8 +145,7 @@ class _ChunkedHead(torch.autograd.Function):
         ctx.set_materialize_grads(False)  # a result that is not in the loss has the gradient None
         found: list[tuple[Tensor | None, ...]] = []
         with torch.autocast(x.hidden_ND.device.type, enabled=False):
-            policy = _Head(x.head_VD, settings.temperature, wide)
-            reference = None if x.ref_head_VD is None else _Head(x.ref_head_VD, settings.temperature, wide)
+            policy, reference = _heads(x, settings.temperature, wide)
             for part in _chunks(max(x.hidden_ND.shape[0], 1), settings.chunk_tokens):  # of no tokens one empty chunk
                 logr_CV = None
                 if reference is not None and x.ref_hidden_ND is not None:
@@ -167,8 +171,7 @@ class _ChunkedHead(torch.autograd.Function):
             for t, needed in zip(inputs, ctx.needs_input_grad[1:3], strict=True)
         )
         with torch.autocast(x.hidden_ND.device.type, enabled=False):
-            policy = _Head(x.head_VD, settings.temperature, wide)
-            reference = None if g_exact_N is None else _Head(x.ref_head_VD, settings.temperature, wide)
+            policy, reference = _heads(x, settings.temperature, wide, with_reference=g_exact_N is not None)
             for part in _chunks(x.hidden_ND.shape[0], settings.chunk_tokens):
                 logp_CV = policy.log_softmax(x.hidden_ND[part])
                 if reference is None or g_exact_N is None:
@@ -186,25 +189,38 @@ class _ChunkedHead(torch.autograd.Function):
                 if g_entropy_N is not None:
                     g_CV.sub_(logp_CV.mul_(p_CV).mul_(g_entropy_N[part, None]))
                 dz_CV = g_CV.sub_(p_CV.mul_(g_CV.sum(-1, keepdim=True))).div_(settings.temperature)
+                del logp_CV, p_CV, g_CV  # before dz is split
+                factor = policy.products.factor(dz_CV)
+                del dz_CV
                 if d_hidden_ND is not None:
-                    torch.mm(dz_CV, policy.weight_VD, out=d_hidden_ND[part])
+                    policy.products.hidden_gradient(factor, d_hidden_ND[part])
                 if d_head_VD is not None:
-                    d_head_VD.addmm_(dz_CV.T, x.hidden_ND[part].to(wide))
-                del logp_CV, p_CV, g_CV, dz_CV  # before the next chunk's are made
+                    policy.products.add_head_gradient(factor, x.hidden_ND[part], d_head_VD)
+                del factor  # before the next chunk's tables are made
         found = zip((d_hidden_ND, d_head_VD), inputs, strict=True)
         return None, *(None if d is None else d.to(t.dtype) for d, t in found), *[None] * (len(_Inputs._fields) - 2)
 
 
 class _Head:
-    """A head in the wide type. It is widened once for all chunks of a pass and not kept between the passes."""
+    """A head with its temperature. What it takes is made once for all chunks of a pass and not kept between the
+    passes."""
 
-    def __init__(self, weight_VD: Tensor, temperature: float, wide: torch.dtype):
-        self.weight_VD = weight_VD.to(wide)
+    def __init__(self, weight_VD: Tensor, hidden_ND: Tensor, temperature: float, wide: torch.dtype):
+        self.products = products_with(weight_VD, hidden_ND.dtype, wide)
         self._temperature = temperature
 
     def log_softmax(self, hidden_CD: Tensor) -> Tensor:
-        logits_CV = torch.nn.functional.linear(hidden_CD.to(self.weight_VD.dtype), self.weight_VD)
-        return torch.log_softmax(logits_CV.div_(self._temperature), dim=-1)
+        return torch.log_softmax(self.products.logits(hidden_CD).div_(self._temperature), dim=-1)
+
+
+def _heads(
+    x: _Inputs, temperature: float, wide: torch.dtype, with_reference: bool = True
+) -> tuple[_Head, _Head | None]:
+    """Returns the heads of policy and reference, the latter if it is there and wanted."""
+    policy = _Head(x.head_VD, x.hidden_ND, temperature, wide)
+    if not with_reference or x.ref_head_VD is None or x.ref_hidden_ND is None:
+        return policy, None
+    return policy, _Head(x.ref_head_VD, x.ref_hidden_ND, temperature, wide)
 
 
 def _chunks(total: int, size: int) -> Iterator[slice]:

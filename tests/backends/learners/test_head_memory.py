@@ -16,7 +16,8 @@ import torch
 from carerl.actors.workers.reference import ReferenceWorker
 from carerl.algorithms import ALGORITHMS
 from carerl.backends.engines.hf import HFEngine
-from carerl.backends.learners.fsdp2 import FSDP2Learner
+from carerl.backends.learners import LEARNERS
+from carerl.backends.learners.starting import in_memory
 from carerl.backends.models import make_model, save_model
 from carerl.config.load import load
 from carerl.config.schema import LearnerConfig, RunConfig, ShapeConfig
@@ -78,12 +79,12 @@ def in_the_learner(estimator: str, entropy_bonus: float) -> tuple[Allocations, A
     rows = batch(policy)
     if estimator == "full":
         rows = rows.with_streams(
-            ref_hidden=TokenVectors((torch.randn(rows.response_tokens, D),), rows.response_lengths_B)
+            ref_hidden=TokenVectors.whole(torch.randn(rows.response_tokens, D), rows.response_lengths_B)
         )
     else:
         rows = rows.with_streams(ref_logprobs_BT=torch.full(rows.mask_BT.shape, -9.0))
     settings = LearnerConfig(micro_batch_rows=SIZE * GROUPS, head_chunk_tokens=CHUNK)
-    learner = FSDP2Learner(model(1), settings, objective, torch.device("cpu"))
+    learner = LEARNERS["fsdp2"](in_memory(model(1)), settings, objective, torch.device("cpu"))
     learner.set_reference_head(model(2).get_output_embeddings().weight.detach())
     minibatches = [
         Minibatch(tuple(range(rows.rows)), normalisers(rows, policy))
@@ -108,9 +109,9 @@ def test_the_reference(model_dir: str, same_threads: None, with_hidden: bool) ->
     worker = ReferenceWorker()
     worker.load(config(), model_dir)
     rows = batch(ALGORITHMS["grpo"].build(ALGORITHMS["grpo"].config()))
-    streams: dict[str, torch.Tensor] = {}
-    found = allocations(lambda: streams.update(worker.streams(rows, 0, rows.rows, with_hidden)))
-    assert list(streams) == (["ref_hidden_ND"] if with_hidden else ["ref_logprobs_BT"])
+    shares: list[Any] = []
+    found = allocations(lambda: shares.append(worker.streams(rows, [range(rows.rows)], with_hidden)))
+    assert (shares[0].hidden_ND is not None, shares[0].logprobs_N is None) == (with_hidden, with_hidden)
     if with_hidden:
         assert found.peak < LOGITS / 2, "no logits at all"
     else:
