@@ -4,7 +4,7 @@ The version of the weights is the number of loop steps that they have been throu
 right after a sync and compares the engine's log-probs with the learner's. It notices a layer that the engine does not
 use, a tied head, or cached prefixes of older weights. The other comparison costs nothing: the learner scores every
 step's rollouts anyway. :mod:`carerl.loss.parity` says what counts as a fault. Log-probs do not have to show that every
-tensor was sent: :mod:`carerl.backends.transfer.buckets` checks that.
+tensor was sent: :mod:`carerl.backends.transfer.digest` checks that.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class MismatchError(RunError):
     """Says that a step's rollouts come from a distribution too far from the one that is trained."""
 
 
-def synchronise(crew: TrainingCrew, version: int) -> None:
-    """Brings the learner's weights to all engines, as ``version``. Raises ActorFailed."""
-    crew.engines.sync(crew.learner.publish(), version)
+def synchronise(crew: TrainingCrew, version: int) -> dict[str, float]:
+    """Brings the learner's weights to all engines, as ``version``; returns metrics. Raises ActorFailed."""
+    sent = crew.engines.sync(crew.learner, version)
+    return {"sync/version": version, "sync/gib": sent.bytes / 2**30}
 
 
 def probe_due(version: int, config: RunConfig) -> bool:

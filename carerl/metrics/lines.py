@@ -258,6 +258,7 @@ EVALUATION = (
 
 SYSTEM = (
     Metric("sync/version", "1", "version of the weights that engines have"),
+    Metric("sync/gib", "GiB", "weights that a sync sent, counted once however many engines took them"),
     Metric(
         "sync/probe_mean",
         "nats",

@@ -17,14 +17,12 @@ import torch
 import torch.distributed as dist
 
 from carerl.actors import crew
-from carerl.actors.handles.base import PublishedWeights
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.learner import Learner
 from carerl.actors.workers.engine import EngineWorker
 from carerl.actors.workers.learner import LearnerWorker
 from carerl.backends.initial import init_tiny
 from carerl.backends.models import make_model, save_model
-from carerl.backends.transfer.buckets import checksum
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
 from carerl.controller import weights
@@ -33,6 +31,7 @@ from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from carerl.types import Example, Sampling
 from tests.actors.local import Local, without_ray
 from tests.backends.learners.parity_models import other_numbers
+from tests.backends.transfer.sending import deliver
 
 
 def config_of(*words: str) -> RunConfig:
@@ -53,6 +52,7 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     try:
         engines.load(config, str(tmp_path))
         learner.load(config, str(tmp_path))
+        engines.connect(learner, config)
         yield SimpleNamespace(engines=engines, learner=learner)
     finally:
         dist.destroy_process_group()
@@ -74,9 +74,11 @@ def test_a_probe_reports_three_statistics_and_passes_after_a_sync(found: Any) ->
 
 
 def test_pitfall_14_a_probe_names_what_is_wrong_and_by_how_much(found: Any) -> None:
-    (bucket,) = found.learner.publish().buckets
-    wrong = list(other_numbers(dict(bucket), "model.layers.1.").items())
-    found.engines.sync(PublishedWeights([wrong], checksum(wrong)), 4)
+    right = {name: tensor.clone() for name, tensor in found.learner.first.worker._learner.source(torch.float32)}
+    found.engines._actors[0].worker.accept(
+        deliver([found.engines._actors[0]], other_numbers(right, "model.layers.1.")), 4
+    )
+    found.engines.version = 4
     with pytest.raises(weights.ParityError, match=r"version 4 .* nats in the mean \(sync.probe_mean_abort: .*float32"):
         probe(found)
     assert probe(found, "sync.probe_mean_abort=50", "sync.probe_q999_abort=50")["sync/probe_mean"] > 1e-3

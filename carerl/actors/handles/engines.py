@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from carerl.actors.handles.base import Handle, PublishedWeights, shares
+from carerl.actors.handles.base import Handle, shares
+from carerl.actors.handles.learner import Learner
 from carerl.actors.health.asking import Asker
 from carerl.backends.engines.base import Query, Request
+from carerl.backends.transfer.base import Sent
+from carerl.config.schema import RunConfig
+from carerl.config.transfer import transfer_kind
 from carerl.types import Completion, Example, Group, Sample, Sampling
 
 
@@ -18,12 +22,19 @@ class Engines(Handle):
         super().__init__(actors, ask)
         self.version = 0
 
-    def sync(self, weights: PublishedWeights, version: int) -> None:
-        """Has every engine take the weights, which are called ``version`` from then on."""
-        # The references travel inside a list, so that the actor fetches them itself, bucket by bucket.
-        arguments = (weights.buckets, version, weights.checksum)
-        self._ask([actor.sync.remote(*arguments) for actor in self._actors], "sync")
+    def connect(self, learner: Learner, config: RunConfig) -> None:
+        """Has the learner make its sender to these engines, of the kind that the settings and the nodes allow."""
+        first, *nodes = self._ask([learner.first.node_ip.remote(), *(a.node_ip.remote() for a in self._actors)], "load")
+        kind = transfer_kind(config, together=set(nodes) == {first})
+        learner.open_transfer(kind, self._actors, len(self._actors) * config.rollout.tensor_parallel)
+
+    def sync(self, learner: Learner, version: int) -> Sent:
+        """Has the learner bring its weights to every engine, which calls them ``version`` from then on; returns what
+        was sent."""
+        sent = learner.send(self._actors)
+        self._ask([actor.accept.remote(sent, version) for actor in self._actors], "sync")
         self.version = version
+        return sent
 
     def use_loaded(self) -> None:
         """Has the engines generate with the weights that they were built with, where no learner sends any."""

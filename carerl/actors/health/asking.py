@@ -28,12 +28,13 @@ import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
 
 from carerl.actors.health.error_log import ErrorLog
-from carerl.actors.health.failures import RESUME, ActorFailed, ActorStuck, Where, failure_of, weight
+from carerl.actors.health.failures import RESUME, ActorFailed, ActorStuck, Where, failure_of, origin, weight
 from carerl.config.schema import ClusterConfig
 from carerl.progress import Pulse
 
 SLICE_S = 1.0
 WATCH = "watch"  # the concurrency group of the thread that gives signs of life
+WRITE = "write"  # that of the thread that writes files beside other work
 CAUSES_S = 5.0  # how long the other actors' failures are waited for once a call has failed: one may be the cause
 WITHOUT_PROGRESS = frozenset({"load", "restore", "save", "export"})  # phases that report none, and may take longer
 MUTE = frozenset({"start", "load"})  # phases in which imports and C code may hold Python for long
@@ -82,12 +83,13 @@ class Asker:
         """Adds an actor to those that are watched; called again, adds what is known of its process."""
         self.members[handle._actor_id.hex()] = Member(name, handle, pid, node)
 
-    def __call__(self, refs: Any, phase: str, seconds: float | None = None) -> Any:
+    def __call__(self, refs: Any, phase: str, seconds: float | None = None, along: Sequence[Any] = ()) -> Any:
         """Waits for references, a list or a single one, and returns their values. ``phase``: what is being done, as
-        messages name it. ``seconds``: the limit without progress, in place of the phase's own. Raises ActorFailed."""
+        messages name it. ``seconds``: the limit without progress, in place of the phase's own. ``along``: actors that
+        those who were called call in turn, and that are watched like them. Raises ActorFailed."""
         if not isinstance(refs, list):
             return self([refs], phase, seconds)[0]
-        return self._wait(refs, phase, seconds, fetch=True)
+        return self._wait(refs, phase, seconds, fetch=True, along=along)
 
     @contextmanager
     def in_words(self) -> Iterator[None]:
@@ -110,6 +112,10 @@ class Asker:
         except RayError as error:
             raise self._told(self._failure(error, done, [], phase, 0.0)) from error
 
+    def ended(self, refs: list[Any]) -> bool:
+        """Returns True once all values exist, or cannot come to exist any more. Does not wait."""
+        return not ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[1]
+
     def put(self, value: Any) -> Any:
         """Puts a value into the object store and returns a reference to it. Raises ActorFailed if the store is full."""
         try:
@@ -117,20 +123,23 @@ class Asker:
         except RayError as error:
             raise self.translated(error) from error
 
-    def _wait(self, refs: list[Any], phase: str, seconds: float | None, fetch: bool) -> list[Any]:
+    def _wait(
+        self, refs: list[Any], phase: str, seconds: float | None, fetch: bool, along: Sequence[Any] = ()
+    ) -> list[Any]:
         """Waits until all values exist, and watches actors meanwhile; returns the values if ``fetch``."""
         begin = time.monotonic()
         pending = list(dict.fromkeys(refs))
         values: dict[Any, Any] = {}
         watched: dict[str, _Watched] = {}
         done: list[Any] = []
+        taking_part = {actor._actor_id.hex() for actor in along}
         try:
             while pending:
                 done, pending = ray.wait(pending, num_returns=len(pending), timeout=SLICE_S, fetch_local=fetch)
                 if fetch and done:
                     values |= dict(zip(done, ray.get(done), strict=True))
                 if pending:
-                    self._look(pending, watched, phase, begin, seconds)
+                    self._look({_actor_of(ref) for ref in pending} | taking_part, watched, phase, begin, seconds)
         except RayError as error:
             raise self._told(self._failure(error, done, pending, phase, time.monotonic() - begin)) from error
         return [values[ref] for ref in refs] if fetch else []
@@ -166,6 +175,7 @@ class Asker:
     def _place(self, error: RayError, ref: Any, phase: str, seconds: float) -> Where:
         """Returns which actor failed. If one died, Ray says which; it need not be the one that was called."""
         where = self.where(ref, phase, seconds)
+        error = origin(error)
         member = self.members.get(str(getattr(error, "actor_id", None)))
         pid = getattr(error, "pid", None)
         member = member or next((m for m in self.members.values() if pid and m.pid == pid), None)
@@ -186,9 +196,10 @@ class Asker:
     # ---- signs of life ------------------------------------------------------------------------------
 
     def _look(
-        self, pending: list[Any], watched: dict[str, _Watched], phase: str, begin: float, seconds: float | None
+        self, actors: set[str], watched: dict[str, _Watched], phase: str, begin: float, seconds: float | None
     ) -> None:
-        """Checks on calls that have not ended within a slice. Raises what ends the wait."""
+        """Checks on calls that have not ended within a slice, and on the actors that they wait for, by Ray's ids.
+        Raises what ends the wait."""
         if phase in UNSAVED:
             self.check()
         if gone := self.lost():
@@ -198,7 +209,7 @@ class Asker:
         now = time.monotonic()
         if now - begin < min(5.0, answer / 4):
             return
-        working = {_actor_of(ref) for ref in pending} & set(self.members)  # the others have ended and owe no sign
+        working = actors & set(self.members)  # the others have ended and owe no sign
         for actor in working:
             one = watched.setdefault(actor, _Watched(self.members[actor], begin))
             self._listen(one, now, answer)

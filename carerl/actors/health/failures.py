@@ -85,7 +85,7 @@ RESUME = "resume from the newest checkpoint (resume=DIR)"
 LOWER = {
     "learner": "lower learner.micro_batch_rows, then learner.head_chunk_tokens; learner.gradient_checkpointing=true "
     "trades memory for time, and a larger learner.ranks shares weights and optimizer out",
-    "reference": "lower reference.micro_batch_rows, then learner.head_chunk_tokens, which the reference uses too",
+    "reference": "lower reference.micro_batch_tokens, then learner.head_chunk_tokens, which the reference uses too",
     "rollout": "lower rollout.max_batch_rows or rollout.max_model_len; the engine's share of memory is "
     "rollout.gpu_memory_utilization on a GPU (lower it if others use the same GPU), rollout.kv_cache_gib on the CPU",
     "grading": "lower grading.processes or grading.memory_mib",
@@ -109,16 +109,36 @@ _FULL_DISK = "no space left on device"
 _REMEDIES = {
     "StaleWeights": f"the engine lost its weights on the way: {RESUME}",
     "IncompleteWeights": "the model's files and the learner do not have the same tensors: check model.path",
-    "DamagedWeights": f"the network or the object store changed bytes: {RESUME}, and suspect that node's memory",
+    "DamagedWeights": f"bytes changed on their way (a network, a link, memory): {RESUME}, and suspect that node",
     "RequestsInFlight": f"the engine was left in the middle of something: {RESUME}",
 }
+
+
+class OfAnother(RuntimeError):
+    """Is raised by an actor that called another which raised ``cause``: Ray alone would name the one that called.
+    ``actor_id``: Ray's id of the other, in hex. ``details``: its traceback."""
+
+    def __init__(self, cause: BaseException, actor_id: str, details: str) -> None:
+        super().__init__(cause, actor_id, details)
+        self.cause, self.actor_id, self.details = cause, actor_id, details
+
+    def __str__(self) -> str:
+        return self.details
+
+
+def origin(error: BaseException) -> BaseException:
+    """Returns the error of the actor in which it began, where one actor called another."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, OfAnother | RayActorError):
+        return error.cause
+    return error
 
 
 def failure_of(error: BaseException, where: Where, oom_kills: int = 0) -> ActorFailed:
     """Returns what Ray raised for a call, as an error in words. ``oom_kills``: how many processes of the driver's node
     the kernel has killed for lack of memory since the actors were started."""
     details = str(error)
-    if isinstance(error, RayTaskError):
+    error = origin(error)
+    if isinstance(error, RayTaskError | OfAnother):
         return _raised(error, where)
     if isinstance(error, OutOfMemoryError):
         return ActorOutOfMemory(where, _MONITOR, _lower(where), details)
@@ -158,7 +178,7 @@ def _died(error: BaseException, where: Where, oom_kills: int) -> ActorFailed:
     return ActorDied(where, _last_line(details), RESUME, details)
 
 
-def _raised(error: RayTaskError, where: Where) -> ActorFailed:
+def _raised(error: RayTaskError | OfAnother, where: Where) -> ActorFailed:
     """Returns what an actor's own code raised."""
     cause = error.cause if isinstance(error.cause, BaseException) else error
     details, text = str(error), str(cause)

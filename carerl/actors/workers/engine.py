@@ -12,23 +12,19 @@ import ray
 
 from carerl import progress
 from carerl.actors.workers.base import Worker, local_files
+from carerl.actors.workers.engine_client import patience
 from carerl.actors.workers.learner import fresh_model
 from carerl.backends.engines import Query, Request
-from carerl.backends.transfer.buckets import check_complete, checksum
+from carerl.backends.transfer.base import Sent
+from carerl.backends.transfer.digest import DamagedWeights, Received
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import absolute_path
+from carerl.config.transfer import transfer_kind
 from carerl.types import Completion, Sampling
 
 
 class StaleWeights(RuntimeError):
     """An engine was asked to generate with weights that it does not hold."""
-
-
-class DamagedWeights(RuntimeError):
-    """An engine received other bytes than the learner sent."""
-
-
-BUCKET_S = 1200.0  # in which a bucket of weights (sync.bucket_mib) must arrive: 512 MiB at half a MB a second
 
 
 class EngineWorker(Worker):
@@ -42,6 +38,8 @@ class EngineWorker(Worker):
         self._failure: Exception | None = None  # what ``prepare`` failed with: raised by ``load``
         self._weights_of = ""  # the directory whose weights the engine was built with; '' once others were sent
         self._shapes: dict[str, tuple[int, ...]] | None = None  # shapes of the tensors that a sync must bring
+        self._patience = 3600.0  # seconds, until ``load`` knows the settings
+        self._received: Received | None = None  # what came in the last sync, from its end on
 
     def prepare(self, config: RunConfig, base: RunConfig | None = None) -> None:
         """Does in advance what ``load`` spends most of its time on: imports, and building the engine. While a ``base``
@@ -79,14 +77,15 @@ class EngineWorker(Worker):
         if self._engine is not None:
             self._engine.cancel()  # requests that a failed run left
         self._build(config, model_dir)
-        self._version = None
+        self._version, self._patience = None, patience(config)
         self._model_dir, self._trusted, self._shapes = model_dir, config.model.trust_remote_code, None
 
     def _build(self, config: RunConfig, model_dir: str) -> None:
         from carerl.backends.engines import ENGINES
 
         settings = {**vars(config.rollout), "end_ids": []}  # end ids go along with every request
-        built_with = json.dumps([settings, _shape(model_dir), config.model.dtype], default=str)
+        facts = [settings, _shape(model_dir), config.model.dtype, transfer_kind(config)]
+        built_with = json.dumps(facts, default=str)
         if built_with == self._built_with:
             return
         self._engine, self._built_with = None, ""
@@ -99,22 +98,43 @@ class EngineWorker(Worker):
             raise StaleWeights("the engine was built with the weights of another model, or of an earlier run")
         self._version = version
 
-    def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
-        """Takes all weights. Until it returns, the engine refuses to generate.
+    def init_weight_transfer_engine(self, info: dict[str, Any]) -> None:
+        """Prepares the engine to receive from the learner."""
+        self._engine.init_transfer(info)
+
+    def start_weight_update(self) -> None:
+        """Begins a sync. Until :meth:`accept` the engine refuses to generate."""
+        self._version, self._weights_of, self._received = None, "", None
+        self._engine.start_update()
+
+    def update_weights(self, info: dict[str, Any]) -> None:
+        """Takes a part of the weights."""
+        if "stored" in info:
+            info = {**info, "stored": [_fetched(ref, self._patience) for ref in info["stored"]]}
+        self._engine.update(info)
+        progress.step()
+
+    def finish_weight_update(self) -> None:
+        """Ends a sync."""
+        self._received = self._engine.finish_update()
+
+    def accept(self, sent: Sent, version: int) -> None:
+        """Calls the weights that came ``version`` from now on, and lets the engine generate.
 
         Raises DamagedWeights if they are not what was sent, IncompleteWeights if they are not all of the model's.
         """
         from carerl.backends.models import parameter_shapes
 
-        self._version, self._weights_of = None, ""
-        tensors = [pair for ref in bucket_refs for pair in _fetched(ref)]
-        found = checksum(tensors)
-        if found != expected_checksum:
-            raise DamagedWeights(f"weights of version {version} arrived damaged: {found:x}, not {expected_checksum:x}")
+        received = self._received
+        if received is None:
+            raise DamagedWeights(f"a sync to version {version} was not brought to its end")
         if self._shapes is None:
             self._shapes = parameter_shapes(self._model_dir, self._trusted)
-        check_complete(tensors, self._shapes)
-        self._engine.update_weights(tensors)
+        received.check_complete(self._shapes)
+        if received.digest != sent.digest:
+            raise DamagedWeights(
+                f"weights of version {version} arrived damaged: {received.digest:x}, not {sent.digest:x}"
+            )
         self._version = version
 
     def submit(self, requests: list[Request], sampling: Sampling, version: int) -> None:
@@ -145,9 +165,9 @@ class EngineWorker(Worker):
         self._engine.cancel()
 
 
-def _fetched(ref: Any) -> Any:
+def _fetched(ref: Any, seconds: float) -> Any:
     """Returns a bucket of weights. Raises GetTimeoutError: a node that is gone must not be waited for without end."""
-    bucket = ray.get(ref, timeout=BUCKET_S)
+    bucket = ray.get(ref, timeout=seconds)
     progress.step()
     return bucket
 

@@ -1,17 +1,16 @@
 """The protocol of a rollout engine.
 
 An engine takes token ids and returns token ids. Text never enters or leaves it, so nothing is tokenised twice. It
-holds one set of weights, which ``update_weights`` replaces in place.
+holds one set of weights, which is replaced in place by four calls, as vLLM has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import Tensor
-
+from carerl.backends.transfer.digest import Received
 from carerl.types import Completion, Sampling
 
 
@@ -72,11 +71,24 @@ class Engine(Protocol):
         """Forgets every request that has not ended."""
         ...
 
-    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Replaces all weights (names as in a Hugging Face checkpoint) and forgets cached prefixes.
+    def init_transfer(self, info: dict[str, Any]) -> None:
+        """Prepares to receive weights from a sender (:mod:`carerl.backends.transfer`), in place of an earlier one."""
+        ...
+
+    def start_update(self) -> None:
+        """Begins to replace all weights. One that was begun and not finished is forgotten.
 
         Raises RequestsInFlight if a request has not ended: with new weights its tokens would come from two policies.
         """
+        ...
+
+    def update(self, info: dict[str, Any]) -> None:
+        """Takes a part of the weights (names as in a Hugging Face checkpoint)."""
+        ...
+
+    def finish_update(self) -> Received:
+        """Puts the new weights in use and forgets cached prefixes; returns what came. Whoever calls it compares that
+        with what was sent."""
         ...
 
 

@@ -6,9 +6,10 @@ to ``rollout.max_batch_rows`` rows together, with a key–value cache and left p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from torch import Tensor
 from carerl import progress
 from carerl.backends.engines.base import Query, Request, check_new_weights, check_queries
 from carerl.backends.models import load_model
+from carerl.backends.transfer.digest import Received, Tally
+from carerl.backends.transfer.host import HostReceiver
 from carerl.config.schema import RunConfig
 from carerl.seeds import derived_seed
 from carerl.types import Completion, Sampling
@@ -29,6 +32,7 @@ class HFEngine:
         self._model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code).to(self._device).eval()
         self._max_rows = config.rollout.max_batch_rows
         self._queue: list[tuple[Request, Sampling]] = []
+        self._receiver, self._tally = HostReceiver(), Tally()
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
         self._queue += [(request, sampling) for request in requests]
@@ -117,16 +121,22 @@ class HFEngine:
             for b, (t, lp) in enumerate(zip(tokens, logprobs, strict=True))
         ]
 
-    @torch.no_grad()
-    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    def init_transfer(self, info: dict[str, Any]) -> None:
+        self._receiver.init(info["segments"])
+
+    def start_update(self) -> None:
         check_new_weights(len(self._queue))
+        self._tally = Tally()
+
+    @torch.no_grad()
+    def update(self, info: dict[str, Any]) -> None:
         own = dict(self._model.named_parameters())
-        missing = set(own)
-        for name, tensor in tensors:
-            own[name].copy_(tensor)
-            missing.discard(name)
-        if missing:
-            raise ValueError(f"the weight update lacks {len(missing)} tensors, among them {sorted(missing)[0]}")
+        for name, tensor in self._tally.passing(self._receiver.tensors(info)):
+            if name in own and own[name].shape == tensor.shape:  # others are found when what came is compared
+                own[name].copy_(tensor)
+
+    def finish_update(self) -> Received:
+        return self._tally.received
 
 
 def _positions(attention_BS: Tensor) -> Tensor:

@@ -1,24 +1,25 @@
 """A rollout engine on vLLM, on CPU or GPU.
 
 vLLM runs inside this process. A process of its own would cost 26 s more at start on two cores and gain nothing: a Ray
-actor already is a process. Weights are replaced through ``reload_weights``, because on CPU vLLM repacks the weights it
-has loaded, and these no longer accept ``load_weights``.
+actor already is a process. Weights are replaced by vLLM's own calls of a weight transfer, on CPU and GPU alike
+(:mod:`carerl.backends.transfer.vllm_worker`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from carerl import progress
 from carerl.backends.engines.base import Query, Request, check_new_weights, check_queries
+from carerl.backends.transfer.digest import DamagedWeights, Received
 from carerl.backends.whole_checkpoint import check_finite, check_weights
 from carerl.config.schema import RunConfig
+from carerl.config.transfer import transfer_kind
 from carerl.seeds import derived_seed
 from carerl.types import Completion, Sampling
 
@@ -48,6 +49,17 @@ def _tell_threads(config: RunConfig) -> None:
         os.environ.pop("OMP_NUM_THREADS", None)
     else:
         os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+
+
+def receiving_backend(config: RunConfig) -> str:
+    """Returns vLLM's name of the engine that receives the run's weights."""
+    from carerl.backends.transfer.vllm_worker import backend_for
+
+    return backend_for(transfer_kind(config))
+
+
+class CachedPrefixes(RuntimeError):
+    """Says that vLLM keeps keys and values of old weights."""
 
 
 class VLLMEngine:
@@ -91,6 +103,8 @@ class VLLMEngine:
             trust_remote_code=config.model.trust_remote_code,
             load_format="safetensors",  # a pickled file can run code as it is read
             generation_config="vllm",  # take no sampling defaults from the model's files
+            weight_transfer_config={"backend": receiving_backend(config)},
+            worker_extension_cls="carerl.backends.transfer.vllm_worker.Receives",
             disable_log_stats=True,
             seed=0,
             **device,
@@ -175,20 +189,26 @@ class VLLMEngine:
         logprobs = tuple(float(flat.logprobs[start]) for start in flat.start_indices)
         return Completion(ids, logprobs, truncated=output.finish_reason == "length")
 
-    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    def init_transfer(self, info: dict[str, Any]) -> None:
+        self._llm.collective_rpc("carerl_init", args=(info,))
+
+    def start_update(self) -> None:
         check_new_weights(len(self._open))
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(tensors)})
-        self._llm.apply_model(repack_tied_head)
-        # vLLM keeps cached prefixes across an update: without this, new weights would meet old keys and values.
-        self._llm.reset_prefix_cache()
+        self._llm.collective_rpc("carerl_start")
 
+    def update(self, info: dict[str, Any]) -> None:
+        self._llm.collective_rpc("carerl_update", args=(info,))
 
-def repack_tied_head(model: Any) -> None:
-    """Packs a head anew that is tied to the embedding. On CPU it has a packed copy, which ``reload_weights`` forgets.
-
-    The checkpoint has no tensor for such a head, so the copy would keep the first weights.
-    """
-    head = getattr(model, "lm_head", None)
-    method = getattr(head, "quant_method", None)
-    if head is not None and hasattr(head, "cpu_linear") and method is not None:
-        method.process_weights_after_loading(head)
+    def finish_update(self) -> Received:
+        """Puts the new weights in use. Raises CachedPrefixes if old keys and values would meet them."""
+        first, *others = self._llm.collective_rpc("carerl_finish")
+        if any(other != first for other in others):
+            raise DamagedWeights("the engine's tensor-parallel workers did not receive the same weights")
+        # vLLM keeps cached prefixes across an update, and only warns if it cannot forget them.
+        if not self._llm.reset_prefix_cache():
+            raise CachedPrefixes(
+                "vLLM did not forget its cached prefixes, because something still holds a block of its cache: old keys "
+                "and values would meet new weights"
+            )
+        found: Received = first
+        return found

@@ -1,71 +1,78 @@
-"""Cuts weights into buckets, and proves that all of them arrived.
+"""Cuts weights into buckets, and lays out the tensors of each in one stretch of bytes.
 
-A sync is a list of buckets of (name, CPU tensor) pairs with one checksum over all of them. Before the receiver touches
-an engine it checks two things:
-
-- the checksum: these are the bytes that were sent;
-- names and shapes, which it knows from the model's config: nothing is missing. The checksum cannot show that, because a
-  sender that leaves out a tensor leaves it out of the checksum too. Nor can log-probs: in bfloat16 they do not show a
-  layer that missed a step of 1e-6.
-
-Only the parity probe can tell if the engine then *uses* the new weights.
+Sender and receiver agree on a bucket by its list of slots. The receiver looks at the tensors where they lie, without a
+copy. So a bucket may be overwritten only when the receiver is done with it.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Bucket = list[tuple[str, Tensor]]
+from carerl.backends.transfer.source import TensorMeta
+
+ALIGNMENT = 64  # bytes; any dtype may begin there
 
 
-class IncompleteWeights(RuntimeError):
-    """Refuses a sync that does not bring every tensor of the model exactly once."""
+@dataclass(frozen=True)
+class Slot:
+    """Says where a tensor lies in its bucket, in bytes."""
+
+    name: str
+    dtype: str  # as torch names it, without "torch."
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def bytes(self) -> int:
+        return torch.Size(self.shape).numel() * dtype_of(self.dtype).itemsize
+
+    def of(self, buffer_N: Tensor) -> Tensor:
+        """Returns the tensor in a bucket's bytes, as a view."""
+        return buffer_N[self.start : self.start + self.bytes].view(dtype_of(self.dtype)).view(self.shape)
 
 
-def buckets(tensors: Iterable[tuple[str, Tensor]], limit_mib: int) -> Iterator[Bucket]:
+def dtype_of(name: str) -> torch.dtype:
+    """Returns torch's dtype of a name. Raises ValueError for any other attribute of torch."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"{name} is no dtype")
+    return found
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Returns a dtype's name, as :func:`dtype_of` and vLLM read it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def buckets(metadata: Iterable[TensorMeta], limit_mib: float) -> list[list[Slot]]:
     """Groups consecutive tensors into buckets of up to ``limit_mib`` MiB. A larger tensor is a bucket of its own."""
-    bucket: Bucket = []
-    size = 0
-    for name, tensor in tensors:
-        bytes_ = tensor.numel() * tensor.element_size()
-        if bucket and size + bytes_ > limit_mib * 2**20:
-            yield bucket
-            bucket, size = [], 0
-        bucket.append((name, tensor))
-        size += bytes_
-    if bucket:
-        yield bucket
+    found: list[list[Slot]] = []
+    for meta in metadata:
+        if not found or bucket_bytes(found[-1]) + meta.bytes > limit_mib * 2**20:
+            found.append([])
+        found[-1].append(Slot(meta.name, dtype_name(meta.dtype), meta.shape, bucket_bytes(found[-1])))
+    return found
 
 
-def checksum(pairs: Iterable[tuple[str, Tensor]]) -> int:
-    """Computes a checksum of names, shapes, dtypes and bytes of CPU tensors. Their order does not matter."""
-    total = 0
-    for name, tensor in pairs:
-        head = zlib.crc32(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
-        body = tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
-        total = (total + zlib.crc32(body.tobytes(), head)) & 0xFFFFFFFFFFFFFFFF
-    return total
+def bucket_bytes(slots: Sequence[Slot]) -> int:
+    """Returns the size of a bucket, rounded up so that another tensor may follow."""
+    return slots[-1].start + _aligned(slots[-1].bytes) if slots else 0
 
 
-def check_complete(pairs: Sequence[tuple[str, Tensor]], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuses tensors that are not exactly those of ``shapes``, each once. Raises IncompleteWeights.
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
-    ``shapes``: see :func:`carerl.backends.models.parameter_shapes`.
-    """
-    times = Counter(name for name, _ in pairs)
-    problems = {
-        "missing": [name for name in shapes if name not in times],
-        "sent more than once": [name for name, count in times.items() if count > 1],
-        "not of the model": [name for name in times if name not in shapes],
-        "of another shape than the model's": [
-            name for name, tensor in pairs if name in shapes and tuple(tensor.shape) != shapes[name]
-        ],
-    }
-    found = [f"{len(names)} {problem} ({names[0]})" for problem, names in problems.items() if names]
-    if found:
-        raise IncompleteWeights(f"of the model's {len(shapes)} tensors {', '.join(found)}")
+
+def described(slots: Sequence[Slot]) -> list[dict[str, Any]]:
+    """Returns slots as plain values, which may cross any border between processes."""
+    return [asdict(slot) for slot in slots]
+
+
+def slots_of(described: Iterable[dict[str, Any]]) -> list[Slot]:
+    """Reads what :func:`described` wrote."""
+    return [Slot(**{**one, "shape": tuple(one["shape"])}) for one in described]

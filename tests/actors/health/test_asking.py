@@ -25,6 +25,7 @@ from carerl.actors.health.ending import end, is_actor, is_stopped
 from carerl.actors.health.failures import ActorDied, ActorOutOfMemory, ActorRaised, ActorStuck
 from carerl.actors.workers.base import Worker
 from carerl.actors.workers.engine import StaleWeights
+from carerl.actors.workers.engine_client import wait
 from carerl.config.schema import ClusterConfig
 from carerl.controller.ending.stopping import Interrupted, StopFlag
 from carerl.types import RunError
@@ -42,6 +43,10 @@ class Busy(Worker):
             if moves:
                 progress.step()
         return "done"
+
+    def relay(self, other: Any, method: str, *arguments: Any) -> None:
+        """As a learner calls an engine while it sends weights."""
+        wait([getattr(other, method).remote(*arguments)], 600.0)
 
     def fail(self, error: Exception | None) -> None:
         if error is not None:
@@ -159,6 +164,32 @@ def test_what_an_actor_raises_is_one_short_message(
     assert said in text and "Traceback" not in text and "\x1b" not in text and len(text) < 1200
     log = (tmp_path / "errors.log").read_text()
     assert "in fail" in log and "\x1b" not in log
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (None, ActorRaised, r"asked for 4"),
+        (signal.SIGKILL, ActorDied, r"rollout.max_batch_rows"),
+        pytest.param(signal.SIGSTOP, ActorStuck, r"no sign of life", marks=pytest.mark.slow),
+    ],
+    ids=["refuses", "killed", "stopped"],
+)
+def test_of_an_actor_that_calls_another_the_other_is_named_if_it_fails(
+    number: signal.Signals | None, kind: type, said: str, shared: Any, busy: tuple[Asker, Any, int], tmp_path: Path
+) -> None:
+    ask, actor, pid = busy
+    ask.enlist("rollout 0", actor, pid)
+    ask.enlist("learner 0", shared, *ask(shared.ready.remote(), "start"))
+    words = ("work", 60) if number else ("fail", StaleWeights("engine holds weights of version 3, asked for 4"))
+    pending = shared.relay.remote(actor, *words)
+    if number:
+        threading.Timer(0.5, os.kill, (pid, number)).start()
+    with pytest.raises(kind, match=rf"rollout 0 \(pid {pid}") as caught:
+        ask([pending], "sync", along=[actor])
+    assert said in str(caught.value) and "learner" not in str(caught.value).splitlines()[0]
+    if number is None:
+        assert "in fail" in (tmp_path / "errors.log").read_text(), "the place in the other's code"
 
 
 @pytest.mark.slow

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectStoreFullError, RayActorError, RayError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectStoreFullError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from carerl.actors.health.error_log import ErrorLog
-from carerl.actors.health.failures import LOWER, ActorDied, ActorFailed, ActorOutOfMemory, Where, failure_of, weight
+from carerl.actors.health.failures import (
+    LOWER,
+    ActorDied,
+    ActorFailed,
+    ActorOutOfMemory,
+    ActorRaised,
+    OfAnother,
+    Where,
+    failure_of,
+    origin,
+    weight,
+)
 from carerl.actors.health.oom import oom_kills
+from carerl.actors.workers.engine import StaleWeights
 from carerl.config.load import load
 from carerl.config.roles import actor_groups
 
@@ -53,6 +73,19 @@ def test_the_cause_is_named(error: RayError, kills: int, kind: type, cause: str)
     assert lines[0].startswith('learner 1 (pid 12, node 10.0.0.1) in "train", after 7 s: ')
     assert [line.split(":")[0].strip() for line in lines[1:]] == ["cause", "remedy"]
     assert found.details == str(error), "all of it, for the log"
+
+
+def test_what_an_actor_was_told_by_another_is_told_as_the_others() -> None:
+    """As it comes to the driver: Ray wraps it, and sends it as a pickle."""
+    details = "Traceback of the engine"
+    raised = RayTaskError("send", "Traceback of the learner", OfAnother(StaleWeights("asked for 4"), "ab12", details))
+    came = pickle.loads(pickle.dumps(raised)).as_instanceof_cause()
+    assert isinstance(came, OfAnother) and origin(came).actor_id == "ab12"  # type: ignore[attr-defined]
+    found = failure_of(came, WHERE)
+    assert type(found) is ActorRaised and "StaleWeights: asked for 4" in found.cause
+    assert "lost its weights" in found.remedy and found.details == details
+    memory = RayTaskError("send", "", OfAnother(MemoryError("8 GiB"), "ab12", details)).as_instanceof_cause()
+    assert type(failure_of(memory, WHERE)) is ActorOutOfMemory
 
 
 @pytest.mark.parametrize("role", sorted(LOWER))

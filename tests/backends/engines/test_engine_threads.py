@@ -44,6 +44,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setattr(vllm_engine, "check_weights", lambda *_: [])  # there are none
     monkeypatch.setattr(vllm_engine, "check_finite", lambda *_, **__: None)
+    monkeypatch.setattr(vllm_engine, "receiving_backend", lambda config: "")  # the stand-in receives nothing
     monkeypatch.setenv("OMP_NUM_THREADS", str(RAYS))
     for name in ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE", "VLLM_ENABLE_V1_MULTIPROCESSING"):
         monkeypatch.setenv(name, os.environ.get(name, ""))

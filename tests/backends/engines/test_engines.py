@@ -12,19 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 from torch import Tensor
 
+from carerl.actors.workers.engine import EngineWorker, StaleWeights
+from carerl.backends import weight_files
 from carerl.backends.engines import ENGINES, Engine, Query, RequestsInFlight
 from carerl.backends.engines.hf import processed_logprobs
+from carerl.backends.engines.vllm import CachedPrefixes
 from carerl.backends.initial import init_tiny
 from carerl.backends.models import end_ids, make_model, save_model
+from carerl.backends.transfer.base import Sent
+from carerl.backends.transfer.digest import DamagedWeights, IncompleteWeights
 from carerl.config.load import load
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.seeds import derived_seed
 from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from carerl.types import Completion, Sampling
+from tests.actors.local import Local
 from tests.backends.engines.completions import complete, requests
+from tests.backends.transfer.sending import as_stored, bring, deliver
 
 ALSO_ENDS = 23  # by the model's generation_config.json alone: no sampling names it
 # what a publisher may have put into that file, each of it visible in a sample or its log-probs
@@ -36,13 +44,15 @@ PUBLISHED = {
     "min_p": 0.5,
     "max_new_tokens": 2,
 }
+WORDS = 66  # vLLM pads them to 128, and keeps what it was given of an embedding to the end of a sync
 CONTEXT = 320  # vLLM on the CPU caches prefixes in blocks of 128 tokens
 PROMPTS = [tuple(10 + (7 * i + j) % 50 for j in range(3 + i % 4)) for i in range(12)]
 
 
 def fresh(seed: int) -> Any:
     generator = torch.Generator().manual_seed(seed)
-    return make_model(ShapeConfig(context_length=CONTEXT), (EOS,), lambda model: init_tiny(model, generator))
+    shape = ShapeConfig(context_length=CONTEXT, vocab_size=WORDS)
+    return make_model(shape, (EOS,), lambda model: init_tiny(model, generator))
 
 
 def weights(model: Any) -> dict[str, Tensor]:
@@ -74,8 +84,12 @@ def first_model() -> Any:
 
 @pytest.fixture(scope="module")
 def model_dir(first_model: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model in several files, as large ones are: every engine here begins with its weights."""
     directory = tmp_path_factory.mktemp("model")
-    save_model(directory, first_model.config, weights(first_model), make_tokenizer())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weight_files, "FILE_BYTES", 100_000)
+        save_model(directory, first_model.config, weights(first_model), make_tokenizer())
+    assert len(list(directory.glob("*.safetensors"))) > 3
     settings = directory / "generation_config.json"
     stated = {"eos_token_id": [EOS, ALSO_ENDS], **PUBLISHED}
     settings.write_text(json.dumps(json.loads(settings.read_text()) | stated))
@@ -101,7 +115,7 @@ def test_pitfall_07_logprobs_are_those_of_the_tempered_model_after_every_update(
 ) -> None:
     for seed in (2, 3):
         model = fresh(seed)
-        engine.update_weights(weights(model).items())
+        bring(engine, weights(model))
         groups = complete(engine, PROMPTS, sampling(temperature=temperature))
         assert largest_gap(model, PROMPTS, groups, temperature) < 1e-5
 
@@ -110,14 +124,14 @@ def test_pitfall_14_cached_prefixes_of_old_weights_are_forgotten(engine: Engine)
     long_prompts = [tuple(10 + (i + j) % 50 for j in range(260)) for i in range(3)]
     for seed in (4, 5):
         model = fresh(seed)
-        engine.update_weights(weights(model).items())
+        bring(engine, weights(model))
         assert largest_gap(model, long_prompts, complete(engine, long_prompts, sampling(n=4))) < 1e-5
 
 
 def test_more_prompt_tokens_than_a_step_takes(engine: Engine) -> None:
     """vLLM takes 8192 tokens at a time; the prompt that would be cut in two has a seed like any other."""
     model = fresh(6)
-    engine.update_weights(weights(model).items())
+    bring(engine, weights(model))
     prompts = [tuple(10 + (i * i + j * (i + 1)) % 50 for j in range(250 + i)) for i in range(40)]
     assert sum(map(len, prompts)) > 8192
     assert largest_gap(model, prompts, complete(engine, prompts, sampling(n=1))) < 1e-5
@@ -143,7 +157,7 @@ def test_on_a_sharp_model_the_engine_is_as_near_to_float64_as_transformers_in_fl
         model.model.norm.weight.mul_(16.0)
         for layer in model.model.layers:
             layer.self_attn.q_norm.weight.mul_(2.0)
-    engine.update_weights(weights(model).items())
+    bring(engine, weights(model))
     groups = complete(engine, PROMPTS, sampling(n=16, temperature=2.0))  # into the tail, where logits differ most
     oracle = exact(model)
     with torch.no_grad():
@@ -170,22 +184,93 @@ def scored(model: Any, prompts: Any, groups: list[list[Completion]], temperature
 
 @pytest.mark.parametrize("left_out", ["model.layers.1.", "model.embed_tokens."])
 def test_pitfall_14_a_layer_left_out_shows_in_the_logprobs(engine: Engine, left_out: str) -> None:
-    """An engine either refuses a partial update or is told apart by the comparison that the parity probe makes."""
-    engine.update_weights(weights(fresh(6)).items())
+    """What was left out is told by name, and by the comparison that the parity probe makes."""
+    bring(engine, weights(fresh(6)))
     model = fresh(7)
     partial = {name: tensor for name, tensor in weights(model).items() if not name.startswith(left_out)}
-    try:
-        engine.update_weights(partial.items())
-    except ValueError as error:
-        assert left_out in str(error)
-    else:
-        assert largest_gap(model, PROMPTS, complete(engine, PROMPTS, sampling())) > 1e-3
-    engine.update_weights(weights(model).items())
+    with pytest.raises(IncompleteWeights, match=left_out):
+        bring(engine, partial).check_complete({name: tuple(t.shape) for name, t in weights(model).items()})
+    assert largest_gap(model, PROMPTS, complete(engine, PROMPTS, sampling())) > 1e-3
+    bring(engine, weights(model))
     assert largest_gap(model, PROMPTS, complete(engine, PROMPTS, sampling())) < 1e-5
 
 
+@pytest.fixture
+def worker(engine: Engine, model_dir: str, monkeypatch: pytest.MonkeyPatch) -> EngineWorker:
+    """The actor around that engine, with weights of version 1."""
+    monkeypatch.setattr(ray, "get", lambda values, timeout=None: values)
+    made = EngineWorker()
+    made._engine, made._model_dir = engine, model_dir
+    made.accept(deliver([Local(made)], weights(fresh(6))), 1)
+    return made
+
+
+class Dies(Exception):
+    """The sender's end."""
+
+
+@pytest.mark.parametrize("kind", ["shm", "store"])
+def test_pitfall_14_a_sync_that_breaks_off_leaves_the_engine_without_weights_until_a_whole_one(
+    worker: EngineWorker, kind: str
+) -> None:
+    """The sender ends after its first buckets. Whatever they put in place, nothing is sampled from it, and the next
+    sync is as good as any."""
+    came: list[str] = []
+
+    def before(method: str, arguments: Any) -> None:
+        came.append(method)
+        if came.count("update_weights") == 4:
+            raise Dies
+
+    worker.submit(requests(PROMPTS), sampling(), 1)
+    worker.cancel()
+    model = fresh(7)
+    with pytest.raises(Dies):
+        deliver([Local(worker, before)], weights(model), as_stored, kind)
+    for version in (1, 2):
+        with pytest.raises(StaleWeights, match="version None"):
+            worker.submit(requests(PROMPTS), sampling(), version)
+    with pytest.raises(DamagedWeights, match="not brought to its end"):
+        worker.accept(Sent(kind, 0, 0), 2)
+    worker.accept(deliver([Local(worker)], weights(model), as_stored, kind), 2)
+    worker.submit(requests(PROMPTS), sampling(), 2)
+    assert largest_gap(model, PROMPTS, [group for _, group in sorted(worker.advance(0))]) < 1e-5
+
+
+def test_pitfall_14_weights_that_change_on_their_way_are_refused(worker: EngineWorker) -> None:
+    """A number of the last bucket changes between sender and engine."""
+    sent = deliver([Local(worker)], weights(fresh(7)))
+
+    def before(method: str, arguments: Any) -> None:
+        if method == "update_weights":
+            arguments[0]["stored"][0][3] ^= 1
+
+    deliver([Local(worker, before)], weights(fresh(7)), lambda array: array, "store")
+    with pytest.raises(DamagedWeights, match="arrived damaged"):
+        worker.accept(sent, 2)
+    with pytest.raises(StaleWeights, match="version None"):
+        worker.submit(requests(PROMPTS), sampling(), 2)
+
+
+def test_pitfall_14_keys_and_values_that_vllm_does_not_forget_end_the_sync(worker: EngineWorker) -> None:
+    """A request that only vLLM knows of holds blocks of its cache."""
+    engine: Any = worker._engine
+    if not hasattr(engine, "_llm"):
+        pytest.skip("transformers keeps none")
+    engine.submit(requests([tuple(10 + j % 50 for j in range(260))]), sampling())
+    engine.advance(1)
+    held, engine._open = engine._open, set()
+    with pytest.raises(CachedPrefixes, match="still holds a block"):
+        deliver([Local(worker)], weights(fresh(7)))
+    with pytest.raises(StaleWeights, match="version None"):
+        worker.submit(requests(PROMPTS), sampling(), 1)
+    engine._open = held
+    worker.cancel()
+    worker.accept(deliver([Local(worker)], weights(fresh(7))), 2)
+
+
 def test_a_response_depends_on_its_seed_and_not_on_its_neighbours(engine: Engine) -> None:
-    engine.update_weights(weights(fresh(8)).items())
+    bring(engine, weights(fresh(8)))
     together = complete(engine, PROMPTS, sampling(n=3))
     assert complete(engine, PROMPTS, sampling(n=3)) == together
     tail = complete(engine, PROMPTS[5:], sampling(n=3), first=5)
@@ -197,7 +282,7 @@ def test_a_response_depends_on_its_seed_and_not_on_its_neighbours(engine: Engine
 
 
 def test_requests_join_a_batch_under_way_and_get_what_they_would_get_alone(engine: Engine) -> None:
-    engine.update_weights(weights(fresh(8)).items())
+    bring(engine, weights(fresh(8)))
     alone = complete(engine, PROMPTS, sampling(n=3))
     ends = [max(len(c.token_ids) for c in group) for group in alone]
     engine.submit(requests(PROMPTS[:5]), sampling(n=3))
@@ -219,22 +304,22 @@ def test_requests_join_a_batch_under_way_and_get_what_they_would_get_alone(engin
 
 def test_pitfall_14_weights_are_not_replaced_under_requests_that_have_not_ended(engine: Engine) -> None:
     before, after = fresh(8), fresh(9)
-    engine.update_weights(weights(before).items())
+    bring(engine, weights(before))
     engine.submit(requests(PROMPTS), sampling(n=2))
     with pytest.raises(RequestsInFlight, match=f"{len(PROMPTS)} requests"):
-        engine.update_weights(weights(after).items())
+        bring(engine, weights(after))
     assert largest_gap(before, PROMPTS, [group for _, group in sorted(engine.advance())]) < 1e-5
     engine.submit(requests(PROMPTS), sampling(n=2))
     engine.advance(1)
     engine.cancel()
     assert engine.advance() == []
-    engine.update_weights(weights(after).items())
+    bring(engine, weights(after))
     assert largest_gap(after, PROMPTS, complete(engine, PROMPTS, sampling())) < 1e-5
 
 
 def test_pitfall_13_a_response_ends_with_a_stop_token_or_counts_as_truncated(engine: Engine) -> None:
     """With one of those asked for, and with no other: the model's files name one more, which ends nothing here."""
-    engine.update_weights(weights(fresh(9)).items())
+    bring(engine, weights(fresh(9)))
     for ends in ((EOS,), (EOS, 30, ALSO_ENDS)):
         asked = Sampling(n=32, temperature=1.0, max_new_tokens=6, seed=3, stop_ids=ends)
         completions = [c for group in complete(engine, PROMPTS, asked) for c in group]
@@ -251,7 +336,7 @@ def test_pitfall_13_a_response_ends_with_a_stop_token_or_counts_as_truncated(eng
 def test_the_models_generation_settings_change_no_sample(engine: Engine) -> None:
     """The directory's file asks for the likeliest token, a sharp temperature and a penalty on repetition."""
     model = fresh(11)
-    engine.update_weights(weights(model).items())
+    bring(engine, weights(model))
     groups = complete(engine, PROMPTS, sampling(n=32))
     assert largest_gap(model, PROMPTS, groups) < 1e-5, "the penalty and the temperature would change log-probs"
     firsts = [{completion.token_ids[0] for completion in group} for group in groups]
@@ -278,7 +363,7 @@ def test_next_logprobs_are_those_of_a_forward_pass_at_temperature_1(engine: Engi
     long_prompts = [tuple(10 + (i + j) % 50 for j in range(260)) for i in range(2)]
     for seed in (12, 13):
         model = fresh(seed)
-        engine.update_weights(weights(model).items())
+        bring(engine, weights(model))
         complete(engine, long_prompts, sampling(temperature=0.6))
         prefixes = [*PROMPTS, *long_prompts, *((*prompt, 40, 41) for prompt in long_prompts)]
         queries = [Query(p, tuple((17 * k + 5 * j) % 64 for j in range(1 + k % 7))) for k, p in enumerate(prefixes)]
@@ -293,7 +378,7 @@ def test_next_logprobs_are_those_of_a_forward_pass_at_temperature_1(engine: Engi
 
 
 def test_next_logprobs_leave_what_is_sampled_as_it_is_and_wait_for_requests_to_end(engine: Engine) -> None:
-    engine.update_weights(weights(fresh(8)).items())
+    bring(engine, weights(fresh(8)))
     before = complete(engine, PROMPTS, sampling(n=3))
     engine.next_logprobs([Query(prompt, (1, 2)) for prompt in PROMPTS])
     assert complete(engine, PROMPTS, sampling(n=3)) == before
