@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from carerl.backends.hashed import Written
 from carerl.backends.initial import init_tiny
+from carerl.backends.weight_files import write_weights
 from carerl.backends.whole_checkpoint import check_weights, refuse_not_finite
 from carerl.config.schema import ShapeConfig
 from carerl.config.stored_weights import refusal
@@ -129,26 +131,21 @@ def end_ids(path: str, trust_remote_code: bool = False) -> tuple[int, ...]:
 
 def save_model(
     directory: Path, config: Any, weights: Mapping[str, Tensor], tokenizer: Any, ends: Sequence[int] = ()
-) -> None:
-    """Writes config, safetensors and tokenizer so that transformers and vLLM load them like any other model.
+) -> dict[str, Written]:
+    """Writes config, tokenizer and safetensors so that transformers and vLLM load them like any other model. Returns
+    the files of the weights, by their paths; they are on the disk then.
 
     ``ends``: tokens that ended its responses. Both configs name them beside the one of ``config``, because servers stop
     at the tokens that these files name.
     """
-    from safetensors.torch import save_file
-
     directory.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(config)
     stated = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     every = list(dict.fromkeys(token for token in (*stated, *ends) if token is not None))
     config.eos_token_id = every if len(every) > 1 else every[0] if every else None
     config.save_pretrained(directory)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in weights.items()},
-        directory / "model.safetensors",
-        metadata={"format": "pt"},
-    )
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
     generation = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id, "do_sample": True}
     (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    return write_weights(directory, weights)

@@ -2,8 +2,9 @@
 
 ``checkpoints/best`` points to ``checkpoints/best_000150/``: ``model/``, an ordinary Hugging Face directory,
 ``best.json`` with the rule and every validation metric, and ``manifest.json``. It appears whole or not at all, like a
-checkpoint. The model that was best when the newest checkpoint was written stays until the next checkpoint, so that a
-resumed run still has it. Step 0 takes part: if no step is better than the base model, the base model is the best.
+checkpoint, but before the loop goes on: a checkpoint of the same step must find it. The model that was best when the
+newest checkpoint was written stays until the next checkpoint, so that a resumed run still has it. Step 0 takes part: if
+no step is better than the base model, the base model is the best.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from carerl.config.selection import Selection, parse_selection
-from carerl.controller.checkpoints import export, whole_or_absent
+from carerl.controller.checkpoints import export, finish, remove_leftovers, whole_or_absent
 from carerl.controller.context import Context
 from carerl.runs.commit import commit, numbered, point
 from carerl.runs.directory import RunDirectory
@@ -28,6 +29,7 @@ SUITE = "/validation/"  # in the names of the metrics that are kept
 
 def keep(context: Context[Any], step: int, metrics: Mapping[str, float]) -> None:
     """Keeps the model as it is now if it is the best so far by ``metrics``, those of the evaluation at ``step``."""
+    finish(context)  # a checkpoint that was begun needs the models that are kept now, and a place in memory
     config, folder = context.config, context.run.checkpoints
     selection = parse_selection(config.checkpoint.best)
     candidates = _kept(folder)
@@ -36,14 +38,15 @@ def keep(context: Context[Any], step: int, metrics: Mapping[str, float]) -> None
     if chosen == step:
         context.display.stage("best model")
         final = folder / f"{LINK}_{step:06d}"
+        remove_leftovers(folder)
         with whole_or_absent(context, f"the best model, of step {step},"):
             partial = final.with_name(f".{final.name}.partial")
             partial.mkdir(parents=True)
-            export(context, partial / "model", step)
+            sums = export(context, partial, step)
             record = {"step": step, "rule": config.checkpoint.best, "recipe": config.recipe, "seed": config.seed}
             record["metrics"] = finite(candidates[step])
             (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-            commit(partial, final)
+            commit(partial, final, sums)
         context.display.message(f"best so far by validation: step {step} ({_shown(selection, candidates[step])})")
     _point(folder, chosen)
     if not config.checkpoint.every:  # without checkpoints no run goes back to an earlier best model

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from carerl.actors.crew import Crew
+from carerl.actors.handles.base import Writing
 from carerl.backends import recorder
+from carerl.backends.hashed import Written
 from carerl.config.schema import RunConfig
 from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.profiling import Profiler
@@ -23,9 +25,20 @@ CrewT = TypeVar("CrewT", bound=Crew)
 
 
 @dataclass
+class Unfinished:
+    """Holds a checkpoint that is being written beside training. ``what``: its name in words. ``commit`` makes it
+    appear, given the files that were written, by their paths. ``kept`` follows once it is there."""
+
+    what: str
+    writing: Writing
+    commit: Callable[[Mapping[str, Written]], None]
+    kept: Callable[[], None]
+
+
+@dataclass
 class Context(Generic[CrewT]):
     """Holds everything that a loop needs. ``model_dir``: the weights that the run starts from. ``step``: the last step
-    done. ``loop``: the state after it."""
+    done. ``loop``: the state after it. ``unfinished``: at most one, as each has a copy in the learner's main memory."""
 
     config: RunConfig
     task: Task
@@ -39,6 +52,7 @@ class Context(Generic[CrewT]):
     loop: LoopState
     profiler: Profiler
     step: int = 0
+    unfinished: Unfinished | None = None
 
 
 @dataclass

@@ -114,7 +114,11 @@ def run(
         ("the run's lock", directory.release),
         ("the display", display.close),
     )
-    with accounted(result, stop, lambda: _how_to_resume(result), *closing), actors.ask.in_words():
+    with (
+        accounted(result, stop, lambda: _how_to_resume(result), *closing),
+        actors.ask.in_words(),
+        checkpoints.rescued(context),
+    ):
         _load(context, start or 0)
         _train(context, loop, start or 0, result)
     if result.unwritten and result.exit_code == 0:
@@ -307,7 +311,9 @@ def _load(context: Context[Any], start: int) -> None:
     actors.load(context.config, context.model_dir)
     threads = say_threads(actors, display)
     if start:
-        actors.learner.restore(commit.latest(context.run.checkpoints, display.warning)[0] / "learner")
+        # `_open_again` has verified it
+        if told := actors.learner.restore(context.run.checkpoint_dir(start) / "learner"):
+            display.warning(told)
     else:
         context.run.add_versions({"threads": threads})
 
@@ -320,6 +326,8 @@ def _train(context: Context[Any], loop: Loop, start: int, result: Result) -> Non
     result.step = context.step = start
     if not context.stop:
         result.step = loop.train(context, start)
+        context.display.stage("checkpoint")
+        checkpoints.finish(context)
     context.profiler.finish(result.step, context.run.path, context.display.message)
     ends_evaluated = questions_due(config, config.steps) is not None
     result.final = evaluated(context.run, config.steps) if ends_evaluated else {}

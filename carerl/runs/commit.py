@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from carerl.config.stored import STEP, committed
-from carerl.runs.files import to_disk
+from carerl.runs.files import sha256, to_disk
 from carerl.runs.loop_state import LoopState
 from carerl.types import RunError
 
 FORMAT = 1
+READERS = 8  # files of a checkpoint that are hashed at the same time: one disk or network rarely feeds more
 
 
 class NoCheckpoint(RunError):
     """There is no checkpoint to resume from."""
 
 
-def commit(partial: Path, final: Path, needed: Sequence[str] = ()) -> None:
-    """Makes a written directory appear under its name, with a manifest of checksums, or not at all. ``needed``: names
-    of files that must be in it. Raises OSError where one is missing."""
-    files = sorted({path for path in partial.rglob("*") if path.is_file()} | {partial / name for name in needed})
-    manifest = {}
-    for path in files:
-        with open(path, "rb") as file:
-            manifest[str(path.relative_to(partial))] = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
+def commit(partial: Path, final: Path, sums: Mapping[str, str] | None = None) -> None:
+    """Makes a written directory appear under its name, with a manifest of checksums, or not at all.
+
+    ``sums``: SHA-256 of files that their writers hashed and fsynced, by their names in the directory. They are not read
+    here; all others are. Raises OSError where one of them is missing."""
+    sums = sums or {}
+    files = {path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file()}
+    if lacking := sorted(set(sums) - files):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(partial / lacking[0]))
+    manifest = {name: sums.get(name) or _hashed(partial / name) for name in sorted(files)}
     with open(partial / "manifest.json", "w") as file:
         json.dump(manifest, file, indent=2)
         file.flush()
@@ -45,6 +49,14 @@ def commit(partial: Path, final: Path, needed: Sequence[str] = ()) -> None:
     to_disk(final.parent)
 
 
+def _hashed(path: Path) -> str:
+    """Returns the SHA-256 of a file, which is on the disk then."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    return digest
+
+
 def verify(directory: Path) -> str | None:
     """Returns why a checkpoint cannot be used, or None. Called before anything else in it is read."""
     try:
@@ -53,9 +65,11 @@ def verify(directory: Path) -> str | None:
             return "manifest.json is not a mapping"
         if problem := _unbound(directory, manifest):
             return problem
-        for name, digest in manifest.items():
-            with open(directory / name, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+        with ThreadPoolExecutor(READERS) as readers:  # hashing and reading let other threads run
+            sums = readers.map(lambda name: sha256(directory / name), manifest)
+            for (name, digest), found in zip(manifest.items(), sums, strict=True):
+                if found != digest:
+                    readers.shutdown(wait=False, cancel_futures=True)
                     return f"{name} does not match its checksum"
         state = json.loads((directory / "state.json").read_text())
     except (OSError, ValueError, RecursionError) as error:

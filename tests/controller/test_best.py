@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from carerl.backends.hashed import Written, hashed
 from carerl.config.load import load
 from carerl.config.selection import full_name
 from carerl.controller import best
@@ -24,11 +25,14 @@ class Weights:
     def __init__(self) -> None:
         self.step = 0
 
-    def export(self, directory: Path, tokenizer: Any, dtype: str) -> None:
+    def export(self, directory: Path, tokenizer: Any, dtype: str) -> dict[str, Written]:
         directory.mkdir(parents=True)
         for name in ("config.json", "generation_config.json"):
             (directory / name).write_text("{}")
-        (directory / "model.safetensors").write_text(str(self.step))
+        written: dict[str, Written] = {}
+        with hashed(directory / "model.safetensors", written) as file:
+            file.write(str(self.step).encode())
+        return written
 
 
 class Loop:
@@ -45,6 +49,7 @@ class Loop:
             crew=SimpleNamespace(learner=self.weights),
             tokenizer=None,
             display=QuietDisplay(),
+            unfinished=None,
         )
 
     def evaluated(self, step: int, accuracy: float, ece: float | None) -> int | None:

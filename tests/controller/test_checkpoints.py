@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,29 @@ def test_a_manifest_binds_every_file_and_nothing_else(tmp_path: Path, kind: str)
     said: list[str] = []
     assert on_disk.latest(run.checkpoints, said.append)[1]["step"] == 50 and len(said) == 1
     assert on_disk.verify(run.checkpoint_dir(50)) is None
+
+
+def test_files_are_hashed_at_the_same_time(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reader waits for another one: one reader alone would wait for ever."""
+    both, real = threading.Barrier(2, timeout=20), on_disk.sha256
+    monkeypatch.setattr(on_disk, "sha256", lambda file: (both.wait(), real(file))[1])
+    assert len(json.loads((run.checkpoint_dir(200) / "manifest.json").read_text())) == 2
+    assert on_disk.verify(run.checkpoint_dir(200)) is None
+    damage(run.checkpoint_dir(200))
+    assert "learner/shard does not match" in (on_disk.verify(run.checkpoint_dir(200)) or "")
+
+
+def test_a_sum_that_is_given_is_taken_and_its_file_must_be_there(tmp_path: Path) -> None:
+    partial, final = tmp_path / ".step_000050.partial", tmp_path / "step_000050"
+    partial.mkdir()
+    for name in ("a", "b"):
+        (partial / name).write_text(name)
+    with pytest.raises(FileNotFoundError, match="elsewhere"):
+        on_disk.commit(partial, final, {"a": "sum of a", "elsewhere": "sum"})
+    assert not final.exists()
+    on_disk.commit(partial, final, {"a": "sum of a"})
+    found = json.loads((final / "manifest.json").read_text())
+    assert found == {"a": "sum of a", "b": hashlib.sha256(b"b").hexdigest()}
 
 
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +20,10 @@ from typing import Any
 
 import pytest
 
+from carerl.backends.hashed import Written, hashed
 from carerl.config.load import dump, load
 from carerl.config.stored import newest_checkpoint
+from carerl.config.stored_weights import SINGLE
 from carerl.controller import checkpoints
 from carerl.controller.ending import disk
 from carerl.runs import commit
@@ -40,18 +43,42 @@ class Learner:
         self.size = size
         self.hidden: tuple[str, ...] = ()  # files that only the rank's own node sees
 
-    def save(self, directory: Path) -> dict[str, int]:
-        directory.mkdir(parents=True)
-        for name in (".metadata", "__0_0.distcp", "__1_0.distcp"):
-            if name not in self.hidden:
-                (directory / name).write_bytes(b"w" * self.size)
-        return dict.fromkeys((".metadata", "__0_0.distcp", "__1_0.distcp"), self.size)
+    def save(self, directory: Path, model: Path, tokenizer: Any, dtype: str) -> Writing:
+        content = b"w" * self.size  # the copy: what comes later is not in it
+        return Writing(lambda: self._write(content, directory, model))
 
-    def export(self, directory: Path, tokenizer: Any, dtype: str) -> None:
-        directory.mkdir(parents=True)
+    def _write(self, content: bytes, directory: Path, model: Path) -> dict[str, Written]:
+        written: dict[str, Written] = {}
+        for folder in (directory, model):
+            folder.mkdir(parents=True)
         for name in ("config.json", "generation_config.json"):
-            (directory / name).write_text("{}")
-        (directory / "model.safetensors").write_bytes(b"w" * self.size)
+            (model / name).write_text("{}")
+        for path in (*(directory / n for n in (".metadata", "__0_0.distcp", "__1_0.distcp")), model / SINGLE):
+            with hashed(path, written) as file:
+                file.write(content)
+            if path.name in self.hidden:
+                path.unlink()
+        return written
+
+
+class Writing:
+    """Writes on a thread beside."""
+
+    def __init__(self, write: Callable[[], dict[str, Written]]) -> None:
+        self._written = ThreadPoolExecutor(1).submit(write)
+
+    def ended(self) -> bool:
+        return self._written.done()
+
+    def files(self) -> dict[str, Written]:
+        return self._written.result()
+
+
+def save(made: Any, step: int) -> None:
+    """Begins a checkpoint, and goes from step to step until it is there."""
+    checkpoints.begin(made, step)
+    while made.unfinished is not None:
+        checkpoints.poll(made)
 
 
 def context(place: Path, size: int = 1000) -> Any:
@@ -61,7 +88,7 @@ def context(place: Path, size: int = 1000) -> Any:
     run.config.write_text(dump(config))
     return SimpleNamespace(
         config=config, run=run, crew=SimpleNamespace(learner=Learner(size)), tokenizer=None, model_dir="",
-        display=QuietDisplay(), loop=LoopState.after(config, 0, {}),
+        display=QuietDisplay(), loop=LoopState.after(config, 0, {}), unfinished=None,
     )  # fmt: skip
 
 
@@ -112,15 +139,16 @@ def in_child(work: Callable[[], int]) -> int:
 
 def save_and_count(made: Any, step: int, number: int) -> int:
     counted = end_at(number)
-    checkpoints.save(made, step)
+    save(made, step)
     return counted()
 
 
 def test_a_run_killed_at_any_point_of_a_save_goes_on_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:
+    """The points of the thread that writes beside the steps, and those of the commit between two steps."""
     start = tmp_path / "start"
     made = context(start)
     for step in (50, 100):
-        checkpoints.save(made, step)
+        save(made, step)
     points = in_child(lambda: save_and_count(context(shutil.copytree(start, tmp_path / "all", symlinks=True)), 150, 0))
     assert 15 < points < 90
     found = []
@@ -135,7 +163,7 @@ def test_a_run_killed_at_any_point_of_a_save_goes_on_from_the_newest_whole_check
         found.append(state["step"])
         again = context(place)
         checkpoints.go_back(again.run, directory, state["step"], said.append)
-        checkpoints.save(again, 200)
+        save(again, 200)
         assert sorted(steps(place)) == sorted({100, 200} if state["step"] == 100 else {150, 200}), number
         assert (place / "checkpoints" / "latest").resolve() == place / "checkpoints" / "step_000200"
         assert not list((place / "checkpoints").glob(".*")), "nothing half written or half removed stays"
@@ -156,12 +184,12 @@ def check_untouched(made: Any, kept: int) -> None:
 def test_a_save_without_room_is_not_begun(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 2) as place:
         made = context(place / "run", 200_000)
-        checkpoints.save(made, 50)
+        save(made, 50)
         fill(place, leave=400_000)
         before = disk.free(place)
         made.crew.learner.save = None  # nobody is asked to write
         with pytest.raises(checkpoints.SaveFailed) as caught:
-            checkpoints.save(made, 100)
+            save(made, 100)
         for part in ("checkpoint of step 100", "it takes about 80", "kB", "are free",
                      "The checkpoint of step 50 is untouched", f"resume={made.run.path}", "Make room"):  # fmt: skip
             assert part in str(caught.value), part
@@ -172,31 +200,31 @@ def test_a_save_without_room_is_not_begun(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_in_a_save_is_told_and_left_clean(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 2) as place:
         made = context(place / "run", 1000)
-        checkpoints.save(made, 50)
+        save(made, 50)
         fill(place, leave=300_000)
         made.crew.learner.size = 200_000  # more than the last one's
         free = disk.free(place)
         with pytest.raises(checkpoints.SaveFailed, match="disk is full") as caught:
-            checkpoints.save(made, 100)
+            save(made, 100)
         assert isinstance(caught.value, RunError) and "The checkpoint of step 50 is untouched" in str(caught.value)
         check_untouched(made, 50)
         assert disk.free(place) >= free - 8192
         (place / "filler").unlink()
-        checkpoints.save(made, 100)
+        save(made, 100)
         check_untouched(made, 100)
 
 
 def test_a_file_that_may_not_grow_is_a_full_disk_too(tmp_path: Path) -> None:
     """Without root: the kernel's limit on a file's size."""
     made = context(tmp_path / "run", 1000)
-    checkpoints.save(made, 50)
+    save(made, 50)
     made.crew.learner.size = 300_000
 
     def limited() -> int:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
-            checkpoints.save(made, 100)
+            save(made, 100)
         except checkpoints.SaveFailed as error:
             return 5 if "disk is full" in str(error) else 6
         return 0
@@ -209,7 +237,7 @@ def test_the_first_checkpoint_is_measured_by_the_model(tmp_path: Path) -> None:
     made = context(tmp_path / "run")
     size = disk.needed(made.config, "", made.run.path)
     assert 1_500_000 < size < 2_500_000, "12 + 4 bytes for each of 128,000 parameters"
-    checkpoints.save(made, 50)
+    save(made, 50)
     assert disk.needed(made.config, "", made.run.path) == disk.size_of(made.run.checkpoint_dir(50)) < 8000
 
 
@@ -222,10 +250,10 @@ def test_a_checkpoint_that_lacks_a_ranks_file_is_not_kept_and_nothing_is_pruned(
     monkeypatch.setattr(checkpoints, "SHARED_SECONDS", 0.3)
     made = context(tmp_path / "run")
     for step in (50, 100):
-        checkpoints.save(made, step)
+        save(made, step)
     made.crew.learner.hidden = ("__1_0.distcp",)
     with pytest.raises(RunError) as caught:
-        checkpoints.save(made, 150)
+        save(made, 150)
     for part in ("learner/__1_0.distcp is not there", "not shared", "run_dir=", "all nodes see"):
         assert part in str(caught.value)
     assert sorted(steps(made.run.path)) == [50, 100]

@@ -20,12 +20,17 @@ def train(context: Context[LearnerCrew], start: int) -> int:
         context.trackers.log(step, metrics)
         context.display.step(step, metrics)
 
+    def reach(step: int) -> None:
+        context.profiler.reach(step)
+        checkpoints.poll(context)
+
     def on_checkpoint(step: int) -> None:
-        checkpoints.save(context, step)
+        checkpoints.begin(context, step)
 
     assert isinstance(context.task, SupervisedTask), "check_task has refused others"
-    watch = supervised.Watch(on_step, on_checkpoint, context.profiler.reach)
+    watch = supervised.Watch(on_step, on_checkpoint, reach)
     step = supervised.train(config, context.task, learner, start, context.stop, watch)
+    checkpoints.finish(context)
     target = base_model.base_directory(config)
     if step == config.steps and not target.exists():
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
