@@ -2,7 +2,7 @@
 
 A crew's kind follows from the roles that the run's plan names: :class:`TrainingCrew` for RL, :class:`LearnerCrew` for
 supervised training, :class:`EvaluationCrew` for an evaluation. A batch is put into the object store once, and the
-reference's scores go from its actors to the learner's without passing through the driver.
+reference's scores go from its actors to the ranks of the learner that need them, without passing through the driver.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from carerl.actors.handles.base import Handle
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.graders import Graders
 from carerl.actors.handles.learner import Learner
-from carerl.actors.handles.reference import Reference
-from carerl.actors.health.asking import WATCH, Asker
+from carerl.actors.handles.reference import Reference, ReferenceInLearner
+from carerl.actors.health.asking import WATCH, WRITE, Asker
 from carerl.actors.health.draining import watched
 from carerl.actors.health.ending import end
 from carerl.actors.health.error_log import raylets_words
@@ -36,7 +36,7 @@ from carerl.actors.workers.reference import ReferenceWorker
 from carerl.backends.recording import Recording
 from carerl.config.cores import Threads
 from carerl.config.load import base_config
-from carerl.config.roles import actor_groups
+from carerl.config.roles import actor_groups, reference_in_learner
 from carerl.config.schema import RunConfig
 
 
@@ -107,16 +107,18 @@ class TrainingCrew(EvaluationCrew):
     penalised."""
 
     learner: Learner
-    reference: Reference
+    reference: Reference | ReferenceInLearner
 
     @property
     def handles(self) -> tuple[Handle, ...]:
         return (self.learner, self.engines, self.graders, self.reference)
 
     def load(self, config: RunConfig, model_dir: str) -> None:
-        """Gives all actors their settings and weights, and the learner the reference's frozen head."""
+        """Gives all actors their settings and weights, and the learner the reference's frozen head and its way to the
+        engines."""
         super().load(config, model_dir)
-        self.learner.set_reference_head(self.reference.head())
+        self.reference.lend_head(self.learner)
+        self.engines.connect(self.learner, config)
 
 
 @dataclass(kw_only=True)
@@ -141,7 +143,9 @@ class OtherCrew(Crew):
         there."""
         super().load(config, model_dir)
         if {"learner", "reference"} <= set(self.members):
-            self.learner.set_reference_head(self.reference.head())
+            self.reference.lend_head(self.learner)
+        if {"learner", "engines"} <= set(self.members):
+            self.engines.connect(self.learner, config)
 
 
 CREWS: dict[frozenset[str], type[Crew]] = {
@@ -165,6 +169,8 @@ def crew_of(started: Mapping[str, list[Any]], config: RunConfig, ask: Asker) -> 
         "reference": ("reference", lambda actors: Reference(actors, ask)),
     }
     members: dict[str, Any] = {name: build(started[role]) for role, (name, build) in make.items() if role in started}
+    if reference_in_learner(config) and "learner" in members:
+        members["reference"] = ReferenceInLearner()
     kind = CREWS.get(frozenset(members))
     return kind(**common, **members) if kind is not None else OtherCrew(**common, members=members)
 
@@ -194,7 +200,7 @@ def crew(
     }
     if config.profile:
         classes = {role: profiling.traced(worker) for role, worker in classes.items()}
-    remote = {role: ray.remote(concurrency_groups={WATCH: 1})(worker) for role, worker in classes.items()}
+    remote = {role: ray.remote(concurrency_groups={WATCH: 1, WRITE: 1})(worker) for role, worker in classes.items()}
     before = oom_kills()
     head = Head(drained)
     ask = Asker(

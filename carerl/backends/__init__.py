@@ -6,7 +6,7 @@ file or folder       what it does
 ``engines``          samples responses: the protocol and table of engines, ``vllm`` and plain transformers (``hf``)
 ``learners``         trains: the protocol and table of learners, ``fsdp2``; ``policy`` is the module that learner and
                      reference run, ``files`` reads checkpoints as data
-``transfer``         brings weights from learner to engines: buckets with checksums
+``transfer``         brings weights from learner to engines, from GPU to GPU or through the host, with a digest
 ``models``           makes, loads and saves Hugging Face model directories
 ``initial``          initialises a tiny model
 ``drawn_model``      makes a small model of drawn weights under another model's tokenizer, for rehearsals

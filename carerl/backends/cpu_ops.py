@@ -10,6 +10,7 @@ changed.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 import sys
@@ -22,14 +23,13 @@ import torch
 from torch import Tensor, nn
 
 
-def speed_up(model: nn.Module) -> None:
+def speed_up(model: nn.Module, device: torch.device) -> None:
     """Replaces, in place, how a Hugging Face decoder computes norms, rotary embeddings and linear layers.
 
-    Names, parameters and state stay. A model that is not float32 on the CPU is not changed, nor is a module that
-    computes something else under the same name.
+    Names, parameters and state stay. ``device``: the one that computes; the weights need not be there yet. A model that
+    is not float32 on the CPU is not changed, nor is a module that computes something else under the same name.
     """
-    first = next(model.parameters())
-    if first.device.type != "cpu" or first.dtype != torch.float32:
+    if device.type != "cpu" or next(model.parameters()).dtype != torch.float32:
         return
     keep_freed_memory()
     for module in model.modules():
@@ -96,8 +96,9 @@ def _norm(module: Any, x: Tensor) -> Tensor:
 def _same_norm(module: Any) -> bool:
     """Returns True if the module computes this norm. Others of the same name add 1 to their weight, or subtract a
     mean."""
-    x = _sample(3, module.weight.shape[-1])
-    return torch.allclose(type(module).forward(module, x), _norm(module, x), rtol=1e-4, atol=1e-5)
+    x, weighted = _sample(3, module.weight.shape[-1]), copy.copy(module)
+    weighted._parameters = {"weight": nn.Parameter(_sample(2, module.weight.shape[-1])[1])}  # its own may be to come
+    return torch.allclose(type(module).forward(weighted, x), _norm(weighted, x), rtol=1e-4, atol=1e-5)
 
 
 def _sample(*shape: int) -> Tensor:

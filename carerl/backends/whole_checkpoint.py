@@ -11,12 +11,13 @@ models are checked by the actors after loading.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from carerl.backends.hub import remote_tensors
 from carerl.config.stored_weights import check_kind, compare, no_model, refusal, stored_tensors, weight_files
@@ -102,15 +103,34 @@ def not_finite(name: str, tensor: Tensor) -> str:
 
 
 def empty_model(path: str, trust_remote_code: bool) -> Any:
-    """Returns the model of a directory's ``config.json``, without memory for its weights. Raises ConfigError."""
+    """Returns the model of a directory's ``config.json``, float32, without memory for its parameters. Its buffers are
+    as its own code makes them. Raises ConfigError."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        with _without_memory():
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds
         raise no_model(path, error) from None
+
+
+@contextmanager
+def _without_memory() -> Iterator[None]:
+    """Puts parameters that modules register meanwhile on the meta device. Buffers stay real: rotary frequencies and the
+    like are in no file, so whoever trains the model needs them."""
+    usual = nn.Module.register_parameter
+
+    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:  # one that is tied comes again, and must stay the same
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        usual(module, name, parameter)
+
+    nn.Module.register_parameter = register  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = usual  # type: ignore[method-assign]
 
 
 def converted_by_loader(model: Any) -> bool:

@@ -47,10 +47,16 @@ ROLES: dict[str, Callable[[RunConfig], ActorGroup]] = {
 }
 
 
+def reference_in_learner(config: RunConfig) -> bool:
+    """Returns True if the run has a reference and the learner's ranks hold it: then no actor does."""
+    return config.reference.place == "learner" and "reference" in config.does.roles
+
+
 def actor_groups(config: RunConfig) -> list[ActorGroup]:
     """Returns the actors that a run of this kind starts, in the order in which they are placed: those with most GPUs
     first, then as the loop uses them."""
-    return [ROLES[role](config) for role in config.does.roles]
+    left_out = {"reference"} if reference_in_learner(config) else set()
+    return [ROLES[role](config) for role in config.does.roles if role not in left_out]
 
 
 @dataclass(frozen=True)

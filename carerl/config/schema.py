@@ -175,11 +175,14 @@ class RolloutConfig(Settings):
 
 @dataclass
 class ReferenceConfig(Settings):
-    actors: Annotated[int, at_least(1)] = 1
+    # actors: of its own | learner: on the learner's ranks, nothing travels: for few GPUs, or full on long responses
+    place: Annotated[str, one_of(("actors", "learner"))] = "actors"
     # steps between reports of the reverse KL where no penalty needs it; 0: evaluations only
     report_every: Annotated[int, at_least(0)] = 10
-    micro_batch_rows: Annotated[int, at_least(1)] = 256
     compute_dtype: Annotated[str, one_of(COMPUTE_DTYPES)] = "float32"
+    actors: Annotated[int, at_least(1)] = 1  # this and what follows is not used with place=learner
+    micro_batch_rows: Annotated[int, at_least(1)] = 256
+    micro_batch_tokens: Annotated[int, at_least(1)] = 16384  # padding counted too; a longer row goes alone
     # per actor; 0: its whole CPUs of Ray's that its cgroup leaves it, at least 1
     threads: Annotated[int, at_least(0)] = 0
     cpus_per_actor: Annotated[float, at_least(0)] = 0.2
@@ -218,13 +221,21 @@ class ScheduleConfig(Settings):
 
 @dataclass
 class LearnerConfig(Settings):
-    backend: Annotated[str, one_of(("fsdp2",))] = "fsdp2"
+    backend: Annotated[str, one_of(("fsdp2", "deepspeed"))] = "fsdp2"  # fsdp2 | deepspeed
     ranks: Annotated[int, at_least(1)] = 1
+    # fsdp2: ranks that hold the model once together, as those of a node; the groups are replicas. 0: all ranks
+    shard_ranks: Annotated[int, at_least(0)] = 0
+    # deepspeed: ranks share optimizer state (1), gradients too (2), weights too (3)
+    zero_stage: Annotated[int, one_of((1, 2, 3))] = 2
     micro_batch_rows: Annotated[int, at_least(1)] = 128
     head_chunk_tokens: Annotated[int, at_least(1)] = 4096  # tokens whose logits exist at one time
     # of the forward pass; log-probs and regularizers are float32 always
     compute_dtype: Annotated[str, one_of(COMPUTE_DTYPES)] = "float32"
     gradient_checkpointing: bool = False
+    activation_offload: bool = False  # on GPUs: what the backward pass needs waits in host memory
+    # on GPUs: optimizer state is in host memory, and weights too but for deepspeed's zero_stage 1 and 2
+    cpu_offload: bool = False
+    compile: bool = False  # the layers, with torch.compile: faster steps after minutes of compilation
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     threads: Annotated[int, at_least(0)] = 0  # per rank, as the reference's
@@ -234,7 +245,9 @@ class LearnerConfig(Settings):
 
 @dataclass
 class SyncConfig(Settings):
-    bucket_mib: Annotated[int, at_least(1)] = 512
+    # auto | nccl (from GPU to GPU) | ipc (on one GPU) | shm (a node's shared memory) | store (Ray's object store)
+    transfer: Annotated[str, one_of(("auto", "nccl", "ipc", "shm", "store"))] = "auto"
+    bucket_mib: Annotated[int, at_least(1)] = 512  # of weights that are sent in one piece; the sender has two of them
     probe_every: Annotated[int, at_least(0)] = 10  # syncs between two parity probes; 0: only at the first
     probe_prompts: Annotated[int, at_least(1)] = 16  # one to an engine where there are more engines
     # nats, mean |engine − learner| of the probe's tokens; 0: what the dtypes allow

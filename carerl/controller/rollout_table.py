@@ -18,7 +18,7 @@ def token_scores(crew: TrainingCrew, held: HeldBatch) -> dict[str, Tensor]:
     """Returns (B, T) ``entropy`` and ``rkl``, the exact reverse KL to the reference, nats, under the learner's weights
     as they are. Returns nothing if the reference has not scored the batch.
 
-    This costs a forward pass of the learner, and one of the reference if it has sent log-probs alone: a divergence
+    This costs a forward pass of the learner, and one of the reference if it gives log-probs alone: a divergence
     estimated from log-probs would shrink with the entropy.
     """
     if not held.asked:

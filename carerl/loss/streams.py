@@ -60,14 +60,39 @@ def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStream
     )
 
 
-def with_shares(batch: TokenBatch, shares: Sequence[dict[str, Tensor]]) -> TokenBatch:
-    """Returns the batch with the reference's streams, which come in contiguous shares of its rows, in order.
+@dataclass(frozen=True)
+class ReferenceShare:
+    """Holds what the reference found for some rows of a batch, at their response tokens: one row after another.
 
-    Hidden states stay in their shares: each rank copies only the rows that it works on.
+    It has one of the two: log-probs of the sampled tokens, or the last hidden states.
+    """
+
+    rows: tuple[int, ...]
+    logprobs_N: Tensor | None = None
+    hidden_ND: Tensor | None = None
+
+
+def with_shares(batch: TokenBatch, shares: Sequence[ReferenceShare]) -> TokenBatch:
+    """Returns the batch with the reference's streams. Rows that are in no share have no hidden states, or log-probs of
+    0: a rank gets the shares of its own rows only.
+
+    Hidden states stay in their shares, until a micro-batch copies the rows that it works on.
     """
     if not shares:
         return batch
-    if "ref_hidden_ND" in shares[0]:
-        parts_ND = tuple(share["ref_hidden_ND"] for share in shares)
-        return batch.with_streams(ref_hidden=TokenVectors(parts_ND, batch.response_lengths_B))
-    return batch.with_streams(ref_logprobs_BT=torch.cat([share["ref_logprobs_BT"] for share in shares]))
+    hidden = [(share.rows, share.hidden_ND) for share in shares if share.hidden_ND is not None]
+    if hidden:
+        return batch.with_streams(ref_hidden=TokenVectors.of(hidden, batch.response_lengths_B))
+    found = [(share.rows, share.logprobs_N) for share in shares if share.logprobs_N is not None]
+    ref_logprobs_BT = torch.zeros(batch.rows, batch.width, dtype=found[0][1].dtype)
+    for rows, logprobs_N in found:
+        put_rows(ref_logprobs_BT, rows, batch.response_lengths_B[list(rows)], logprobs_N)
+    return batch.with_streams(ref_logprobs_BT=ref_logprobs_BT)
+
+
+def put_rows(target_BT: Tensor, rows: Sequence[int], lengths_B: Tensor, values_N: Tensor) -> None:
+    """Writes flat values into the given rows of a stream; ``lengths_B`` are those of the rows. The rest of the rows is
+    set to 0."""
+    block_BT = torch.zeros(len(rows), target_BT.shape[1], dtype=target_BT.dtype)
+    block_BT[torch.arange(target_BT.shape[1]) < lengths_B[:, None]] = values_N.detach().cpu().to(target_BT.dtype)
+    target_BT[list(rows)] = block_BT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,19 +14,32 @@ from carerl.actors.health.asking import Asker
 
 
 class Local:
-    """An actor handle on an object of this process. ``before(method, arguments)`` is told of every call."""
+    """An actor handle on an object of this process. ``before(method, arguments)`` is told of every call. A call to a
+    concurrency group runs on a thread beside, one after the other, as in Ray."""
 
     def __init__(self, worker: Any, before: Callable[[str, tuple[Any, ...]], None] = lambda name, args: None) -> None:
-        self._worker, self._before = worker, before
+        self.worker, self._before = worker, before
+        self._beside = ThreadPoolExecutor(1)
 
     def __getattr__(self, name: str) -> Any:
         def remote(*arguments: Any) -> Any:
             self._before(name, arguments)
-            return getattr(self._worker, name)(*arguments)
+            return getattr(self.worker, name)(*arguments)
 
-        return SimpleNamespace(remote=remote)
+        def options(concurrency_group: str = "", **settings: Any) -> Any:
+            beside = SimpleNamespace(remote=lambda *arguments: self._beside.submit(remote, *arguments))
+            return beside if concurrency_group else SimpleNamespace(remote=remote)
+
+        return SimpleNamespace(remote=remote, options=options)
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew.ray, "get", lambda references, timeout=None: references)
-    monkeypatch.setattr(Asker, "_wait", lambda self, references, phase, seconds, fetch: references)
+    monkeypatch.setattr(
+        Asker, "_wait", lambda self, references, phase, seconds, fetch, along=(): [_value(r) for r in references]
+    )
+    monkeypatch.setattr(Asker, "ended", lambda self, references: all(r.done() for r in references))
+
+
+def _value(reference: Any) -> Any:
+    return reference.result() if isinstance(reference, Future) else reference

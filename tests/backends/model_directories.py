@@ -19,11 +19,17 @@ WEIGHTS = "model.safetensors"
 
 
 def sound(
-    place: Path, architecture: str = "qwen3", tie: bool = True, shard: str = "", dtype: str = "float32", **keys: Any
+    place: Path,
+    architecture: str = "qwen3",
+    tie: bool = True,
+    shard: str = "",
+    dtype: str = "float32",
+    layers: int = 2,
+    **keys: Any,
 ) -> Path:
-    """A whole model with a tokenizer of bytes, two layers, context 256."""
+    """A whole model with a tokenizer of bytes, context 256."""
     config = AutoConfig.for_model(
-        architecture, vocab_size=VOCAB_SIZE, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        architecture, vocab_size=VOCAB_SIZE, hidden_size=64, intermediate_size=128, num_hidden_layers=layers,
         num_attention_heads=2, num_key_value_heads=2, head_dim=32, tie_word_embeddings=tie,
         max_position_embeddings=256, eos_token_id=EOS, pad_token_id=0, bos_token_id=None, **keys,
     )  # fmt: skip

@@ -62,7 +62,7 @@ def test_values_and_gradients_are_those_of_transformers(
     monkeypatch.setattr(cpu_ops, "onednn_is_faster", lambda: onednn)
     logits, gradients = outputs(model(SHAPES[name]))
     fast = model(SHAPES[name])
-    cpu_ops.speed_up(fast)
+    cpu_ops.speed_up(fast, torch.device("cpu"))
     fast_logits, fast_gradients = outputs(fast)
     nodes = {type(node).__name__ for node in _graph(fast)}
     assert {"_NormBackward", "_RotaryBackward"} <= nodes and ("_LinearBackward" in nodes) == onednn
@@ -91,7 +91,7 @@ def test_models_that_compute_something_else_under_the_same_names_are_left_as_the
             parameter.add_(0.1 * torch.randn_like(parameter))
     logits, gradients = outputs(made)
     made.zero_grad()
-    cpu_ops.speed_up(made)
+    cpu_ops.speed_up(made, torch.device("cpu"))
     fast_logits, fast_gradients = outputs(made)
     assert apart(fast_logits, logits) < 1e-5
     assert all(apart(fast_gradients[name], gradient) < 1e-4 for name, gradient in gradients.items())
@@ -120,7 +120,7 @@ def test_the_derivatives_are_right_in_float64() -> None:
 
 def test_a_model_of_another_dtype_is_left_alone(rotary: Any) -> None:
     made = model(SHAPES["qwen3"]).bfloat16()
-    cpu_ops.speed_up(made)
+    cpu_ops.speed_up(made, torch.device("cpu"))
     assert not any("forward" in vars(module) for module in made.modules())
 
 
@@ -128,7 +128,7 @@ def test_a_forward_pass_in_bfloat16_is_transformers_own(rotary: Any, monkeypatch
     """FSDP2's mixed precision narrows the weights of a float32 model for the forward pass."""
     monkeypatch.setattr(cpu_ops, "onednn_is_faster", lambda: True)
     plain, fast = model(SHAPES["qwen3"]), model(SHAPES["qwen3"])
-    cpu_ops.speed_up(fast)
+    cpu_ops.speed_up(fast, torch.device("cpu"))
     ids = torch.arange(12).reshape(2, 6)
     assert isinstance(plain, nn.Module)
     assert torch.equal(fast.bfloat16()(input_ids=ids).logits, plain.bfloat16()(input_ids=ids).logits)

@@ -14,14 +14,12 @@ import pytest
 import torch
 
 from carerl.actors.crew import EvaluationCrew
-from carerl.actors.handles.base import PublishedWeights
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.graders import Graders
 from carerl.actors.workers.engine import EngineWorker, StaleWeights
 from carerl.actors.workers.grader import GraderWorker
 from carerl.backends.initial import init_tiny
 from carerl.backends.models import load_model, load_tokenizer, make_model, save_model
-from carerl.backends.transfer.buckets import checksum
 from carerl.config.evaluate import evaluation_config
 from carerl.config.load import base_config, dump, load
 from carerl.config.schema import RunConfig
@@ -36,6 +34,7 @@ from carerl.tasks.tiny.tokenizer import make_tokenizer
 from carerl.tracking.summary import summary_rows
 from carerl.types import Completion, Group
 from tests.actors.local import Local, without_ray
+from tests.backends.transfer.sending import deliver
 from tests.metrics.declared import undeclared
 
 WORDS = ["engine=hf", "samples=3", "questions=4", "rollout.max_batch_rows=6"]  # two questions at a time
@@ -200,8 +199,7 @@ def test_an_engine_that_served_another_run_is_not_taken_for_a_loaded_one(
     evaluation.crew.load(config, config.model.path)
     rollout.use_loaded()  # nothing was sent to it, and it was built from there
     weights = dict(load_model(str(base_dir), "float32").named_parameters())
-    sent = [(name, weight.detach() + 1) for name, weight in weights.items()]
-    rollout.sync(PublishedWeights([sent], checksum(sent)), 0)
+    deliver(rollout._actors, {name: weight.detach() + 1 for name, weight in weights.items()})
     evaluation.crew.load(config, config.model.path)
     with pytest.raises(StaleWeights, match="of an earlier run"):
         rollout.use_loaded()

@@ -249,16 +249,16 @@ def test_tokens_are_scored_exactly_where_the_reference_was_asked(asked: bool, hi
     questions: list[Any] = []
 
     def learner(held: HeldBatch) -> dict[str, Any]:
-        return {"logprobs": 0, "entropy": 1, "rkl": 2 if held.streams == ("hidden",) else 0}
+        return {"logprobs": 0, "entropy": 1, "rkl": 2 if held.hidden else 0}
 
     def reference(held: HeldBatch, hidden: bool) -> HeldBatch:
         questions.append((held.batch, held.rows, hidden))
-        return replace(held, streams=("hidden",), hidden=hidden)
+        return replace(held, scores="hidden" if hidden else "logprobs")
 
     crew: Any = SimpleNamespace(
         learner=SimpleNamespace(log_probs=learner), reference=SimpleNamespace(streams=reference)
     )
-    held = HeldBatch("batch", 8, 3, ("hidden" if hidden else "logprobs",) if asked else (), hidden)
+    held = HeldBatch("batch", 3, torch.ones(8), (), (0,) * 8, 1, ("hidden" if hidden else "logprobs") if asked else "")
     found = token_scores(crew, held)
     assert found == ({"entropy": 1, "rkl": 2} if asked else {})
     assert questions == ([("batch", 8, True)] if asked and not hidden else [])

@@ -131,12 +131,14 @@ def test_a_signal_ends_a_run_saved_and_it_goes_on(number: signal.Signals, tmp_pa
 @pytest.mark.e2e
 @pytest.mark.timeout(900)
 def test_two_learner_ranks_two_engines_and_the_plain_engine(tmp_path: Path) -> None:
-    """More than one of each actor: the same rollouts, and the same learning but for the order of sums."""
+    """More than one of each actor, and the reference on the learner's ranks: the same rollouts, and the same learning
+    but for the order of sums."""
     rows = {}
     for name, extra in {
         "one": [],
         "two": ["learner.ranks=2", "rollout.actors=2", "reference.actors=2", "grading.actors=2",
                 "learner.cpus_per_rank=.1", "rollout.cpus_per_actor=.1", "reference.cpus_per_actor=.1"],
+        "within": ["learner.ranks=2", "learner.cpus_per_rank=.1", "reference.place=learner"],
         "plain": ["rollout.engine=hf"],
     }.items():  # fmt: skip
         done = command("run", "recipe=care_grpo_tiny", *SMALL, *extra, f"run_dir={tmp_path / name}", cwd=tmp_path)
@@ -146,7 +148,8 @@ def test_two_learner_ranks_two_engines_and_the_plain_engine(tmp_path: Path) -> N
     first = {name: found[0] for name, found in rows.items()}
     assert first["two"]["rollout/accuracy"] == first["one"]["rollout/accuracy"]
     for metric in ("train/loss", "train/grad_norm", "regularizer/reverse_kl", "train/entropy"):
-        assert first["two"][metric] == pytest.approx(first["one"][metric], rel=1e-4, abs=1e-6)
+        for name in ("two", "within"):
+            assert first[name][metric] == pytest.approx(first["one"][metric], rel=1e-4, abs=1e-6)
     assert all(row["rollout/mismatch_max"] < 1e-5 for found in rows.values() for row in found)
 
 

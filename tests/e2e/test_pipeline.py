@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +24,7 @@ from safetensors.torch import load_file
 
 from carerl.actors.cluster.cluster import cluster
 from carerl.actors.crew import TrainingCrew, crew
-from carerl.actors.handles.base import PublishedWeights
-from carerl.backends.transfer.buckets import checksum
+from carerl.backends.transfer.base import Sent
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
 from carerl.controller import weights
@@ -36,6 +39,7 @@ from carerl.tasks import TASKS
 from carerl.tracking.display import QuietDisplay
 from carerl.tracking.workspace import logged_names, references, sections
 from carerl.types import Example, Sampling
+from tests.backends.transfer.sending import deliver
 from tests.metrics.declared import undeclared
 from tests.tracking.wandb_log import history, of_kind, read_log
 
@@ -188,6 +192,52 @@ def test_pitfall_18_a_run_stopped_and_gone_on_with_equals_one_never_stopped(
         assert tensor.equal(expected[name]), name
 
 
+class OpenAt(QuietDisplay):
+    """Lists the checkpoints as each step is shown, and opens a gate at the last one."""
+
+    def __init__(self, gate: Path, checkpoints: Path) -> None:
+        self.gate, self.checkpoints = gate, checkpoints
+        self.listed: list[list[str]] = []
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.listed.append(sorted(path.name for path in self.checkpoints.glob("*")))
+        if step == 4:
+            self.gate.touch()
+
+
+def test_the_learner_trains_while_another_thread_of_it_writes(actors: tuple[TrainingCrew, str], tmp_path: Path) -> None:
+    """The disk of the learner is slow: what it has written is there once somebody opens the gate."""
+    gate, run_dir = tmp_path / "gate", tmp_path / "run"
+    learner = actors[0].actors[actors[0].names.index("learner 0")]
+
+    def slow(worker: Any, gate: str) -> None:
+        real = os.fsync
+
+        def fsync(file: int) -> None:
+            deadline = time.monotonic() + 120
+            while threading.get_ident() != worker._thread and not os.path.exists(gate):
+                assert time.monotonic() < deadline, "nobody opened the gate"
+                time.sleep(0.02)
+            real(file)
+
+        os.fsync, worker.fast = fsync, real
+
+    def fast(worker: Any) -> None:
+        os.fsync = worker.fast
+
+    ray.get(learner.__ray_call__.remote(slow, str(gate)))
+    display = OpenAt(gate, run_dir / "checkpoints")
+    words = ("evaluation.every=0", "evaluation.at_start=false", "evaluation.at_end=false", "checkpoint.best=")
+    try:
+        found = start(actors, small(tmp_path, f"run_dir={run_dir}", *words), display)
+    finally:
+        ray.get(learner.__ray_call__.remote(fast))
+    assert found.status == "completed"
+    assert display.listed == [[], [], [".step_000002.partial"], [".step_000002.partial"]]
+    for step in (2, 4):
+        assert commit.verify(run_dir / "checkpoints" / f"step_{step:06d}") is None
+
+
 class InterruptEvaluation(QuietDisplay):
     """Presses Ctrl-C as the n-th evaluation begins."""
 
@@ -285,6 +335,12 @@ def test_a_damaged_checkpoint_is_passed_over(actors: tuple[TrainingCrew, str], w
     assert rows(resumed.run_dir) == rows(whole.run_dir)
 
 
+def accept(found: TrainingCrew, sent: Sent, version: int) -> None:
+    """Has the engines take what was delivered for the weights of a version."""
+    ray.get([actor.accept.remote(sent, version) for actor in found.engines._actors])
+    found.engines.version = version
+
+
 def test_pitfall_14_the_probe_fails_when_a_layer_is_left_out(actors: tuple[TrainingCrew, str], tmp_path: Path) -> None:
     """The learner's weights of one layer never reach the engine; everything else does."""
     found, model_dir = actors
@@ -295,27 +351,27 @@ def test_pitfall_14_the_probe_fails_when_a_layer_is_left_out(actors: tuple[Train
     task = TASKS["tiny"].build(config.task, config.seed)
     assert weights.probe(found, task, config)["sync/probe_max"] < 1e-5
     first = load_file(Path(model_dir) / "model.safetensors")
-    bucket_refs = found.learner.publish().buckets
-    pairs = [pair for ref in bucket_refs for pair in ray.get(ref)]
-    stale = [(n, first[n] if n.startswith("model.layers.1.") else t) for n, t in pairs]
-    found.engines.sync(PublishedWeights([ray.put(stale)], checksum(stale)), 99)
+    now = load_file(trained.run_dir / "checkpoints" / "step_000002" / "model" / "model.safetensors")
+    stale = {n: first[n] if n.startswith("model.layers.1.") else t for n, t in now.items()}
+    accept(found, deliver(found.engines._actors, stale), 99)
     with pytest.raises(weights.ParityError, match="version 99"):
         weights.probe(found, task, config)
 
 
 def test_pitfall_14_an_engine_refuses_to_generate_with_other_weights(actors: tuple[TrainingCrew, str]) -> None:
     found = actors[0]
+    found.engines.connect(found.learner, load(["recipe=care_grpo_tiny"]))  # another test's sender may have come between
     weights.synchronise(found, version=7)
     found.engines.version = 8
     example = Example("e", (2, 3), "")
     sampling = Sampling(n=1, temperature=1.0, max_new_tokens=2, seed=0)
     with pytest.raises(Exception, match="version 7, asked for 8"):
         found.engines.generate([example], sampling)
-    refs = found.learner.publish().buckets
+    whole = load_file(Path(actors[1]) / "model.safetensors")
     with pytest.raises(Exception, match="damaged"):
-        found.engines.sync(PublishedWeights(refs, 12345), 8)
-    part = [pair for ref in refs for pair in ray.get(ref) if pair[0] != "model.layers.1.mlp.up_proj.weight"]
+        accept(found, replace(deliver(found.engines._actors, whole), digest=12345), 8)
+    part = {name: tensor for name, tensor in whole.items() if name != "model.layers.1.mlp.up_proj.weight"}
     with pytest.raises(Exception, match=r"1 missing \(model.layers.1.mlp.up_proj.weight\)"):
-        found.engines.sync(PublishedWeights([ray.put(part)], checksum(part)), 8)
+        accept(found, deliver(found.engines._actors, part, ray.put, "store"), 8)
     with pytest.raises(Exception, match="version None"):
         found.engines.generate([example], sampling)

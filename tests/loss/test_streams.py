@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from carerl.loss.streams import flatten, with_shares
+from carerl.loss.streams import ReferenceShare, flatten, with_shares
 from carerl.types import TokenBatch
 
 
@@ -17,15 +17,16 @@ def test_flatten_is_row_major():
     assert flatten(batch).policy_weight_N is None
 
 
-def test_shares_join_in_their_order_and_hidden_states_are_not_copied() -> None:
+def test_shares_come_to_their_rows_in_any_order_and_hidden_states_are_not_copied() -> None:
     lengths_B = torch.tensor([2, 0, 3, 1, 0, 4])
     batch = TokenBatch(torch.zeros(6, 7, dtype=torch.long), torch.full((6,), 3), lengths_B)
-    parts_ND = torch.zeros(5, 2), torch.ones(5, 2)
-    whole = with_shares(batch, tuple({"ref_hidden_ND": part_ND} for part_ND in parts_ND))
+    rows, parts_ND = ((5, 0), (3,)), (torch.zeros(6, 2), torch.ones(1, 2))
+    whole = with_shares(batch, [ReferenceShare(*share, hidden_ND=h) for *share, h in zip(rows, parts_ND, strict=True)])
     assert whole.ref_hidden is not None and whole.ref_hidden.lengths_B is lengths_B
     assert [part.data_ptr() for part in whole.ref_hidden.parts_ND] == [part.data_ptr() for part in parts_ND]
-    parts_BT = torch.full((2, 4), -1.0), torch.full((4, 4), -2.0)
-    whole = with_shares(batch, tuple({"ref_logprobs_BT": part_BT} for part_BT in parts_BT))
+    values = (torch.tensor([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), torch.tensor([-7.0]))
+    whole = with_shares(batch, [ReferenceShare(*share) for share in zip(rows, values, strict=True)])
     assert whole.ref_hidden is None and whole.ref_logprobs_BT is not None
-    assert whole.ref_logprobs_BT[:, 0].tolist() == [-1.0] * 2 + [-2.0] * 4
+    expected = [[-5, -6, 0, 0], [0] * 4, [0] * 4, [-7, 0, 0, 0], [0] * 4, [-1, -2, -3, -4]]
+    assert whole.ref_logprobs_BT.tolist() == expected, "rows 2 and 4 are another rank's"
     assert with_shares(batch, ()) is batch

@@ -1,7 +1,6 @@
 """Holds what the handles share: a base class, how work is dealt out, and values that stay in Ray's object store.
 
-No object reference leaves the handles. A loop holds a :class:`HeldBatch` or :class:`PublishedWeights` and passes it on;
-only handles look inside.
+No object reference leaves the handles. A loop holds a :class:`HeldBatch` and passes it on; only handles look inside.
 """
 
 from __future__ import annotations
@@ -9,8 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from carerl.actors.health.asking import Asker
+from carerl.backends.hashed import Written
 from carerl.config.schema import RunConfig
+from carerl.loss.batching import Minibatch
 
 
 class Handle:
@@ -27,31 +30,57 @@ class Handle:
 
 @dataclass(frozen=True)
 class HeldBatch:
-    """Points to a batch in the object store, put there once, and to the reference's scores of it.
+    """Points to a batch in the object store, put there once, and says what the reference gives for it.
 
-    ``rows`` and ``width``: B and T of the batch. ``streams``: one object for each contiguous share of rows, in order;
-    empty if the reference did not score the batch. ``hidden``: True if the streams are hidden states, from which exact
-    divergences follow; False if they are log-probs.
+    ``width``: T of the batch. ``lengths_B``: tokens of each row. ``minibatches``: those that it is to be trained in, if
+    it is. ``owners``: the rank of the learner that works on each row, of ``ranks``. ``scores``: what the reference
+    gives, '' for nothing: ``hidden`` states, from which exact divergences follow, or ``logprobs``. ``streams``: the
+    objects that hold it, for each rank its own; empty if the ranks compute it themselves.
     """
 
     batch: Any
-    rows: int
     width: int
-    streams: tuple[Any, ...] = ()
-    hidden: bool = False
+    lengths_B: Tensor
+    minibatches: tuple[Minibatch, ...]
+    owners: tuple[int, ...]
+    ranks: int
+    scores: str = ""
+    streams: tuple[tuple[Any, ...], ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """B of the batch."""
+        return len(self.owners)
 
     @property
     def asked(self) -> bool:
-        """True if the reference has scored the batch."""
-        return bool(self.streams)
+        """True if the reference was asked for scores of the batch."""
+        return bool(self.scores)
+
+    @property
+    def hidden(self) -> bool:
+        """True if the reference's hidden states are among them."""
+        return self.scores == "hidden"
+
+    @property
+    def own_scores(self) -> str:
+        """What the learner's ranks compute with a reference of their own."""
+        return "" if self.streams else self.scores
 
 
-@dataclass(frozen=True)
-class PublishedWeights:
-    """Points to all weights of the learner as it published them: buckets in the object store, and their checksum."""
+class Writing:
+    """Stands for files that actors are writing beside their other work."""
 
-    buckets: list[Any]
-    checksum: int
+    def __init__(self, ask: Asker, pending: list[Any], phase: str) -> None:
+        self._ask, self._pending, self._phase = ask, pending, phase
+
+    def ended(self) -> bool:
+        """Returns True once all actors have written their files, or have failed to. Does not wait."""
+        return self._ask.ended(self._pending)
+
+    def files(self) -> dict[str, Written]:
+        """Waits until all files are on the disk; returns them by their paths. Raises ActorFailed."""
+        return {path: written for files in self._ask(self._pending, self._phase) for path, written in files.items()}
 
 
 def shares(actors: list[Any], items: int) -> list[tuple[Any, slice]]:

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carerl.actors.handles.base import Handle, HeldBatch, PublishedWeights
-from carerl.actors.health.asking import Asker
+from carerl.actors.handles.base import Handle, HeldBatch, Writing
+from carerl.actors.health.asking import WRITE, Asker
 from carerl.actors.workers.learner import LOOPBACK
+from carerl.backends.hashed import Written
+from carerl.backends.learners.split import deal
+from carerl.backends.transfer.base import Sent
 from carerl.config.schema import RunConfig
 from carerl.loss.batching import Minibatch
 from carerl.loss.objective import Strengths
@@ -29,6 +32,11 @@ class Learner(Handle):
         joining = [actor.join.remote(rank, len(actors), host, port, gpus_per_rank) for rank, actor in enumerate(actors)]
         self._ask(joining, "start")
 
+    @property
+    def first(self) -> Any:
+        """The actor of rank 0, which sends weights."""
+        return self._actors[0]
+
     def _all(self, phase: str, method: str, *arguments: Any) -> list[Any]:
         """Calls a method of every rank; returns the values in order of ranks."""
         return list(self._ask([getattr(actor, method).remote(*arguments) for actor in self._actors], phase))
@@ -38,20 +46,29 @@ class Learner(Handle):
         self._ask(self.load(config, model_dir), "load")
 
     def set_reference_head(self, head: Any) -> None:
-        """Gives every rank the reference's frozen head: a pointer of
-        :meth:`carerl.actors.handles.reference.Reference.head`."""
+        """Gives every rank the reference's frozen head, by a pointer to it."""
         self._all("load", "set_reference_head", head)
 
-    def hold(self, batch: TokenBatch) -> HeldBatch:
-        """Puts a batch into the object store, once for all who read it."""
-        return HeldBatch(self._ask.put(batch), batch.rows, batch.width)
+    def hold(self, batch: TokenBatch, minibatches: Sequence[Minibatch] = ()) -> HeldBatch:
+        """Puts a batch into the object store, once for all who read it. ``minibatches``: those that it is to be trained
+        in; they decide with the rows' lengths which rank works on which row."""
+        lengths_B, ranks = batch.prompt_lengths_B + batch.response_lengths_B, len(self._actors)
+        owners = tuple(deal(lengths_B, (part.rows for part in minibatches), ranks))
+        return HeldBatch(self._ask.put(batch), batch.width, lengths_B, tuple(minibatches), owners, ranks)
 
-    def update(
-        self, held: HeldBatch, minibatches: Sequence[Minibatch], lr: float, strengths: Strengths
-    ) -> dict[str, float]:
-        """Takes one optimizer step a minibatch at learning rate ``lr``; returns their metrics, which are the same on
-        every rank. ``strengths``: the coefficients of the loss's components."""
-        return self._all("train", "update", list(minibatches), lr, strengths, held.batch, *held.streams)[0]
+    def update(self, held: HeldBatch, lr: float, strengths: Strengths) -> dict[str, float]:
+        """Takes one optimizer step for each minibatch of the batch at learning rate ``lr``; returns their metrics,
+        which are the same on every rank. ``strengths``: the coefficients of the loss's components."""
+        return self._of_batch(held, "train", "update", lr, strengths)[0]
+
+    def _of_batch(self, held: HeldBatch, phase: str, method: str, *arguments: Any) -> list[Any]:
+        """Calls a method of every rank for a batch, with the reference's streams of its own rows only."""
+        streams = held.streams or [()] * held.ranks
+        pending = [
+            getattr(actor, method).remote(*arguments, held.minibatches, held.own_scores, held.batch, *own)
+            for actor, own in zip(self._actors, streams, strict=True)
+        ]
+        return list(self._ask(pending, phase))
 
     def update_many(self, steps: list[tuple[TokenBatch, list[Minibatch], float]]) -> Callable[[], Any]:
         """Starts several supervised steps: batch, minibatches and learning rate of each. Does not wait: the returned
@@ -62,38 +79,57 @@ class Learner(Handle):
 
     def log_probs(self, held: HeldBatch) -> dict[str, Tensor]:
         """Returns float32 (B, T) streams of a batch: ``logprobs``, ``entropy``, and ``rkl``, which is 0 unless the
-        reference gave hidden states (:mod:`carerl.backends.learners.base`)."""
-        parts = self._all("score", "log_probs", held.batch, *held.streams)
+        reference gives hidden states (:mod:`carerl.backends.learners.base`)."""
+        parts = self._of_batch(held, "score", "log_probs")
         whole = {name: torch.zeros(held.rows, held.width) for name in parts[0][1]}
         for rows, values in parts:
             for name, stream in values.items():
                 whole[name][rows] = stream
         return whole
 
-    def publish(self) -> PublishedWeights:
-        """Puts all weights into the object store."""
-        pending = [actor.publish.remote(rank == 0) for rank, actor in enumerate(self._actors)]
-        buckets, checksum = self._ask(pending, "sync")[0]
-        return PublishedWeights(buckets, checksum)
+    def open_transfer(self, kind: str, engines: Sequence[Any], workers: int) -> None:
+        """Makes the sender that brings weights to the engines' actors. ``workers``: the processes that hold a part of
+        a model, in all engines together."""
+        self._sending("open_transfer", engines, kind, list(engines), workers)
 
-    def save(self, directory: Path) -> dict[str, int]:
-        """Writes model and optimizer; returns name and size in bytes of every file that some rank sees there
-        afterwards."""
-        seen: dict[str, int] = {}
-        for files in self._all("save", "save", str(directory)):  # another rank may see a file shorter than it is
-            seen |= {name: max(size, seen.get(name, 0)) for name, size in files.items()}
-        return seen
+    def send(self, engines: Sequence[Any]) -> Sent:
+        """Brings all weights to the engines, which were given to :meth:`open_transfer`; returns what was sent."""
+        sent: Sent = self._sending("send", engines)[0]
+        return sent
 
-    def restore(self, directory: Path) -> None:
-        """Reads model and optimizer back from what :meth:`save` wrote."""
-        self._all("restore", "restore", str(directory))
+    def _sending(self, method: str, engines: Sequence[Any], *arguments: Any) -> list[Any]:
+        """Calls a method of every rank, and watches the engines meanwhile, which rank 0 calls in it."""
+        pending = [getattr(actor, method).remote(*arguments) for actor in self._actors]
+        return list(self._ask(pending, "sync", along=engines))
 
-    def export(self, directory: Path, tokenizer: Any, dtype: str) -> None:
-        """Writes the weights, in ``dtype``, as a Hugging Face directory."""
-        writing = [
+    def save(self, directory: Path, model: Path, tokenizer: Any, dtype: str) -> Writing:
+        """Has every rank copy its part of model and optimizer to host memory, and the first one the whole model too,
+        in ``dtype``. Then starts writing the copies, into ``directory`` and, as a Hugging Face directory, into
+        ``model``, and does not wait: training may go on. Whoever saves again waits for the earlier files first,
+        as a second copy may not fit into memory."""
+        self._all("save", "save", str(directory))
+        self._gather(model, tokenizer, dtype)
+        return self._write("save")
+
+    def restore(self, directory: Path) -> str:
+        """Reads model and optimizer back from what :meth:`save` wrote. Returns what a person should know, or ''."""
+        return str(self._all("restore", "restore", str(directory))[0])
+
+    def export(self, directory: Path, tokenizer: Any, dtype: str) -> dict[str, Written]:
+        """Writes the weights, in ``dtype``, as a Hugging Face directory; returns the files of the weights."""
+        self._gather(directory, tokenizer, dtype)
+        return self._write("export").files()
+
+    def _gather(self, directory: Path, tokenizer: Any, dtype: str) -> None:
+        """Has the first rank copy the whole model, to be written into a directory."""
+        gathering = [
             actor.export.remote(str(directory), tokenizer, rank == 0, dtype) for rank, actor in enumerate(self._actors)
         ]
-        self._ask(writing, "export")
+        self._ask(gathering, "export")
+
+    def _write(self, phase: str) -> Writing:
+        """Starts writing what the ranks have copied."""
+        return Writing(self._ask, [a.write.options(concurrency_group=WRITE).remote() for a in self._actors], phase)
 
     def rss_gib(self) -> float:
         """Returns the peak resident memory of all ranks together, GiB."""

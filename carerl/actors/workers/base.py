@@ -42,7 +42,7 @@ class Worker:
 
     def ready(self) -> tuple[int, str]:
         """Returns this process's id and the address of its node, once it runs."""
-        self._thread = threading.get_ident()  # Ray calls everything but ``pulse`` on this thread
+        self._thread = threading.get_ident()  # Ray calls all but ``pulse`` and ``write`` on this thread
         return os.getpid(), self.node_ip()
 
     _asked, _thread = 0, 0
@@ -79,8 +79,9 @@ class Worker:
         return str(ray.util.get_node_ip_address())
 
 
-def local_files(config: RunConfig, model_dir: str) -> str:
-    """Returns the directory of a model on this node. Downloads a hub's model, at the run's commit."""
-    from carerl.backends.hub import WHOLE, model_files
+def local_files(config: RunConfig, model_dir: str, weights: bool = True) -> str:
+    """Returns the directory of a model on this node. Downloads a hub's model, at the run's commit; without its
+    ``weights`` if they are not wanted."""
+    from carerl.backends.hub import BESIDE_WEIGHTS, WHOLE, model_files
 
-    return model_files(model_dir, config.model.revision, WHOLE)
+    return model_files(model_dir, config.model.revision, WHOLE if weights else BESIDE_WEIGHTS)

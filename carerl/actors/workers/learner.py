@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from carerl import progress
 from carerl.actors.workers.base import Worker, device_of, local_files
+from carerl.actors.workers.engine_client import EngineClient, patience
+from carerl.backends.hashed import Write, Written
 from carerl.backends.learners import LEARNERS
-from carerl.backends.transfer.buckets import Bucket, buckets, checksum
+from carerl.backends.learners.base import AddReference
+from carerl.backends.transfer import TRANSFERS
+from carerl.backends.transfer.base import Place, Sender, Sent
+from carerl.config.roles import reference_in_learner
 from carerl.config.schema import RunConfig
-from carerl.loss.streams import with_shares
+from carerl.loss.streams import ReferenceShare, with_shares
+from carerl.progress import Pulse
 from carerl.types import TokenBatch
 
 LOOPBACK = "127.0.0.1"
@@ -28,14 +38,21 @@ class LearnerWorker(Worker):
     """One rank of the learner. The penalty is computed here, from gathered policy and reference log-probs."""
 
     _store: Any = None
+    _sender: Sender
+    _client: EngineClient | None = None
+    _unwritten: list[Write]
+
+    def pulse(self) -> Pulse:
+        """Returns a sign of life. Raises what an engine raised in a sync under way."""
+        if self._client is not None and self._client.failed is not None:
+            raise self._client.failed
+        return super().pulse()
 
     def meet(self, ranks: int, host: str) -> int:
         """Opens a port of ``host``, and of no other address, where the ranks meet; returns it. Returns 0 for one rank,
         which needs none."""
         if ranks == 1:
             return 0
-        import torch.distributed as dist
-
         # Bound here and handed on: a port that is found first and bound later may be taken by then, and a store that
         # binds for itself listens on every address of the node.
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
@@ -50,8 +67,6 @@ class LearnerWorker(Worker):
     def join(self, rank: int, ranks: int, host: str, port: int, gpus: float) -> None:
         """Joins the group that meets at ``port`` of ``host``. If that is the loopback address, Gloo's connections
         between ranks stay on it too; NCCL finds its own way."""
-        import torch.distributed as dist
-
         if host == LOOPBACK:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         store: Any = self._store
@@ -64,15 +79,18 @@ class LearnerWorker(Worker):
         """Loads the model, and makes objective and optimizer. With an empty ``model_dir`` makes a fresh model of the
         recipe's shape, initialised from the run's seed."""
         from carerl.algorithms import ALGORITHMS
-        from carerl.backends.models import DTYPES, end_ids, load_model
+        from carerl.backends.learners.starting import from_files, in_memory
+        from carerl.backends.learners.writing import meeting
+        from carerl.backends.models import DTYPES, end_ids
         from carerl.loss.objective import Objective
         from carerl.regularizers import REGULARIZERS
 
+        self._release()
         self.begin(config, config.learner.threads)
         torch.manual_seed(config.seed)
         # Weights and optimizer state are float32 whatever the dtype of the files: bfloat16 loses an update of 1e-6.
-        files = local_files(config, model_dir) if model_dir else ""
-        model = load_model(files, "float32", config.model.trust_remote_code) if files else fresh_model(config)
+        files = local_files(config, model_dir, weights=dist.get_rank() == 0) if model_dir else ""
+        start = from_files(files, config.model.trust_remote_code) if files else in_memory(fresh_model(config))
         self._engine_dtype = DTYPES[config.model.dtype]
         objective = Objective.supervised()
         if config.algorithm is not None:  # supervised training has none
@@ -85,62 +103,106 @@ class LearnerWorker(Worker):
                 regularizer.place,
             )
         device = device_of(config.learner.gpus_per_rank)
-        self._learner = LEARNERS[config.learner.backend](model, config.learner, objective, device)
-        self._bucket_mib = config.sync.bucket_mib
+        self._learner = LEARNERS[config.learner.backend](start, config.learner, objective, device)
+        self._bucket_mib, self._patience = config.sync.bucket_mib, patience(config)
         # An exported model ends its responses at the tokens of its own files too, whatever this run was asked for.
         own = end_ids(files, config.model.trust_remote_code) if files else ()
         self._end_ids = tuple(dict.fromkeys([*config.rollout.end_ids, *own]))
-        self._refs: list[Any] = []
+        meeting()  # now, and not at the first save: a network that does not allow it is found out at the start
+        self._reference = None
+        if reference_in_learner(config):
+            from carerl.backends.learners.reference import ShardedReference
+
+            self._reference = ShardedReference.of(config, files, device)
+
+    def _release(self) -> None:
+        """Gives up what an earlier :meth:`load` made. The next one needs that memory. A thread that still writes a
+        checkpoint has copies of its own."""
+        if hasattr(self, "_learner"):
+            self._learner.close()
+        for name in ("_learner", "_reference", "_sender", "_client"):
+            vars(self).pop(name, None)
+        self._unwritten = []
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
     def set_reference_head(self, head_VD: Tensor) -> None:
         """Takes the reference's frozen head, with which exact divergences are computed."""
         self._learner.set_reference_head(head_VD)
 
     def update(
-        self, minibatches: Any, lr: float, strengths: Any, batch: TokenBatch, *streams: dict[str, Tensor]
+        self, lr: float, strengths: Any, minibatches: Any, scores: str, batch: TokenBatch, *shares: ReferenceShare
     ) -> dict[str, float]:
-        """Takes one optimizer step a minibatch; returns metrics. ``streams``: the reference's scores, by shares of
-        rows."""
-        return self._learner.update(with_shares(batch, streams), minibatches, lr, strengths)
+        """Takes one optimizer step a minibatch; returns metrics. ``scores``: what this rank's own reference adds,
+        ``hidden``, ``logprobs`` or nothing (''). ``shares``: what the reference's actors found for this rank's rows."""
+        with self._adding(scores) as add_reference:
+            return self._learner.update(with_shares(batch, shares), minibatches, lr, strengths, add_reference)
 
     def update_many(self, steps: list[tuple[TokenBatch, Any, float]]) -> list[dict[str, float]]:
         """Takes several steps of supervised training in one call; returns the metrics of each."""
         return [self._learner.update(batch, minibatches, lr) for batch, minibatches, lr in steps]
 
-    def log_probs(self, batch: TokenBatch, *streams: dict[str, Tensor]) -> tuple[list[int], dict[str, Tensor]]:
+    def log_probs(
+        self, minibatches: Any, scores: str, batch: TokenBatch, *shares: ReferenceShare
+    ) -> tuple[list[int], dict[str, Tensor]]:
         """Returns this rank's rows of the batch, and their (rows, T) streams ``logprobs``, ``entropy`` and ``rkl``."""
-        return self._learner.log_probs(with_shares(batch, streams))
+        with self._adding(scores) as add_reference:
+            return self._learner.log_probs(with_shares(batch, shares), minibatches, add_reference)
 
-    def publish(self, first: bool) -> tuple[list[Any], int]:
-        """Puts all weights into the object store, in buckets, from the ``first`` rank; returns references to them, and
-        their checksum. The other ranks take part and return none."""
-        total = 0
-        self._refs = []
-        sent = ((name, tensor.to(self._engine_dtype)) for name, tensor in self._learner.tensors())
-        for bucket in buckets(sent, self._bucket_mib):
-            if first:
-                total = (total + checksum(bucket)) & 0xFFFFFFFFFFFFFFFF
-                self._refs.append(ray.put(bucket))
-            progress.step()
-        return self._refs, total
+    def _adding(self, scores: str) -> AbstractContextManager[AddReference | None]:
+        if not scores:
+            return nullcontext()
+        assert self._reference is not None
+        return self._reference.gathered(self._learner, with_hidden=scores == "hidden")
 
-    def save(self, directory: str) -> dict[str, int]:
-        """Writes this rank's part of model and optimizer. Returns name and size in bytes of every file that it sees
-        there afterwards: its own, and the other ranks' on storage that all nodes share."""
-        self._learner.save(Path(directory))
-        return {path.name: path.stat().st_size for path in Path(directory).iterdir()}
+    def open_transfer(self, kind: str, engines: list[Any], workers: int) -> None:
+        """Makes the sender of ``kind``. ``engines``: the engines' actors, which rank 0 alone calls.
+        ``workers``: the processes that hold a part of a model, in all engines together."""
 
-    def restore(self, directory: str) -> None:
-        """Reads model and optimizer back from what :meth:`save` wrote."""
-        self._learner.load(Path(directory))
+        place = Place(dist.get_rank(), self.node_ip(), ray.put)
+        source = self._learner.source(self._engine_dtype)
+        self._client = EngineClient(engines, workers, self._patience)
+        self._sender = TRANSFERS[kind](kind, source, self._client, place, self._bucket_mib)
+
+    def send(self) -> Sent:
+        """Brings all weights to the engines. Collective; rank 0 returns what was sent."""
+        return self._sender.send()
+
+    def save(self, directory: str) -> None:
+        """Copies this rank's part of model and optimizer to host memory; :meth:`write` writes it."""
+        self._unwritten.append(self._learner.save(Path(directory)))
+
+    def restore(self, directory: str) -> str:
+        """Reads model and optimizer back from what :meth:`save` and :meth:`write` wrote. Returns what a person should
+        know, or ''."""
+        return self._learner.load(Path(directory))
 
     def export(self, directory: str, tokenizer: Any, first: bool, dtype: str) -> None:
-        """Writes the weights, in ``dtype``, as a Hugging Face directory, from the ``first`` rank."""
+        """Gathers the weights, in ``dtype``, and copies them to the ``first`` rank's host memory, whole; the other
+        ranks take part and keep nothing. :meth:`write` writes them, as a Hugging Face directory.
+
+        The whole model is kept, and not a file of it at a time, so that training waits for the gathering alone. In
+        bfloat16 it has a sixth of the bytes that the ranks copy to save model and optimizer."""
         from carerl.backends.models import DTYPES, save_model
 
-        weights: Bucket = [(name, t.to(DTYPES[dtype])) for name, t in self._learner.tensors() if first]
+        copied: dict[str, Tensor] = {}
+        for name, tensor in self._learner.source(DTYPES[dtype]):
+            if first:
+                copied[name] = tensor.to("cpu", copy=True)
+            progress.step()
         if first:
-            save_model(Path(directory), self._learner.hf_config, dict(weights), tokenizer, self._end_ids)
+            write = partial(save_model, Path(directory), self._learner.hf_config, copied, tokenizer, self._end_ids)
+            self._unwritten.append(write)
+
+    def write(self) -> dict[str, Written]:
+        """Writes what :meth:`save` and :meth:`export` copied, and lets go of each copy once it is on the disk. Returns
+        the files that this rank wrote, by their paths. Ray calls it on a thread of its own, while training goes on."""
+        unwritten, self._unwritten = self._unwritten, []
+        written: dict[str, Written] = {}
+        while unwritten:
+            written |= unwritten.pop(0)()
+        return written
 
 
 def fresh_model(config: RunConfig) -> Any:

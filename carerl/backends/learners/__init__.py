@@ -4,7 +4,6 @@ its name in ``carerl.config.schema.LearnerConfig``, which may not import this ro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -12,14 +11,25 @@ from carerl.config.schema import LearnerConfig
 from carerl.loss.objective import Objective
 
 from .base import Learner
+from .loop import LearnerLoop
+from .starting import StartingModel
 
 __all__ = ["LEARNERS", "Learner"]
 
 
-def _fsdp2(model: Any, config: LearnerConfig, objective: Objective, device: torch.device) -> Learner:
-    from carerl.backends.learners.fsdp2 import FSDP2Learner
-
-    return FSDP2Learner(model, config, objective, device)
+Made = Callable[[StartingModel, LearnerConfig, Objective, torch.device], Learner]
 
 
-LEARNERS: dict[str, Callable[[Any, LearnerConfig, Objective, torch.device], Learner]] = {"fsdp2": _fsdp2}
+def _fsdp2(start: StartingModel, config: LearnerConfig, objective: Objective, device: torch.device) -> Learner:
+    from carerl.backends.learners.fsdp2 import FSDP2Shards
+
+    return LearnerLoop(FSDP2Shards(start, config, device), config, objective)
+
+
+def _deepspeed(start: StartingModel, config: LearnerConfig, objective: Objective, device: torch.device) -> Learner:
+    from carerl.backends.learners.deepspeed import DeepSpeedShards
+
+    return LearnerLoop(DeepSpeedShards(start, config, device), config, objective)
+
+
+LEARNERS: dict[str, Made] = {"fsdp2": _fsdp2, "deepspeed": _deepspeed}

@@ -1,52 +1,125 @@
-"""The protocol of a learner."""
+"""The protocols of a learner, and of the sharded model under it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
+from carerl.backends.hashed import Write
+from carerl.backends.learners.policy import Policy
+from carerl.backends.transfer.source import WeightSource
 from carerl.loss.batching import Minibatch
 from carerl.loss.objective import Strengths
 from carerl.types import TokenBatch
+
+AddReference = Callable[[TokenBatch], TokenBatch]
+"""Adds the reference's streams to a micro-batch that is about to be used. Is called on all ranks together."""
 
 
 class Learner(Protocol):
     """Trains one rank's part of a sharded policy. Every method is called on all ranks together."""
 
-    hf_config: Any
+    @property
+    def hf_config(self) -> Any:
+        """The model's Hugging Face config."""
+        ...
 
     def update(
-        self, batch: TokenBatch, minibatches: Sequence[Minibatch], lr: float, strengths: Strengths | None = None
+        self,
+        batch: TokenBatch,
+        minibatches: Sequence[Minibatch],
+        lr: float,
+        strengths: Strengths | None = None,
+        add_reference: AddReference | None = None,
     ) -> dict[str, float]:
         """Takes an optimizer step for each minibatch, in order; returns metrics reduced over all ranks.
 
         ``strengths``: those of the loss's components; None takes those that the objective was built with.
+        ``add_reference``: None if the batch has the reference's streams, or needs none.
         """
         ...
 
-    def log_probs(self, batch: TokenBatch) -> tuple[list[int], dict[str, Tensor]]:
+    def log_probs(
+        self, batch: TokenBatch, minibatches: Sequence[Minibatch] = (), add_reference: AddReference | None = None
+    ) -> tuple[list[int], dict[str, Tensor]]:
         """Returns this rank's rows and their streams (rows, T) ``logprobs``, ``entropy`` and ``rkl``.
+
+        ``minibatches``: those that the batch is to be trained in, so that each row is on the same rank as there.
 
         They are float32, on the CPU, 0 beyond each response. ``rkl`` is the exact reverse KL; without the reference's
         hidden states in the batch it is 0.
         """
         ...
 
-    def set_reference_head(self, head_VD: Tensor) -> None:
-        """Sets the frozen head that turns the reference's hidden states into its distribution."""
+    def set_reference_head(self, head_VD: Tensor | None) -> None:
+        """Sets the frozen head that turns the reference's hidden states into its distribution. None gives it up."""
         ...
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yields whole tensors on the CPU under their Hugging Face names, one at a time."""
+    def source(self, dtype: torch.dtype) -> WeightSource:
+        """Returns all weights, whole, in ``dtype``."""
         ...
 
-    def save(self, directory: Path) -> None:
-        """Writes model and optimizer."""
+    def save(self, directory: Path) -> Write:
+        """Copies this rank's part of model and optimizer to host memory, and returns the function that writes it into
+        ``directory`` while training goes on."""
         ...
 
-    def load(self, directory: Path) -> None:
-        """Restores what ``save`` wrote, also on another number of ranks."""
+    def load(self, directory: Path) -> str:
+        """Restores what ``save`` had written, also on another number of ranks. Of another backend's checkpoint it takes
+        the weights alone. Returns what a person should know of that, or ''."""
+        ...
+
+    def close(self) -> None:
+        """Ends the learner's use, so that its memory is free once nobody refers to it. What :meth:`save` returned may
+        still be written."""
+        ...
+
+
+class Shards(Protocol):
+    """Holds one rank's part of a model and its optimizer. Every call is made on all ranks together.
+
+    A new way of sharding is a class of this form; :class:`carerl.backends.learners.loop.LearnerLoop` does the rest.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+    stream_dtype: torch.dtype
+    """Of log-probs: float32, or float64 for a float64 model."""
+
+    hf_config: Any
+    policy: Policy
+    """The sharded module. Calling it is the forward pass."""
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Adds a micro-batch's gradients, the mean over ranks. ``last``: True in the last micro-batch of a minibatch,
+        after which ``step`` follows; until then gradients need not be reduced over ranks."""
+        ...
+
+    def step(self, lr: float) -> float:
+        """Clips the gradient and takes an optimizer step, unless the gradient is not finite; clears the gradient.
+        Returns its global norm before clipping."""
+        ...
+
+    def source(self, dtype: torch.dtype) -> WeightSource:
+        """Returns all weights, whole, in ``dtype``."""
+        ...
+
+    def save(self, directory: Path) -> Write:
+        """Copies this rank's part of model and optimizer to host memory, and returns the function that writes it into
+        ``directory`` while training goes on."""
+        ...
+
+    def load(self, directory: Path) -> str:
+        """Restores what ``save`` had written, also on another number of ranks. Of another backend's checkpoint it takes
+        the weights alone. Returns what a person should know of that, or ''."""
+        ...
+
+    def close(self) -> None:
+        """Ends the learner's use, so that its memory is free once nobody refers to it. What :meth:`save` returned may
+        still be written."""
         ...

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
 from torch.distributed.checkpoint import CheckpointException, DefaultLoadPlanner, FileSystemReader
 from torch.distributed.checkpoint._nested_dict import set_element
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
@@ -85,6 +87,16 @@ class Reader(FileSystemReader):
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self.load_id
         return metadata
+
+
+def stored_weights(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
+    """Yields the float32 weights of a checkpoint in torch's distributed format, whole, one after another, under Hugging
+    Face names. Each process reads for itself. Raises ValueError for a checkpoint that it refuses."""
+    for name, shape in shapes.items():
+        state = {"model": {f"model.{name}": torch.empty(shape)}}
+        with plain_errors():
+            dcp.load(state, storage_reader=Reader(str(directory)), planner=Planner(), no_dist=True)
+        yield name, state["model"][f"model.{name}"]
 
 
 class Planner(DefaultLoadPlanner):

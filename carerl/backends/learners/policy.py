@@ -25,11 +25,15 @@ class Policy(nn.Module):
     :mod:`carerl.loss.head` has none.
     """
 
-    def __init__(self, model: Any, chunk_tokens: int):
+    def __init__(self, model: Any, chunk_tokens: int, device: torch.device | None = None, compiled: bool = False):
+        """Wraps a model. ``device``: the one that computes. None: where the model's weights are. ``compiled``: whether
+        the layers are compiled, so that no kernels of our own stand in the way."""
         super().__init__()
         if getattr(model.get_output_embeddings(), "bias", None) is not None:
             raise ValueError(f"{type(model).__name__} has a bias on its output head, which is not computed here")
-        speed_up(model)
+        self.device = device or next(model.parameters()).device
+        if not compiled:
+            speed_up(model, self.device)
         self.model = model
         self.chunk_tokens = chunk_tokens
         self.frozen_ref_head_VD: Tensor | None = None  # not a parameter: it is neither trained nor sharded
@@ -51,10 +55,6 @@ class Policy(nn.Module):
         positions_S = torch.arange(ids_BS.shape[1])[None, :]
         predicts_BS = (positions_S >= batch.prompt_lengths_B[:, None] - 1) & (positions_S < lengths_B[:, None] - 1)
         return hidden_BSD[predicts_BS.to(self.device)]
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
 
     def forward(
         self, batch: TokenBatch, exact: Callable[[Tensor, Tensor], Tensor] | None, with_ref: bool

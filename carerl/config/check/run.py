@@ -8,16 +8,24 @@ What can only be known with the model, the task or the cluster at hand is checke
 
 from __future__ import annotations
 
+from carerl.config.check.learner import learner_pairings
 from carerl.config.check.loss import loss_pairings, reward_pairings
 from carerl.config.check.model import model_pairings, path_pairings
 from carerl.config.check.places import run_dir_errors
 from carerl.config.check.sync import sync_pairings
-from carerl.config.check.work import batch_pairings, engine_pairings, gpu_pairings, length_pairings
+from carerl.config.check.work import (
+    batch_pairings,
+    engine_pairings,
+    gpu_pairings,
+    length_pairings,
+    reference_pairings,
+)
 from carerl.config.plan.cards import card_pairings
 from carerl.config.plan.memory import fit_pairings
 from carerl.config.schema import RunConfig
 from carerl.config.selection import selection_pairings
 from carerl.config.tables import CHOICES
+from carerl.config.transfer import transfer_pairings
 from carerl.errors import ConfigError, raise_all
 from carerl.settings import Errors, bound_errors, checks
 
@@ -72,5 +80,6 @@ def _own(c: RunConfig) -> Errors:
 
 PAIRINGS = (
     _kind, run_dir_errors, path_pairings, model_pairings, _own, batch_pairings, loss_pairings, selection_pairings,
-    reward_pairings, length_pairings, engine_pairings, sync_pairings, gpu_pairings, card_pairings, fit_pairings,
+    reward_pairings, reference_pairings, length_pairings, engine_pairings, learner_pairings, sync_pairings,
+    transfer_pairings, gpu_pairings, card_pairings, fit_pairings,
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from carerl.config.roles import reference_in_learner
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import effective_shape
 from carerl.errors import ConfigError
@@ -30,6 +31,14 @@ def batch_pairings(c: RunConfig) -> Errors:
             c.rollout.actors,
             f"a step has {groups} prompts, so that some engines would never have work",
             f"write rollout.actors={groups} or less",
+        )
+
+
+def reference_pairings(c: RunConfig) -> Errors:
+    """Yields an error for a reference that is to lie on the ranks of a learner in a run without one."""
+    if reference_in_learner(c) and not c.does.trains:
+        yield ConfigError(
+            "reference.place", c.reference.place, "this kind of run has no learner", "write reference.place=actors"
         )
 
 

@@ -6,11 +6,12 @@ sample     engines and graders. Engines work in rounds; while one round's groups
 plan       nobody: the driver turns groups into rows and minibatches.
 reference  the reference, until its scores are in the object store.
 update     every rank of the learner, until the last optimizer step.
-sync       the learner, until all weights are in the object store; then every engine, until it has taken them.
+sync       the learner, which sends, and the engines, which take the weights part by part.
 
 So nothing runs ahead: rollouts are always sampled by the newest weights, and engines are idle while the learner trains.
 A call that ends wakes the driver; a call that does not end is noticed by :mod:`carerl.actors.health.asking`. A stop
-that was asked for (:mod:`carerl.controller.ending.stopping`) is answered once a step, in ``keep``, after a checkpoint.
+that was asked for (:mod:`carerl.controller.ending.stopping`) is answered once a step, in ``keep``, which
+begins a checkpoint. Its files are written while the next steps are taken; whoever ends a run waits for them.
 """
 
 from __future__ import annotations

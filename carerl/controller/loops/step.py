@@ -7,6 +7,7 @@ from torch import Tensor
 from carerl.actors.crew import TrainingCrew
 from carerl.actors.handles.base import HeldBatch
 from carerl.algorithms import Algorithm
+from carerl.backends.recorder import span
 from carerl.controller import best, checkpoints, weights
 from carerl.controller.context import Clock, Context
 from carerl.controller.rollout_table import rollout_rows, token_scores
@@ -40,7 +41,7 @@ class Step:
     def reference(self, planned: StepBatch) -> HeldBatch:
         """Puts the batch into the object store, and has the reference score it in the steps that need scores."""
         with self._clock.phase("reference"):
-            held = self._crew.learner.hold(planned.batch)
+            held = self._crew.learner.hold(planned.batch, planned.minibatches)
             if self._reference_due():
                 held = self._crew.reference.streams(held, self._hidden)
         return held
@@ -58,8 +59,7 @@ class Step:
         config, loop = self._config, self._context.loop
         with self._clock.phase("train"):
             rate = learning_rate(self.number, config.steps, config.learner)
-            parts = planned.minibatches
-            metrics = self._crew.learner.update(held, parts, rate, loop.strengths) if parts else {}
+            metrics = self._crew.learner.update(held, rate, loop.strengths) if planned.minibatches else {}
             metrics |= {"train/empty_minibatches": planned.empty}
             metrics |= loop.adapt(config, metrics)
         return metrics
@@ -67,8 +67,7 @@ class Step:
     def sync(self) -> dict[str, float]:
         """Brings the new weights to the engines, and in some steps proves that they arrived. Returns metrics."""
         with self._clock.phase("sync"):
-            weights.synchronise(self._crew, version=self.number)
-            metrics: dict[str, float] = {"sync/version": self.number}
+            metrics = weights.synchronise(self._crew, version=self.number)
             if weights.probe_due(self.number, self._config):
                 metrics |= weights.probe(self._crew, self._context.task, self._config)
         return metrics
@@ -91,12 +90,14 @@ class Step:
             write_rollouts(self._context.run.rollout_file(self.number), rows)
 
     def keep(self) -> bool:
-        """Saves a checkpoint if one is due, if the run ends, or if a stop was asked for. Returns True for a stop."""
+        """Completes a checkpoint that has been written meanwhile. Begins one if it is due, if the run ends, or if a
+        stop was asked for. Returns True for a stop."""
+        checkpoints.poll(self._context)
         config, every, stopping = self._config, self._config.checkpoint.every, bool(self._context.stop)
         if stopping or self.number == config.steps or (every and self.number % every == 0):
             self._context.display.stage("checkpoint")
-            checkpoints.save(self._context, self.number)
-            best.forget(self._context.run)
+            with span("checkpoint"):
+                checkpoints.begin(self._context, self.number, kept=lambda: best.forget(self._context.run))
         return stopping
 
     @property

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from carerl.actors.workers.learner import LOOPBACK, LearnerWorker
-from carerl.backends.learners.fsdp2 import gather_json
+from carerl.backends.learners.totals import gather_json
 from carerl.loss.parity import Gaps
 
 LISTENING = "0A"

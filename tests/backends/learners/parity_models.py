@@ -15,8 +15,9 @@ from torch import Tensor
 
 from carerl.algorithms import ALGORITHMS
 from carerl.backends.engines.base import Engine
-from carerl.backends.learners.fsdp2 import FSDP2Learner
-from carerl.backends.models import DTYPES, load_model
+from carerl.backends.learners import LEARNERS, Learner
+from carerl.backends.learners.starting import from_files
+from carerl.backends.models import DTYPES
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
 from carerl.loss.batching import Minibatch, make_batch, normalisers, pack_rows
@@ -24,6 +25,7 @@ from carerl.loss.objective import Objective
 from carerl.regularizers import REGULARIZERS
 from carerl.types import Example, Group, Sample, Sampling
 from tests.backends.engines.completions import complete
+from tests.backends.transfer.sending import bring
 
 Weights = Mapping[str, Tensor]
 
@@ -50,7 +52,7 @@ class Pair:
     """A real engine and a real learner, on this process's own rank (:func:`tests.backends.learners.ranks.alone`)."""
 
     engine: Engine
-    learner: FSDP2Learner
+    learner: Learner
     config: RunConfig
 
     @classmethod
@@ -59,17 +61,17 @@ class Pair:
         objective = Objective(
             algorithm.build(algorithm.config()), regularizer.build(regularizer.config()), 0.0, "score"
         )
-        model = load_model(str(learner_dir), "float32")
-        learner = FSDP2Learner(model, config.learner, objective, torch.device("cpu"))
+        start = from_files(str(learner_dir))
+        learner = LEARNERS["fsdp2"](start, config.learner, objective, torch.device("cpu"))
         return cls(engine, learner, config)
 
     def weights(self) -> dict[str, Tensor]:
         """The learner's as they are now, in the dtype in which they are sent."""
         dtype = DTYPES[self.config.model.dtype]
-        return {name: tensor.to(dtype, copy=True) for name, tensor in self.learner.tensors()}
+        return {name: tensor.clone() for name, tensor in self.learner.source(dtype)}
 
     def send(self, weights: Weights) -> None:
-        self.engine.update_weights(weights.items())
+        bring(self.engine, weights)
 
     def groups(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> list[Group]:
         """Sampled by the engine; every response with a reward of 0 or 1, in turn."""

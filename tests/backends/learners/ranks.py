@@ -55,7 +55,7 @@ def _rank(rank: int, world: int, port: int, path: str, function: Callable[..., A
         init_method=f"tcp://127.0.0.1:{port}",
         rank=rank,
         world_size=world,
-        timeout=timedelta(seconds=90),
+        timeout=timedelta(seconds=60),
     )
     try:
         result = function(*arguments)

@@ -7,20 +7,26 @@ and NCCL; the regularizers' own mathematics (``tests/regularizers``).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from carerl.algorithms import ALGORITHMS
 from carerl.algorithms.grpo import GRPOConfig
+from carerl.backends.hashed import Written
 from carerl.backends.learners import fsdp2
-from carerl.backends.learners.fsdp2 import FSDP2Learner
+from carerl.backends.learners.fsdp2 import FSDP2Shards
+from carerl.backends.learners.loop import LearnerLoop
 from carerl.backends.learners.policy import Policy
+from carerl.backends.learners.starting import in_memory
 from carerl.backends.models import make_model
 from carerl.config.schema import LearnerConfig, OptimizerConfig, ShapeConfig
 from carerl.loss.batching import Minibatch, make_batch, normalisers
@@ -68,8 +74,7 @@ def batch(dtype: torch.dtype) -> TokenBatch:
     ]
     made = make_batch(groups, ALGORITHMS["grpo"].build(GRPOConfig()), TEMPERATURE)
     policy = Policy(model(2, dtype).requires_grad_(False), 1000)
-    first = made.select(range(5)).response_tokens  # as from two reference actors
-    hidden = TokenVectors(policy.hidden(made).split([first, made.response_tokens - first]), made.response_lengths_B)
+    hidden = TokenVectors.whole(policy.hidden(made), made.response_lengths_B)
     doubles = {
         name: getattr(made, name).to(dtype)
         for name in ("advantages_BT", "policy_weight_BT", "regularizer_weight_BT", "rollout_logprobs_BT")
@@ -79,17 +84,17 @@ def batch(dtype: torch.dtype) -> TokenBatch:
     return made.with_streams(ref_hidden=hidden, **doubles)
 
 
-class ReadGradient(FSDP2Learner):
+class ReadGradient(FSDP2Shards):
     """Keeps each minibatch's gradient and leaves the weights alone."""
 
-    def _step(self) -> float:
+    def step(self, lr: float) -> float:
         self.gradients = getattr(self, "gradients", [])
         self.gradients.append({n: p.grad.full_tensor().clone() for n, p in self.policy.named_parameters()})
         self.optimizer.zero_grad()
         return 0.0
 
 
-def learner(kind: type[FSDP2Learner], dtype: torch.dtype, estimator: str, micro: int, chunk: int) -> FSDP2Learner:
+def learner(kind: type[FSDP2Shards], dtype: torch.dtype, estimator: str, micro: int, chunk: int) -> LearnerLoop:
     algorithm = ALGORITHMS["grpo"].build(GRPOConfig())
     regularizer = REGULARIZERS["srkl"].build(SRKLConfig(alpha=ALPHA))
     name = str(dtype).removeprefix("torch.")
@@ -100,7 +105,7 @@ def learner(kind: type[FSDP2Learner], dtype: torch.dtype, estimator: str, micro:
         optimizer=OptimizerConfig(lr=1e-2, grad_clip=1.0),
     )
     objective = Objective(algorithm, regularizer, BETA, estimator)
-    made = kind(model(1, dtype), config, objective, torch.device("cpu"))
+    made = LearnerLoop(kind(in_memory(model(1, dtype)), config, torch.device("cpu")), config, objective)
     made.set_reference_head(model(2, dtype).get_output_embeddings().weight.detach())
     return made
 
@@ -116,7 +121,7 @@ def gradients(
     made = learner(ReadGradient, dtype, estimator, micro, chunk)
     rows = batch(dtype)
     made.update(rows, parts(rows, cut), 1e-2)
-    return made.gradients  # type: ignore[attr-defined,no-any-return]
+    return made.shards.gradients  # type: ignore[attr-defined,no-any-return]
 
 
 def layer_by_layer(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -137,9 +142,8 @@ def with_everything_on(checkpointing: bool) -> tuple[list[dict[str, Tensor]], di
         micro_batch_rows=2, head_chunk_tokens=7, compute_dtype="float64", gradient_checkpointing=checkpointing
     )
     regularizer = REGULARIZERS["srkl"].build(SRKLConfig(alpha=ALPHA))
-    made = ReadGradient(
-        model(1, torch.float64), config, Objective(algorithm, regularizer, BETA, "full"), torch.device("cpu")
-    )
+    shards = ReadGradient(in_memory(model(1, torch.float64)), config, torch.device("cpu"))
+    made = LearnerLoop(shards, config, Objective(algorithm, regularizer, BETA, "full"))
     made.set_reference_head(model(2, torch.float64).get_output_embeddings().weight.detach())
     rows = batch(torch.float64)
     strata_BM = torch.arange(rows.rows)[:, None] % torch.arange(1, len(STRATA) + 1)[None, :] == 0
@@ -150,16 +154,21 @@ def with_everything_on(checkpointing: bool) -> tuple[list[dict[str, Tensor]], di
     )
     cut = [Minibatch(tuple(part), normalisers(rows.select(part), algorithm)) for part in MINIBATCHES]
     metrics = made.update(rows, cut, 1e-2)
-    return made.gradients, metrics
+    return made.shards.gradients, metrics
+
+
+def weights(made: LearnerLoop) -> dict[str, Tensor]:
+    own = next(made.shards.policy.parameters()).dtype
+    return {name: tensor.clone() for name, tensor in made.source(own)}
 
 
 def trained(
     dtype: torch.dtype, estimator: str, micro: int, cut: Any = MINIBATCHES
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    made = learner(FSDP2Learner, dtype, estimator, micro, 7)
+    made = learner(FSDP2Shards, dtype, estimator, micro, 7)
     rows = batch(dtype)
     metrics = made.update(rows, parts(rows, cut), 1e-2)
-    return dict(made.tensors()), metrics
+    return weights(made), metrics
 
 
 # ---- the plain implementation ---------------------------------------------------------------------------------
@@ -345,7 +354,7 @@ def test_normalising_by_local_counts_would_be_noticed() -> None:
 
 
 def scores_of_rows(rows_per_pass: int) -> dict[str, Tensor]:
-    made = learner(FSDP2Learner, torch.float64, "full", rows_per_pass, 7)
+    made = learner(FSDP2Shards, torch.float64, "full", rows_per_pass, 7)
     rows, streams = made.log_probs(batch(torch.float64))
     whole = {name: torch.zeros(12, stream.shape[1]) for name, stream in streams.items()}
     for name, stream in streams.items():
@@ -369,26 +378,41 @@ def test_scores_equal_row_by_row_evaluation() -> None:
 
 
 def save_after_one_update(directory: str) -> None:
-    made = learner(FSDP2Learner, torch.float64, "full", 5, 7)
+    made = learner(FSDP2Shards, torch.float64, "full", 5, 7)
     rows = batch(torch.float64)
     made.update(rows, parts(rows), 1e-2)
-    made.save(Path(directory))
+    write = made.save(Path(directory))
+    with ThreadPoolExecutor() as beside:  # what training does meanwhile is not in the checkpoint
+        written = beside.submit(write)
+        for _ in range(2):
+            made.update(rows, parts(rows), 1e-2)
+        own = written.result()
+    check_sums(own)
+    assert Path(directory, f"__{dist.get_rank()}_0.distcp") in map(Path, own)
+    assert (str(Path(directory, ".metadata")) in own) == (dist.get_rank() == 0), "written once, under its last name"
+
+
+def check_sums(written: dict[str, Written]) -> None:
+    """What was hashed on the way to the disk is what lies there."""
+    for path, file in written.items():
+        content = Path(path).read_bytes()
+        assert file == (len(content), hashlib.sha256(content).hexdigest()), path
 
 
 def load_and_update(directory: str) -> dict[str, Tensor]:
-    made = learner(FSDP2Learner, torch.float64, "full", 5, 7)
+    made = learner(FSDP2Shards, torch.float64, "full", 5, 7)
     made.load(Path(directory))
     rows = batch(torch.float64)
     made.update(rows, parts(rows), 1e-2)
-    return dict(made.tensors())
+    return weights(made)
 
 
 def update_twice() -> dict[str, Tensor]:
-    made = learner(FSDP2Learner, torch.float64, "full", 5, 7)
+    made = learner(FSDP2Shards, torch.float64, "full", 5, 7)
     rows = batch(torch.float64)
     for _ in range(2):
         made.update(rows, parts(rows), 1e-2)
-    return dict(made.tensors())
+    return weights(made)
 
 
 def test_checkpoint_of_two_ranks_goes_on_with_one(two_ranks: Any) -> None:
@@ -401,11 +425,11 @@ def test_checkpoint_of_two_ranks_goes_on_with_one(two_ranks: Any) -> None:
 def moved_in_bfloat16(lr: float) -> tuple[float, float]:
     config = LearnerConfig(micro_batch_rows=100, compute_dtype="bfloat16", optimizer=OptimizerConfig(lr=lr))
     objective = Objective(ALGORITHMS["grpo"].build(GRPOConfig()), REGULARIZERS["none"].build(None), 0.0, "score")
-    made = FSDP2Learner(model(1, torch.float32), config, objective, torch.device("cpu"))
-    before = {name: tensor.clone() for name, tensor in made.tensors()}
+    made = LearnerLoop(FSDP2Shards(in_memory(model(1, torch.float32)), config, torch.device("cpu")), config, objective)
+    before = weights(made)
     rows = batch(torch.float32).with_streams(ref_hidden=None)
     made.update(rows, parts(rows, (MINIBATCHES[0],)), lr)
-    after = dict(made.tensors())
+    after = weights(made)
     moved = [(after[name] - before[name]).abs() for name in before]
     kept = [after[name].bfloat16() == before[name].bfloat16() for name in before]
     return float(torch.cat([m.flatten() for m in moved]).median()), float(
@@ -421,13 +445,13 @@ def test_weights_move_at_a_small_learning_rate_when_computed_in_bfloat16() -> No
 
 
 def with_a_nan() -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, float], str]:
-    made = learner(FSDP2Learner, torch.float64, "full", 5, 7)
-    before = {name: tensor.clone() for name, tensor in made.tensors()}
+    made = learner(FSDP2Shards, torch.float64, "full", 5, 7)
+    before = weights(made)
     rows = batch(torch.float64)
     assert rows.advantages_BT is not None
     rows.advantages_BT[0, 0] = float("nan")
     metrics = made.update(rows, parts(rows, (MINIBATCHES[0],)), 1e-2)
-    after = {name: tensor.clone() for name, tensor in made.tensors()}
+    after = weights(made)
     try:
         made.update(rows, parts(rows, (MINIBATCHES[0], MINIBATCHES[0])), 1e-2)
     except RuntimeError as error:

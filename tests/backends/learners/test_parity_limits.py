@@ -19,16 +19,17 @@ import torch
 from carerl.actors.workers.engine import EngineWorker, StaleWeights
 from carerl.actors.workers.learner import LearnerWorker
 from carerl.backends.engines import ENGINES, Request
-from carerl.backends.engines import vllm as vllm_engine
 from carerl.backends.initial import init_tiny
 from carerl.backends.models import make_model, parameter_shapes, save_model
-from carerl.backends.transfer.buckets import IncompleteWeights, checksum
+from carerl.backends.transfer.digest import IncompleteWeights
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.loss.parity import LIMITS, Gaps, fault
 from carerl.tasks.tiny.tokenizer import make_tokenizer
 from carerl.types import Group, Sampling
+from tests.actors.local import Local, without_ray
 from tests.backends.learners.parity_models import Pair, names, other_numbers, settings, with_rope_base
 from tests.backends.learners.ranks import alone
+from tests.backends.transfer.sending import deliver
 
 END, VOCABULARY, CONTEXT = 1, 2048, 1024
 SHAPE = ShapeConfig(
@@ -147,7 +148,7 @@ def test_pitfall_14_a_head_left_behind_by_one_step_fails_in_float32_alone(case: 
 
 
 def test_pitfall_14_a_layer_left_behind_by_one_step_is_below_the_rounding_of_bfloat16(case: Case) -> None:
-    """Why :func:`carerl.backends.transfer.buckets.check_complete` is there."""
+    """Why :meth:`carerl.backends.transfer.digest.Received.check_complete` is there."""
     case.pair.send(case.pair.weights())
     before = case.pair.weights()
     case.pair.step(case.sampled(), REALISTIC_LR)
@@ -170,7 +171,7 @@ def test_pitfall_14_vllms_packed_copy_of_a_tied_head_left_behind_fails(
         assert case.is_sound()
         case.pair.step(case.sampled(), REALISTIC_LR)
         with monkeypatch.context() as patch:
-            patch.setattr(vllm_engine, "repack_tied_head", lambda model: None)
+            patch.setattr("carerl.backends.transfer.vllm_worker.repack_tied_head", lambda model: None)
             case.pair.send(case.pair.weights())
             assert case.fault(case.sampled())
         assert case.is_sound()
@@ -204,32 +205,25 @@ tied_or_not = pytest.mark.parametrize("sender_and_receiver", [True, False], indi
 def test_pitfall_14_a_tensor_that_the_sender_leaves_out_is_missed(
     sender_and_receiver: tuple[LearnerWorker, EngineWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its checksum leaves the tensor out as well, and agrees. The engine keeps no version: it was told to change."""
+    """Its digest leaves the tensor out as well, and agrees. The engine keeps no version: it was told to change."""
     sender, receiver = sender_and_receiver
-    references, total = sender.publish(True)
-    assert len(references) > 1
-    receiver.sync(references, 1, total)
+    without_ray(monkeypatch)
+    sender.open_transfer("shm", [Local(receiver)], 1)
+    receiver.accept(sender.send(), 1)
     receiver.submit([Request(0, (2, 3))], ASKED, 1)
     receiver.cancel()
-    whole = list(sender._learner.tensors())
-    for left_out, _ in whole:
-        part = [pair for pair in whole if pair[0] != left_out]
-        with monkeypatch.context() as patch:
-            patch.setattr(sender._learner, "tensors", lambda part=part: iter(part))
-            references, total = sender.publish(True)
-        assert checksum(pair for bucket in references for pair in bucket) == total
+    whole = {name: tensor.clone() for name, tensor in sender._learner.source(torch.bfloat16)}
+    for left_out in whole:
+        sent = deliver([Local(receiver)], {name: tensor for name, tensor in whole.items() if name != left_out})
+        assert receiver._received is not None and receiver._received.digest == sent.digest
         with pytest.raises(IncompleteWeights, match=f"1 missing \\({left_out}\\)"):
-            receiver.sync(references, 2, total)
+            receiver.accept(sent, 2)
         with pytest.raises(StaleWeights, match="version None"):
             receiver.submit([Request(0, (2, 3))], ASKED, 1)
-    receiver.sync(*_published(sender, version=2))
+    sender.open_transfer("shm", [Local(receiver)], 1)
+    receiver.accept(sender.send(), 2)
     receiver.submit([Request(0, (2, 3))], ASKED, 2)
     receiver.cancel()
-
-
-def _published(sender: LearnerWorker, version: int) -> tuple[list[object], int, int]:
-    references, total = sender.publish(True)
-    return references, version, total
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -26,7 +26,7 @@ from carerl.backends.models import load_model, make_model, save_model
 from carerl.config.load import load
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.loss.batching import make_batch
-from carerl.loss.streams import with_shares
+from carerl.loss.streams import ReferenceShare, with_shares
 from carerl.regularizers import REGULARIZERS
 from carerl.tasks.tiny.tokenizer import EOS, PAD, make_tokenizer
 from carerl.types import Completion, Example, Group, Sampling, TokenBatch
@@ -110,8 +110,9 @@ def test_pitfall_07_engine_policy_and_reference_agree_at_every_temperature(
     batch = batch_of(groups_of(completions, monkeypatch), temperature)
     worker = ReferenceWorker()
     worker.load(config(), model_dir)
-    ref_BT = worker.streams(batch, 0, batch.rows, with_hidden=False)["ref_logprobs_BT"]
-    hidden = worker.streams(batch, 0, batch.rows, with_hidden=True)
+    found = [worker.streams(batch, [range(batch.rows)], with_hidden) for with_hidden in (False, True)]
+    logprobs, hidden = (share for share in found if isinstance(share, ReferenceShare))
+    ref_BT = with_shares(batch, (logprobs,)).ref_logprobs_BT
     entry = REGULARIZERS["srkl"]
     exact = entry.build(entry.config()).exact
     with torch.no_grad():

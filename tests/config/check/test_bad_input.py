@@ -6,10 +6,13 @@ The cluster, the model directory and the built task are in test_at_hand.py.
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from carerl.config.check.work import reference_pairings
+from carerl.config.kinds import KINDS, Kind
 from carerl.config.load import dump, load
 from carerl.errors import ConfigError
 
@@ -184,6 +187,17 @@ CASES = [
     ("recipe=care_grpo_3b sync.probe_abort=.5", "sync.probe_abort", "largest gap", "sync.probe_q999_abort"),
     (f"{TINY} sync.mismatch_abort=.5", "sync.mismatch_abort", "mean alone", "sync.mismatch_mean_abort"),
     (f"{TINY} sync.probe_mean_abort=-1", "sync.probe_mean_abort", "at least 0", "0 or more"),
+    (f"{TINY} sync.transfer=tcp", "sync.transfer", "one of auto, nccl, ipc, shm, store", "auto"),
+    (f"{TINY} sync.transfer=nccl", "sync.transfer", "do not both have GPUs", "auto"),
+    (f"{TINY} sync.transfer=ipc", "sync.transfer", "do not both have GPUs", "auto"),
+    ("recipe=care_grpo_3b sync.transfer=ipc", "sync.transfer", "have GPUs apart", "nccl"),
+    ("recipe=care_grpo_3b sync.transfer=nccl rollout.engine=hf", "sync.transfer", "vLLM's own", "shm"),
+    (
+        "recipe=care_grpo_3b sync.transfer=store rollout.tensor_parallel=2 rollout.gpus_per_actor=2",
+        "sync.transfer",
+        "copied to each",
+        "nccl",
+    ),
     ("recipe=care_grpo_3b sync.probe_mean_abort=1e-4", "sync.probe_mean_abort", "bfloat16", "0.1"),
     (
         f"{TINY} learner.compute_dtype=bfloat16 sync.mismatch_q999_abort=.01",
@@ -345,3 +359,12 @@ def test_resume_refuses_to_become_another_run(earlier: Path, word: str, field: s
 def test_errors_survive_pickling() -> None:
     error = ConfigError("a", 1, "b", "c", [ConfigError("d", 2, "e", "f")])
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_reference_on_the_ranks_of_a_learner_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin's kind of run may have a reference and train nothing."""
+    monkeypatch.setitem(KINDS, "scored", Kind(("rollout", "grading", "reference"), ("task",), "responses are scored"))
+    config = load(["recipe=care_grpo_tiny", "reference.place=learner"])
+    assert list(reference_pairings(config)) == []
+    (error,) = reference_pairings(replace(config, kind="scored"))
+    assert (error.field, error.remedy) == ("reference.place", "write reference.place=actors")

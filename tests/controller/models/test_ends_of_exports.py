@@ -67,5 +67,6 @@ def test_so_does_that_of_a_run_that_samples_nothing(
         worker = LearnerWorker()
         worker.load(settings(tmp_path, model_dir), str(model_dir))
         worker.export(str(tmp_path / "export"), None, True, "float32")
+        worker.write()
     stated = json.loads((tmp_path / "export" / "generation_config.json").read_text())
     assert stated["eos_token_id"] == [EOS, ALSO]

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from carerl.actors.workers.engine import EngineWorker
 from carerl.actors.workers.learner import LearnerWorker
+from carerl.backends.transfer.base import Sent
 from carerl.config.load import load
 from carerl.config.rehearsal import rehearsed
 from carerl.config.schema import RunConfig
@@ -39,19 +40,22 @@ NO_PROBE = [f"sync.{name}_abort=1000" for name in ("probe_mean", "probe_q999", "
 class DeafEngine(EngineWorker):
     """Keeps the weights that it was built with, and says that it took others."""
 
-    def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
+    def update_weights(self, info: dict[str, Any]) -> None:
+        pass
+
+    def accept(self, sent: Sent, version: int) -> None:
         self._version = version
 
 
-class HalfDeafEngine(EngineWorker):
+class HalfDeafEngine(DeafEngine):
     """Takes all weights but those of its first layer."""
 
-    def sync(self, bucket_refs: list[Any], version: int, expected_checksum: int) -> None:
-        mine = [[pair for pair in bucket if ".layers.0." not in pair[0]] for bucket in bucket_refs]
+    def update_weights(self, info: dict[str, Any]) -> None:
         own = dict(self._engine._model.named_parameters())
-        kept = [(name, own[name].detach().clone()) for name in own if ".layers.0." in name]
-        self._engine.update_weights([*(pair for bucket in mine for pair in bucket), *kept])
-        self._version = version
+        kept = {name: own[name].detach().clone() for name in own if ".layers.0." in name}
+        self._engine.update(info)
+        for name, tensor in kept.items():
+            own[name].data.copy_(tensor)
 
 
 class Forgetful(LearnerWorker):
@@ -59,7 +63,7 @@ class Forgetful(LearnerWorker):
 
     def restore(self, directory: str) -> None:
         super().restore(directory)
-        self._learner.optimizer.state.clear()
+        self._learner.shards.optimizer.state.clear()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,193 @@
+"""The update of every learner: which rows go through the model when, and what is summed.
+
+It knows no way of sharding: :class:`~carerl.backends.learners.base.Shards` does, and FSDP2 and DeepSpeed are two of
+them. It knows no algorithm either: it takes a batch of streams, the rows of each optimizer minibatch and a learning
+rate. All ranks call each method together. Three rules keep every gradient independent of how the work is cut:
+
+1. Normalisers are counted over the whole minibatch, before it is split over ranks and micro-batches.
+2. Losses are sums over the parts.
+3. A rank without rows still takes part, with a row without a response: the others would hang in a collective that one
+   rank leaves out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carerl import progress
+from carerl.backends.hashed import Write
+from carerl.backends.learners.base import AddReference, Shards
+from carerl.backends.learners.split import deal, shares
+from carerl.backends.learners.totals import Totals
+from carerl.backends.transfer.source import WeightSource
+from carerl.config.schema import LearnerConfig
+from carerl.loss.batching import Minibatch
+from carerl.loss.head import TokenStatistics
+from carerl.loss.objective import Objective, Strengths
+from carerl.loss.streams import flatten, put_rows
+from carerl.types import RunError, TokenBatch
+
+STREAMS = ("logprobs", "entropy", "rkl")
+
+
+class NonFiniteGradient(RunError):
+    """Ends a run in which several updates in a row had a NaN or infinite gradient."""
+
+
+class LearnerLoop:
+    """Trains one rank's part, see :class:`carerl.backends.learners.base.Learner`."""
+
+    max_bad_updates = 3
+
+    def __init__(self, shards: Shards, config: LearnerConfig, objective: Objective):
+        self.shards = shards
+        self._objective = objective
+        self._micro_batch_rows = config.micro_batch_rows
+        self._bad_updates = 0
+
+    @property
+    def hf_config(self) -> Any:
+        return self.shards.hf_config
+
+    def update(
+        self,
+        batch: TokenBatch,
+        minibatches: Sequence[Minibatch],
+        lr: float,
+        strengths: Strengths | None = None,
+        add_reference: AddReference | None = None,
+    ) -> dict[str, float]:
+        """Takes an optimizer step for each minibatch, in order; returns metrics reduced over all ranks.
+
+        ``old_logprobs`` of a row are the learner's own at the weights that the batch was sampled with. Rows of the
+        first minibatch get them from their training pass, which runs at these weights. Only the other rows need a pass
+        of their own before the first step. A row stays on its rank through all minibatches.
+        """
+        totals, skipped = Totals(), 0
+        with_policy_term = batch.advantages_BT is not None
+        lengths_B = batch.prompt_lengths_B + batch.response_lengths_B
+        owners = deal(lengths_B, (minibatch.rows for minibatch in minibatches), self.shards.world)
+        first = set(minibatches[0].rows)
+        later = {row for minibatch in minibatches[1:] for row in minibatch.rows}
+        old_BT = torch.zeros(batch.rows, batch.width, dtype=self.shards.stream_dtype)
+        if with_policy_term:
+            self._fill_old(batch, shares(later - first, owners, lengths_B, self.shards.world), old_BT, totals)
+        for number, minibatch in enumerate(minibatches):
+            on_policy = number == 0
+            parts = self._micro_batches(shares(minibatch.rows, owners, lengths_B, self.shards.world))
+            for k, rows in enumerate(parts):
+                part = batch.select(rows) if rows else _no_tokens(batch)
+                if with_policy_term and not on_policy and rows:
+                    part = part.with_streams(old_logprobs_BT=old_BT[rows][:, : part.width])
+                if add_reference is not None:
+                    part = add_reference(part)
+                stats = self._statistics(part)
+                out = self._objective(stats, flatten(part, self.shards.device), minibatch.normalisers, strengths)
+                # Gradients are averaged over ranks; each rank's loss is a share of the global sum.
+                self.shards.backward(out.loss * self.shards.world, last=k == len(parts) - 1)
+                if rows:
+                    totals.add(out.sums)
+                    totals.add_shares(out.shares, len(minibatches))
+                    if on_policy and with_policy_term:
+                        put_rows(
+                            old_BT, rows, part.response_lengths_B, stats.logprobs_N
+                        )  # for a later epoch, which trains them again
+                        totals.add_mismatch(part, stats.logprobs_N)
+            norm = self._step(lr)
+            finite = math.isfinite(norm)
+            skipped += not finite
+            if finite and self.shards.rank == 0:  # the same on every rank
+                totals.add({"train/grad_norm": (norm, 1.0)})
+        return {**totals.reduced(self.shards.device), "train/lr": lr, "train/skipped_updates": float(skipped)}
+
+    @torch.no_grad()
+    def log_probs(
+        self, batch: TokenBatch, minibatches: Sequence[Minibatch] = (), add_reference: AddReference | None = None
+    ) -> tuple[list[int], dict[str, Tensor]]:
+        """Returns this rank's rows and their streams, see :meth:`carerl.backends.learners.base.Learner.log_probs`."""
+        lengths_B = batch.prompt_lengths_B + batch.response_lengths_B
+        owners = deal(lengths_B, (minibatch.rows for minibatch in minibatches), self.shards.world)
+        mine = shares(range(batch.rows), owners, lengths_B, self.shards.world)
+        streams = {name: torch.zeros(batch.rows, batch.width) for name in STREAMS}
+        for rows in self._micro_batches(mine):
+            part = batch.select(rows) if rows else _no_tokens(batch)
+            if add_reference is not None:
+                part = add_reference(part)
+            stats = self._statistics(part)
+            for name, values_N in zip(STREAMS, (stats.logprobs_N, stats.entropy_N, stats.rkl_N), strict=True):
+                if rows and values_N is not None:
+                    put_rows(streams[name], rows, part.response_lengths_B, values_N)
+        rows = mine[self.shards.rank]
+        return rows, {name: stream[rows] for name, stream in streams.items()}
+
+    def set_reference_head(self, head_VD: Tensor | None) -> None:
+        """Sets the frozen head that turns the reference's hidden states into its distribution. None gives it up."""
+        self.shards.policy.frozen_ref_head_VD = None if head_VD is None else head_VD.to(self.shards.device)
+
+    def source(self, dtype: torch.dtype) -> WeightSource:
+        """Returns all weights, whole, in ``dtype``."""
+        return self.shards.source(dtype)
+
+    def save(self, directory: Path) -> Write:
+        """Copies model and optimizer; returns the function that writes them."""
+        return self.shards.save(directory)
+
+    def load(self, directory: Path) -> str:
+        """Restores what :meth:`save` had written. Returns what a person should know of it, or ''."""
+        return self.shards.load(directory)
+
+    def close(self) -> None:
+        """Ends the learner's use, so that its memory is free once nobody refers to it."""
+        self.shards.close()
+
+    def _statistics(self, part: TokenBatch) -> TokenStatistics:
+        with_ref = part.ref_hidden is not None
+        found = TokenStatistics(**self.shards.policy(part, self._objective.exact, with_ref))
+        progress.step()
+        return found
+
+    @torch.no_grad()
+    def _fill_old(self, batch: TokenBatch, mine: list[list[int]], old_BT: Tensor, totals: Totals) -> None:
+        lean = batch.with_streams(ref_hidden=None, ce_target_ids_BTK=None, ce_target_weights_BTK=None)
+        for rows in self._micro_batches(mine):
+            part = lean.select(rows) if rows else _no_tokens(lean)
+            stats = self._statistics(part)
+            if rows:
+                put_rows(old_BT, rows, part.response_lengths_B, stats.logprobs_N)
+                totals.add_mismatch(part, stats.logprobs_N)
+
+    def _micro_batches(self, every: list[list[int]]) -> list[list[int]]:
+        """Returns this rank's micro-batches: as many as the rank with the most has, the surplus empty."""
+        size = self._micro_batch_rows
+        count = max(math.ceil(len(share) / size) for share in every)
+        mine = every[self.shards.rank]
+        return [mine[k * size : (k + 1) * size] for k in range(count)]
+
+    def _step(self, lr: float) -> float:
+        """Takes an optimizer step; returns the gradient's norm. Raises NonFiniteGradient after ``max_bad_updates``
+        updates in a row that were skipped because the norm was not finite. The norm is global, so all ranks skip
+        together."""
+        progress.step()
+        norm = self.shards.step(lr)
+        self._bad_updates = 0 if math.isfinite(norm) else self._bad_updates + 1
+        if self._bad_updates >= self.max_bad_updates:
+            raise NonFiniteGradient(
+                f"{self._bad_updates} updates in a row had a gradient norm of {norm} and were skipped: they "
+                "changed no weight. Lower learner.optimizer.lr, raise learner.schedule.warmup_steps, or set "
+                "learner.compute_dtype=float32, and resume from an earlier checkpoint (resume=DIR)"
+            )
+        return norm
+
+
+def _no_tokens(batch: TokenBatch) -> TokenBatch:
+    """Returns one row without a response. It takes part in every collective, and adds nothing, as it has no token; and
+    it needs nothing of the reference, whose hidden states may all be on other ranks."""
+    bare = batch.with_streams(response_lengths_B=torch.zeros_like(batch.response_lengths_B), ref_hidden=None)
+    none = None if batch.ref_hidden is None else batch.ref_hidden.select(torch.tensor([], dtype=torch.long))
+    return bare.select([0]).with_streams(ref_hidden=none)
