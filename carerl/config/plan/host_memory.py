@@ -3,14 +3,13 @@
 Figures in GiB, each an estimate. Ray's object store is counted where a value lies in it. Left out: the driver (2 GiB
 and a step's batch), the operating system, and files that the kernel caches. N parameters; b bytes of ``model.dtype``.
 
-- loading: every rank of the learner builds the whole model in float32, 4N, before it moves it to its GPU, a reference
-  b·N; vLLM reads files straight to its GPU
-- weight sync: every rank has the largest tensor in float32 and a bucket in b bytes, the first one the pickled bucket
-  too. All buckets lie in the object store of the first rank's node and, pulled, of every node with engines, b·N each;
-  every engine unpickles a copy of its own, b·N, and hashes a copy of one tensor
+- loading: the learner's first rank has two tensors of the files at one time, a reference b·N; vLLM reads files straight
+  to its GPU
+- weight sync: buckets, see :mod:`carerl.config.plan.sync`
 - hidden states, where the reference sends them: its own share twice (as tensor and pickled), the shares in the object
-  stores of both sides, and all of them unpickled on every rank
-- checkpoint: every rank has the largest tensor in float32, the first one the model in b bytes
+  stores of both sides, and on every rank those of its own rows
+- checkpoint: every rank copies what it saves (:func:`carerl.config.plan.sharding.saved_bytes`), the first one the model
+  in b bytes too; the copies are there until they are written
 """
 
 from __future__ import annotations
@@ -18,8 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from carerl.config.plan.memory import BYTES, GIB, actor_memory, hidden_states_gib
-from carerl.config.roles import Node, actor_groups
+from carerl.config.plan.memory import GIB, actor_memory, hidden_states_gib, offloaded_bytes
+from carerl.config.plan.sharding import BYTES, saved_bytes
+from carerl.config.plan.sync import largest_tensor, sync_bytes, sync_host_bytes
+from carerl.config.roles import Node, actor_groups, reference_in_learner
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import count_parameters
 
@@ -44,9 +45,9 @@ def host_memory(config: RunConfig, shape: ShapeConfig, nodes: Sequence[Node]) ->
     first = next((k for k, node in enumerate(nodes) if node.actors.get("learner")), -1)
     moments: dict[str, Callable[[int], float]] = {}
     if first >= 0:
-        moments["loading"] = lambda k: _loading(config, shape, nodes[k].actors)
-    if first >= 0 and any("rollout" in node.actors for node in nodes):
-        moments["weight sync"] = lambda k: _sync(config, shape, nodes[k].actors, k == first)
+        moments["loading"] = lambda k: _loading(config, shape, nodes[k].actors, k == first)
+    if first >= 0 and any(_sync(config, shape, nodes, k, first) for k in range(len(nodes))):
+        moments["weight sync"] = lambda k: _sync(config, shape, nodes, k, first)
     if sent := largest_hidden_gib(config, shape):
         moments["hidden states"] = lambda k: _hidden(config, nodes[k].actors, sent)
     if first >= 0:
@@ -66,50 +67,31 @@ def _resting(config: RunConfig, shape: ShapeConfig, held: dict[str, int]) -> flo
     for group in groups:
         if not group.gpus_each and group.role in models:
             total += held.get(group.role, 0) * sum(models[group.role].values())
-    return total
+    return total + held.get("learner", 0) * offloaded_bytes(config, shape) / GIB
 
 
-def _loading(config: RunConfig, shape: ShapeConfig, held: dict[str, int]) -> float:
-    """Adds up the models that are built on the host; without a GPU they are in what rests already, but for the
-    learner's, which it shards after it is built."""
+def _loading(config: RunConfig, shape: ShapeConfig, held: dict[str, int], reads: bool) -> float:
+    """Adds up what is built on the host; without a GPU it is in what rests already. ``reads``: the learner's first rank
+    is here."""
     n, b = count_parameters(shape).total, BYTES[config.model.dtype]
     plain = config.rollout.engine != "vllm"  # transformers builds its model on the host
-    built = held.get("learner", 0) * 4 * n
+    built = 2 * b * largest_tensor(shape) if reads else 0
     built += held.get("reference", 0) * b * n if config.reference.gpus_per_actor else 0
     built += held.get("rollout", 0) * b * n if plain and config.rollout.gpus_per_actor else 0
     return built / GIB
 
 
-def _largest_tensor(shape: ShapeConfig) -> int:
-    return shape.hidden_size * max(shape.vocab_size, shape.intermediate_size)
-
-
-def _bucket_bytes(config: RunConfig, shape: ShapeConfig) -> int:
-    """Returns the size of the largest bucket: a tensor beyond ``sync.bucket_mib`` is one by itself."""
-    whole = BYTES[config.model.dtype] * count_parameters(shape).total
-    return min(max(config.sync.bucket_mib * 2**20, BYTES[config.model.dtype] * _largest_tensor(shape)), whole)
-
-
-def sync_bytes(config: RunConfig, shape: ShapeConfig) -> int:
-    """Returns what one weight sync puts into the object store, and each engine unpickles: b·N."""
-    return BYTES[config.model.dtype] * count_parameters(shape).total
-
-
-def _sync(config: RunConfig, shape: ShapeConfig, held: dict[str, int], sends: bool) -> float:
-    bucket, tensor = _bucket_bytes(config, shape), _largest_tensor(shape)
-    whole, b = sync_bytes(config, shape), BYTES[config.model.dtype]
-    engines, ranks = held.get("rollout", 0), held.get("learner", 0)
-    total = ranks * (4 * tensor + bucket) + engines * (whole + b * tensor)
-    total += bucket if sends else 0
-    total += whole if sends or engines else 0
-    return total / GIB
+def _sync(config: RunConfig, shape: ShapeConfig, nodes: Sequence[Node], k: int, first: int) -> float:
+    if not any("rollout" in node.actors for node in nodes):
+        return 0.0
+    return sync_host_bytes(config, shape, nodes, k == first, "rollout" in nodes[k].actors) / GIB
 
 
 def largest_hidden_gib(config: RunConfig, shape: ShapeConfig) -> float:
     """Returns the most hidden states that one request to the reference sends, GiB, at full length; 0 where none are
     ever asked for. A step sends them for an exact divergence, for its table and for reports without a penalty; an
     evaluation for ``scored_samples`` responses to each question of the primary suite."""
-    if not config.trains_on_rollouts:
+    if not config.trains_on_rollouts or reference_in_learner(config):
         return 0.0
     r, e = config.regularizer, config.evaluation
     step = r.estimator == "full" or config.tracking.rollouts_every > 0 or r.beta == 0
@@ -127,11 +109,11 @@ def _hidden(config: RunConfig, held: dict[str, int], sent: float) -> float:
     references, ranks = held.get("reference", 0), held.get("learner", 0)
     own = sent * references / config.reference.actors
     stored = sent if ranks else own
-    return 2 * own + stored + ranks * sent
+    return 2 * own + stored + ranks * sent / config.learner.ranks
 
 
 def _checkpoint(config: RunConfig, shape: ShapeConfig, held: dict[str, int], exports: bool) -> float:
-    total = held.get("learner", 0) * 4 * _largest_tensor(shape)
+    total = held.get("learner", 0) * saved_bytes(config, count_parameters(shape).total)
     total += sync_bytes(config, shape) if exports else 0
     return total / GIB
 

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from carerl.config.plan.cards import card_of, is_named
-from carerl.config.roles import ActorGroup, actor_groups
+from carerl.config.plan.sharding import BUCKET, BYTES, offloaded, on_device, replicated, shard_ranks
+from carerl.config.plan.sync import largest_tensor
+from carerl.config.roles import ActorGroup, actor_groups, reference_in_learner
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import count_parameters, effective_shape
 from carerl.errors import ConfigError
 
-BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 GIB = float(2**30)
 CONTEXT_GIB = 1.5  # of a GPU: CUDA context, NCCL's and cuBLAS's buffers [assumed]
 TIGHT = 0.85  # of a GPU's memory: above it, fragmentation alone can end a run [assumed]
@@ -33,49 +34,88 @@ def actor_memory(config: RunConfig, shape: ShapeConfig, actors: tuple[ActorGroup
 
 
 def learner_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
-    """Counts the memory of one rank of the learner. N parameters, R ranks, L layers, d hidden, V vocabulary, b bytes of
-    the compute dtype.
+    """Counts the memory of one rank of the learner. N parameters, L layers, d hidden, V vocabulary, b bytes of the
+    compute dtype.
 
-    - weights 4N/R, gradients 4N/R, AdamW's two moments 8N/R: float32 whatever the compute dtype, sharded
+    - weights, gradients, optimizer: see :mod:`carerl.config.plan.sharding`; what is offloaded is not counted here
     - gathered: two layers whole at one time, b bytes each (one is used while the next arrives), and the root
-      (embedding, head and last norm), which stays whole from the forward pass to the end of the backward pass; when
-      R > 1 or the compute dtype is not float32
+      (embedding, head and last norm), which stays whole from the forward pass to the end of the backward pass; where
+      weights are sharded or cast
     - root gradients: whole in b bytes, and in float32 while they are summed over ranks
+    - buckets of DeepSpeed: what is reduced or gathered at one time, in b and in 4 bytes
+    - reference, where the ranks hold it: its part, and a layer or an embedding of it whole
     - activations of ``micro_batch_rows`` rows of ``max_model_len`` tokens: per token and layer
       ``6d + 2(h + kv)·head + 4·mlp`` numbers kept for the backward pass (inputs of both norms, queries, keys,
-      values, attention's output, the gated MLP's four); with checkpointing d per layer and one layer's all
+      values, attention's output, the gated MLP's four); with checkpointing d per layer and one layer's all; with
+      ``activation_offload`` one layer's
     - head: C·V numbers for C tokens of logits at a time, see ``head_chunks``, float32 (float64 for that compute dtype)
-    - head matrices, V·d each, whole on every rank: the policy's gradient while it is summed and, where the compute
-      dtype is narrower, its float32 copy; and the frozen reference head with its copy, which evaluations use whatever
-      the estimator
+    - head matrices, V·d each, whole on every rank: the policy's gradient while it is summed, in float32; the frozen
+      reference head, which evaluations use whatever the estimator; and of either a float32 copy where
+      :func:`widens_head`
     """
-    ranks = config.learner.ranks
     p = count_parameters(shape)
+    held = on_device(config, p.total)
     b = BYTES[config.learner.compute_dtype]
     tokens = min(config.learner.micro_batch_rows, _rows_per_rank(config)) * config.rollout.max_model_len
-    per_layer = _layer_numbers(shape)
-    if config.learner.gradient_checkpointing:
-        kept = shape.num_layers * shape.hidden_size + per_layer
-    else:
-        kept = shape.num_layers * per_layer
     chunk = min(config.learner.head_chunk_tokens, tokens)
     wide = max(b, BYTES["float32"])
-    matrices = wide + (wide if b < wide else 0)
+    on_gpu = config.learner.gpus_per_rank > 0
+    matrices = wide + (wide if widens_head(config.learner.compute_dtype, on_gpu) else 0)
     if config.regularizer is not None:
-        own = BYTES[config.reference.compute_dtype]
-        matrices += own + (wide if own < wide else 0)
+        own = config.reference.compute_dtype
+        matrices += BYTES[own] + (wide if widens_head(own, on_gpu) else 0)
     root, layer = root_parameters(shape), (p.total - root_parameters(shape)) // shape.num_layers
-    copied = ranks > 1 or b != BYTES["float32"]
+    copied = not replicated(config) and (shard_ranks(config) > 1 or b != BYTES["float32"])
+    buckets = min(BUCKET, p.total) * (b + BYTES["float32"]) if config.learner.backend == "deepspeed" else 0
     return {
-        "weights": 4 * p.total / ranks / GIB,
-        "gradients": 4 * p.total / ranks / GIB,
-        "optimizer": 8 * p.total / ranks / GIB,
+        "weights": held.weights / GIB,
+        "gradients": held.gradients / GIB,
+        "optimizer": held.optimizer / GIB,
         "gathered": b * (2 * layer + root) / GIB if copied else 0.0,
         "root gradients": (b + wide) * root / GIB if copied else 0.0,
-        "activations": b * tokens * kept / GIB,
+        "buckets": buckets / GIB,
+        "reference": _reference_on_ranks(config, shape) / GIB,
+        "activations": b * tokens * _kept_numbers(config, shape, offloaded=config.learner.activation_offload) / GIB,
         "head": head_chunks(config) * wide * chunk * shape.vocab_size / GIB,
         "head matrices": matrices * shape.vocab_size * shape.hidden_size / GIB,
     }
+
+
+def _kept_numbers(config: RunConfig, shape: ShapeConfig, offloaded: bool) -> int:
+    """Counts the numbers per token that are kept for the backward pass, on the device. ``offloaded``: they wait on the
+    host, and one layer's are on the device."""
+    per_layer = _layer_numbers(shape)
+    if offloaded:
+        return per_layer
+    if config.learner.gradient_checkpointing:
+        return shape.num_layers * shape.hidden_size + per_layer
+    return shape.num_layers * per_layer
+
+
+def _reference_on_ranks(config: RunConfig, shape: ShapeConfig) -> float:
+    """Returns the bytes of the frozen reference on a rank, without its head, where the learner's ranks hold it."""
+    if not reference_in_learner(config):
+        return 0.0
+    p, b = count_parameters(shape), BYTES[config.reference.compute_dtype]
+    layer = (p.total - root_parameters(shape)) // shape.num_layers
+    embedding = 0 if shape.tie_embeddings else shape.vocab_size * shape.hidden_size
+    whole = max(layer, embedding) if shard_ranks(config) > 1 else 0
+    return b * (p.total / shard_ranks(config) + whole)
+
+
+def offloaded_bytes(config: RunConfig, shape: ShapeConfig) -> float:
+    """Returns the main memory that one rank's offloaded state and activations take."""
+    held = offloaded(config, count_parameters(shape).total).total
+    if not config.learner.activation_offload:
+        return held
+    tokens = min(config.learner.micro_batch_rows, _rows_per_rank(config)) * config.rollout.max_model_len
+    return held + BYTES[config.learner.compute_dtype] * tokens * _kept_numbers(config, shape, offloaded=False)
+
+
+def widens_head(dtype: str, on_gpu: bool) -> bool:
+    """Returns True if a head in ``dtype`` is copied to float32 for its products. A GPU multiplies bfloat16 as it is,
+    see :mod:`carerl.loss.products`."""
+    return dtype == "bfloat16" and not on_gpu
 
 
 def root_parameters(shape: ShapeConfig) -> int:
@@ -145,9 +185,10 @@ def _engine_budget(config: RunConfig) -> float:
 def reference_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
     """Counts the memory of one reference actor: weights b·N, one layer's activations of a micro-batch (nothing is kept
     for a backward pass), and what leaves it: logits of ``head_chunk_tokens`` tokens at a time with their log-softmax,
-    8·C·V bytes, and the head's float32 copy; for ``estimator=full`` instead the last hidden states, b·tokens·d."""
-    b = BYTES[config.reference.compute_dtype]
-    tokens = config.reference.micro_batch_rows * config.rollout.max_model_len
+    8·C·V bytes, and where :func:`widens_head` the head's float32 copy; for ``estimator=full`` instead the last hidden
+    states, b·tokens·d."""
+    b, longest = BYTES[config.reference.compute_dtype], config.rollout.max_model_len
+    tokens = min(config.reference.micro_batch_rows * longest, max(config.reference.micro_batch_tokens, longest))
     memory = {
         "weights": b * count_parameters(shape).total / GIB,
         "activations": b * tokens * _layer_numbers(shape) / GIB,
@@ -157,17 +198,21 @@ def reference_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
     else:
         chunk = min(config.learner.head_chunk_tokens, tokens)
         wide = max(b, BYTES["float32"])
-        copy = wide * shape.hidden_size if b < wide else 0
+        widened = widens_head(config.reference.compute_dtype, config.reference.gpus_per_actor > 0)
+        copy = wide * shape.hidden_size if widened else 0
         memory["head"] = (2 * wide * chunk + copy) * shape.vocab_size / GIB
     return memory
 
 
 def loading_gib(role: str, config: RunConfig, shape: ShapeConfig) -> float:
-    """Returns what one actor's GPU holds while its model is loaded, GiB. A learner moves the whole model in float32, 4N
-    bytes, before it is sharded; a reference its weights; an engine takes its budget at once."""
+    """Returns what one actor's GPU holds while its model is loaded, GiB. A rank of the learner has its part of the
+    weights and two whole tensors, as they are in the files; DeepSpeed, which copies weights to its optimizer, makes its
+    gradients at once. A reference has its weights; an engine takes its budget at once."""
     n = count_parameters(shape).total
     if role == "learner":
-        return 4 * n / GIB
+        held = on_device(config, n)
+        now = held.weights + (held.gradients + held.optimizer / 3 if config.learner.backend == "deepspeed" else 0.0)
+        return (now + 2 * BYTES[config.model.dtype] * largest_tensor(shape)) / GIB
     if role == "rollout" and config.rollout.engine == "vllm":
         return sum(rollout_memory(config, shape).values())
     return BYTES[config.model.dtype if role == "rollout" else config.reference.compute_dtype] * n / GIB
@@ -184,7 +229,7 @@ def hidden_states_gib(config: RunConfig, shape: ShapeConfig) -> float:
 # what makes a part smaller, by role
 SMALLER = {
     "learner": {"activations": "learner.micro_batch_rows", "head": "learner.head_chunk_tokens"},
-    "reference": {"activations": "reference.micro_batch_rows", "head": "learner.head_chunk_tokens"},
+    "reference": {"activations": "reference.micro_batch_tokens", "head": "learner.head_chunk_tokens"},
 }
 
 
@@ -234,9 +279,13 @@ def _model_overflow(config: RunConfig, shape: ShapeConfig, group: ActorGroup) ->
     largest = max(parts, key=lambda name: parts[name])
     state, loading = sum(parts.get(name, 0.0) for name in STATE), loading_gib(role, config, shape)
     lower = SMALLER.get(role, {}).get(largest)
-    more = "raise learner.ranks, or " if role == "learner" else ""
+    more = "raise learner.ranks, " if role == "learner" else ""
+    if role == "learner" and largest in STATE and not config.learner.cpu_offload:
+        more += "write learner.cpu_offload=true, "
+    more += "or " if more else ""
     remedy = f"lower {lower}, {more}use a larger card" if lower else f"{more}use a larger card"
-    step, whole = f"{largest} {parts[largest]:.1f}", f"the whole model {loading:.1f}"
+    step = f"{largest} {parts[largest]:.1f}"
+    whole = f"{'its part and two tensors' if role == 'learner' else 'the whole model'} {loading:.1f}"
     return [
         Overflow(role, "loading", CONTEXT_GIB + loading, room, whole, "use a larger card", loading > room),
         Overflow(role, "a step", CONTEXT_GIB + sum(parts.values()), room, step, remedy, state > room),

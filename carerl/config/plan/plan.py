@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from carerl.config.check.prompts import planned_prompts
 from carerl.config.load import dump
 from carerl.config.plan.cards import describe_card
-from carerl.config.plan.host_memory import NodeMemory, checkpoint_bytes, disk_bytes, host_memory, sync_bytes
+from carerl.config.plan.host_memory import NodeMemory, checkpoint_bytes, disk_bytes, host_memory
 from carerl.config.plan.memory import (
     GIB,
     Overflow,
@@ -24,7 +24,8 @@ from carerl.config.plan.memory import (
     overflows,
 )
 from carerl.config.plan.seconds import assumptions, stage_seconds, work_of
-from carerl.config.roles import ActorGroup, Node, actor_groups, place
+from carerl.config.plan.sync import WAYS, planned_kind, sync_bytes
+from carerl.config.roles import ActorGroup, Node, actor_groups, place, reference_in_learner
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import Parameters, count_parameters, effective_shape
 
@@ -81,7 +82,8 @@ class Plan:
     loading: dict[str, float]  # role -> GiB of one actor's GPU while it loads, for roles on GPUs
     overflows: tuple[Overflow, ...]  # actors that do not fit their GPUs, or hardly
     host: tuple[NodeMemory, ...]  # of each node; empty where no actor has a model
-    sync_bytes: int  # of one weight sync
+    sync_bytes: int  # of one weight sync, to each engine
+    sync_way: str  # how weights go, in words
     checkpoint_bytes: int  # of one checkpoint
     disk_bytes: int  # of all checkpoints of a run, at most
     compute: ComputeEstimate | None  # None without GPUs
@@ -116,6 +118,7 @@ def plan(config: RunConfig) -> Plan:
         overflows=found,
         host=host_memory(config, shape, nodes) if memory else (),
         sync_bytes=sync_bytes(config, shape),
+        sync_way=WAYS[planned_kind(config, nodes)],
         checkpoint_bytes=checkpoint_bytes(config, shape),
         disk_bytes=disk_bytes(config, shape),
         compute=compute_estimate(config, shape, nodes),
@@ -179,10 +182,10 @@ def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[s
             f"{c.rollout.max_batch_rows} sequences of full length take {rows:.2g}: long ones wait their turn"
         )
     hidden = hidden_states_gib(c, shape)
-    if exact_divergence(c) and hidden >= 0.1:
+    if exact_divergence(c) and hidden >= 0.1 and not reference_in_learner(c):
         notes.append(
             f"estimator full: the reference's hidden states of a step, up to {hidden:.2g} GiB, go through the object "
-            "store of every node that learns"
+            "store of every node that learns; with reference.place=learner nothing of it travels"
         )
     if c.algorithm is not None and (draws := c.algorithm.max_draws) > 1:
         notes.append(

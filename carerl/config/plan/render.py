@@ -97,7 +97,7 @@ def _weights(plan: Plan) -> list[str]:
         f"all that are there at one time {plan.disk_bytes / 1e9:.3g} GB"
     ]
     if any(actor.role == "rollout" for actor in plan.actors):
-        lines.insert(0, f"a weight sync sends {plan.sync_bytes / 1e9:.3g} GB through the object store")
+        lines.insert(0, f"a weight sync brings {plan.sync_bytes / 1e9:.3g} GB to each engine, {plan.sync_way}")
     return lines
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from carerl.config.load import load
 from carerl.config.plan.card_table import CARDS
-from carerl.config.plan.memory import GIB, kv_bytes_per_token, learner_memory, rollout_memory
+from carerl.config.plan.memory import GIB, kv_bytes_per_token, learner_memory, reference_memory, rollout_memory
 from carerl.config.plan.plan import plan
 from carerl.config.plan.render import render
 from carerl.config.shapes import count_parameters, effective_shape
@@ -84,8 +84,8 @@ def test_memory_by_hand() -> None:
     root = 2 * 152064 * 3584 + 3584
     assert memory["gathered"] == pytest.approx(2 * (2 * (n - root) / 28 + root) / GIB)
     assert memory["root gradients"] == pytest.approx((2 + 4) * root / GIB)
-    # bfloat16: the head's float32 gradient and float32 copy; the reference's own and its copy
-    assert memory["head matrices"] == pytest.approx((4 + 4 + 2 + 4) * 152064 * 3584 / GIB)
+    # bfloat16 on a GPU: the head's float32 gradient and the reference's own head, without copies
+    assert memory["head matrices"] == pytest.approx((4 + 2) * 152064 * 3584 / GIB)
     # 28 layers x 4 heads x 128 x (key and value) x 2 bytes
     assert kv_bytes_per_token(config, shape) == 28 * 4 * 128 * 2 * 2
     engine = rollout_memory(config, shape)
@@ -94,6 +94,23 @@ def test_memory_by_hand() -> None:
     exact = learner_memory(full, shape)
     assert exact["head"] == pytest.approx(7 / 4 * memory["head"])
     assert exact["head matrices"] == memory["head matrices"], "evaluations need the reference's head in any case"
+
+
+def test_a_head_in_bfloat16_is_copied_to_float32_on_the_cpu_alone() -> None:
+    head, chunk = 152064 * 3584, 8 * 1024 * 152064
+
+    def matrices(*words: str) -> float:
+        config = load(["recipe=care_grpo_7b", *words])
+        return learner_memory(config, config.model.shape)["head matrices"] * GIB
+
+    def reference(*words: str) -> float:
+        config = load(["recipe=care_grpo_7b", *words])
+        return reference_memory(config, config.model.shape)["head"] * GIB
+
+    assert matrices("learner.gpus_per_rank=0") == pytest.approx((4 + 4 + 2 + 4) * head)
+    assert matrices("learner.compute_dtype=float32", "reference.compute_dtype=float32") == pytest.approx((4 + 4) * head)
+    assert reference() == pytest.approx(chunk)
+    assert reference("reference.gpus_per_actor=0") == pytest.approx(chunk + 4 * head)
 
 
 def test_memory_of_the_head_follows_the_chunk_and_not_the_tokens() -> None:
@@ -125,8 +142,8 @@ def test_tiny_plan_has_no_gpu_hours_and_large_ones_state_their_assumptions() -> 
     for assumed in (
         "responses of 819 tokens",
         "35% of the matmul rate",
-        "padding: 1.5 times",
-        "weight sync in seconds",
+        "padding: 1.25 times",
+        "weight sync from GPU to GPU (nccl), in seconds",
     ):
         assert f"assumed: {assumed}" in text
 

@@ -6,23 +6,31 @@ import pytest
 
 from carerl.config.load import load
 from carerl.config.plan.card_table import CARDS
-from carerl.config.plan.seconds import (
-    CRC32,
+from carerl.config.plan.rates import (
+    BF16_HEAD,
+    COPY,
+    DIGEST,
+    FABRIC,
     FP32_SUSTAINED,
     LINK_EFFICIENCY,
+    MFU_SCORE,
     MFU_TRAIN,
-    PADDED_SORTED,
-    PICKLE,
+    NETWORK,
+    PADDED,
     STORE,
-    TOBYTES,
-    UNPICKLE,
+    TO_GPU,
+    TO_HOST,
+    TO_HOST_ALONE,
+)
+from carerl.config.plan.seconds import (
     Work,
+    assumptions,
     decode_step_seconds,
     generate_seconds,
     stage_seconds,
-    sync_parts,
     work_of,
 )
+from carerl.config.plan.sync import planned_kind, sync_parts
 from carerl.config.roles import place
 from carerl.config.shapes import count_parameters
 
@@ -54,15 +62,36 @@ def test_generation_lasts_as_long_as_the_longest_response_and_what_waits_before_
     assert generate_seconds(few, few.rows) > generate_seconds(w, w.rows) + 500 * decode_step_seconds(w, 1)
 
 
-def test_the_head_is_computed_in_float32_and_follows_that_rate() -> None:
+def test_the_head_in_bfloat16_has_six_products_at_that_rate() -> None:
+    """Log-probs, the same again, and two gradients of two terms each."""
     w = work()
     tokens = 1024 * 0.4 * 2048 / 8  # a rank's
-    by_hand = 4 * 2 * HEAD_7B * tokens / (H100.fp32_tflops * 1e12 * FP32_SUSTAINED)
+    by_hand = 6 * 2 * HEAD_7B * tokens / (H100.bf16_tflops * 1e12 * BF16_HEAD)
     assert stages()["head"] == pytest.approx(by_hand)
-    assert stages("cluster.gpu_tflops=100")["head"] == pytest.approx(by_hand), "it knows nothing of bfloat16"
-    assert stages("regularizer.estimator=full")["head"] == pytest.approx(6 / 4 * by_hand)
-    assert stages("cluster.gpu=a100_80")["head"] == pytest.approx(by_hand * 67 / 19.5)
+    assert stages("cluster.gpu_tflops=494.5")["head"] == pytest.approx(2 * by_hand)
+    assert stages("regularizer.estimator=full")["head"] == pytest.approx(8 / 6 * by_hand)
+    assert stages("cluster.gpu=a100_80")["head"] == pytest.approx(by_hand * 989 / 312)
     assert w.rows == 1024
+
+
+def test_the_head_in_float32_has_four_products_outside_of_tensor_cores() -> None:
+    wide = ("learner.compute_dtype=float32",)
+    tokens = 1024 * 0.4 * 2048 / 8
+    one = 2 * HEAD_7B * tokens / (H100.fp32_tflops * 1e12 * FP32_SUSTAINED)
+    assert stages(*wide)["head"] == pytest.approx(4 * one)
+    assert stages(*wide, "cluster.gpu_tflops=100")["head"] == pytest.approx(4 * one), "it knows nothing of bfloat16"
+    assert stages(*wide, "cluster.gpu=a100_80")["head"] == pytest.approx(4 * one * 67 / 19.5)
+    # the reference has its own dtype: two of its products are in bfloat16
+    narrow = one * H100.fp32_tflops * FP32_SUSTAINED / (H100.bf16_tflops * BF16_HEAD)
+    assert stages(*wide, "regularizer.estimator=full")["head"] == pytest.approx(4 * one + 2 * narrow)
+    both = stages(*wide, "reference.compute_dtype=float32", "regularizer.estimator=full")["head"]
+    assert both == pytest.approx(6 * one)
+
+
+def test_a_plan_tells_the_rate_that_its_head_is_assumed_to_reach() -> None:
+    narrow, wide = (" ".join(assumptions(work(*words))) for words in ((), ("learner.compute_dtype=float32",)))
+    assert f"{BF16_HEAD:.0%} of the bfloat16 rate in the head" in narrow and "float32 rate" not in narrow
+    assert f"{FP32_SUSTAINED:.0%} of the float32 rate in the head" in wide and "bfloat16 rate" not in wide
 
 
 def test_the_layers_follow_the_bfloat16_rate() -> None:
@@ -70,7 +99,7 @@ def test_the_layers_follow_the_bfloat16_rate() -> None:
     layers = w.parameters.matmul - HEAD_7B
     row = 0.4 * 2048 + 0.15 * 1024
     per_token = 2 * layers + 2 * 28 * 28 * 128 * row
-    by_hand = 4 * PADDED_SORTED * per_token * 1024 * row / 8 / (H100.bf16_tflops * 1e12 * MFU_TRAIN)
+    by_hand = 4 * PADDED * per_token * 1024 * row / 8 / (H100.bf16_tflops * 1e12 * MFU_TRAIN)
     assert stages()["layers"] == pytest.approx(by_hand)
     assert stages("cluster.gpu_tflops=494.5")["layers"] == pytest.approx(2 * by_hand)
     assert stages("learner.gradient_checkpointing=false")["layers"] == pytest.approx(3 / 4 * by_hand)
@@ -93,17 +122,80 @@ def test_only_minibatches_after_the_first_need_old_log_probs() -> None:
     assert four == pytest.approx(two * (3 / 4) / (1 / 2))
 
 
-def test_a_sync_sends_all_weights_through_host_memory() -> None:
+def parts(*words: str, size: str = "7b") -> dict[str, float]:
+    w = work(*words, size=size)
+    return sync_parts(w.config, w.shape, w.nodes)
+
+
+def test_between_gpus_a_sync_gathers_broadcasts_and_loads() -> None:
     sent = 2 * count_parameters(work().shape).total / 1e9
-    parts = sync_parts(work())
-    assert parts["pickle"] == pytest.approx(sent / PICKLE + sent / STORE)
-    assert parts["unpickle"] == pytest.approx(sent / UNPICKLE)
-    assert parts["checksum"] == parts["checksum again"] == pytest.approx(sent / TOBYTES + sent / CRC32)
-    assert parts["network"] > 0, "the engines are on the second node"
-    one_node = sync_parts(work(size="3b"))
-    assert one_node["network"] == 0 and sum(one_node.values()) < sum(parts.values()) / 2
-    assert sync_parts(work("model.dtype=float32"))["cast"] == 0
-    assert sync_parts(work("model.dtype=float32"))["pickle"] == pytest.approx(2 * parts["pickle"])
+    by_hand = {
+        "gather": sent * 7 / 8 / (H100.link_gbps * LINK_EFFICIENCY),
+        "broadcast": sent / (FABRIC * LINK_EFFICIENCY),  # the engines are on the second node
+        "load and digest": 4 * sent / (H100.bandwidth_tbps * 1e3),
+    }
+    assert parts() == pytest.approx(by_hand)
+    assert stages()["weight sync"] == pytest.approx(sum(by_hand.values()))
+    assert sum(by_hand.values()) < 1
+    one_node = parts(size="3b")
+    small = 2 * count_parameters(work(size="3b").shape).total / 1e9
+    assert one_node["broadcast"] == pytest.approx(small / (H100.link_gbps * LINK_EFFICIENCY))
+    whole = parts("learner.backend=deepspeed", "learner.zero_stage=2")
+    assert whole["gather"] == 0, "every rank has the weights"
+    assert parts("learner.backend=deepspeed", "learner.zero_stage=3")["gather"] == parts()["gather"]
+
+
+def test_through_the_host_a_sync_is_copied_in_and_out() -> None:
+    sent = 2 * count_parameters(work().shape).total / 1e9
+    shared = parts("sync.transfer=shm", size="3b")
+    small = 2 * count_parameters(work(size="3b").shape).total / 1e9
+    assert shared["to the host"] == pytest.approx(small / TO_HOST_ALONE)
+    assert shared["load"] == pytest.approx(small / TO_GPU)
+    stored = parts("sync.transfer=store")
+    assert stored["store"] == pytest.approx(sent / STORE + sent / NETWORK)
+    assert sum(stored.values()) > 10 * sum(parts().values())
+    config = load(["recipe=care_grpo_tiny"])
+    tiny = sync_parts(config, config.model.shape, place(config))
+    assert planned_kind(config, place(config)) == "shm"
+    bytes_ = 4 * count_parameters(config.model.shape).total / 1e9
+    assert tiny == pytest.approx(
+        {"gather": 0, "to the host": bytes_ / COPY, "digest": 2 * bytes_ / DIGEST, "load": bytes_ / COPY}
+    )
+
+
+def test_replicas_send_a_part_of_the_gradients_over_the_network_and_gather_within_a_node() -> None:
+    """On l40s the links are the limit: 64 GB/s of PCIe within a node, and a GPU's share of the network is no more."""
+    card = ("cluster.gpu=l40s", "cluster.gpu_memory_gib=80", "learner.micro_batch_rows=1")
+    n = count_parameters(work().shape).total
+    link, fabric = CARDS["l40s"].link_gbps, min(CARDS["l40s"].link_gbps, FABRIC)
+    rows, updates = 64, 2
+    one = updates * rows * 8 * n * 7 / 8 / (link * LINK_EFFICIENCY * 1e9)
+    assert stages(*card)["layers"] == pytest.approx(one)
+    near, far = rows * 8 * n * 3 / 4 / link, 2 * 4 * n / 4 / 2 / fabric
+    assert stages(*card, "learner.shard_ranks=4")["layers"] == pytest.approx(
+        updates * (near + far) / (LINK_EFFICIENCY * 1e9)
+    )
+    first = stages(*card, "learner.backend=deepspeed", "learner.zero_stage=1")["layers"]
+    compute = stages("learner.backend=deepspeed")["layers"] * H100.bf16_tflops / CARDS["l40s"].bf16_tflops
+    assert first == pytest.approx(max(compute, updates * (2 + 4) * n * 7 / 8 / (link * LINK_EFFICIENCY * 1e9)))
+
+
+def test_a_reference_on_the_learners_ranks_takes_their_time_and_sends_nothing() -> None:
+    w = work("reference.place=learner")
+    layers = PADDED * w.layers_flop() * w.tokens / 8 / (H100.bf16_tflops * 1e12 * MFU_SCORE)
+    head = 2 * HEAD_7B * w.rows * w.response / 8 / (H100.bf16_tflops * 1e12 * BF16_HEAD)
+    inside = stages("reference.place=learner")["reference"]
+    assert inside == pytest.approx(layers + head)
+    assert inside < stages()["reference"], "eight ranks instead of two actors"
+    assert stages("reference.place=learner", "regularizer.estimator=full")["reference"] == pytest.approx(layers)
+    assert stages("reference.place=learner", "algorithm.epochs=2")["reference"] == pytest.approx(2 * inside)
+
+
+def test_training_waits_for_the_copies_of_a_checkpoint_and_not_for_its_files() -> None:
+    n = count_parameters(work().shape).total
+    by_hand = (12 * n / 8 / TO_HOST + 2 * n / TO_HOST_ALONE) / 1e9
+    assert stages()["checkpoint"] == pytest.approx(by_hand * 4 / 200)
+    assert stages("learner.shard_ranks=4")["checkpoint"] > stages()["checkpoint"], "every replica copies"
 
 
 def test_the_reference_is_asked_as_often_as_the_loop_asks_it() -> None:
