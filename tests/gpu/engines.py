@@ -9,13 +9,10 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
 
 import carerl.backends.engines.vllm as engine_module
 from carerl.backends.engines.vllm import VLLMEngine
 from carerl.backends.learners.policy import Policy
-from carerl.backends.transfer.digest import Received
-from carerl.backends.transfer.source import TensorMeta
 from carerl.config.schema import ModelConfig, RolloutConfig, RunConfig, SyncConfig
 from carerl.loss.batching import pack_rows
 from carerl.loss.parity import Gaps, GapStatistics
@@ -27,41 +24,6 @@ from tests.gpu.report import Report
 Prompts = list[tuple[int, ...]]
 CONTEXT, RESPONSE, ROWS = (256, 192, 16) if TOY else (3072, 2048, 256)
 MOST_MEAN = 0.05  # nats, of |engine - learner| in bfloat16
-
-
-class ModelSource:
-    """Gives a model's weights to a sender, see :class:`carerl.backends.transfer.source.WeightSource`."""
-
-    def __init__(self, model: Any):
-        self._model = model
-
-    def metadata(self) -> list[TensorMeta]:
-        return [TensorMeta(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in self]
-
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        return ((name, parameter.detach()) for name, parameter in self._model.named_parameters())
-
-
-class EngineHere:
-    """Makes the calls of a sync to an engine of this process, see :class:`carerl.backends.transfer.base.Client`."""
-
-    workers = 1
-
-    def __init__(self, engine: VLLMEngine):
-        self._engine = engine
-        self.received: Received | None = None
-
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        self._engine.init_transfer(init_info)
-
-    def start_weight_update(self) -> None:
-        self._engine.start_update()
-
-    def update_weights(self, update_info: dict[str, Any]) -> None:
-        self._engine.update(update_info)
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        self.received = self._engine.finish_update()
 
 
 def start(report: Report, model: Any, share: float, transfer: str = "shm", **extra: Any) -> VLLMEngine:

@@ -15,7 +15,8 @@ import torch.multiprocessing as mp
 
 from carerl.backends.transfer import TRANSFERS
 from carerl.backends.transfer.base import Place
-from tests.gpu.engines import EngineHere, ModelSource, drawn_prompts, gaps, start, tell_gaps
+from tests.backends.transfer.sending import Direct, Given
+from tests.gpu.engines import drawn_prompts, gaps, start, tell_gaps
 from tests.gpu.hardware import QWEN_1_5B, TOY, TOY_MODEL, drawn_model, qwen_config
 from tests.gpu.report import Report
 
@@ -56,7 +57,7 @@ def send(pipe: Connection) -> None:
     model = drawn_model(qwen_config(SHAPE, spread=SPREAD), torch.bfloat16).requires_grad_(False)
     pipe.recv()  # the engine is there
     place = Place(0, "127.0.0.1", lambda stored: stored)
-    sender = TRANSFERS[KIND](KIND, ModelSource(model), Caller(pipe), place, 512)
+    sender = TRANSFERS[KIND](KIND, Given(dict(model.named_parameters())), Caller(pipe), place, 512)
     for _ in range(UPDATES):
         pipe.send(("sent", sender.send().digest))
     pipe.recv()
@@ -70,7 +71,7 @@ def run(report: Report) -> None:
     sender.start()
     config = qwen_config(SHAPE, spread=SPREAD)
     engine = start(report, config, 0.3, transfer=KIND)
-    client = EngineHere(engine)
+    client = Direct(engine)
     ours.send("the engine is there")
     for number in range(UPDATES):
         taken, digest = serve(ours, client)
@@ -84,7 +85,7 @@ def run(report: Report) -> None:
     tell_gaps(report, "after it", gaps(engine, model, drawn_prompts(8, 8 if TOY else 64, SHAPE["vocab_size"])))
 
 
-def serve(pipe: Connection, client: EngineHere) -> tuple[float, int]:
+def serve(pipe: Connection, client: Direct) -> tuple[float, int]:
     """Makes the calls that come through the pipe, until an update is done. Returns its seconds and the sender's
     digest."""
     begun = time.monotonic()

@@ -10,7 +10,8 @@ import torch
 from carerl.backends.engines.vllm import VLLMEngine
 from carerl.backends.transfer import TRANSFERS
 from carerl.backends.transfer.base import Place
-from tests.gpu.engines import MOST_MEAN, EngineHere, ModelSource, ask, drawn_prompts, gaps, start, tell_gaps
+from tests.backends.transfer.sending import Direct, Given
+from tests.gpu.engines import MOST_MEAN, ask, drawn_prompts, gaps, start, tell_gaps
 from tests.gpu.hardware import DEVICE, GIB, QWEN_1_5B, TOY, TOY_MODEL, drawn_model, qwen_config, seconds
 from tests.gpu.report import Report
 
@@ -28,8 +29,10 @@ def run(report: Report) -> None:
     engine = start(report, config, 0.35, **on_gpu)
     ask(engine, prompts, 1, 8)
     copies(report)
-    client = EngineHere(engine)
-    sender = TRANSFERS["shm"]("shm", ModelSource(model), client, Place(0, "127.0.0.1", lambda stored: stored), 512)
+    client = Direct(engine)
+    sender = TRANSFERS["shm"](
+        "shm", Given(dict(model.named_parameters())), client, Place(0, "127.0.0.1", lambda stored: stored), 512
+    )
     taken = seconds(sender.send)
     sent = sender.send()
     report.tell("7B through shared memory, s, from this model's", taken / sent.bytes * BYTES_7B)

@@ -20,7 +20,31 @@ AddReference = Callable[[TokenBatch], TokenBatch]
 """Adds the reference's streams to a micro-batch that is about to be used. Is called on all ranks together."""
 
 
-class Learner(Protocol):
+class Stateful(Protocol):
+    """Holds one rank's part of a model and its optimizer, and gives them out. Every call is made on all ranks
+    together."""
+
+    def source(self, dtype: torch.dtype) -> WeightSource:
+        """Returns all weights, whole, in ``dtype``."""
+        ...
+
+    def save(self, directory: Path) -> Write:
+        """Copies this rank's part of model and optimizer to host memory, and returns the function that writes it into
+        ``directory`` while training goes on."""
+        ...
+
+    def load(self, directory: Path) -> str:
+        """Restores what ``save`` had written, also on another number of ranks. Of another backend's checkpoint it takes
+        the weights alone. Returns what a person should know of that, or ''."""
+        ...
+
+    def close(self) -> None:
+        """Ends the learner's use, so that its memory is free once nobody refers to it. What :meth:`save` returned may
+        still be written."""
+        ...
+
+
+class Learner(Stateful, Protocol):
     """Trains one rank's part of a sharded policy. Every method is called on all ranks together."""
 
     @property
@@ -59,28 +83,9 @@ class Learner(Protocol):
         """Sets the frozen head that turns the reference's hidden states into its distribution. None gives it up."""
         ...
 
-    def source(self, dtype: torch.dtype) -> WeightSource:
-        """Returns all weights, whole, in ``dtype``."""
-        ...
 
-    def save(self, directory: Path) -> Write:
-        """Copies this rank's part of model and optimizer to host memory, and returns the function that writes it into
-        ``directory`` while training goes on."""
-        ...
-
-    def load(self, directory: Path) -> str:
-        """Restores what ``save`` had written, also on another number of ranks. Of another backend's checkpoint it takes
-        the weights alone. Returns what a person should know of that, or ''."""
-        ...
-
-    def close(self) -> None:
-        """Ends the learner's use, so that its memory is free once nobody refers to it. What :meth:`save` returned may
-        still be written."""
-        ...
-
-
-class Shards(Protocol):
-    """Holds one rank's part of a model and its optimizer. Every call is made on all ranks together.
+class Shards(Stateful, Protocol):
+    """Shards a model and its optimizer over the ranks.
 
     A new way of sharding is a class of this form; :class:`carerl.backends.learners.loop.LearnerLoop` does the rest.
     """
@@ -103,23 +108,4 @@ class Shards(Protocol):
     def step(self, lr: float) -> float:
         """Clips the gradient and takes an optimizer step, unless the gradient is not finite; clears the gradient.
         Returns its global norm before clipping."""
-        ...
-
-    def source(self, dtype: torch.dtype) -> WeightSource:
-        """Returns all weights, whole, in ``dtype``."""
-        ...
-
-    def save(self, directory: Path) -> Write:
-        """Copies this rank's part of model and optimizer to host memory, and returns the function that writes it into
-        ``directory`` while training goes on."""
-        ...
-
-    def load(self, directory: Path) -> str:
-        """Restores what ``save`` had written, also on another number of ranks. Of another backend's checkpoint it takes
-        the weights alone. Returns what a person should know of that, or ''."""
-        ...
-
-    def close(self) -> None:
-        """Ends the learner's use, so that its memory is free once nobody refers to it. What :meth:`save` returned may
-        still be written."""
         ...
