@@ -188,6 +188,13 @@ def resumed(place: Path, way: str, compute: str = "float32") -> tuple[str, dict[
     return told, at, weights(made)
 
 
+def two_replicas_of_two(place: Path) -> tuple[dict[str, Any], Any, dict[str, Tensor]]:
+    """Both axes of the mesh on four ranks: steps, a checkpoint, and the weights that a resumed learner ends with."""
+    fsdp2.SMALLEST_UNIT = 0
+    stepped = trained("hsdp 1x2")
+    return stepped, saved(place, ("hsdp 1x2",))["hsdp 1x2"], resumed(place / "hsdp 1x2", "hsdp 1x2")[2]
+
+
 def all_that_two_ranks_are_asked(place: Path) -> dict[str, Any]:
     """In one start of the processes, since that takes longer than all of it."""
     fsdp2.SMALLEST_UNIT = 0  # as large models are: layer by layer
@@ -290,6 +297,19 @@ def test_compiled_layers_make_the_same_steps(plainly: Any, one_group: None, way:
     found = trained(way)
     assert apart(found["gradient"], plainly["gradient"]) < 1e-5
     assert apart(moved(found), moved(plainly)) < 1e-3
+
+
+@pytest.mark.slow
+def test_pitfall_02_two_replicas_of_two_ranks_equal_one_plain_process(plainly: Any, place: Path) -> None:
+    """A replica's weights come from the first one's, and gradients are summed on both axes."""
+    found, (_, expected), resumed_ = on_ranks(4, two_replicas_of_two, place / "four")
+    assert all(torch.equal(found["before"][name], plainly["before"][name].float()) for name in found["before"])
+    assert apart(found["gradient"], plainly["gradient"]) < 1e-5
+    assert apart(moved(found), moved(plainly)) < 1e-3
+    assert found["same"]
+    size = sum(parameter.numel() for parameter in model(1, torch.float32).parameters())
+    assert size / 2 <= found["reduced"] < 0.6 * size, "each rank's half, once in two micro-batches"
+    assert all(torch.equal(resumed_[name], expected[name]) for name in expected)
 
 
 def test_replicas_sum_gradients_once_in_several_micro_batches(by_two: Any) -> None:
