@@ -58,6 +58,7 @@ COMPILED: dict[str, dict[str, Any]] = {
     "fsdp2 compiled": {"compile": True, "gradient_checkpointing": True},
     "zero 2 compiled": {"compile": True, **WAYS["zero 2"]},
 }
+ON_FOUR: dict[str, dict[str, Any]] = {"hsdp 2x2": {"shard_ranks": 2, "micro_batch_rows": 1}}
 IN_BFLOAT16 = ("fsdp2", "zero 1", "zero 2", "zero 3")
 SKIPPED = [*((way, "float32") for way in WAYS if "offloaded" not in way), *((way, "bfloat16") for way in IN_BFLOAT16)]
 SAVED = ("fsdp2", "hsdp 2x1", "zero 1", "zero 2", "zero 3")
@@ -69,9 +70,8 @@ STEPS = (MINIBATCHES[0], (3,), MINIBATCHES[1])
 def learner(way: str, compute: str = "float32") -> Any:
     algorithm = ALGORITHMS["grpo"].build(GRPOConfig())
     regularizer = REGULARIZERS["srkl"].build(SRKLConfig(alpha=ALPHA))
-    config = LearnerConfig(
-        micro_batch_rows=2, head_chunk_tokens=7, compute_dtype=compute, optimizer=OPTIMIZER, **{**WAYS, **COMPILED}[way]
-    )
+    settings = {"micro_batch_rows": 2, **{**WAYS, **COMPILED, **ON_FOUR}[way]}
+    config = LearnerConfig(head_chunk_tokens=7, compute_dtype=compute, optimizer=OPTIMIZER, **settings)
     objective = Objective(algorithm, regularizer, BETA, "full")
     made = LEARNERS[config.backend](in_memory(model(1, torch.float32)), config, objective, torch.device("cpu"))
     made.set_reference_head(model(2, torch.float32).get_output_embeddings().weight.detach())
@@ -191,8 +191,8 @@ def resumed(place: Path, way: str, compute: str = "float32") -> tuple[str, dict[
 def two_replicas_of_two(place: Path) -> tuple[dict[str, Any], Any, dict[str, Tensor]]:
     """Both axes of the mesh on four ranks: steps, a checkpoint, and the weights that a resumed learner ends with."""
     fsdp2.SMALLEST_UNIT = 0
-    stepped = trained("hsdp 1x2")
-    return stepped, saved(place, ("hsdp 1x2",))["hsdp 1x2"], resumed(place / "hsdp 1x2", "hsdp 1x2")[2]
+    stepped = trained("hsdp 2x2")
+    return stepped, saved(place, ("hsdp 2x2",))["hsdp 2x2"], resumed(place / "hsdp 2x2", "hsdp 2x2")[2]
 
 
 def all_that_two_ranks_are_asked(place: Path) -> dict[str, Any]:
