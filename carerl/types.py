@@ -10,7 +10,7 @@ S      tokens of a row, prompt and response together, right-padded
 T      response tokens of a row, right-padded; index t is the t-th response token
 V      vocabulary
 D      hidden size
-K      cross-entropy targets of one token (padded)
+K      options of a decision (padded)
 M      strata that metrics are split by
 N      tokens of a flattened selection, without padding
 ====== =========================================================================
@@ -59,6 +59,18 @@ class Example:
     prompt_ids: tuple[int, ...]
     gold: str
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The token of a response that names one of a question's closed options. ``position``: its place in the response,
+    from 0. ``token_ids``: by label, the token of each option in the spelling of this place; that of ``chosen`` is the
+    response's own. ``right``: the labels of the right options."""
+
+    position: int
+    chosen: str
+    token_ids: Mapping[str, int]
+    right: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +129,30 @@ class Sample:
     """What the grader could not decide, and why. Set for an INVALID outcome, and for a WRONG answer that could not be
     compared with other wrong ones and therefore counts as different. Empty otherwise."""
 
-    answer_prob: float | None = None
-    """The probability of the option that the response names; None where there is no such token or nobody asked."""
+    decision: Decision | None = None
+    """Where the response names an option; None where it does not, or nobody looked."""
+
+    option_probs: tuple[float, ...] | None = None
+    """The options' probabilities there, renormalised over them, as ``token_ids`` are ordered; None if nobody asked."""
+
+    argmax_outcome: Outcome | None = None
+    """The outcome of the response with the likeliest option in the decision's place, where the reward is for that."""
+
+    @property
+    def by_option(self) -> dict[str, float]:
+        """The options' probabilities at the decision, by label; empty where there is none or nobody asked."""
+        labels = () if self.decision is None or self.option_probs is None else self.decision.token_ids
+        return dict(zip(labels, self.option_probs or (), strict=False))
+
+    @property
+    def answer_prob(self) -> float | None:
+        """The probability of the option that the response names; None where there is no such token or nobody asked."""
+        return None if self.decision is None else self.by_option.get(self.decision.chosen)
+
+    @property
+    def likeliest(self) -> str | None:
+        """The label of the likeliest option at the decision, the first of equal ones; None as for ``answer_prob``."""
+        return max(found, key=found.__getitem__) if (found := self.by_option) else None
 
     @property
     def weight_version(self) -> int:
@@ -128,7 +162,15 @@ class Sample:
     @property
     def correct(self) -> bool:
         """True if the response gives the right answer, or abstains where there is none."""
-        return self.outcome is Outcome.CORRECT or (self.outcome is Outcome.ABSTAINED and not self.answerable)
+        return self._is_correct(self.outcome)
+
+    @property
+    def rewarded(self) -> bool:
+        """True if what the reward is for is correct: the response, or the same with its likeliest option."""
+        return self._is_correct(self.outcome if self.argmax_outcome is None else self.argmax_outcome)
+
+    def _is_correct(self, outcome: Outcome | None) -> bool:
+        return outcome is Outcome.CORRECT or (outcome is Outcome.ABSTAINED and not self.answerable)
 
 
 @dataclass(slots=True)
@@ -287,11 +329,21 @@ class TokenBatch:
     ce_weight_BT: Tensor | None = None
     """float32. What multiplies a token's cross-entropy."""
 
-    ce_target_ids_BTK: Tensor | None = None
-    """int64. Token ids of soft targets, K a token. None means that the target is the response token itself."""
+    # ---- decisions: a row has at most one, so they are kept by row
 
-    ce_target_weights_BTK: Tensor | None = None
-    """float32. The probability of each soft target; 0 for padding."""
+    decision_positions_B: Tensor | None = None
+    """int64. The place of the decision among the row's response tokens; -1 for a row without one. There the target of
+    the cross-entropy is not the response token but a distribution over the options."""
+
+    decision_ids_BK: Tensor | None = None
+    """int64. The token of each option; 0 for padding."""
+
+    decision_targets_BK: Tensor | None = None
+    """float32. The probability that the cross-entropy wants of each option; 0 for padding."""
+
+    decision_bounds_B: Tensor | None = None
+    """float32. Where the current probability of the decision's token is not above this, its cross-entropy is off; -1:
+    it never is."""
 
     # ---- reports only
 

@@ -21,20 +21,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from carerl.types import Decision
+
 LOOKED_AT = 32  # tokens that could name the option, from the response's end
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Holds the ``position`` of the token in the response, and in ``token_ids`` the token of each option there, by
-    label. The token of ``chosen`` is the response's own."""
-
-    position: int
-    chosen: str
-    token_ids: Mapping[str, int]
 
 
 def spellings(tokenizer: Any, token: int, chosen: str, labels: Sequence[str]) -> dict[str, int]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from carerl.algorithms.aggregation import policy_mask
 from carerl.algorithms.base import Algorithm
+from carerl.decisions import DecisionConfig
+from carerl.loss.decided import with_decisions
 from carerl.seeds import derived_seed
 from carerl.types import Group, Sample, TokenBatch
 
@@ -61,14 +63,24 @@ class StepBatch:
         return rows_with_weight(self.batch)
 
 
-def plan(groups: Sequence[Group], algorithm: Algorithm, temperature: float, seed: int, step: int) -> StepBatch:
+def plan(
+    groups: Sequence[Group],
+    algorithm: Algorithm,
+    temperature: float,
+    seed: int,
+    step: int,
+    decision: DecisionConfig | None = None,
+) -> StepBatch:
     """Plans the update of a step: the rows of its graded groups, dealt to the optimizer steps of every epoch.
 
+    ``decision``: what is done at the samples' decisions; None for nothing.
     ``seed`` is the run's. It decides, with ``step`` and the epoch, how groups are shuffled. A minibatch in which every
     row was dropped is left out: a step along a gradient of 0 would still move the weights, by the optimizer's momentum.
     Raises ValueError as :func:`make_batch` and :func:`minibatches` do.
     """
-    batch = make_batch(groups, algorithm, temperature)
+    batch = whole = make_batch(groups, algorithm, temperature)
+    if decision is not None and decision.trains:
+        batch = with_decisions(whole, [sample for group in groups for sample in group.samples], decision)
     parts = [
         part
         for epoch in range(algorithm.epochs)
@@ -79,11 +91,23 @@ def plan(groups: Sequence[Group], algorithm: Algorithm, temperature: float, seed
             seed=derived_seed(seed, step * algorithm.epochs + epoch),
         )
     ]
-    chosen = [(part, batch.select(part)) for part in parts]
+    # Without what is done at decisions: a penalty that is off there must not grow at the other tokens.
+    counted = whole.with_streams(ce_weight_BT=batch.ce_weight_BT)
     kept = [
-        Minibatch(tuple(part), normalisers(rows, algorithm)) for part, rows in chosen if rows_with_weight(rows).any()
+        Minibatch(tuple(part), normalisers(counted.select(part), algorithm))
+        for part in parts
+        if rows_with_weight(batch.select(part)).any()
     ]
     return StepBatch(batch, kept, len(parts) - len(kept))
+
+
+def plan_supervised(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> StepBatch:
+    """Plans one optimizer step of cross-entropy on responses, the mean over all of their tokens. ``pairs``: prompt and
+    response of each row. Raises ValueError as :func:`pack_rows` does."""
+    batch = pack_rows([prompt for prompt, _ in pairs], [response for _, response in pairs])
+    batch = batch.with_streams(ce_weight_BT=batch.mask_BT.float())
+    counts = Normalisers(policy=1.0, regularizer=1.0, ce=_weighted(batch.ce_weight_BT, batch))
+    return StepBatch(batch, [Minibatch(tuple(range(batch.rows)), counts)], empty=0)
 
 
 def pack_rows(
@@ -164,12 +188,13 @@ def make_batch(groups: Sequence[Group], algorithm: Algorithm, temperature: float
 def informative(groups: Sequence[Group]) -> Tensor:
     """Returns (P,) bool: True for groups with both correct and other outcomes.
 
-    It judges by the grader's outcome, because a shaped reward differs even within groups that have nothing to teach.
+    It judges by the grader's outcome of what is rewarded, because a shaped reward differs even within groups that have
+    nothing to teach.
     Raises ValueError for a sample without outcome.
     """
     if any(sample.outcome is None for group in groups for sample in group.samples):
         raise ValueError("groups are kept or dropped by outcome, and a sample has not been graded")
-    correct = [sum(sample.correct for sample in group.samples) for group in groups]
+    correct = [sum(sample.rewarded for sample in group.samples) for group in groups]
     return torch.tensor([0 < n < len(group.samples) for n, group in zip(correct, groups, strict=True)])
 
 

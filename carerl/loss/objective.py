@@ -12,6 +12,9 @@ Departures from the papers [ours]:
    are weighted by exp(old − rollout), detached and bounded, see :mod:`carerl.loss.mismatch`.
 4. The entropy bonus is the exact entropy at every prefix visited and takes no ratio. It is averaged over the tokens of
    the policy term.
+5. A decision without a policy term (:mod:`carerl.decisions`) has an advantage of 0 and is not in a sequence's ratio.
+   Both means stay over all |y| tokens. So under a sequence's ratio, where the mean of the tokens' advantages counts,
+   the other tokens have (|y| - 1)/|y| of their gradient.
 """
 
 from __future__ import annotations
@@ -106,28 +109,25 @@ class Objective:
         strengths = strengths or self._strengths
         tally = Tally(takes_part(streams, stats.logprobs_N), streams.strata_NM)
         tally.mean_and_split("train/entropy", stats.entropy_N)
-        # Every parameter takes part in every backward pass, also when no component has a token.
-        loss = 0.0 * stats.logprobs_N.sum()
+        parts: dict[str, Tensor] = {}
         weight_N = self._mismatch_weight(stats, streams, tally)
         if streams.advantages_N is not None:
-            policy = self._policy(stats, streams, weight_N, strengths.beta, tally) / normalisers.policy
-            loss = loss + tally.share("train/policy_loss", policy)
+            parts["policy"] = self._policy(stats, streams, weight_N, strengths.beta, tally) / normalisers.policy
         if streams.regularizer_weight_N is not None:
             term_N = self._penalty(stats, streams, weight_N, tally)
             if term_N is not None:
-                penalty = strengths.beta * (streams.regularizer_weight_N * term_N).sum() / normalisers.regularizer
-                loss = loss + tally.share("regularizer/loss", penalty)
+                penalty = strengths.beta * (streams.regularizer_weight_N * term_N).sum()
+                parts["regularizer"] = penalty / normalisers.regularizer
         if streams.entropy_weight_N is not None:
             if self._algorithm is None:
                 raise ValueError("a batch with entropy weights needs an algorithm")
             bonus = (streams.entropy_weight_N * stats.entropy_N).sum() / normalisers.entropy
-            loss = loss + tally.share("train/entropy_loss", -strengths.entropy_bonus * bonus)
+            parts["entropy"] = -strengths.entropy_bonus * bonus
         if streams.ce_weight_N is not None:
-            ce_N = stats.cross_entropy_N if stats.cross_entropy_N is not None else -stats.logprobs_N
-            ce = (streams.ce_weight_N * ce_N).sum() / normalisers.ce
-            loss = loss + tally.share("train/ce_loss", ce)
-        tally.share("train/loss", loss)
-        return tally.output(loss)
+            parts["ce"] = self._cross_entropy(stats, streams, tally) / normalisers.ce
+        # Every parameter takes part in every backward pass, also when no component has a token.
+        loss = sum(parts.values(), start=0.0 * stats.logprobs_N.sum())
+        return tally.output(loss, parts)
 
     def _mismatch_weight(self, stats: TokenStatistics, streams: FlatStreams, tally: Tally) -> Tensor | None:
         """Returns the correction (N,), detached; None if there is nothing to correct.
@@ -154,7 +154,13 @@ class Objective:
         old_N = lp_N.detach() if streams.old_logprobs_N is None else streams.old_logprobs_N
         advantages_N = streams.advantages_N
         if self._in_reward and (lr_N := self._reference(stats, streams)) is not None:
-            advantages_N = advantages_N + reward_shaping(self._regularizer, beta, old_N, lr_N)
+            shaping_N = reward_shaping(self._regularizer, beta, old_N, lr_N)
+            if streams.regularizer_weight_N is not None:
+                shaping_N = shaping_N * (streams.regularizer_weight_N != 0)
+            advantages_N = advantages_N + shaping_N
+        elif streams.decision_bound_N is not None:
+            # Without an advantage of its own a decision must not move the ratio of its sequence either.
+            lp_N = torch.where(streams.decided_N & (advantages_N == 0), old_N, lp_N)
         term_N, clipped_N = self._algorithm.surrogate(lp_N, old_N, advantages_N, streams.lengths_B)
         counted_N = streams.policy_weight_N != 0
         tally.mean("train/clip_fraction", clipped_N, counted_N)
@@ -162,6 +168,25 @@ class Objective:
         if weight_N is not None:
             term_N = weight_N * term_N
         return (streams.policy_weight_N * term_N).sum()
+
+    def _cross_entropy(self, stats: TokenStatistics, streams: FlatStreams, tally: Tally) -> Tensor:
+        """Sums the weighted cross-entropy, before the division by the normaliser: toward the response's own token, and
+        at a decision toward a distribution over its options."""
+        assert streams.ce_weight_N is not None
+        ce_N, weight_N, bound_N = -stats.logprobs_N, streams.ce_weight_N, streams.decision_bound_N
+        if bound_N is None:
+            return (weight_N * ce_N).sum()
+        if stats.cross_entropy_N is None:
+            raise ValueError("a batch with decisions needs the tokens and targets of their options")
+        decided_N = streams.decided_N
+        ce_N = torch.where(decided_N, stats.cross_entropy_N, ce_N)
+        # The bound is by the current policy: an old probability would hold the term on or off for a whole step.
+        probability_N = stats.logprobs_N.detach().exp()
+        off_N = probability_N <= bound_N  # False where the bound is NaN
+        tally.mean("decision/cross_entropy", ce_N, decided_N)
+        tally.mean("decision/probability", probability_N, decided_N)
+        tally.mean("decision/bounded", off_N, decided_N)
+        return (weight_N.masked_fill(off_N, 0.0) * ce_N).sum()
 
     def _penalty(
         self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: Tally

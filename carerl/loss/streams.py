@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ from carerl.types import TokenBatch, TokenVectors
 class FlatStreams:
     """The streams of a micro-batch at its N response tokens; None where a stream is off.
 
-    They are the streams of :class:`carerl.types.TokenBatch`. Two fields differ: ``lengths_B`` says how many of the N
-    tokens belong to each row, for what concerns whole rows, and ``strata_NM`` has the strata of each token's row.
+    They are the streams of :class:`carerl.types.TokenBatch`. Some differ: ``lengths_B`` says how many of the N tokens
+    belong to each row, for what concerns whole rows. ``strata_NM`` has the strata of each token's row.
+    ``decision_bound_N`` has the bounds of decisions at their tokens, and NaN at every other token.
     """
 
     advantages_N: Tensor | None = None
@@ -27,8 +29,15 @@ class FlatStreams:
     regularizer_weight_N: Tensor | None = None
     entropy_weight_N: Tensor | None = None
     ce_weight_N: Tensor | None = None
+    decision_bound_N: Tensor | None = None
     lengths_B: Tensor | None = None
     strata_NM: Tensor | None = None
+
+    @property
+    def decided_N(self) -> Tensor:
+        """(N,) bool: True at decisions. Asked only where ``decision_bound_N`` is on."""
+        assert self.decision_bound_N is not None
+        return ~self.decision_bound_N.isnan()
 
 
 def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStreams:
@@ -53,11 +62,31 @@ def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStream
         regularizer_weight_N=flat(batch.regularizer_weight_BT),
         entropy_weight_N=flat(batch.entropy_weight_BT),
         ce_weight_N=flat(batch.ce_weight_BT),
+        decision_bound_N=_decision_bounds(batch, device),
         lengths_B=batch.response_lengths_B.to(device),
         strata_NM=None
         if strata_BM is None
         else strata_BM.repeat_interleave(batch.response_lengths_B, dim=0).to(device),
     )
+
+
+def decision_tokens(batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """Returns the rows that have a decision, and the place of each among the batch's N response tokens. A row
+    without a response has none, whatever its stream says."""
+    assert batch.decision_positions_B is not None
+    lengths_B, positions_B = batch.response_lengths_B, batch.decision_positions_B
+    rows = torch.nonzero((positions_B >= 0) & (positions_B < lengths_B))[:, 0]
+    starts_B = lengths_B.cumsum(0) - lengths_B
+    return rows, starts_B[rows] + positions_B[rows]
+
+
+def _decision_bounds(batch: TokenBatch, device: torch.device | None) -> Tensor | None:
+    if batch.decision_positions_B is None or batch.decision_bounds_B is None:
+        return None
+    rows, places = decision_tokens(batch)
+    bound_N = torch.full((batch.response_tokens,), math.nan)
+    bound_N[places] = batch.decision_bounds_B[rows]
+    return bound_N.to(device)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,17 @@ from torch import Tensor
 from carerl.loss.strata import STRATA
 from carerl.loss.streams import FlatStreams
 
+PARTS = {
+    "policy": ("train/policy_loss", "train/grad_norm_policy"),
+    "regularizer": ("regularizer/loss", "train/grad_norm_regularizer"),
+    "entropy": ("train/entropy_loss", "train/grad_norm_entropy"),
+    "ce": ("train/ce_loss", "train/grad_norm_ce"),
+}  # part of the loss -> the metrics of its value and of its gradient's norm
+
 
 @dataclass
 class ObjectiveOutput:
-    """The loss of a micro-batch with its metrics. Both dicts add up over micro-batches and ranks."""
+    """The loss of a micro-batch with its metrics. ``sums`` and ``shares`` add up over micro-batches and ranks."""
 
     loss: Tensor
     """Scalar with gradient."""
@@ -22,16 +29,19 @@ class ObjectiveOutput:
     """(sum, count) for each name; the metric is sum / count."""
 
     shares: dict[str, float]
-    """Parts of the whole minibatch's values. ``train/loss`` is the sum of ``train/policy_loss``, ``regularizer/loss``
-    (beta included), ``train/entropy_loss`` (the bonus with its sign) and ``train/ce_loss``."""
+    """Parts of the whole minibatch's values: ``train/loss``, and those of ``parts`` by the names in :data:`PARTS`."""
+
+    parts: dict[str, Tensor]
+    """Scalars with gradient whose sum is the loss: ``policy``, ``regularizer`` (beta included), ``entropy`` (the bonus
+    with its sign) and ``ce``, as far as they are on. They are the same ones in every micro-batch of a minibatch."""
 
 
 @dataclass
 class Tally:
     """Collects detached scalars and brings them to the host in one transfer.
 
-    Means are over the tokens that take part in the loss, ``counted_N``: dropped groups are in none of the learner's
-    metrics.
+    Means are over ``counted_N``, see :func:`takes_part`. So dropped groups are in no mean, also where the decisions of
+    such a group keep their cross-entropy.
     """
 
     counted_N: Tensor
@@ -51,13 +61,10 @@ class Tally:
         if self.strata_NM is not None:
             self.split[name] = values_N.detach().double()[self.counted_N] @ self.strata_NM[self.counted_N].double()
 
-    def share(self, name: str, value: Tensor) -> Tensor:
-        """Adds a part of the minibatch's value; returns it unchanged, with its gradient."""
-        self.shares[name] = value.detach().double()
-        return value
-
-    def output(self, loss: Tensor) -> ObjectiveOutput:
-        """Returns the loss with everything that was added."""
+    def output(self, loss: Tensor, parts: dict[str, Tensor]) -> ObjectiveOutput:
+        """Returns the loss with its parts and everything that was added."""
+        self.shares |= {PARTS[name][0]: part.detach().double() for name, part in parts.items()}
+        self.shares["train/loss"] = loss.detach().double()
         members = [] if self.strata_NM is None else [self.strata_NM[self.counted_N].double().sum(dim=0)]
         scalars = torch.stack([x for pair in self.means.values() for x in pair] + list(self.shares.values()))
         numbers = iter(torch.cat([scalars, *members, *self.split.values()]).tolist())
@@ -67,11 +74,17 @@ class Tally:
         for name in self.split:
             values = {stratum: (next(numbers), n) for stratum, n in zip(STRATA, stratum_tokens, strict=True)}
             sums |= {f"{name}_{stratum}": value for stratum, value in values.items() if value[1]}
-        return ObjectiveOutput(loss, sums, shares)
+        return ObjectiveOutput(loss, sums, shares, parts)
 
 
 def takes_part(streams: FlatStreams, like_N: Tensor) -> Tensor:
-    """Returns (N,) bool: True for tokens with a weight in some component; all True if there are no weights at all."""
-    weights = (streams.policy_weight_N, streams.regularizer_weight_N, streams.entropy_weight_N, streams.ce_weight_N)
+    """Returns (N,) bool: True for tokens with a weight in policy term, regularizer or entropy bonus. Without a stream
+    of these, as in supervised batches: with one in the cross-entropy. All True if there are no weights at all.
+
+    Streams decide, and not what is in them: a micro-batch in which all groups are dropped counts none of its tokens.
+    """
+    weights = (streams.policy_weight_N, streams.regularizer_weight_N, streams.entropy_weight_N)
     there = [weight_N != 0 for weight_N in weights if weight_N is not None]
+    if not there and streams.ce_weight_N is not None:
+        there = [streams.ce_weight_N != 0]
     return torch.stack(there).any(dim=0) if there else torch.ones_like(like_N, dtype=torch.bool)

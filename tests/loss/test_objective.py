@@ -6,6 +6,7 @@ per-token estimators are right is in ``tests/regularizers``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -329,13 +330,18 @@ def test_supervised_rows_train_on_their_weights_alone():
     assert out.shares == {"train/ce_loss": pytest.approx(expected), "train/loss": pytest.approx(expected)}
 
 
-def test_targets_other_than_the_sampled_token():
-    """cross_entropy_N of the statistics, where there is one, is what the weights multiply."""
+def test_decisions_have_targets_other_than_the_sampled_token():
+    """Three tokens at p = .25, of weight 1. The first is no decision: −log .25. The others are, with cross-entropies of
+    3 and 5 toward their options; the last one's probability is not above its bound."""
     stats = TokenStatistics(
-        torch.zeros(2, requires_grad=True), torch.zeros(2), cross_entropy_N=torch.tensor([3.0, 5.0])
+        torch.full((3,), 0.25).log().requires_grad_(), torch.zeros(3), cross_entropy_N=torch.tensor([9.0, 3.0, 5.0])
     )
-    out = Objective.supervised()(stats, FlatStreams(ce_weight_N=torch.tensor([1.0, 0.5])), Normalisers(1, 1, 2))
-    assert out.shares["train/ce_loss"] == pytest.approx((3 + 2.5) / 2)
+    streams = FlatStreams(ce_weight_N=torch.ones(3), decision_bound_N=torch.tensor([float("nan"), -1.0, 0.3]))
+    out = Objective.supervised()(stats, streams, Normalisers(1, 1, 2))
+    assert out.shares["train/ce_loss"] == pytest.approx((math.log(4) + 3) / 2)
+    assert out.sums["decision/cross_entropy"] == (8.0, 2.0), "of decisions, and of those that are off too"
+    assert out.sums["decision/probability"] == pytest.approx((0.5, 2.0))
+    assert out.sums["decision/bounded"] == (1.0, 2.0)
 
 
 def test_metrics_by_hand():
@@ -362,6 +368,9 @@ def test_what_is_missing_is_said():
     with pytest.raises(ValueError, match=r"Objective\.exact"):
         streams = FlatStreams(regularizer_weight_N=torch.ones(1), ref_logprobs_N=torch.zeros(1))
         objective("rkl", 1.0, "full")(stats, streams, one)
+    with pytest.raises(ValueError, match="options"):
+        streams = FlatStreams(ce_weight_N=torch.ones(1), decision_bound_N=torch.zeros(1))
+        Objective.supervised()(stats, streams, one)
     with pytest.raises(ValueError, match="algorithm"):
         Objective.supervised()(stats, FlatStreams(advantages_N=torch.ones(1)), one)
     with pytest.raises(ValueError, match="expected gradient"):

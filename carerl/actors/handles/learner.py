@@ -56,10 +56,11 @@ class Learner(Handle):
         owners = tuple(deal(lengths_B, (part.rows for part in minibatches), ranks))
         return HeldBatch(self._ask.put(batch), batch.width, lengths_B, tuple(minibatches), owners, ranks)
 
-    def update(self, held: HeldBatch, lr: float, strengths: Strengths) -> dict[str, float]:
+    def update(self, held: HeldBatch, lr: float, strengths: Strengths, part_norms: bool = False) -> dict[str, float]:
         """Takes one optimizer step for each minibatch of the batch at learning rate ``lr``; returns their metrics,
-        which are the same on every rank. ``strengths``: the coefficients of the loss's components."""
-        return self._of_batch(held, "train", "update", lr, strengths)[0]
+        which are the same on every rank. ``strengths``: the coefficients of the loss's components. ``part_norms``: the
+        gradient norm of each component is measured too."""
+        return self._of_batch(held, "train", "update", lr, strengths, part_norms)[0]
 
     def _of_batch(self, held: HeldBatch, phase: str, method: str, *arguments: Any) -> list[Any]:
         """Calls a method of every rank for a batch, with the reference's streams of its own rows only."""

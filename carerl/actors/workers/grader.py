@@ -36,7 +36,7 @@ class GraderWorker(Worker):
         settings = config.grading
         text = isinstance(task, TextTask)
         self._pool = GraderPool(settings.processes, settings.seconds, settings.memory_mib) if text else None
-        self._judge = Judge(task, reward, self._pool, config.seed if config.rehearse else None)
+        self._judge = Judge(task, reward, self._pool, config.coin_seed)
 
     def grade(self, groups: list[Group]) -> tuple[list[Group], str]:
         """Judges every sample, see :meth:`~carerl.tasks.judging.Judge.judge`."""

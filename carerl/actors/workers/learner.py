@@ -132,12 +132,20 @@ class LearnerWorker(Worker):
         self._learner.set_reference_head(head_VD)
 
     def update(
-        self, lr: float, strengths: Any, minibatches: Any, scores: str, batch: TokenBatch, *shares: ReferenceShare
+        self,
+        lr: float,
+        strengths: Any,
+        part_norms: bool,
+        minibatches: Any,
+        scores: str,
+        batch: TokenBatch,
+        *shares: ReferenceShare,
     ) -> dict[str, float]:
         """Takes one optimizer step a minibatch; returns metrics. ``scores``: what this rank's own reference adds,
         ``hidden``, ``logprobs`` or nothing (''). ``shares``: what the reference's actors found for this rank's rows."""
         with self._adding(scores) as add_reference:
-            return self._learner.update(with_shares(batch, shares), minibatches, lr, strengths, add_reference)
+            rows = with_shares(batch, shares)
+            return self._learner.update(rows, minibatches, lr, strengths, add_reference, part_norms)
 
     def update_many(self, steps: list[tuple[TokenBatch, Any, float]]) -> list[dict[str, float]]:
         """Takes several steps of supervised training in one call; returns the metrics of each."""

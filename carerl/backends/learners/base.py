@@ -59,11 +59,13 @@ class Learner(Stateful, Protocol):
         lr: float,
         strengths: Strengths | None = None,
         add_reference: AddReference | None = None,
+        part_norms: bool = False,
     ) -> dict[str, float]:
         """Takes an optimizer step for each minibatch, in order; returns metrics reduced over all ranks.
 
         ``strengths``: those of the loss's components; None takes those that the objective was built with.
-        ``add_reference``: None if the batch has the reference's streams, or needs none.
+        ``add_reference``: None if the batch has the reference's streams, or needs none. ``part_norms``: also measures
+        the gradient norm of each part of the first minibatch's loss, before its step; no weight depends on it.
         """
         ...
 
@@ -102,10 +104,14 @@ class Shards(Stateful, Protocol):
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """Adds a micro-batch's gradients, the mean over ranks. ``last``: True in the last micro-batch of a minibatch,
-        after which ``step`` follows; until then gradients need not be reduced over ranks."""
+        after which ``step`` or ``forget`` follows; until then gradients need not be reduced over ranks."""
         ...
 
     def step(self, lr: float) -> float:
         """Clips the gradient and takes an optimizer step, unless the gradient is not finite; clears the gradient.
         Returns its global norm before clipping."""
+        ...
+
+    def forget(self) -> float:
+        """Clears the gradient, and leaves weights and moments as they are. Returns the gradient's global norm."""
         ...

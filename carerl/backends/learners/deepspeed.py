@@ -107,6 +107,19 @@ class DeepSpeedShards:
         self._engine.step()
         return float(self._engine.get_global_grad_norm())
 
+    def forget(self) -> float:
+        """Clears the gradient, and leaves weights and moments as they are. Returns the gradient's norm.
+
+        It is a step of DeepSpeed's in which the optimizer inside of it does nothing: what a step clears differs
+        between the stages, and with bfloat16."""
+        inside = self._optimizer.optimizer
+        inside.step = lambda: None
+        try:
+            self._engine.step()
+        finally:
+            del inside.step  # the class's own is there again
+        return float(self._engine.get_global_grad_norm())
+
     # ---- weights -----------------------------------------------------------------------------------------------
 
     def source(self, dtype: torch.dtype) -> WeightSource:
@@ -174,7 +187,8 @@ class DeepSpeedShards:
 
     def save(self, directory: Path) -> Write:
         """Copies this rank's part of weights and moments to host memory; returns the function that writes it."""
-        steps = {int(state["step"]) for state in self._optimizer.optimizer.state.values()} or {0}
+        # A state is empty where no step was taken: DeepSpeed makes it when it looks for one.
+        steps = {int(state["step"]) for state in self._optimizer.optimizer.state.values() if state} or {0}
         return copied(directory, self.rank, self._fragments(), steps.pop())
 
     @torch.no_grad()

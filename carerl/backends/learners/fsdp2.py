@@ -129,7 +129,7 @@ class FSDP2Shards:
         clipping."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        gradients = [p.grad.to_local() for p in self._parameters if p.grad is not None]  # type: ignore[attr-defined]
+        gradients = self._gradients()
         norm = self._norm(gradients)
         if math.isfinite(norm):
             if norm > self._grad_clip:
@@ -137,6 +137,16 @@ class FSDP2Shards:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def forget(self) -> float:
+        """Clears the gradient, and leaves weights and moments as they are. Returns the gradient's norm."""
+        norm = self._norm(self._gradients())
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _gradients(self) -> list[Tensor]:
+        """Returns this rank's part of the gradient."""
+        return [p.grad.to_local() for p in self._parameters if p.grad is not None]  # type: ignore[attr-defined]
 
     def _norm(self, gradients: list[Tensor]) -> float:
         """Returns the Euclidean norm of the whole gradient. torch's own cannot sum parts that are in host memory over

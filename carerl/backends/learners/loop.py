@@ -13,7 +13,8 @@ rate. All ranks call each method together. Three rules keep every gradient indep
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from carerl.backends.learners.split import deal, shares
 from carerl.backends.learners.totals import Totals
 from carerl.backends.transfer.source import WeightSource
 from carerl.config.schema import LearnerConfig
-from carerl.loss.batching import Minibatch
+from carerl.loss.batching import Minibatch, Normalisers
 from carerl.loss.head import TokenStatistics
 from carerl.loss.objective import Objective, Strengths
 from carerl.loss.streams import flatten, put_rows
+from carerl.loss.tally import PARTS, ObjectiveOutput
 from carerl.types import RunError, TokenBatch
 
 STREAMS = ("logprobs", "entropy", "rkl")
@@ -62,12 +64,14 @@ class LearnerLoop:
         lr: float,
         strengths: Strengths | None = None,
         add_reference: AddReference | None = None,
+        part_norms: bool = False,
     ) -> dict[str, float]:
         """Takes an optimizer step for each minibatch, in order; returns metrics reduced over all ranks.
 
         ``old_logprobs`` of a row are the learner's own at the weights that the batch was sampled with. Rows of the
         first minibatch get them from their training pass, which runs at these weights. Only the other rows need a pass
-        of their own before the first step. A row stays on its rank through all minibatches.
+        of their own before the first step. A row stays on its rank through all minibatches. ``part_norms``: see
+        :meth:`_part_norms`.
         """
         totals, skipped = Totals(), 0
         with_policy_term = batch.advantages_BT is not None
@@ -81,14 +85,14 @@ class LearnerLoop:
         for number, minibatch in enumerate(minibatches):
             on_policy = number == 0
             parts = self._micro_batches(shares(minibatch.rows, owners, lengths_B, self.shards.world))
+            loss = partial(self._loss, add_reference, minibatch.normalisers, strengths)
+            if on_policy and part_norms:
+                totals.add(self._part_norms(batch, parts, loss))
             for k, rows in enumerate(parts):
                 part = batch.select(rows) if rows else _no_tokens(batch)
                 if with_policy_term and not on_policy and rows:
                     part = part.with_streams(old_logprobs_BT=old_BT[rows][:, : part.width])
-                if add_reference is not None:
-                    part = add_reference(part)
-                stats = self._statistics(part)
-                out = self._objective(stats, flatten(part, self.shards.device), minibatch.normalisers, strengths)
+                stats, out = loss(part)
                 # Gradients are averaged over ranks; each rank's loss is a share of the global sum.
                 self.shards.backward(out.loss * self.shards.world, last=k == len(parts) - 1)
                 if rows:
@@ -146,6 +150,41 @@ class LearnerLoop:
         """Ends the learner's use, so that its memory is free once nobody refers to it."""
         self.shards.close()
 
+    def _loss(
+        self,
+        add_reference: AddReference | None,
+        normalisers: Normalisers,
+        strengths: Strengths | None,
+        part: TokenBatch,
+    ) -> tuple[TokenStatistics, ObjectiveOutput]:
+        """Computes a micro-batch's loss."""
+        if add_reference is not None:
+            part = add_reference(part)
+        stats = self._statistics(part)
+        return stats, self._objective(stats, flatten(part, self.shards.device), normalisers, strengths)
+
+    def _part_norms(
+        self,
+        batch: TokenBatch,
+        parts: list[list[int]],
+        loss: Callable[[TokenBatch], tuple[TokenStatistics, ObjectiveOutput]],
+    ) -> dict[str, tuple[float, float]]:
+        """Measures the gradient norm of each part of a minibatch's loss, as sums for :class:`Totals`. Each costs a pass
+        forward and backward over the minibatch, whose gradient is thrown away: so the update that follows is the same
+        to the last bit. Norms that are not finite are left out."""
+        found: dict[str, tuple[float, float]] = {}
+        left: list[str] | None = None  # known once a loss was computed, and the same on all ranks
+        while left is None or left:
+            for k, rows in enumerate(parts):
+                _, out = loss(batch.select(rows) if rows else _no_tokens(batch))
+                left = list(out.parts) if left is None else left
+                self.shards.backward(out.parts[left[0]] * self.shards.world, last=k == len(parts) - 1)
+            assert left
+            name, norm = left.pop(0), self.shards.forget()
+            if math.isfinite(norm) and self.shards.rank == 0:  # the same on every rank
+                found[PARTS[name][1]] = norm, 1.0
+        return found
+
     def _statistics(self, part: TokenBatch) -> TokenStatistics:
         with_ref = part.ref_hidden is not None
         found = TokenStatistics(**self.shards.policy(part, self._objective.exact, with_ref))
@@ -154,7 +193,7 @@ class LearnerLoop:
 
     @torch.no_grad()
     def _fill_old(self, batch: TokenBatch, mine: list[list[int]], old_BT: Tensor, totals: Totals) -> None:
-        lean = batch.with_streams(ref_hidden=None, ce_target_ids_BTK=None, ce_target_weights_BTK=None)
+        lean = batch.with_streams(ref_hidden=None, decision_ids_BK=None)
         for rows in self._micro_batches(mine):
             part = lean.select(rows) if rows else _no_tokens(lean)
             stats = self._statistics(part)

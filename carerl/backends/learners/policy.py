@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from carerl.backends.cpu_ops import speed_up
 from carerl.loss.head import FactoredLogits, SoftTargets, TokenStatistics, token_statistics
+from carerl.loss.streams import decision_tokens
 from carerl.types import TokenBatch
 
 
@@ -62,7 +63,7 @@ class Policy(nn.Module):
         """Returns the fields of :class:`TokenStatistics`.
 
         ``with_ref``: uses the reference's hidden states if the batch has them. Raises ValueError if they are there and
-        :attr:`frozen_ref_head_VD` is not, and for soft targets without weights or weights without targets.
+        :attr:`frozen_ref_head_VD` is not.
         """
         policy = FactoredLogits(self.hidden(batch), self.head_VD)
         reference = None
@@ -82,13 +83,15 @@ class Policy(nn.Module):
         return {name: getattr(statistics, name) for name in TokenStatistics.__dataclass_fields__}
 
     def _soft_targets(self, batch: TokenBatch) -> SoftTargets | None:
-        ids_BTK, weights_BTK = batch.ce_target_ids_BTK, batch.ce_target_weights_BTK
-        if ids_BTK is None and weights_BTK is None:
+        """Returns the options of each token's decision; tokens that are none have weights of 0."""
+        ids_BK, targets_BK = batch.decision_ids_BK, batch.decision_targets_BK
+        if ids_BK is None or targets_BK is None:
             return None
-        if ids_BTK is None or weights_BTK is None:
-            raise ValueError("cross-entropy target ids and weights go together: one of them is missing")
-        mask_BT = batch.mask_BT
-        return SoftTargets(ids_BTK[mask_BT].to(self.device), weights_BTK[mask_BT].to(self.device))
+        rows, places = decision_tokens(batch)
+        ids_NK = torch.zeros(batch.response_tokens, ids_BK.shape[1], dtype=torch.long)
+        weights_NK = torch.zeros(batch.response_tokens, ids_BK.shape[1])
+        ids_NK[places], weights_NK[places] = ids_BK[rows], targets_BK[rows]
+        return SoftTargets(ids_NK.to(self.device), weights_NK.to(self.device))
 
 
 def response_ids(batch: TokenBatch) -> Tensor:

@@ -49,7 +49,7 @@ def loaded_three_times(way: str, folder: Path) -> dict[str, Any]:
         worker.load(config, "")
         after.append(alive() - before)
         worker.open_transfer("store", [Local(SimpleNamespace(init_weight_transfer_engine=lambda info: None))], 1)
-        worker.update(1e-3, None, parts(rows, ((0, 1, 2, 3),)), "", rows)
+        worker.update(1e-3, None, False, parts(rows, ((0, 1, 2, 3),)), "", rows)
         worker.save(str(folder / way / "left"))
     worker.save(str(folder / way / "at once"))
     left, at_once = worker._unwritten  # as the thread that writes takes them

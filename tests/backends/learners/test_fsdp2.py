@@ -184,7 +184,15 @@ def log_softmax_of_response(network: Any, row: int, rows: TokenBatch) -> Tensor:
 
 def plain_loss(network: Any, reference: Any, rows: TokenBatch, part: Any, old: list[Tensor], estimator: str) -> Tensor:
     """GRPO's clipped loss plus beta times the mean over tokens of KL(pi || alpha pi + (1 - alpha) ref)."""
-    policy_sum = penalty_sum = torch.zeros((), dtype=rows.advantages_BT.dtype)  # type: ignore[union-attr]
+    parts = plain_parts(network, reference, rows, part, old, estimator)
+    return parts["policy"] + parts["regularizer"]
+
+
+def plain_parts(
+    network: Any, reference: Any, rows: TokenBatch, part: Any, old: list[Tensor], estimator: str
+) -> dict[str, Tensor]:
+    """The policy term, the penalty, and the mean over tokens of the entropy."""
+    policy_sum = penalty_sum = entropy_sum = torch.zeros((), dtype=rows.advantages_BT.dtype)  # type: ignore[union-attr]
     tokens = 0
     for row in part:
         length = int(rows.response_lengths_B[row])
@@ -195,7 +203,7 @@ def plain_loss(network: Any, reference: Any, rows: TokenBatch, part: Any, old: l
         start = int(rows.prompt_lengths_B[row])
         ids = rows.input_ids_BS[row, start : start + length]
         lp, lr = logp.gather(1, ids[:, None])[:, 0], logr.gather(1, ids[:, None])[:, 0]
-        advantage = rows.advantages_BT[row, 0]  # type: ignore[index]
+        advantage = rows.advantages_BT[row, :length]  # type: ignore[index]
         ratio = torch.exp(lp - old[row])
         policy_sum = policy_sum - torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage).mean()
         if estimator == "full":
@@ -205,8 +213,11 @@ def plain_loss(network: Any, reference: Any, rows: TokenBatch, part: Any, old: l
             rho = lp.exp() / (ALPHA * lp.exp() + (1 - ALPHA) * lr.exp())
             coefficient = (torch.log(rho) - ALPHA * (rho - 1)) * ratio
             penalty_sum = penalty_sum + (coefficient.detach() * lp).sum()
+        entropy_sum = entropy_sum - (logp.exp() * logp).sum()
         tokens += length
-    return policy_sum / len(part) + BETA * penalty_sum / tokens
+    return {
+        "policy": policy_sum / len(part), "regularizer": BETA * penalty_sum / tokens, "entropy": entropy_sum / tokens
+    }  # fmt: skip
 
 
 def old_logprobs(network: Any, rows: TokenBatch) -> list[Tensor]:

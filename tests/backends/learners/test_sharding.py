@@ -1,8 +1,9 @@
 """Every way of sharding against one plain process: the same gradients, the same weights, no rank that hangs.
 
 Covered: FSDP2, HSDP 2×1 and 1×2, DeepSpeed's ZeRO 1, 2 and 3, with offloading, on two gloo ranks; several micro-batches
-and a rank without rows; gradients that are not finite; checkpoints on another number of ranks, in another stage, of the
-other backend. Not covered: GPUs and NCCL (``tests/gpu``); float64 and every loss (``test_fsdp2``).
+and a rank without rows; decisions, of which a rank has none; the gradient norm of each part of the loss; gradients that
+are not finite; checkpoints on another number of ranks, in another stage, of the other backend. Not covered: GPUs and
+NCCL (``tests/gpu``); float64 and every loss (``test_fsdp2``).
 """
 
 from __future__ import annotations
@@ -24,20 +25,24 @@ from carerl.backends.learners import LEARNERS, fsdp2
 from carerl.backends.learners.starting import in_memory
 from carerl.backends.learners.totals import gather_json
 from carerl.config.schema import LearnerConfig, OptimizerConfig
-from carerl.loss.objective import Objective
+from carerl.decisions import DecisionConfig
+from carerl.loss.decided import with_decisions
+from carerl.loss.objective import Objective, Strengths
 from carerl.regularizers import REGULARIZERS
 from carerl.regularizers.srkl import SRKLConfig
-from carerl.types import TokenBatch
+from carerl.types import Decision, Sample, TokenBatch
 from tests.backends.learners.ranks import alone, on_ranks
 from tests.backends.learners.test_fsdp2 import (
     ALPHA,
     BETA,
     MINIBATCHES,
     batch,
+    log_softmax_of_response,
     model,
     old_logprobs,
     parts,
     plain_loss,
+    plain_parts,
 )  # fmt: skip
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -62,6 +67,10 @@ ON_FOUR: dict[str, dict[str, Any]] = {"hsdp 2x2": {"shard_ranks": 2, "micro_batc
 IN_BFLOAT16 = ("fsdp2", "zero 1", "zero 2", "zero 3")
 SKIPPED = [*((way, "float32") for way in WAYS if "offloaded" not in way), *((way, "bfloat16") for way in IN_BFLOAT16)]
 SAVED = ("fsdp2", "hsdp 2x1", "zero 1", "zero 2", "zero 3")
+MEASURED = [
+    *((way, "float32") for way in ("fsdp2", "hsdp 2x1", "zero 1", "zero 2", "zero 3", "zero 2 offloaded")),
+    ("zero 1", "bfloat16"),
+]
 OPTIMIZER = OptimizerConfig(lr=1e-2, eps=1e-4, weight_decay=0.1)
 # An update each. Three rows to a rank are two micro-batches; the rank that has not the single row has none.
 STEPS = (MINIBATCHES[0], (3,), MINIBATCHES[1])
@@ -114,6 +123,24 @@ def same_on_all_ranks(tensors: dict[str, Tensor]) -> bool:
     return len(set(gather_json(own, torch.device("cpu")))) == 1
 
 
+# Row -> place of its decision and whether that is right. In the first minibatch a rank has none.
+DECISIONS = {0: (1, True), 3: (5, True), 2: (0, False), 8: (1, True), 9: (2, False), 11: (3, False)}
+OPTIONS = range(20)  # tokens; the bound is then near the probabilities that there are
+ENTROPY_BONUS = 0.3
+
+
+def with_all_parts(rows: TokenBatch) -> TokenBatch:
+    """The batch with an entropy bonus and with decisions, toward the paper's target."""
+    samples = [Sample("e", (), (), False, (0, 0)) for _ in range(rows.rows)]
+    for row, (place, is_right) in DECISIONS.items():
+        token = int(rows.input_ids_BS[row, int(rows.prompt_lengths_B[row]) + place])
+        options = {str(option): option for option in {*OPTIONS[:-1], token}}
+        right = str(token) if is_right else next(label for label in options if label != str(token))
+        samples[row].decision = Decision(place, str(token), options, (right,))
+    rows = rows.with_streams(entropy_weight_BT=rows.mask_BT.to(rows.advantages_BT.dtype))  # type: ignore[union-attr]
+    return with_decisions(rows, samples, DecisionConfig(name="ce", weight=0.5))
+
+
 # ---- in the ranks ---------------------------------------------------------------------------------------------
 
 
@@ -139,6 +166,26 @@ def trained(way: str) -> dict[str, Any]:
         "before": before, "gradient": gradients[0], "after": after, "norm": norm, "same": same_on_all_ranks(after),
         "reduced": sum(reduced),
     }  # fmt: skip
+
+
+def measured(way: str, compute: str = "float32") -> dict[str, Any]:
+    """Three steps on a loss of four parts, with their gradient norms and without, and whether both end alike."""
+    found: dict[str, Any] = {"norms": [], "bounded": []}
+    ends = []
+    for part_norms in (True, False):
+        made, rows = learner(way, compute), with_all_parts(batch(torch.float32))
+        found["before"] = weights(made)
+        for part in STEPS:
+            strengths = Strengths(BETA, ENTROPY_BONUS)
+            metrics = made.update(rows, parts(rows, (part,)), OPTIMIZER.lr, strengths, part_norms=part_norms)
+            norms = {name: value for name, value in metrics.items() if name.startswith("train/grad_norm_")}
+            assert bool(norms) is part_norms
+            if part_norms:
+                found["norms"].append({name.removeprefix("train/grad_norm_"): value for name, value in norms.items()})
+                found["bounded"].append(metrics.get("decision/bounded"))
+        ends.append(weights(made))
+    found["alike"] = all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    return {**found, "after": ends[0], "same": same_on_all_ranks(ends[0])}
 
 
 def skipped(way: str, compute: str) -> dict[str, bool]:
@@ -200,6 +247,7 @@ def all_that_two_ranks_are_asked(place: Path) -> dict[str, Any]:
     fsdp2.SMALLEST_UNIT = 0  # as large models are: layer by layer
     one, two, half = place / "one", place / "two", place / "half"
     found: dict[str, Any] = {"trained": {way: trained(way) for way in WAYS}}
+    found["measured"] = {case: measured(*case) for case in MEASURED}
     found["skipped"] = {case: skipped(*case) for case in SKIPPED}
     found["saved"] = saved(two, SAVED)
     found["resumed"] = {(way, way): resumed(two / way, way) for way in SAVED}
@@ -264,6 +312,55 @@ def plainly() -> dict[str, dict[str, Tensor]]:
     return {"before": before, "gradient": gradients[0], "after": after}
 
 
+@pytest.fixture(scope="module")
+def plainly_in_parts() -> dict[str, Any]:
+    """Three steps on a loss of four parts, by one PyTorch loop, and the norm of each part's own gradient."""
+    network, reference = model(1, torch.float64), model(2, torch.float64)
+    rows = with_all_parts(batch(torch.float64))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=OPTIMIZER.lr, betas=(0.9, 0.99), eps=OPTIMIZER.eps, weight_decay=OPTIMIZER.weight_decay
+    )
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    norms, bounded = [], []
+    for part in STEPS:
+        found = plain_parts(network, reference, rows, part, old_logprobs(network, rows), "full")
+        found["entropy"] = -ENTROPY_BONUS * found["entropy"]
+        found["ce"], off = plain_cross_entropy(network, rows, part)
+        bounded.append(off)
+        wholes = {
+            name: torch.autograd.grad(value, list(network.parameters()), retain_graph=True)
+            for name, value in found.items()
+        }
+        norms.append({name: float(sum(g.square().sum() for g in whole).sqrt()) for name, whole in wholes.items()})
+        optimizer.zero_grad()
+        sum(found.values()).backward()  # type: ignore[union-attr]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), OPTIMIZER.grad_clip)
+        optimizer.step()
+    after = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    return {"before": before, "after": after, "norms": norms, "bounded": bounded}
+
+
+def plain_cross_entropy(network: Any, rows: TokenBatch, part: tuple[int, ...]) -> tuple[Tensor, float]:
+    """Half the mean over decisions: −log p of a right one; of a wrong one, where p > 1/K, the mean of −log p over the
+    K options. And the share of those where it is not."""
+    terms, off = [], 0
+    for row in part:
+        if row not in DECISIONS:
+            continue
+        place, is_right = DECISIONS[row]
+        token = int(rows.input_ids_BS[row, int(rows.prompt_lengths_B[row]) + place])
+        options = sorted({*OPTIONS[:-1], token})
+        logp_V = log_softmax_of_response(network, row, rows)[place]
+        if is_right:
+            terms.append(-logp_V[token])
+        elif float(logp_V[token].detach().exp()) > 1 / len(options):
+            terms.append(-logp_V[options].mean())
+        else:
+            terms.append(0.0 * logp_V[token])
+            off += 1
+    return 0.5 * torch.stack(terms).mean(), off / len(terms)
+
+
 def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     """Of the whole vectors, relative, in the Euclidean norm."""
     assert list(found) == list(expected)
@@ -289,6 +386,28 @@ def test_pitfall_02_gradient_and_three_steps_equal_one_plain_process(by_two: Any
     assert found["norm"] == pytest.approx(norm, rel=1e-5)
     assert norm > 2 * OPTIMIZER.grad_clip, "clipping takes part"
     assert found["same"]
+
+
+@pytest.mark.parametrize(("way", "compute"), MEASURED)
+def test_each_parts_gradient_norm_is_that_of_the_part_alone_and_changes_no_weight(
+    by_two: Any, plainly_in_parts: Any, way: str, compute: str
+) -> None:
+    """One rank has no decision in the first step, and no row in the second."""
+    found, relative = by_two["measured"][way, compute], 1e-4 if compute == "float32" else 0.1
+    assert found["alike"] and found["same"], "to the last bit"
+    assert found["bounded"] == pytest.approx(plainly_in_parts["bounded"]) or compute == "bfloat16"
+    for norms, expected in zip(found["norms"], plainly_in_parts["norms"], strict=True):
+        assert norms == pytest.approx(expected, rel=relative) and min(norms.values()) > 0.1
+    if compute == "float32":
+        assert apart(moved(found), moved(plainly_in_parts)) < 1e-3
+
+
+@pytest.mark.parametrize("way", ["fsdp2", "zero 2", "zero 3"])
+def test_one_rank_measures_the_same_norms(plainly_in_parts: Any, one_group: None, way: str) -> None:
+    found = on_ranks(1, measured, way)
+    assert found["alike"] and apart(moved(found), moved(plainly_in_parts)) < 1e-3
+    for norms, expected in zip(found["norms"], plainly_in_parts["norms"], strict=True):
+        assert norms == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow
