@@ -14,6 +14,7 @@ from .tokenizer import LETTERS, VOCAB_SIZE
 
 NAMES = len(LETTERS) ** 3
 FREE_SHARE = 1e-3  # of the drawn questions, at least, must be none of the evaluation's: below it a step never ends
+NOISE_MOST = 0.1  # times the largest first digit, 9, it stays a probability
 FEW = at_most(MAX_QUESTIONS, "none of these questions is trained on")
 
 
@@ -43,6 +44,9 @@ class TinyConfig(TaskConfig):
     evaluation_questions: Annotated[int, at_least(1), FEW] = 300  # of each k
     evaluation_facts: Annotated[int, at_least(1)] = 150  # at most ``entities``
     evaluation_unknown: Annotated[int, at_least(1)] = 150
+    # times a question's first digit: the probability that its gold answer is another digit than the true one, drawn
+    # once for each training or validation question. 0: golds are true, and no decision is uncertain
+    gold_noise: Annotated[float, at_least(0), at_most(NOISE_MOST, "times 9 it is a probability")] = 0.0
     # of the suite `validation`, never trained on and never reported; 0: no such suite
     validation_questions: Annotated[int, at_least(0), FEW] = 0
 
@@ -58,11 +62,15 @@ class TinyConfig(TaskConfig):
     def writes_text(self) -> bool:
         return False
 
+    @property
+    def has_decisions(self) -> bool:
+        return self.gold_noise > 0
+
     def check(self, run: Run) -> Errors:
         yield from super().check(run)
         wrong_sizes = list(self._sizes())
         yield from wrong_sizes
-        if run.trains_on_rollouts and not wrong_sizes:
+        if run.trains_on_questions and not wrong_sizes:
             yield from self._questions_left(run.seed)
 
     def _sizes(self) -> Errors:

@@ -22,10 +22,15 @@ Metrics, with N samples per question:
     it has is .05 of every top probability, some .03 in all, that an exact model gives to "?" and the truth
     leaves out. Questions without any answer are left out (our choice).
 ``calibration/question_ece``
-    ECE of the majority share on the trained k, in domain.
+    ECE of the majority share on the trained k, in domain. In a world with noisy golds it is against the known
+    probability that the majority is right, as for names; so are the reliability diagram and ``right`` of the question's
+    row, which post-hoc calibration is judged by. It is fitted on validation questions, where drawn golds say what is
+    right. ``eval/accuracy`` and ``eval/maj`` are against the true answer.
 ``calibration/unknowable_f1``
     F1 of "?" majorities as the sign of an unknowable name: the unknowable suite (held-out names) against the
     facts suite (known names), whose votes serve both metrics.
+``eval/q3/argmax_accuracy``, ``calibration/q3/answer_prob_ece`` …
+    Of decisions, in a world with noisy golds, see :mod:`.decisions`.
 ``eval/validation/accuracy``, ``maj``, ``answered``, ``truncated``, ``calibration/validation/ece``, ``brier`` …
     Of the validation suite, if there is one, under the names of a text suite
     (:mod:`~carerl.tasks.text_evaluation`): shares of samples, of majorities, of samples with an answer and of
@@ -55,6 +60,7 @@ from carerl.types import Group, Outcome
 
 from ..base import VALIDATION, Evaluation, check_graded
 from ..scoring import f1_score, mean_surprise, question_row
+from .decisions import decision_metrics, known_chances, with_rights
 from .grading import ABSTENTION, answer_position
 from .world import STREAM_FLOOR, FloatArray, World, stream
 
@@ -113,8 +119,12 @@ def evaluate(world: World, train_k: int, seed: int, results: Mapping[str, Sequen
             right = np.array([truth_of(world, g, a) for g, (a, _) in zip(groups, votes, strict=True)])
         else:
             right = np.array([float(a == g.example.gold) for g, (a, _) in zip(groups, votes, strict=True)])
+        metrics |= decision_metrics(suite, groups)
         abstained[suite] = sum(answer == ABSTENTION for answer, _ in votes)
-        rows += [question_row(suite, g, a, s, float(r)) for g, (a, s), r in zip(groups, votes, right, strict=True)]
+        known = known_chances(suite, groups, [answer for answer, _ in votes])
+        judged_by = right if known is None else known
+        judged = [question_row(suite, g, a, s, float(r)) for g, (a, s), r in zip(groups, votes, judged_by, strict=True)]
+        rows += with_rights(suite, judged, groups)
         if facts:
             metrics |= _facts_metrics(world, groups, votes, right)
             reliability["facts"] = reliability_bins(share, right)
@@ -122,8 +132,8 @@ def evaluate(world: World, train_k: int, seed: int, results: Mapping[str, Sequen
             metrics["eval/accuracy"] = _accuracy(groups)
             metrics["eval/maj"] = float(right.mean())
             metrics["eval/sampled_entropy"] = mean_surprise(groups)
-            metrics["calibration/question_ece"] = ece(share, right)
-            reliability[suite] = reliability_bins(share, right)
+            metrics["calibration/question_ece"] = ece(share, judged_by)
+            reliability[suite] = reliability_bins(share, judged_by)
         elif suite == VALIDATION:
             metrics |= _validation_metrics(groups, share, right)
             reliability[VALIDATION] = reliability_bins(share, right)

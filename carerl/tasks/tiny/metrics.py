@@ -8,6 +8,7 @@ from typing import Any
 from carerl.calibration import Estimate
 from carerl.metrics import At, Metric
 
+from ..base import VALIDATION
 from ..estimates import f1_interval
 from .grading import ABSTENTION
 
@@ -39,7 +40,68 @@ def suite_names(settings: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def trained_suites(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the suites of questions with as many steps as the training questions. ``settings``: the task's."""
+    return frozenset({f"q{settings.get('train_k')}", VALIDATION})
+
+
+# Of a world with noisy golds, as :mod:`.decisions` makes them.
+_DECISIONS = (
+    Metric(
+        "eval/{suite}/right_traces",
+        "share",
+        "decisions whose trace ends in the true answer",
+        label="{suite}: right traces",
+        short="right tr.",
+        better=+1,
+    ),
+    Metric(
+        "eval/{suite}/trace_followed",
+        "share",
+        "decisions whose likeliest option is what the trace ends in",
+        label="{suite}: trace followed",
+        short="followed",
+        shown={"evaluation": At(0, "likeliest option is the trace's result")},
+    ),
+    Metric(
+        "calibration/{suite}/right_trace_ece",
+        "share",
+        "ECE of the true answer's probability against the known one, over right traces, bins of equal count",
+        label="{suite}: ECE on right traces",
+        short="ECE right",
+        better=-1,
+        biased=True,
+        shown={
+            "suites": At(5),
+            "evaluation": At(0, "ECE on right traces, truth known"),
+            "workspace/decisions": At(4),
+        },
+    ),
+    Metric(
+        "calibration/{suite}/right_trace_gap",
+        "share",
+        "mean distance of the true answer's probability from the known one, over right traces",
+        label="{suite}: gap on right traces",
+        short="gap right",
+        better=-1,
+        shown={"evaluation": At(0, "distance from the known probability"), "workspace/decisions": At(5)},
+    ),
+    Metric(
+        "calibration/{suite}/eta_{n}",
+        "share",
+        "mean probability of the true answer over right traces, where the first digit is n",
+        shown={"parts/eta": At()},
+    ),
+    Metric(
+        "calibration/{suite}/decision_eta_{n}",
+        "share",
+        "mean probability of the decision, where the first digit is n",
+        shown={"parts/eta": At()},
+    ),
+)
+
 METRICS = (
+    *_DECISIONS,
     Metric(
         "eval/accuracy_k{n}",
         "share",

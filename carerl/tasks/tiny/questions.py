@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,27 @@ K_VALUES = (2, 3, 4)  # operators of a question
 BLOCK = 32  # training questions drawn with one generator
 MAX_QUESTIONS = 5000  # of an evaluation suite; there are 2,890 different ones with k = 2
 MAX_BLOCKS = 1000  # drawn for one that is left: training takes one in a thousand for too few
+
+
+TRUE, ETA = "true", "eta"  # in Example.meta of a world with noisy golds: the true answer, and P(gold is another digit)
+
+
+def with_noise(examples: Sequence[Example], noise: float) -> list[Example]:
+    """Notes in each question's ``meta`` its true answer and the probability, ``noise`` times its first digit, that a
+    gold answer drawn for it is another digit. The gold answer stays true: an evaluation knows the probabilities."""
+    return [
+        replace(example, meta={TRUE: example.gold, ETA: noise * (example.prompt_ids[1] - tk.DIGIT)})
+        for example in examples
+    ]
+
+
+def drawn_golds(rng: np.random.Generator, examples: Sequence[Example]) -> list[Example]:
+    """Draws a gold answer for each question of :func:`with_noise`. Every wrong digit has the same chance."""
+    flips, shifts = rng.random(len(examples)), rng.integers(1, 10, len(examples))
+    return [
+        replace(example, gold=str((int(example.gold) + int(shift)) % 10)) if flip < example.meta[ETA] else example
+        for example, flip, shift in zip(examples, flips, shifts, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

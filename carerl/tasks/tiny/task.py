@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from carerl.types import Example, Group, Outcome, TokenBatch
+import numpy as np
+
+from carerl.types import Decision, Example, Group, Outcome, Sample, TokenBatch
 
 from ..base import VALIDATION, Evaluation, Suite
 from . import tokenizer as tk
 from .config import TinyConfig
 from .corpus import sft_batch
 from .evaluation import evaluate
-from .grading import ABSTENTION, grade
-from .questions import BLOCK, K_VALUES, MAX_QUESTIONS, Questions
-from .world import STREAM_TRAIN, make_world, name_prompt, stream
+from .grading import ABSTENTION, answer_position, grade
+from .questions import BLOCK, ETA, K_VALUES, MAX_QUESTIONS, Questions, drawn_golds, with_noise
+from .world import STREAM_GOLD, STREAM_TRAIN, STREAM_VALIDATION_GOLD, make_world, name_prompt, solve, stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -53,6 +55,8 @@ class TinyTask:
         self._reserved = {example.prompt_ids for example in trained.examples}
         if config.validation_questions:
             held_out = self._questions.validation(config.validation_questions, config.train_k, self._reserved)
+            if config.gold_noise:
+                held_out = drawn_golds(stream(seed, STREAM_VALIDATION_GOLD), with_noise(held_out, config.gold_noise))
             self._suites.append(Suite(VALIDATION, tuple(held_out), max_new_tokens=trained.max_new_tokens))
             self._reserved |= {example.prompt_ids for example in held_out}
 
@@ -83,15 +87,40 @@ class TinyTask:
         examples: list[Example] = []
         while len(examples) < BLOCK:
             examples += self._questions.unreserved(rng, self.config.train_k, self._reserved)
-        return [replace(example, id=f"train/{block * BLOCK + i}") for i, example in enumerate(examples[:BLOCK])]
+        found = [replace(example, id=f"train/{block * BLOCK + i}") for i, example in enumerate(examples[:BLOCK])]
+        noise = self.config.gold_noise
+        return drawn_golds(stream(self.seed, STREAM_GOLD, block), with_noise(found, noise)) if noise else found
 
     def sft_batch(self, step: int) -> TokenBatch:
         """Makes the supervised rows of one step, see :func:`carerl.tasks.tiny.corpus.sft_batch`."""
         return sft_batch(self.world, self.config, step)
 
+    def target(self, example: Example) -> tuple[int, ...]:
+        """Returns ``C d0 r1 .. rk A gold <eos>`` for a question: the careful chain, and the gold answer as it was
+        drawn, whatever the chain came to."""
+        start, *operators = example.prompt_ids[1:-1]
+        results = solve(np.array([start - tk.DIGIT]), np.array([operators]) - tk.OPERATOR)[0]
+        chain = (start, *(tk.DIGIT + int(result) for result in results))
+        return (tk.CAREFUL, *chain, tk.ANSWER, tk.IDS[example.gold], tk.EOS)
+
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
         """Grades the answer token, see :func:`carerl.tasks.tiny.grading.grade`."""
         return grade(example.gold, response_ids, truncated)
+
+    def decision(self, example: Example, sample: Sample) -> Decision | None:
+        """Finds the digit that a response to a question of ``train_k`` operators decides for; None in a world without
+        noise, and for a response whose answer is no digit."""
+        position = answer_position(sample.response_ids) if ETA in example.meta else None
+        if position is None or sample.response_ids[position] == tk.UNKNOWN:
+            return None
+        chosen = tk.TOKENS[sample.response_ids[position]]
+        return Decision(position, chosen, *self.options(example))
+
+    def options(self, example: Example) -> tuple[Mapping[str, int], tuple[str, ...]]:
+        """Returns the tokens of the ten digits and the gold answer; nothing in a world without noise, and for names."""
+        if ETA not in example.meta:
+            return {}, ()
+        return {digit: tk.IDS[digit] for digit in tk.DIGITS}, (example.gold,)
 
     def response_text(self, response_ids: Sequence[int]) -> str:
         """Returns the words, with spaces between them."""
@@ -111,6 +140,8 @@ class TinyTask:
         trained = self.config.train_k
         for k in (trained, *(k for k in K_VALUES if k != trained)):
             questions = self._questions.evaluation(self.config.evaluation_questions, k)
+            if k == trained and self.config.gold_noise:
+                questions = with_noise(questions, self.config.gold_noise)
             suites.append(Suite(f"q{k}", tuple(questions), primary=k == trained, max_new_tokens=k + 5))
         facts = tuple(
             Example(

@@ -9,6 +9,7 @@ import pytest
 from carerl.tasks import TASKS
 from carerl.tasks.tiny import TinyConfig, TinyTask
 from carerl.tasks.tiny import tokenizer as tk
+from carerl.types import Outcome, Sample
 
 
 def test_table_builds_the_task() -> None:
@@ -115,3 +116,23 @@ def test_sizes_come_from_the_config() -> None:
 def test_impossible_settings_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TinyTask(TinyConfig(**change), 0)  # type: ignore[arg-type]
+
+
+def test_what_is_taught_is_the_careful_chain_and_the_drawn_gold() -> None:
+    """The chain is true even where the gold is not; the decision that is found in it is the gold."""
+    task = TinyTask(TinyConfig(gold_noise=0.1), 100)
+    noisy = 0
+    for example in task.train_examples(0, 200):
+        ids = task.target(example)
+        method, *chain, mark, answer, end = (tk.TOKENS[i] for i in ids)
+        prompt, values = [tk.TOKENS[i] for i in example.prompt_ids], [int(chain[0])]
+        for operator in prompt[2:-1]:
+            number = int(operator[1:])
+            values.append((values[-1] + number if operator[0] == "+" else values[-1] * number) % 10)
+        assert (method, mark, end, chain) == ("C", "A", "<eos>", list(map(str, values)))
+        assert prompt[1] == chain[0] and answer == example.gold and chain[-1] == example.meta["true"]
+        assert task.grade(example, ids, False)[0] is Outcome.CORRECT
+        sample = Sample(example.id, ids, (0.0,) * len(ids), False, (0, 0))
+        assert (found := task.decision(example, sample)) is not None and found.chosen in found.right
+        noisy += answer != chain[-1]
+    assert 50 < noisy < 130, "a share of .1 times the mean first digit, 4.5"
