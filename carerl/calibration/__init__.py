@@ -4,13 +4,15 @@
 Metrics: ``bins`` (ECE and its kin, reliability diagrams), ``proper_scores`` (Brier, NLL), ``ranking`` (AUROC, AURC,
 accuracy at coverage), ``attempts`` (pass@k). Beside them: ``floors`` (ECE of a perfect model), ``debiased`` (ECE
 without its bias, with an interval), ``intervals`` (over questions), ``paired`` (two runs on the same questions),
-``temperature`` (scaling), ``votes`` (the majority), ``over_seeds`` (intervals and tests over seeds).
+``temperature`` and ``isotonic`` (post-hoc calibration, as ``calibrator`` says), ``votes`` (the majority),
+``over_seeds`` (intervals and tests over seeds).
 """
 
 from __future__ import annotations
 
 from .attempts import pass_at_k
 from .bins import ReliabilityBin, ece, mce, reliability_bins
+from .calibrator import Calibrator
 from .confidence import (
     ESTIMATORS,
     Judged,
@@ -26,6 +28,7 @@ from .confidence import (
 from .debiased import debiased_ece
 from .floors import AnswerTable, Floor, labels_floor, observed_answers, votes_floor
 from .intervals import REPEATS, Estimate, auroc_interval, bootstrap_interval, mean_interval, share_interval, wilson
+from .isotonic import Isotonic, fit_isotonic
 from .measure import measure, vote_clip
 from .over_seeds import PairedTest, holm, paired_t, t_half_width
 from .paired import paired_differences
@@ -39,8 +42,10 @@ __all__ = [
     "REPEATS",
     "AnswerTable",
     "BrierDecomposition",
+    "Calibrator",
     "Estimate",
     "Floor",
+    "Isotonic",
     "Judged",
     "PairedTest",
     "ReliabilityBin",
@@ -57,6 +62,7 @@ __all__ = [
     "brier_scores",
     "debiased_ece",
     "ece",
+    "fit_isotonic",
     "fit_temperature",
     "holm",
     "judge_mean",

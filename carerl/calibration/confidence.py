@@ -1,4 +1,4 @@
-"""Five ways to say how sure a model is of a response.
+"""Six ways to say how sure a model is of a response.
 
 ``majority`` (CARE-RFT, arXiv 2602.00085)
     Per question: the share of the majority answer among N samples; correctness is then that answer's.
@@ -9,6 +9,10 @@
     and renormalised over the options' tokens (:func:`option_probability`; arXiv 2601.13284 takes the decision token's).
     [ours] At temperature 1, whatever the samples were drawn at; in the spelling that stands there (``carerl.tasks``'
     ``decision``). A sample whose answer is no single token of that kind has none.
+``argmax``
+    Per sample, where the options are closed: the probability of the likeliest option at that token, and right is
+    whether that option is right: what greedy decoding would decide after the same trace. [ours] A calibrated decision
+    that is sampled is right less often than the likeliest one, so both are judged.
 ``sequence``
     Per sample: the geometric mean of its tokens' probabilities, a length-normalised likelihood (Malinin and Gales,
     arXiv 2002.07650).
@@ -16,10 +20,11 @@
     Per sample: the confidence that the response states (Lin et al., arXiv 2205.14334; Tian et al., 2305.14975).
 
 [ours] A response without an answer (unparsed, truncated, invalid) claims nothing: under every estimator it counts in N,
-is wrong and has confidence 0. So all estimators judge the same samples at the same accuracy, and no answer can be left
-out to look better. It is a well calibrated item, though: a model that gives few answers has a low ECE for that reason
-alone, and the share of answers belongs beside every figure (``eval/…/answered``). The same holds for ``verbalized``
-and ``answer_prob`` where a response has an answer but no such confidence: 0, and :class:`Judged` counts it as unstated.
+is wrong and has confidence 0. So all estimators judge the same samples, all but ``argmax`` at the same accuracy, and no
+answer can be left out to look better. It is a well calibrated item, though: a model that gives few answers has a low
+ECE for that reason alone, and the share of answers belongs beside every figure (``eval/…/answered``). The same holds
+for ``verbalized``, ``answer_prob`` and ``argmax`` where a response has an answer but no such confidence: 0, and
+:class:`Judged` counts it as unstated.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ from numpy.typing import NDArray
 
 from .bins import FloatArray
 
-ESTIMATORS = ("majority", "mean", "answer_prob", "sequence", "verbalized")
+ESTIMATORS = ("majority", "mean", "answer_prob", "argmax", "sequence", "verbalized")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,8 @@ def judge_samples(
     correct: Mapping[str, Sequence[bool]],
     confidence: Mapping[str, Sequence[float | None]],
 ) -> Judged:
-    """Makes a row of each sample, with a confidence of its own: ``answer_prob``, ``sequence`` or ``verbalized``. None,
-    and any confidence of a sample without an answer, become 0."""
+    """Makes a row of each sample, with a confidence of its own: ``answer_prob``, ``argmax`` (with the likeliest options
+    as answers), ``sequence`` or ``verbalized``. None, and any confidence of a sample without an answer, become 0."""
     pairs = [p for key, found in answers.items() for p in zip(found, confidence[key], strict=True)]
     stated = [0.0 if answer is None or value is None else value for answer, value in pairs]
     unstated = sum(answer is not None and value is None for answer, value in pairs)

@@ -7,10 +7,9 @@ convex, so the minimum is where its derivative crosses 0, found by bisection wit
 
 [ours] Confidences are clipped to [clip, 1 - clip] before the logit, at the fit and at the use alike: a share of votes
 is often 1, whose logit is infinite. With half a vote as clip (:func:`carerl.calibration.measure.vote_clip`) a unanimous
-vote is taken for 1 - 1/(2N): N equal votes do not tell a probability of 1 from one a little below it. A
-confidence of exactly 0 means no answer at all, under every estimator (:mod:`.confidence`): it stays 0 and is not fitted
-on, as a temperature above 1 would otherwise give a missing answer some confidence. T is bounded by [1/20, 20]; a split
-that is all right or all wrong runs into a bound.
+vote is taken for 1 - 1/(2N): N equal votes do not tell a probability of 1 from one a little below it. Probabilities
+beyond the clip become equal, the one exception to the order. T is bounded by [1/20, 20]; a split that is all right or
+all wrong runs into a bound.
 """
 
 from __future__ import annotations
@@ -23,36 +22,28 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from .bins import FloatArray, checked
+from .calibrator import Calibrator, fitting_items
 from .proper_scores import CLIP, nll
 
 BOUND = 20.0
 
 
 @dataclass(frozen=True)
-class Temperature:
+class Temperature(Calibrator):
     """Holds a fitted temperature. ``value`` is T: above 1 the model was overconfident. ``nll_before`` and ``nll_after``
-    are on the answers it was fitted on. It refuses to be applied to the ``questions`` of these."""
+    are on the answers it was fitted on."""
 
     value: float
     clip: float
     nll_before: float
     nll_after: float
-    questions: frozenset[str]
 
     @property
     def bounded(self) -> bool:
         """True if T ran into a bound: the split does not determine it."""
         return not 1.001 / BOUND < self.value < BOUND / 1.001
 
-    def apply(self, confidence: ArrayLike, questions: Iterable[str]) -> FloatArray:
-        """Returns (N,) scaled confidences of items of ``questions``. Raises ValueError if one of these was fitted on,
-        and for confidences outside [0, 1]."""
-        shared = sorted(self.questions.intersection(questions))
-        if shared:
-            raise ValueError(
-                f"temperature: {len(shared)} of the questions were fitted on ({', '.join(shared[:3])} …); "
-                "fit on a validation split of other questions"
-            )
+    def _map(self, confidence: FloatArray) -> FloatArray:
         return scale_confidence(confidence, self.value, self.clip)
 
 
@@ -69,15 +60,9 @@ def fit_temperature(
     confidence: ArrayLike, correct: ArrayLike, questions: Iterable[str], clip: float = CLIP
 ) -> Temperature:
     """Finds the T with the least mean NLL over the confidences above 0; correctness may be a probability. T = 1 if
-    every confidence is 1/2, which no temperature moves. Raises ValueError without data or answers, and as
-    :func:`scale_confidence`."""
-    c, a = checked(confidence, correct)
-    names = frozenset(questions)
-    if not len(c) or not names:
-        raise ValueError("temperature: no data to fit on")
-    c, a = c[c > 0], a[c > 0]
-    if not len(c):
-        raise ValueError("temperature: no answers to fit on, every confidence is 0")
+    every confidence is 1/2, which no temperature moves. Raises ValueError as
+    :func:`~carerl.calibration.calibrator.fitting_items`, and as :func:`scale_confidence`."""
+    c, a, names = fitting_items(confidence, correct, questions)
     logits = _logits(c, clip)
 
     def slope(s: float) -> float:
@@ -97,7 +82,7 @@ def fit_temperature(
 
         s = float(brentq(slope, low, high, xtol=1e-12))
     after = nll(scale_confidence(c, 1 / s, clip), a, clip=1e-15)
-    return Temperature(1 / s, clip, nll(c, a, clip), after, names)
+    return Temperature(names, 1 / s, clip, nll(c, a, clip), after)
 
 
 def _logits(confidence: ArrayLike, clip: float) -> FloatArray:

@@ -7,7 +7,7 @@ questions, as :mod:`carerl.tasks.estimates` says.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,11 @@ from carerl.tasks.base import VALIDATION
 from carerl.tasks.estimates import right_shares, same_votes
 
 FloatArray = NDArray[np.float64]
+# by estimator of a decision's confidence, the columns of a question's samples: the confidence, and whether it is right
+DECISION_COLUMNS = {
+    "answer_prob": ("decision_probs", "decision_rights"),
+    "argmax": ("argmax_probs", "argmax_rights"),
+}
 SAME = 1e-6  # a metric and the figure made from the questions differ by less if both are of the same questions
 
 
@@ -28,7 +33,8 @@ class Asked:
     """Holds the questions of one suite, (Q,) each: the majority answer's share of the votes, whether that answer is
     right (or the probability that it is), and the share of right samples, None where they were not counted.
     ``answered``: the share of all samples that have an answer. ``votes``: the samples of a question, 0 where questions
-    differ in it."""
+    differ in it. ``decided``: by estimator, the suite's samples with the confidence in their decision, 0 without
+    one; empty for a suite without decisions."""
 
     ids: tuple[str, ...]
     confidence: FloatArray
@@ -36,6 +42,7 @@ class Asked:
     accuracy: FloatArray | None
     answered: float | None
     votes: int
+    decided: Mapping[str, Judged] = field(default_factory=dict)
 
     @property
     def binary(self) -> bool:
@@ -62,7 +69,7 @@ def by_suite(questions: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
 
 def reported(questions: Sequence[Mapping[str, Any]], diagrams: Collection[str]) -> dict[str, Asked]:
     """Returns the suites whose calibration is reported: those with a reliability diagram, or all where none has one.
-    The validation questions never are: temperatures are fitted and checkpoints chosen on them."""
+    The validation questions never are: post-hoc calibration is fitted and checkpoints are chosen on them."""
     found = asked(questions)
     named = [suite for suite in found if suite in diagrams] or list(found)
     return {suite: found[suite] for suite in named if suite != VALIDATION}
@@ -78,7 +85,24 @@ def _asked(rows: Sequence[Mapping[str, Any]]) -> Asked:
         right_shares(rows),
         None if None in answers or not samples else sum(n for n in answers if n is not None) / samples,
         same_votes(rows),
+        {name: judged for name, columns in DECISION_COLUMNS.items() if (judged := _decided(rows, *columns))},
     )
+
+
+def _decided(rows: Sequence[Mapping[str, Any]], probs: str, rights: str) -> Judged | None:
+    """Returns the samples of all questions that count, as :func:`carerl.tasks.scoring.with_decisions` kept them; None
+    where it kept none."""
+    if any(row.get(probs) is None for row in rows):
+        return None
+    items = [
+        (str(row.get("example_id")), 0.0 if p is None else float(p), float(right))
+        for row in rows
+        for p, right in zip(row[probs], row[rights], strict=True)
+        if right is not None
+    ]
+    questions = tuple(name for name, _, _ in items)
+    confidence, correct = (np.array([item[place] for item in items]) for place in (1, 2))
+    return Judged(confidence, correct, questions, np.arange(len(items)))
 
 
 def intervals(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carerl.types import Group, Outcome, Sample
@@ -41,3 +41,29 @@ def question_row(suite: str, group: Group, majority: str | None, share: float, r
         "samples": len(outcomes),
         **{str(outcome): outcomes.count(outcome) for outcome in Outcome},
     }
+
+
+def with_decisions(
+    rows: Sequence[Mapping[str, Any]],
+    groups: Sequence[Group],
+    named: Sequence[Sequence[float | None]],
+    likeliest: Sequence[Sequence[float | None]],
+) -> list[dict[str, Any]]:
+    """Returns the rows of one suite. If any sample has a decision, each row also has four lists over its samples.
+
+    ``decision_probs`` are the probabilities of the named option and ``argmax_probs`` those of the likeliest, None
+    without a decision. ``decision_rights`` and ``argmax_rights`` are ``named`` and ``likeliest``: whether that option
+    is right, 0 or 1, or the known probability of that. A sample does not count where this is None, and has confidence
+    0 where only its probability is."""
+    if all(sample.answer_prob is None for group in groups for sample in group.samples):
+        return [dict(row) for row in rows]
+    return [
+        {
+            **row,
+            "decision_probs": [sample.answer_prob for sample in group.samples],
+            "decision_rights": list(of_named),
+            "argmax_probs": [max(sample.option_probs) if sample.option_probs else None for sample in group.samples],
+            "argmax_rights": list(of_likeliest),
+        }
+        for row, group, of_named, of_likeliest in zip(rows, groups, named, likeliest, strict=True)
+    ]

@@ -1,6 +1,6 @@
-"""Calibration of every row of a comparison, benchmark by benchmark, before and after temperature scaling.
+"""Calibration of every row of a comparison, benchmark by benchmark, before and after post-hoc calibration.
 
-See :mod:`carerl.report.temperature` for the scaling.
+See :mod:`carerl.report.posthoc` for the scalers.
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from carerl.calibration import REPEATS, Estimate
-from carerl.metrics.table import suite_label
 from carerl.report.compare.evaluated import Evaluated
 from carerl.report.compare.rows import Cell, Row, Scaled, make_cell
-from carerl.report.temperature import SCALED, measures, no_validation, rescale
+from carerl.report.posthoc import (
+    ESTIMATORS,
+    SCALERS,
+    Rescaled,
+    kind_of,
+    no_validation,
+    plain_measures,
+    rescale,
+)
 from carerl.runs.questions import suite_names
+
+SIGNS = ", ".join(scaler.sign for scaler in SCALERS)
 
 
 def with_calibration(row: Row, evaluated: Mapping[str, Sequence[Evaluated]]) -> Row:
@@ -22,22 +31,24 @@ def with_calibration(row: Row, evaluated: Mapping[str, Sequence[Evaluated]]) -> 
     runs = evaluated.get(row.label, ())
     repeats = REPEATS if len(runs) == 1 else 2
     before = _cells({one.run.seed: _before(one, repeats) for one in runs})
-    return replace(row, calibration=before, scaled=_scaled(runs, repeats, suite_names(row.runs[0].config)))
+    scaled, reason = _scaled(runs, repeats, suite_names(row.runs[0].config))
+    return replace(row, calibration=before, scaled=scaled, unscaled=reason)
 
 
 def _before(one: Evaluated, repeats: int) -> dict[str, Estimate]:
     return {
-        f"calibration/{suite}/{name}": estimate
+        f"calibration/{suite}/{kind_of(estimator, name)}": estimate
         for suite, found in one.reported.items()
-        for name, estimate in measures(found, found.confidence, repeats).items()
+        for estimator in ESTIMATORS
+        for name, estimate in plain_measures(found, estimator, repeats).items()
     }
 
 
-def _scaled(runs: Sequence[Evaluated], repeats: int, names: Mapping[str, str]) -> Scaled:
-    """Returns the runs' cells after scaling. ``names``: the name of a suite's metric for one of the main table."""
+def _scaled(runs: Sequence[Evaluated], repeats: int, names: Mapping[str, str]) -> tuple[tuple[Scaled, ...], str]:
+    """Returns the runs' cells after every scaler, or none and the reason. ``names``: the name of a suite's metric for
+    one of the main table."""
     reasons: dict[str, None] = {}
-    after: dict[int, dict[str, Estimate]] = {}
-    temperatures = {}
+    after: dict[tuple[str, str], dict[int, Rescaled]] = {}
     for one in runs:
         try:
             found = rescale(one.questions, one.reported, repeats)
@@ -46,20 +57,29 @@ def _scaled(runs: Sequence[Evaluated], repeats: int, names: Mapping[str, str]) -
             continue
         if found is None:
             reasons[no_validation(one.run.settings)] = None
-        elif found.suites:
-            temperatures[one.run.seed] = found.temperature, found.fitted_on
-            after[one.run.seed] = {
-                f"calibration/{suite}/{name}": estimate
-                for suite, estimates in found.suites.items()
+        for rescaled in found or ():
+            key = rescaled.fit.estimator, rescaled.fit.scaler.name
+            after.setdefault(key, {})[one.run.seed] = rescaled
+    if after:
+        return tuple(_one_scaled(by_seed, names) for by_seed in after.values()), ""
+    return (), "; ".join(reasons) or "no table of questions on disk"
+
+
+def _one_scaled(by_seed: Mapping[int, Rescaled], names: Mapping[str, str]) -> Scaled:
+    cells = _cells(
+        {
+            seed: {
+                f"calibration/{suite}/{kind_of(one.fit.estimator, name)}": estimate
+                for suite, estimates in one.suites.items()
                 for name, estimate in estimates.items()
             }
-    if after:
-        cells = _cells(after)
-        for plain, name in names.items():  # as the main table calls them
-            if cell := cells.get(name):
-                cells[plain] = cell
-        return Scaled(cells, temperatures)
-    return Scaled(absent="; ".join(reasons) or "no table of questions on disk")
+            for seed, one in by_seed.items()
+        }
+    )
+    for plain, name in names.items():  # as the main table calls them
+        if cell := cells.get(name):
+            cells[plain] = cell
+    return Scaled({seed: one.fit for seed, one in by_seed.items()}, cells)
 
 
 def _cells(by_seed: Mapping[int, Mapping[str, Estimate]]) -> dict[str, Cell]:
@@ -80,22 +100,22 @@ def calibration_notes(rows: Sequence[Row]) -> list[str]:
     """Returns what scaled rows are, and why rows are not scaled."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
-        if row.scaled is not None and row.scaled.absent:
-            reasons.setdefault(row.scaled.absent, []).append(row.label)
+        if row.unscaled:
+            reasons.setdefault(row.unscaled, []).append(row.label)
     made = []
-    if any(row.scaled is not None and row.scaled.cells for row in rows):
+    if any(row.scaled for row in rows):
+        ways = ", ".join(f"{scaler.sign} by {scaler.means}" for scaler in SCALERS)
         made.append(
-            f"{SCALED}: the row above it with confidences rescaled by one temperature a run, fitted on the run's own "
-            "validation suite; =: scaling changes no answer. A vote share of 1 counts as 1 − 1/(2N); a question "
-            "without an answer keeps confidence 0."
+            f"The row above it with its confidences mapped, {ways}. The map is fitted on n questions of the run's own "
+            "validation suite; few overfit. =: it changes nothing here. A temperature takes a vote share of 1 for "
+            "1 − 1/(2N). A question without an answer keeps confidence 0."
         )
     for reason, labels in reasons.items():
         whose = "" if len(labels) == len(rows) else f" of {', '.join(labels)}"
-        made.append(f"Temperature-scaled rows{whose}: absent: {reason}.")
+        made.append(f"Rows {SIGNS}{whose}: absent: {reason}.")
     return made
 
 
-def reported_suites(rows: Sequence[Row]) -> dict[str, str]:
-    """Returns the label of each suite that a row has calibration of."""
-    names = dict.fromkeys(name.split("/")[1] for row in rows for name in row.calibration)
-    return {suite: suite_label(suite) for suite in names}
+def reported_suites(rows: Sequence[Row]) -> list[str]:
+    """Returns the suites that a row has calibration of."""
+    return list(dict.fromkeys(name.split("/")[1] for row in rows for name in row.calibration))

@@ -21,7 +21,6 @@ from carerl.report.compare.tables import (
     difference_tables,
     main_tables,
     notes,
-    scaled_cells,
     scaled_name,
 )
 from carerl.report.compare.views import View
@@ -189,13 +188,14 @@ def csv_text(comparison: Comparison) -> str:
 
 def _csv_cells(comparison: Comparison) -> Iterator[tuple[str, Row, str, Cell]]:
     """Yields method, row, metric and cell of the tables' columns, of calibration by benchmark, and of both after
-    temperature scaling."""
+    post-hoc calibration."""
     for row in comparison.rows:
         shown = {name: row.cells[name] for name in comparison.columns if name in row.cells}
         for name, cell in {**row.calibration, **shown}.items():
             yield row.label, row, name, cell
-        for name, cell in scaled_cells(row).items():
-            yield scaled_name(row), row, name, cell
+        for scaled in row.scaled:
+            for name, cell in scaled.cells.items():
+                yield scaled_name(row, scaled), row, name, cell
 
 
 def differences_csv(comparison: Comparison) -> str:

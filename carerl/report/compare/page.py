@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from carerl.report.compare.files import (
 )
 from carerl.report.compare.frontier import families
 from carerl.report.compare.pictures.sections import Figures, draw
-from carerl.report.compare.rows import Cell, Row
+from carerl.report.compare.rows import Cell, Row, Scaled
 from carerl.report.compare.tables import (
     TextTable,
     column_label,
@@ -36,14 +36,12 @@ from carerl.report.compare.tables import (
     interval_text,
     main_tables,
     notes,
-    scaled_cells,
-    scaled_name,
     scaled_text,
+    scaled_within,
 )
 from carerl.report.compare.views import View
 from carerl.report.pictures.svg import SERIES, Picture
 from carerl.report.render import render
-from carerl.report.temperature import SCALED
 from carerl.runs.files import replacing, write_text
 from carerl.text.printable import printable
 
@@ -87,14 +85,8 @@ def terminal_tables(comparison: Comparison, width: int) -> list[Table]:
     """Returns the main tables, then those of differences: a line per row if ``width`` characters are enough, and else
     with intervals and bounds on a second line."""
     wide, narrow = ([*main_tables(comparison, s), *difference_tables(comparison, s)] for s in (" ", "\n"))
-    plain = {row.label for row in comparison.rows if row.is_base} | {
-        scaled_name(row) for row in comparison.rows if scaled_cells(row)
-    }
-    return [_rich(w if _width(w) <= width else n, plain) for w, n in zip(wide, narrow, strict=True)]
-
-
-def terminal_table(table: TextTable) -> Table:
-    return _rich(table, {line[0] for line in table.lines if SCALED in line[0]})
+    bases = {row.label for row in comparison.rows if row.is_base}
+    return [terminal_table(w if _width(w) <= width else n, bases) for w, n in zip(wide, narrow, strict=True)]
 
 
 def _width(table: TextTable) -> int:
@@ -102,15 +94,16 @@ def _width(table: TextTable) -> int:
     return sum(2 + max(map(len, column)) for column in zip(table.head, *table.lines, strict=True))
 
 
-def _rich(table: TextTable, plain: set[str]) -> Table:
-    """Makes a table for the terminal. ``plain``: labels that are not bold."""
+def terminal_table(table: TextTable, plain: Collection[str] = ()) -> Table:
+    """Makes a table for the terminal. ``plain``: labels that are not bold, beside the lines below others."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(printable(table.title)) if table.title else None)
     made.title_style, made.title_justify = "bold", "left"
     for number, title in enumerate(table.head):
         made.add_column(Text(printable(title)), justify="right" if number else "left", overflow="fold")
-    for label, *cells in table.lines:
+    for number, (label, *cells) in enumerate(table.lines):
         shown = [Text(printable(cell)) for cell in cells]
-        made.add_row(Text(printable(label), style="" if label in plain else "bold"), *shown)
+        style = "" if label in plain or number in table.scaled else "bold"
+        made.add_row(Text(printable(label), style=style), *shown)
     return made
 
 
@@ -137,8 +130,8 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
         tint = f"var(--c{tints[label]})" if label in tints else "var(--muted)"
         rows.append(_page_row(source, anchors[label], tint, comparison))
         lines.append(rows[-1])
-        if any(name in scaled_cells(source.row) for name in comparison.columns):
-            lines.append(_scaled_row(source.row, anchors[label], comparison.columns))
+        for scaled in scaled_within(source.row, comparison.columns):
+            lines.append(_scaled_row(source.row, scaled, anchors[label], comparison.columns))
     more = [name for name in comparison.columns if name not in comparison.paper]
     parts = [more[start : start + ROOM] for start in range(0, len(more), ROOM)]
     return render(
@@ -164,26 +157,25 @@ def page(comparison: Comparison, figures: Figures, views: Sequence[tuple[View, P
 
 def _linked(table: TextTable, anchors: dict[str, str]) -> _LinkedTable:
     lines = []
-    for (name, *cells), labels in zip(table.lines, table.sources, strict=True):
-        below = SCALED in name
-        shown = name[name.index(SCALED) :] if below else name  # it stands under the row that it is of
+    for number, ((name, *cells), labels) in enumerate(zip(table.lines, table.sources, strict=True)):
+        below = number in table.scaled
+        shown = name.removeprefix(f"{labels[0]} ") if below else name  # it stands under the row that it is of
         two_lines = [cell.replace(" [", "\n[") for cell in cells]
         lines.append((anchors[labels[0]], f"from {', '.join(labels)}", [shown, *two_lines], below))
     return _LinkedTable(table.title, table.head, lines)
 
 
-def _scaled_row(row: Row, anchor: str, names: Sequence[str]) -> dict[str, Any]:
-    """Returns the line under a row's: the same after temperature scaling."""
+def _scaled_row(row: Row, scaled: Scaled, anchor: str, names: Sequence[str]) -> dict[str, Any]:
+    """Returns a line under a row's: the same after post-hoc calibration."""
     cells = []
     for name in names:
-        digits, cell = metric_line(name).digits, scaled_cells(row).get(name)
-        text = format_number(cell.mean, digits) if cell else scaled_text(row, name, digits)
+        digits, cell = metric_line(name).digits, scaled.cells.get(name)
+        text = format_number(cell.mean, digits) if cell else scaled_text(row, scaled, name, digits)
         source = "\n".join(f"{seed}: {format_number(v, digits)}" for seed, v in cell.values.items()) if cell else ""
         cells.append(
             {"text": text, "half": interval_text(cell, digits) if cell else "", "starred": False, "runs": source}
         )
-    label = scaled_name(row).removeprefix(f"{row.label} ")
-    return {"label": label, "anchor": anchor, "tint": "", "n": "", "cells": cells}
+    return {"label": scaled.label, "anchor": anchor, "tint": "", "n": "", "cells": cells}
 
 
 def _page_row(source: Source, anchor: str, tint: str, comparison: Comparison) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from carerl.calibration import Temperature, t_half_width
+from carerl.calibration import t_half_width
+from carerl.report.posthoc import Fit, fit_label
 from carerl.runs.find import Run
 from carerl.runs.sweep_file import Cell as SweptCell
 
@@ -62,7 +63,7 @@ class Row:
     ``baseline`` is the label of the row that it is compared with. ``gap_closed`` is the share of the baseline's loss in
     ECE that the row avoids, see :func:`carerl.report.compare.pairs.gap_closed`; None where it is not defined. ``asked``
     counts the cells of a sweep that make the row, complete or not; 0 without a sweep. ``calibration`` and ``scaled``
-    come from :mod:`carerl.report.compare.calibration`.
+    come from :mod:`carerl.report.compare.calibration`; ``unscaled`` says why nothing was scaled.
     """
 
     label: str
@@ -74,7 +75,8 @@ class Row:
     gap_closed: float | None = None
     asked: int = 0
     calibration: Mapping[str, Cell] = field(default_factory=dict)
-    scaled: Scaled | None = None
+    scaled: Sequence[Scaled] = ()
+    unscaled: str = ""
 
     @property
     def one_a_seed(self) -> list[Run]:
@@ -84,13 +86,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Holds a row after temperature scaling: the same answers with other confidences. ``temperatures`` has each seed's
-    temperature and the number of validation questions that it was fitted on. Without cells, ``absent`` says why.
-    """
+    """Holds a row after one scaler of one kind of confidence: the same answers with other confidences. ``fits`` has
+    each seed's."""
 
-    cells: Mapping[str, Cell] = field(default_factory=dict)
-    temperatures: Mapping[int, tuple[Temperature, int]] = field(default_factory=dict)
-    absent: str = ""
+    fits: Mapping[int, Fit]
+    cells: Mapping[str, Cell]
+
+    @property
+    def label(self) -> str:
+        """What stands behind the row's label."""
+        return fit_label(list(self.fits.values()))
 
 
 class ComparisonError(ValueError):

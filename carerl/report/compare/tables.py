@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from carerl.metrics.table import format_number, metric_line, suite_column, suite_label
@@ -11,8 +11,8 @@ from carerl.report.compare.calibration import reported_suites
 from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.differences import COLUMNS, Difference
 from carerl.report.compare.pairs import gap_metric
-from carerl.report.compare.rows import LEVEL, Cell, Row
-from carerl.report.temperature import MEASURES, scaled_label
+from carerl.report.compare.rows import LEVEL, Cell, Row, Scaled
+from carerl.report.posthoc import ESTIMATORS, MAJORITY, kind_of, measures_of
 
 UNCHANGED = "="
 
@@ -60,12 +60,14 @@ def difference_text(name: str, cell: Cell | None, separator: str = " ") -> str:
 @dataclass(frozen=True, slots=True)
 class TextTable:
     """Holds a table whose first column names the method; every line has as many cells as ``head``. ``sources`` has, for
-    each line, the labels of the rows that its numbers come from."""
+    each line, the labels of the rows that its numbers come from. ``scaled`` numbers the lines of a row after post-hoc
+    calibration, which stand below it."""
 
     title: str
     head: Sequence[str]
     lines: Sequence[Sequence[str]]
     sources: Sequence[Sequence[str]]
+    scaled: Collection[int] = ()
 
 
 def main_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
@@ -77,54 +79,68 @@ def main_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]
     for title, names in found:
         lines: list[list[str]] = []
         sources: list[list[str]] = []
+        below: list[int] = []
         for row in comparison.rows:
             cells = [cell_text(row.cells.get(name), metric_line(name).digits, separator) for name in names]
             lines.append([row.label, count_text(row), *cells])
             sources.append([row.label])
-            if any(name in scaled_cells(row) for name in names):
-                lines.append([scaled_name(row), str(len(row.scaled.temperatures) if row.scaled else 0)])
-                lines[-1] += [scaled_text(row, name, metric_line(name).digits, separator) for name in names]
+            for scaled in scaled_within(row, names):
+                below.append(len(lines))
+                cells = [scaled_text(row, scaled, name, metric_line(name).digits, separator) for name in names]
+                lines.append([scaled_name(row, scaled), str(len(scaled.fits)), *cells])
                 sources.append([row.label])
         head = ["method", "n", *(column_label(name, comparison) for name in names)]
-        tables.append(TextTable(title, head, lines, sources))
+        tables.append(TextTable(title, head, lines, sources, below))
     return tables
 
 
-def scaled_cells(row: Row) -> Mapping[str, Cell]:
-    return row.scaled.cells if row.scaled else {}
+def scaled_within(row: Row, names: Collection[str]) -> list[Scaled]:
+    """Returns what post-hoc calibration made of a row, as far as it changes one of these metrics."""
+    return [scaled for scaled in row.scaled if any(name in scaled.cells for name in names)]
 
 
-def scaled_name(row: Row) -> str:
-    return f"{row.label} {scaled_label(list(row.scaled.temperatures.values()))}" if row.scaled else row.label
+def scaled_name(row: Row, scaled: Scaled) -> str:
+    return f"{row.label} {scaled.label}"
 
 
-def scaled_text(row: Row, name: str, digits: int, separator: str = " ") -> str:
-    """Returns a cell of a row after temperature scaling: ``=`` where scaling does not change the row's number."""
-    cell = scaled_cells(row).get(name)
+def scaled_text(row: Row, scaled: Scaled, name: str, digits: int, separator: str = " ") -> str:
+    """Returns a cell of a row after post-hoc calibration: ``=`` where that does not change the row's number."""
+    cell = scaled.cells.get(name)
     same = name in row.cells or name in row.calibration
     return cell_text(cell, digits, separator) if cell else UNCHANGED if same else "–"
 
 
 def calibration_tables(comparison: Comparison, separator: str = " ") -> list[TextTable]:
-    """Returns a table for each benchmark: every row, and under it the same after temperature scaling. Rows without an
-    evaluation are left out."""
-    tables = []
-    for suite, label in reported_suites(comparison.rows).items():
-        names = [f"calibration/{suite}/{measure.name}" for measure in MEASURES]
-        kept = [any(name in row.calibration for row in comparison.rows) for name in names]
-        shown = [name for name, there in zip(names, kept, strict=True) if there]
-        heads = [measure.label for measure, there in zip(MEASURES, kept, strict=True) if there]
-        lines, sources = [], []
-        for row in comparison.rows:
-            if not any(name in row.calibration for name in names):
-                continue
-            lines.append([row.label, *(cell_text(row.calibration.get(name), 3, separator) for name in shown)])
+    """Returns a table for each benchmark and kind of confidence: every row, and under it the same after post-hoc
+    calibration. Rows without an evaluation are left out."""
+    made = (
+        _calibration_table(comparison, suite, estimator, separator)
+        for suite in reported_suites(comparison.rows)
+        for estimator in ESTIMATORS
+    )
+    return [table for table in made if table.lines]
+
+
+def _calibration_table(comparison: Comparison, suite: str, estimator: str, separator: str) -> TextTable:
+    """Returns a table of the measures that a row has; without lines where none has any."""
+    names = {f"calibration/{suite}/{kind_of(estimator, m.name)}": m.label for m in measures_of(estimator)}
+    shown = [name for name in names if any(name in row.calibration for row in comparison.rows)]
+    lines: list[list[str]] = []
+    sources: list[list[str]] = []
+    below: list[int] = []
+    for row in comparison.rows:
+        if not any(name in row.calibration for name in shown):
+            continue
+        lines.append([row.label, *(cell_text(row.calibration.get(name), 3, separator) for name in shown)])
+        sources.append([row.label])
+        for scaled in scaled_within(row, shown):
+            below.append(len(lines))
+            cells = [scaled_text(row, scaled, name, 3, separator) for name in shown]
+            lines.append([scaled_name(row, scaled), *cells])
             sources.append([row.label])
-            if any(name in scaled_cells(row) for name in names):
-                lines.append([scaled_name(row), *(scaled_text(row, name, 3, separator) for name in shown)])
-                sources.append([row.label])
-        tables.append(TextTable(f"Calibration on {label}", ["method", *heads], lines, sources))
-    return tables
+    of = "" if estimator == MAJORITY else f", by {estimator}"
+    title = f"Calibration on {suite_label(suite)}{of}"
+    return TextTable(title, ["method", *(names[name] for name in shown)], lines, sources, below)
 
 
 def calibration_table_notes(comparison: Comparison) -> list[str]:
@@ -134,8 +150,14 @@ def calibration_table_notes(comparison: Comparison) -> list[str]:
         "confidence 0 and is wrong, so silence looks calibrated: read the share of answered samples beside it. ECE: 10 "
         "equal widths, biased upwards; debiased: with less of that bias. NLL is clipped to half a vote."
     ]
-    if any(row.scaled is not None and row.scaled.cells for row in comparison.rows):
-        lines.append(f"{UNCHANGED}: temperature scaling changes no answer and no order.")
+    if any(name.endswith("/answer_prob_ece") for row in comparison.rows for name in row.calibration):
+        lines.append(
+            "By answer_prob: of every sample, with the probability of the option that it names as confidence. By "
+            "argmax: of every sample, were its likeliest option its decision. A sample without a decision has "
+            "confidence 0. NLL is clipped to .001."
+        )
+    if any(row.scaled for row in comparison.rows):
+        lines.append(f"{UNCHANGED}: this scaling does not change it; none changes an answer.")
     return lines
 
 
