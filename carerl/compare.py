@@ -14,9 +14,10 @@ sweep that have no result are listed with the reason.
 Stars mark differences from the baseline (Holm-corrected); a second table has these differences with their one-sided
 95 % bounds. baseline= names a row by its label, recipe or regularizer; the default is the row without a penalty.
 
-Under each row stands the same row after temperature scaling, if the run has a validation suite to fit the temperature
-on (task.validation_questions). If a row and its baseline are one run each, intervals and paired differences are taken
-over the questions that both were asked (matched by id, prompt and gold answer) instead of over seeds.
+Under each row stands the same row after temperature scaling and after isotonic regression of its confidences, if the
+run has a validation suite to fit them on (task.validation_questions). If a row and its baseline are one run each,
+intervals and paired differences are taken over the questions that both were asked (matched by id, prompt and gold
+answer) instead of over seeds.
 
 Exit codes: 0 compared; 2 an argument is refused, or there is nothing to compare.
 """

@@ -6,7 +6,8 @@
 project=, entity=       where the runs are on W&B; without entity= the key's own user or team
 runs=runs               places with runs: panels are made for the metrics that these runs have logged, or for those that
                         every run may log if there is none
-by=regularizer.name     the setting that runs are grouped by; recipe tells tuned rows apart
+by=regularizer.name     the setting that runs are grouped by; method, the recipe with the settings that depart from it,
+                        tells all arms of a sweep apart; decisions are grouped by it anyway
 dry_run=true            write the JSON of workspace and report to out=, without network and login
 out=dashboard.json
 
@@ -37,6 +38,7 @@ from carerl.runs.files import write_text
 from carerl.runs.find import find_runs
 from carerl.runs.redaction import ALLOWED_FIELDS
 from carerl.text.terminal import command
+from carerl.tracking.wandb_content import METHOD
 from carerl.tracking.workspace import BY, as_json, declared_names, logged_names, make_report, make_workspace, sections
 
 
@@ -101,8 +103,8 @@ def _check(options: Options) -> None:
     if not options.out or Path(options.out).is_dir():
         raise ConfigError("out", options.out, "it is no file", "write out=dashboard.json")
     first = options.by.split(".")[0]
-    if first not in ALLOWED_FIELDS or first not in plain(RunConfig()):
-        raise ConfigError("by", options.by, "runs send no setting of this name", f"write by={BY} or by=recipe")
+    if options.by != METHOD and (first not in ALLOWED_FIELDS or first not in plain(RunConfig())):
+        raise ConfigError("by", options.by, "runs send no setting of this name", f"write by={BY} or by={METHOD}")
     if options.dry_run:
         check_file("out", options.out)
 

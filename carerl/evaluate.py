@@ -10,6 +10,8 @@ benchmarks=       names, or .jsonl files of your own
 data=             a folder with the benchmarks' data; a benchmark that is not there comes from the hub
 samples=16        responses to a question
 questions=0       questions of each benchmark; 0: all
+trace_swap=false  true: ask each decision between options again after the trace of a question that was decided
+                  otherwise; the share that changes is eval/{suite}/swap_flips
 temperature=, max_new_tokens=, engine=vllm|hf, dtype=
 out=              the directory that is written to; the same command with the same out= resumes a stopped evaluation
 

@@ -38,6 +38,7 @@ SHORT = {
     "questions": "evaluation.questions",
     "temperature": "evaluation.temperature",
     "max_new_tokens": "rollout.max_new_tokens",
+    "trace_swap": "evaluation.trace_swap",
     "engine": "rollout.engine",
     "out": "run_dir",
 }
@@ -46,7 +47,7 @@ SHORT = {
 KEPT = ("seed", "task", "rollout", "grading", "evaluation")
 READ = (
     "model", "task", "rollout", "grading", "cluster", "seed", "plugins", "runs_dir", "run_dir", "tracking.display",
-    *(f"evaluation.{key}" for key in ("samples", "temperature", "top_p", "top_k", "seed", "questions")),
+    *(f"evaluation.{key}" for key in ("samples", "temperature", "top_p", "top_k", "seed", "questions", "trace_swap")),
 )  # fmt: skip
 INSTEAD = {
     "recipe": "write model=, what is evaluated",

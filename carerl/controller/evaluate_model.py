@@ -13,6 +13,7 @@ from typing import Any
 
 from carerl.actors.cluster import jobs
 from carerl.actors.health.error_log import NAME as ERROR_LOG
+from carerl.calibration import Estimate
 from carerl.config.check.places import RUN_MIB, check_writable
 from carerl.config.check.prompts import prompt_record
 from carerl.config.load import dump
@@ -23,6 +24,7 @@ from carerl.controller.evaluation import chosen, evaluate, sample
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.preparation import first_lines, prepare, say_trust, with_end_ids
 from carerl.controller.session import Result, accounted, report_written, say_threads, staffed
+from carerl.controller.trace_swap import swap_traces
 from carerl.errors import ConfigError
 from carerl.report import write_evaluation_report
 from carerl.report.evaluation_table import print_evaluation
@@ -63,11 +65,11 @@ def launch(config: RunConfig) -> Result:
         display.message(f"run directory: {directory.path}")
         for line in first_lines(config, task, tokenizer):
             display.message(line)
-        results = _sample(config, task, suites, directory, store, display, stop)
+        results, swapped = _sample(config, task, suites, directory, store, display, stop)
         if stop:
             result.status, result.exit_code = "interrupted", stop.exit_code
         else:
-            scored = evaluate(task, suites, results)
+            scored = evaluate(task, suites, results, swapped)
             result.base = result.final = scored.metrics
             write_evaluation(directory.evaluations, 0, scored, asdict(config.evaluation))
             store.close()
@@ -115,9 +117,11 @@ def _sample(
     store: SampleStore,
     display: Display,
     stop: StopFlag,
-) -> dict[str, list[Group]]:
-    """Starts a crew and returns the graded groups of each suite; fewer if a stop was asked for."""
+) -> tuple[dict[str, list[Group]], dict[str, Estimate]]:
+    """Starts a crew and returns the graded groups of each suite, and what swapped traces showed; less if a stop was
+    asked for."""
     results: dict[str, list[Group]] = {}
+    swapped: dict[str, Estimate] = {}
     with LastWords() as last, stop:
         last.of(directory.path, f"the same command with out={directory.path}", saves=False)
         with staffed(config, display, stop) as actors:
@@ -131,10 +135,12 @@ def _sample(
             for suite in suites:
                 display.stage(suite.name)
                 progress.suite = suite.name
-                results[suite.name] = sample(actors, config, task, suite, store, progress, display.message)
+                groups = sample(actors, config, task, suite, store, progress, display.message)
+                results[suite.name] = groups
                 if stop:
                     break
-    return results
+                swapped |= swap_traces(actors.engines, config, task, suite.name, groups, lambda: progress([]))
+    return results, swapped
 
 
 def _summary(config: RunConfig, result: Result, prompts: Any) -> Callable[[], dict[str, Any]]:

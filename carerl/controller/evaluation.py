@@ -11,9 +11,11 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from types import MappingProxyType
 
 from carerl.actors.crew import EvaluationCrew, TrainingCrew
 from carerl.backends.recorder import span
+from carerl.calibration import Estimate
 from carerl.config.lengths import asked, new_tokens
 from carerl.config.schema import RunConfig
 from carerl.controller import best
@@ -21,6 +23,7 @@ from carerl.controller.context import Context
 from carerl.controller.decisions import answer_probabilities
 from carerl.controller.engine_queue import Rounds
 from carerl.controller.preparation import stop_ids
+from carerl.controller.trace_swap import swap_traces
 from carerl.loss.batching import pack_rows
 from carerl.runs.directory import RunDirectory
 from carerl.runs.samples import SampleStore
@@ -58,15 +61,19 @@ def evaluate_if_due(context: Context[TrainingCrew], step: int) -> None:
         store = SampleStore(context.run.evaluations, step, context.tokenizer.decode, context.display.message)
     suites = chosen(config, context.task, questions, whole=(VALIDATION,) if config.checkpoint.best else ())
     results: dict[str, list[Group]] = {}
+    swapped: dict[str, Estimate] = {}
     for suite in suites:
         results[suite.name] = sample(
             context.crew, config, context.task, suite, store, lambda ended: not context.stop, context.display.message
+        )
+        swapped |= swap_traces(
+            context.crew.engines, config, context.task, suite.name, results[suite.name], lambda: not context.stop
         )
         if context.stop:
             return
     primary = [group for suite in suites if suite.primary for group in results[suite.name]]
     with span("score"):
-        scored = evaluate(context.task, suites, results)
+        scored = evaluate(context.task, suites, results, swapped)
     with span("statistics"):
         metrics = {**scored.metrics, **policy_statistics(context, primary)}
     with span("write"):
@@ -89,12 +96,19 @@ def chosen(config: RunConfig, task: Task, questions: int, whole: Collection[str]
     return [asked(config, suite) for suite in suites]
 
 
-def evaluate(task: Task, suites: Sequence[Suite], results: Mapping[str, Sequence[Group]]) -> Evaluation:
-    """Has the task score graded samples, and adds how many questions of each suite were too long to be asked, if any
-    were."""
+def evaluate(
+    task: Task,
+    suites: Sequence[Suite],
+    results: Mapping[str, Sequence[Group]],
+    swapped: Mapping[str, Estimate] = MappingProxyType({}),
+) -> Evaluation:
+    """Has the task score graded samples. Adds how many questions of each suite were too long to be asked, if any were,
+    and what swapped traces showed."""
     scored = task.evaluate(results)
-    left_out = {f"eval/{suite.name}/{TOO_LONG}": float(suite.too_long) for suite in suites if suite.too_long}
-    return replace(scored, metrics={**scored.metrics, **left_out})
+    more = {f"eval/{suite.name}/{TOO_LONG}": float(suite.too_long) for suite in suites if suite.too_long}
+    more |= {name: estimate.value for name, estimate in swapped.items()}
+    intervals = {name: (e.low, e.high) for name, e in swapped.items() if math.isfinite(e.low)}
+    return replace(scored, metrics={**scored.metrics, **more}, intervals={**scored.intervals, **intervals})
 
 
 def sample(
@@ -139,7 +153,8 @@ def sample(
     rounds.drop()
     if not go_on:
         generation.cancel()
-    for part in answer_probabilities(crew.engines, task, ended, crew.graders.verdicts) if go_on else ():
+    weighing = answer_probabilities(crew.engines, task, ended, crew.graders.verdicts, config.coin_seed)
+    for part in weighing if go_on else ():
         if store is not None:
             store.add(suite.name, part)
         if not (go_on := progress([])):

@@ -1,7 +1,7 @@
 """The one table of metrics: every name that a run logs, with its unit, its words and where it is shown.
 
-:mod:`.table` has :class:`Metric`, the table ``METRICS`` and what reads it; :mod:`.lines` has the lines that belong to
-no task. Rooms above add theirs: a task through its line in ``carerl.tasks.TASKS``, the loss in
+:mod:`.table` has :class:`Metric`, the table ``METRICS`` and what reads it; :mod:`.lines` and :mod:`.decisions` have the
+lines that belong to no task. Rooms above add theirs: a task through its line in ``carerl.tasks.TASKS``, the loss in
 :mod:`carerl.loss.metrics`, a plugin with :func:`declare`. ``import carerl.config`` brings all of the package's own.
 
     from carerl.metrics import At, Metric, declare
@@ -16,6 +16,6 @@ from __future__ import annotations
 
 from .table import METRICS, At, Metric, declare
 
-from . import lines  # isort: skip (it fills the table)
+from . import decisions, lines  # isort: skip (they fill the table)
 
-__all__ = ["METRICS", "At", "Metric", "declare", "lines"]
+__all__ = ["METRICS", "At", "Metric", "decisions", "declare", "lines"]

@@ -19,8 +19,8 @@ TRAIN = (
     Metric("train/policy_loss", "1", "the algorithm's policy term"),
     Metric(
         "train/ce_loss",
-        "nats/token",
-        "cross-entropy",
+        "nats",
+        "the loss's cross-entropy, over tokens of a corpus or of taught responses; in RL over decisions, weighted",
         label="cross-entropy",
         short="cross-ent.",
         better=-1,
@@ -56,6 +56,30 @@ TRAIN = (
         short="grad norm",
         shown={"step": At(8), "curves/gradient": At(0, "before clipping"), "workspace/training": At(4)},
     ),
+    Metric(
+        "train/grad_norm_policy",
+        "1",
+        "gradient norm of the policy term alone, in the first minibatch",
+        shown={"curves/gradient": At(1, "policy term"), "workspace/gradients": At()},
+    ),
+    Metric(
+        "train/grad_norm_regularizer",
+        "1",
+        "gradient norm of the penalty alone, in the first minibatch",
+        shown={"curves/gradient": At(1, "penalty"), "workspace/gradients": At()},
+    ),
+    Metric(
+        "train/grad_norm_entropy",
+        "1",
+        "gradient norm of the entropy bonus alone, in the first minibatch",
+        shown={"curves/gradient": At(1, "entropy bonus"), "workspace/gradients": At()},
+    ),
+    Metric(
+        "train/grad_norm_ce",
+        "1",
+        "gradient norm of the cross-entropy alone, in the first minibatch",
+        shown={"curves/gradient": At(1, "cross-entropy"), "workspace/gradients": At()},
+    ),
     Metric("train/lr", "1", "learning rate", label="learning rate", short="lr", digits=6, shown={"step": At(9)}),
     Metric(
         "train/skipped_updates",
@@ -83,6 +107,14 @@ ROLLOUT = (
         short="accuracy",
         better=+1,
         shown={"step": At(2), "curves/reward": At(0, "accuracy")},
+    ),
+    Metric(
+        "rollout/rewarded",
+        "share",
+        "responses that are right with their likeliest option as the decision, which is what the reward is for",
+        label="rewarded",
+        better=+1,
+        shown={"curves/reward": At(0, "right with the likeliest option"), "workspace/training": At(1)},
     ),
     Metric(
         "rollout/response_length",

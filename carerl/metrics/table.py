@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 GROUPS: dict[str, str] = {
     "train": "the update of the policy",
     "rollout": "what was sampled to train on",
+    "decision": "the tokens that name an option, in training",
     "regularizer": "divergence to the reference, and the penalty",
     "eval": "evaluations: right or wrong",
     "calibration": "evaluations: whether confidence can be believed",
@@ -23,6 +24,7 @@ GROUPS: dict[str, str] = {
     "time": "seconds, and rates",
     "sync": "from learner to engines",
 }
+VALIDATION = "validation"  # the suite of questions held out of the training set, to choose by and never to report
 STEP = "step"  # the axis of every metric: the loop's step, 0 before the first update
 
 # The places that ``Metric.shown`` can name; of one that ends in a slash, any name may follow.
@@ -41,6 +43,7 @@ VIEWS: dict[str, str] = {
     "floors": "comparisons: a note says what a perfect model scores",
     "suites": "comparisons: columns of every suite",
     "overall": "comparisons of suites: columns beside those",
+    "decisions": "comparisons: the decisions of every suite, in domain and out of it",
     "evaluation": "rows of an evaluation's table, suites side by side",
     "column": "the label in a table of one suite alone",
     "choose": "what checkpoint.best can choose by",
@@ -94,6 +97,11 @@ class Metric:
     def share(self) -> bool:
         """True for values between 0 and 1."""
         return self.unit == "share"
+
+    @property
+    def is_part(self) -> bool:
+        """True for what says something only beside others, such as a bin of a histogram."""
+        return bool(self.shown) and all(view.startswith("parts/") for view in self.shown)
 
     @property
     def template(self) -> bool:
@@ -220,9 +228,21 @@ PAPER_COLUMNS: tuple[tuple[str, ...], ...] = (
 PAPER_ECE = "truthfulqa"  # the suite of its last column; where it was not asked, the first that was
 
 
+def by_suite(names: Iterable[str]) -> bool:
+    """Returns True if metrics are reported suite by suite, as those of text benchmarks are, which have an accuracy of
+    their own. The tiny world's metrics have plain names, but for those of validation and of decisions.
+
+    >>> by_suite(["eval/gsm8k/accuracy"]), by_suite(["eval/accuracy", "eval/validation/accuracy", "eval/q3/swap_flips"])
+    (True, False)
+    """
+    places = map(_suite_and_line, names)
+    own = ("eval/{suite}/accuracy", "eval/{suite}/answered")
+    return any(line in own and suite != VALIDATION for suite, line in places)
+
+
 def paper_columns(names: Collection[str]) -> list[str]:
     """Returns the columns of the paper's table that ``names`` have; empty unless one is of a text benchmark."""
-    if not any(_suite_and_line(name)[0] for name in names):
+    if not by_suite(names):
         return []
     eces = tuple(f"calibration/{suite}/ece" for suite in (PAPER_ECE, *SUITE_LABELS))
     chosen = (next((name for name in choice if name in names), None) for choice in (*PAPER_COLUMNS, eces))
@@ -231,10 +251,9 @@ def paper_columns(names: Collection[str]) -> list[str]:
 
 def headline_columns(names: Collection[str]) -> list[str]:
     """Returns what a comparison of runs with these metrics shows: the paper's columns and what else there is of text
-    benchmarks, metric by metric; without any benchmark, the view ``headline``."""
-    paper = paper_columns(names)
-    if not any(_suite_and_line(name)[0] for name in names):
-        return [name for name in names_in("headline") if name in names]
+    benchmarks, metric by metric; without any benchmark, the view ``headline``, and what there is of suites."""
+    whole = by_suite(names)
+    first = paper_columns(names) if whole else [name for name in names_in("headline") if name in names]
     order = [metric.name for metric in shown_in("suites")]
     known = list(SUITE_LABELS)
 
@@ -244,7 +263,7 @@ def headline_columns(names: Collection[str]) -> list[str]:
 
     more = sorted((name for name in names if _suite_and_line(name)[1] in order), key=place)
     overall = [name for name in names_in("overall") if name in names]
-    return [*paper, *(name for name in more if name not in paper), *overall]
+    return list(dict.fromkeys([*first, *more, *overall]))
 
 
 def summary_rows(base: Mapping[str, float], final: Mapping[str, float]) -> list[tuple[str, float | None, float | None]]:

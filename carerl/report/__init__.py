@@ -2,7 +2,7 @@
 
 ``run_page`` writes report.html of a run, ``profile`` says where its time went. ``evaluation_page`` writes report.html
 of an evaluation by itself, ``evaluation_table`` prints the same on the terminal, and ``rollout_pages`` prints a step's
-responses. ``temperature`` rescales confidences, ``render`` fills in templates, ``smoothing`` smooths courses.
+responses. ``posthoc`` calibrates afterwards, ``render`` fills in templates, ``smoothing`` smooths courses.
 ``compare/`` compares many runs, ``pictures/`` draws.
 
 matplotlib and jinja2 are imported by the functions that need them, so that a run without a report loads neither.

@@ -11,23 +11,24 @@ import yaml
 from carerl.calibration import ESTIMATORS, reliability_bins
 from carerl.metrics.table import format_number, shown_in, suite_column, suite_label
 from carerl.report.evaluation_table import (
-    AFTER,
     Lines,
+    ScaledLines,
     cell_text,
     evaluation_rows,
     interval_words,
     scaled_rows,
     with_intervals,
 )
-from carerl.report.pictures.evaluation import OUTCOMES, coverage_lines, outcome_bars
+from carerl.report.pictures.evaluation import OUTCOMES, coverage_lines, decision_bars, outcome_bars
 from carerl.report.pictures.reliability import reliability
+from carerl.report.posthoc import MAJORITY, Rescaled, kind_of, rescale
 from carerl.report.render import badges, render, sampling_words
-from carerl.report.temperature import Rescaled, rescale
 from carerl.runs.directory import RunDirectory
 from carerl.runs.files import write_text
 from carerl.runs.questions import Asked, reported
 from carerl.runs.redaction import redact
 from carerl.runs.tables import read_chosen, read_sample_texts
+from carerl.tasks.decided import BINS
 from carerl.tasks.text_metrics import PER_SAMPLE
 
 SHOWN = 4  # samples of a kind
@@ -36,10 +37,13 @@ TEXT_LIMIT = 700  # characters of a prompt or response: what it begins and what 
 ESTIMATOR_WORDS: dict[str, str] = {
     "majority": "majority: the majority's share of the votes",
     "mean": "mean: each sample's own share of the votes",
-    "answer_prob": "answer_prob: probability of the answer's tokens",
+    "answer_prob": "answer_prob: probability of the option that it names",
+    "argmax": "argmax: probability of the likeliest option, which is the answer",
     "sequence": "sequence: length-normalised likelihood",
     "verbalized": "verbalized: the confidence stated",
 }
+# of the estimators whose answers are not the samples' own: where the share of right answers stands
+ACCURACY = {MAJORITY: "eval/{suite}/maj", "argmax": "eval/{suite}/argmax_accuracy"}
 Row = Mapping[str, Any]
 
 
@@ -69,11 +73,11 @@ def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
     record, questions = chosen
     shown = reported(questions, record.get("reliability") or {})
     try:
-        scaled = rescale(questions, shown, repeats=2)
+        scaled = rescale(questions, shown, repeats=2) or []
     except ValueError:
-        scaled = None
+        scaled = []
     record = with_intervals(record, questions, config)
-    suites, lines = evaluation_rows(record)
+    suites, lines = evaluation_rows(record, config)
     more, words = scaled_rows(record, questions, config)
     answered = {suite: found for suite, found in shown.items() if found.answered != 0}
     shares = outcome_shares(questions)
@@ -87,6 +91,7 @@ def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
         "coverage": coverage_lines({suite_label(suite): found for suite, found in answered.items()})
         if answered
         else None,
+        "decisions": decision_bars(histograms) if (histograms := decision_shares(record["metrics"])) else None,
         "silent": [suite_label(suite) for suite in shown if suite not in answered],
         "narrow": len(suites) > ROOM,
         "estimators": estimators(record, list(answered)),
@@ -95,20 +100,21 @@ def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
     }
 
 
-def _beside(lines: Lines, scaled: Lines) -> list[tuple[str, list[str], bool]]:
-    """Returns label, cells, and True for a line after temperature scaling, which stands under the line that it
+def _beside(lines: Lines, scaled: ScaledLines) -> list[tuple[str, list[str], bool]]:
+    """Returns label, cells, and True for a line after post-hoc calibration, which stands under the line that it
     changes."""
     made: list[tuple[str, list[str], bool]] = [(label, cells, False) for label, cells in lines]
     rows = {metric.label_in("column"): metric.label_in("evaluation") for metric in shown_in("column")}
-    for label, cells in scaled:
-        plain = label.removesuffix(AFTER)
+    last: dict[str, int] = {}  # by the line that is changed, how many stand under it already
+    for plain, label, cells in scaled:
         named = rows.get(plain, plain)
         place = next((number for number, line in enumerate(made) if line[0] == named), len(made) - 1)
-        made.insert(place + 1, (label, cells, True))
+        below = last[named] = last.get(named, 0) + 1
+        made.insert(place + below, (label, cells, True))
     return made
 
 
-def _notes(record: Row, questions: Sequence[Row], words: str) -> list[str]:
+def _notes(record: Row, questions: Sequence[Row], words: Sequence[str]) -> list[str]:
     counts = dict.fromkeys(dict.fromkeys(str(row.get("suite")) for row in questions), 0)
     for row in questions:
         counts[str(row.get("suite"))] += 1
@@ -117,7 +123,7 @@ def _notes(record: Row, questions: Sequence[Row], words: str) -> list[str]:
         lines.append(f"Sampled at {sampling_words(settings)}.")
     if record.get("intervals"):
         lines.append(f"{interval_words(record)}. They say nothing of another training seed.")
-    return [*lines, words if words.endswith(".") else f"{words}."]
+    return [*lines, *(line if line.endswith(".") else f"{line}." for line in words)]
 
 
 def outcome_shares(questions: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -134,13 +140,24 @@ def outcome_shares(questions: Sequence[Row]) -> dict[str, dict[str, float]]:
     }
 
 
-def _reliability(answered: Mapping[str, Asked], scaled: Rescaled | None) -> list[dict[str, str]]:
-    """Draws a diagram for each suite: by its votes and, if there is a temperature, after scaling."""
+def decision_shares(metrics: Mapping[str, float]) -> dict[str, list[float]]:
+    """Maps a benchmark with decisions to its histogram of p(decision)."""
+    line, found = shown_in("parts/decision_bins")[0].name, {}
+    for suite in dict.fromkeys(name.split("/")[1] for name in metrics if name.count("/") == 2):
+        shares = [metrics.get(line.format(suite=suite, n=n)) for n in range(BINS)]
+        if None not in shares:
+            found[suite_label(suite)] = [share for share in shares if share is not None]
+    return found
+
+
+def _reliability(answered: Mapping[str, Asked], scaled: Sequence[Rescaled]) -> list[dict[str, str]]:
+    """Draws a diagram for each suite: by its votes and, where it can be fitted, after each scaler."""
     panels = []
     for suite, found in answered.items():
         states = {"share of the votes": _bins(found, found.confidence)}
-        if scaled is not None and suite in scaled.confidence:
-            states[f"+ temperature, T = {scaled.temperature.value:.2f}"] = _bins(found, scaled.confidence[suite])
+        for one in scaled:
+            if one.fit.estimator == MAJORITY:
+                states[one.fit.scaler.sign] = _bins(found, one.confidence[suite])
         svg = reliability(suite, states)
         if svg:
             note = f"{len(found.ids):,} questions"
@@ -160,10 +177,9 @@ def estimators(record: Row, suites: Sequence[str]) -> list[tuple[str, list[tuple
     for suite in suites:
         lines = []
         for estimator in ESTIMATORS:
-            prefix = "" if estimator == "majority" else f"{estimator}_"
-            names = [f"calibration/{suite}/{prefix}{kind}" for kind in PER_SAMPLE]
-            if estimator == "majority":
-                names[0] = f"eval/{suite}/maj"
+            names = [f"calibration/{suite}/{kind_of(estimator, kind)}" for kind in PER_SAMPLE]
+            if estimator in ACCURACY:
+                names[0] = ACCURACY[estimator].format(suite=suite)
             if any(name in metrics for name in names[1:]):
                 cells = [cell_text(name, metrics.get(name), intervals.get(name)) for name in names]
                 lines.append((ESTIMATOR_WORDS[estimator], cells))

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import IO, Any
 
 from rich import box
@@ -14,34 +15,52 @@ from rich.table import Table
 from rich.text import Text
 
 from carerl.calibration import Estimate
-from carerl.metrics.table import format_number, metric_line, shown_in, suite_label
-from carerl.report.temperature import MEASURES, SCALED, no_validation, rescale, scaled_label
+from carerl.metrics.table import by_suite, format_number, metric_line, shown_in, suite_label
+from carerl.report.posthoc import (
+    MAJORITY,
+    SCALERS,
+    Rescaled,
+    effect,
+    fit_label,
+    kind_of,
+    measures_of,
+    no_validation,
+    rescale,
+)
 from carerl.runs.directory import RunDirectory
-from carerl.runs.find import flatten
+from carerl.runs.find import domains, flatten
 from carerl.runs.questions import intervals, reported
 from carerl.runs.tables import read_questions
-from carerl.tasks.base import VALIDATION
 from carerl.text.printable import printable
 
-_OF_SUITE = re.compile(r"(?:eval|calibration)/([^/]+)/([^/]+)")
-AFTER = " + temperature"  # ends the label of a line of what temperature scaling makes of the one without it
+_OF_SUITE = re.compile(r"(?:eval|calibration)/([^/]+)/[^/]+")
+ABSENT = f"{', '.join(scaler.sign for scaler in SCALERS)}: absent: "
 LABEL_WIDTH, CELL_WIDTH = 30, 24
 Lines = list[tuple[str, list[str]]]
+ScaledLines = list[tuple[str, str, list[str]]]  # the label of the line that a scaler changes, then as in Lines
 
 
-def evaluation_rows(record: Mapping[str, Any]) -> tuple[list[str], Lines]:
+def evaluation_rows(
+    record: Mapping[str, Any], settings: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[list[str], Lines]:
     """Returns benchmarks, and lines of (label, a cell each). If no metric belongs to a benchmark, as in the tiny world,
-    there is one column without a name."""
+    there is one column without a name. The first line says which benchmarks are of the data that was trained on, if
+    ``settings``, the run's, tell."""
     metrics, bounds = record["metrics"], record.get("intervals") or {}
-    suites, names = _suites(metrics)
-    cells = {place: cell_text(name, metrics[name], bounds.get(name)) for place, name in names.items()}
+    suites = _suites(metrics)
     if not suites:
-        return [""], [(metric_line(n).label, [cell_text(n, v, bounds.get(n))]) for n, v in metrics.items()]
-    for suite in suites:  # the calibration of no answers is no calibration
-        if metrics.get(f"eval/{suite}/answered") == 0:
-            cells = {(s, k): text for (s, k), text in cells.items() if s != suite or names[s, k].startswith("eval/")}
-    shown = [m for m in shown_in("evaluation") if any((suite, m.kind) in cells for suite in suites)]
-    lines = [(m.label_in("evaluation"), [cells.get((s, m.kind), "–") for s in suites]) for m in shown]
+        shown_alone = {n: v for n, v in metrics.items() if not metric_line(n).is_part}
+        return [""], [(metric_line(n).label, [cell_text(n, v, bounds.get(n))]) for n, v in shown_alone.items()]
+    silent = tuple(f"calibration/{suite}/" for suite in suites if metrics.get(f"eval/{suite}/answered") == 0)
+    there = [name for name in metrics if not name.startswith(silent)]  # the calibration of no answers is none
+    cells = {name: cell_text(name, metrics[name], bounds.get(name)) for name in there}
+    lines = []
+    for metric in shown_in("evaluation"):
+        names = [metric.name.replace("{suite}", suite) for suite in suites]
+        if any(name in cells for name in names):
+            lines.append((metric.label_in("evaluation"), [cells.get(name, "–") for name in names]))
+    if known := domains(settings, suites):
+        lines.insert(0, ("trained on", [known[suite] for suite in suites]))
     return [suite_label(s) for s in suites], lines
 
 
@@ -56,40 +75,60 @@ def with_intervals(
     return {**record, "intervals": {**intervals(questions, wanted, settings), **own}}
 
 
-def _suites(metrics: Mapping[str, float]) -> tuple[list[str], dict[tuple[str, str], str]]:
-    """Returns the suites in their order, and the name of each metric by (suite, kind). The tiny world's metrics have
-    names of their own, so its validation suite alone makes no column."""
-    names = {(match[1], match[2]): name for name in metrics if (match := _OF_SUITE.fullmatch(name))}
-    suites = list(dict.fromkeys(suite for suite, _ in names))
-    return ([] if suites == [VALIDATION] else suites), names
+def _suites(metrics: Mapping[str, float]) -> list[str]:
+    """Returns the suites in their order. The tiny world's metrics have names of their own: its suites make no
+    columns."""
+    suites = dict.fromkeys(match[1] for name in metrics if (match := _OF_SUITE.fullmatch(name)))
+    return list(suites) if by_suite(metrics) else []
 
 
 def scaled_rows(
     record: Mapping[str, Any], questions: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
-) -> tuple[Lines, str]:
-    """Returns lines with each benchmark's calibration after temperature scaling, to stand under those of
-    :func:`evaluation_rows`, and the temperature in words. Without a temperature: no lines, and the reason.
-    ``settings``: the run's, nested."""
+) -> tuple[ScaledLines, list[str]]:
+    """Returns lines with each benchmark's calibration after every scaler, to stand under those of
+    :func:`evaluation_rows`, and what was fitted, in words. Without a fit: no lines, and the reason. ``settings``: the
+    run's, nested."""
     shown = reported(questions, record.get("reliability") or {})
     shown = {suite: found for suite, found in shown.items() if found.answered != 0}
     if not questions:
-        return [], f"{SCALED}: absent: no table of questions beside the evaluation"
+        return [], [f"{ABSENT}no table of questions beside the evaluation"]
     try:
         found = rescale(questions, shown)
     except ValueError as error:
-        return [], f"{SCALED}: absent: {error}"
+        return [], [f"{ABSENT}{error}"]
     if found is None:
-        return [], f"{SCALED}: absent: {no_validation(flatten(settings))}"
-    suites, _ = _suites(record["metrics"])
-    lines = []
-    for measure in (measure for measure in MEASURES if measure.scaled):
-        texts = {suite: _estimate_text(estimates[measure.name]) for suite, estimates in found.suites.items()}
-        if suites:
-            lines.append((f"{measure.label}{AFTER}", [texts.get(suite, "–") for suite in suites]))
-        else:
-            lines += [(f"{suite_label(s)}, {measure.label}{AFTER}", [text]) for s, text in texts.items()]
-    words = scaled_label([(found.temperature, found.fitted_on)])
-    return lines, f"{words}; no answer and no order changes. A question without an answer keeps confidence 0."
+        return [], [f"{ABSENT}{no_validation(flatten(settings))}"]
+    suites = _suites(record["metrics"])
+    lines: ScaledLines = []
+    for estimator in dict.fromkeys(one.fit.estimator for one in found):
+        lines += _scaled_lines([one for one in found if one.fit.estimator == estimator], estimator, suites)
+    words = [f"{fit_label([one.fit])}; {effect(one.fit)}." for one in found]
+    return lines, [*words, "A question without an answer keeps confidence 0."] if words else words
+
+
+def _scaled_lines(found: Sequence[Rescaled], estimator: str, suites: Sequence[str]) -> ScaledLines:
+    """Returns the lines of one estimator, measure by measure and scaler by scaler. A sample's confidence has those that
+    have a line before scaling as well."""
+    lines: ScaledLines = []
+    for name, plain in _plain_labels(estimator).items():
+        for one in found:
+            after = f"{plain} {one.fit.scaler.sign}"
+            texts = {suite: _estimate_text(of[name]) for suite, of in one.suites.items() if name in of}
+            if texts and suites:
+                lines.append((plain, after, [texts.get(suite, "–") for suite in suites]))
+            elif not suites:
+                lines += [(plain, f"{suite_label(s)}, {after}", [text]) for s, text in texts.items()]
+    return lines
+
+
+def _plain_labels(estimator: str) -> dict[str, str]:
+    """Maps a measure to the label of its line; of the majority, to that of its column, which is short."""
+    rows = {metric.kind: metric.label_in("evaluation") for metric in shown_in("evaluation")}
+    heads = {metric.kind: metric.label_in("column") for metric in shown_in("column")}
+    names = [measure.name for measure in measures_of(estimator)]
+    if estimator == MAJORITY:
+        return {name: heads[name] for name in names}
+    return {name: rows[kind] for name in names if (kind := kind_of(estimator, name)) in rows}
 
 
 def _estimate_text(estimate: Estimate) -> str:
@@ -117,11 +156,12 @@ def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: I
     stream = file or sys.stdout
     questions, settings = read_questions(directory.evaluations, record["step"]), directory.read_config()
     record = with_intervals(record, questions, settings)
-    suites, lines = evaluation_rows(record)
+    suites, lines = evaluation_rows(record, settings)
     scaled, words = scaled_rows(record, questions, settings)
-    lines += scaled
-    console = Console(file=stream, width=None if stream.isatty() else LABEL_WIDTH + CELL_WIDTH * max(2, len(suites)))
-    fitting = max(1, (console.width - LABEL_WIDTH) // CELL_WIDTH)
+    lines += [(label, cells) for _, label, cells in scaled]
+    labels = max([LABEL_WIDTH, *(len(label) + 1 for label, _ in lines)])
+    console = Console(file=stream, width=None if stream.isatty() else labels + CELL_WIDTH * max(2, len(suites)))
+    fitting = max(1, (console.width - labels) // CELL_WIDTH)
     for start in range(0, len(suites), fitting):  # as many benchmarks beside each other as there is room for
         part = slice(start, start + fitting)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -133,5 +173,6 @@ def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: I
         console.print(table)
     if record.get("intervals"):
         console.print(Text(interval_words(record), style="bright_black"))
-    console.print(Text(printable(words), style="bright_black"))
+    for line in words:
+        console.print(Text(printable(line), style="bright_black"))
     console.print(Text(f"run directory: {directory.path}", style="bright_black"), soft_wrap=True)

@@ -142,6 +142,8 @@ def page(row: Row, number: int, total: int) -> RenderableType:
     parts.append(head)
     for name in ("answer", "gold"):
         parts.append(_field(name, Text(_shown(row.get(name)))))
+    if row.get("likeliest") is not None:  # the reward is for this option
+        parts.append(_field("argmax", Text(_shown(f"{row['likeliest']} {row.get('argmax_outcome') or outcome}"))))
     parts.append(_field("prompt", Text(_shown(row.get("prompt")))))
     pieces = token_pieces(row)
     response = Text(_shown(row.get("response")))

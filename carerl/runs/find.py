@@ -12,6 +12,7 @@ from typing import Any
 from carerl.runs.directory import RunDirectory, numbers
 from carerl.runs.sweep_file import SWEEP_FILE
 from carerl.runs.tables import read_evaluations
+from carerl.tasks import TASKS
 
 # settings that say where and how a run is watched, not what it computes
 IGNORED = (
@@ -31,6 +32,7 @@ IGNORED = (
 IGNORED_ENDINGS = (".threads", ".cpus_per_actor", ".cpus_per_rank", ".seed")
 BASE_FIELDS = ("task", "model", "evaluation")
 SWEPT = ("regularizer.alpha", "regularizer.beta")  # the position along a family's frontier
+IN_DOMAIN, OUT_OF_DOMAIN = "in domain", "out of domain"
 
 
 @dataclass(slots=True)
@@ -168,7 +170,7 @@ def read_run(path: Path) -> Run:
         recipe=str(config.get("recipe") or summary.get("recipe") or path.name),
         seed=seed if isinstance(seed, int) else -1,
         config=config,
-        settings=_settings(config),
+        settings=settings_of(config),
         base={} if alone else dict(summary.get("base") or {}),  # what is evaluated by itself has no before
         final=final,
         started=_started(path),
@@ -190,22 +192,45 @@ def read_intervals(evaluation: Mapping[str, Any]) -> dict[str, tuple[float, floa
     return found
 
 
+def domains(config: Mapping[str, Any], suites: Sequence[str]) -> dict[str, str]:
+    """Returns "in domain" or "out of domain" for each suite: whether it is of the data set that the model was trained
+    on. Empty if that is not known. ``config``: a run's settings, or those of an evaluation of one of its checkpoints,
+    nested."""
+    trained = _trained_in(config) if config.get("kind") == "evaluate" else None
+    task = (config if trained is None else RunDirectory(trained).read_config()).get("task") or {}
+    entry = TASKS.get(str(task.get("name")))
+    own = entry.trained_suites(task) if entry else frozenset()
+    return {suite: IN_DOMAIN if suite in own else OUT_OF_DOMAIN for suite in suites} if own else {}
+
+
+def _model_path(config: Mapping[str, Any]) -> str:
+    model = config.get("model")
+    return str((model if isinstance(model, str) else (model or {}).get("path")) or "")
+
+
+def _trained_in(config: Mapping[str, Any]) -> Path | None:
+    """Returns the directory of the run that the model of these settings is a checkpoint of; None for any other."""
+    place = Path(_model_path(config)).expanduser()
+    if not _model_path(config) or not place.exists():
+        return None
+    return next((above for above in place.resolve().parents if (above / "config.yaml").is_file()), None)
+
+
 def _take_over_training(run: Run) -> None:
     """Names an evaluation by what it evaluated: the run that a checkpoint lies in, or else the model. So evaluations of
     one recipe's seeds make one row."""
-    model = run.config.get("model")
-    named = model if isinstance(model, str) else (model or {}).get("path")
+    named = _model_path(run.config)
     if not named:
         return
     place = Path(named).expanduser()
     directory = place.resolve()
-    trained = next((above for above in directory.parents if (above / "config.yaml").is_file()), None)
-    if trained is None or not place.exists():
+    trained = _trained_in(run.config)
+    if trained is None:
         run.recipe = str(run.config.get("recipe") or (place.name if place.is_absolute() or place.exists() else named))
         return
     config = RunDirectory(trained).read_config()
     own = {name: value for name, value in run.settings.items() if name.split(".")[0] not in ("model", "kind")}
-    settings = {name: v for name, v in _settings(config).items() if name.split(".")[0] not in ("evaluation", "kind")}
+    settings = {name: v for name, v in settings_of(config).items() if name.split(".")[0] not in ("evaluation", "kind")}
     run.recipe = str(config.get("recipe") or trained.name)
     run.seed = config["seed"] if isinstance(config.get("seed"), int) else run.seed
     # which of the run's checkpoints: two of them are two methods, not one repeated
@@ -224,7 +249,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that say what a run computes, flat. ``config``: all of them, nested."""
     flat = {
         name: value
         for name, value in flatten(config).items()

@@ -18,6 +18,7 @@ ALLOWED_FIELDS = (
     "task",
     "algorithm",
     "regularizer",
+    "decision",
     "reward",
     "model",
     "rollout",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from carerl.runs.tables import evaluation_stem, write_parquet
-from carerl.types import Example, Group, Outcome, Sample
+from carerl.types import Decision, Example, Group, Outcome, Sample
 
 COLUMNS: dict[str, str] = {
     "suite": "string",
@@ -31,11 +31,17 @@ COLUMNS: dict[str, str] = {
     "answerable": "bool",
     "reason": "string",
     "answer_prob": "float64",
+    "decision_position": "int64",
     "truncated": "bool",
     "tokens": "int64",
     "weight_version": "int64",
 }
 TOKEN_COLUMNS = {"response_ids": "int32", "logprobs": "float32"}  # lists, one entry a token
+# lists, one entry an option of the decision, whose token is at decision_position; empty where there is none
+OPTION_COLUMNS = {"options": "string", "option_ids": "int64", "option_probs": "float64", "right_options": "string"}
+_LATER_COLUMNS: dict[str, Any] = {"decision_position": None} | dict.fromkeys(
+    OPTION_COLUMNS, ()
+)  # older parts lack them
 
 Finished = dict[int, Group]  # by the number of the question
 
@@ -97,7 +103,7 @@ class SampleStore:
     def close(self) -> Path:
         """Writes the whole table, in the order in which suites came and of their questions, and removes the parts.
         Returns its path."""
-        rows = _newest([*self._read_parts(), *self._rows])
+        rows = [{**_LATER_COLUMNS, **row} for row in _newest([*self._read_parts(), *self._rows])]
         suites = {name: k for k, name in enumerate(dict.fromkeys(row["suite"] for row in rows))}
         rows.sort(key=lambda row: (suites[row["suite"]], row["number"], row["sample"]))
         _write(self.table, rows)
@@ -145,6 +151,7 @@ class SampleStore:
                 "weight_version": sample.weight_version,
                 "response_ids": sample.response_ids,
                 "logprobs": sample.rollout_logprobs,
+                **_decision_row(sample),
             }
 
 
@@ -168,15 +175,38 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         row["stated_confidence"],
         row["answerable"],
         row["reason"],
-        row.get("answer_prob"),
+        *_decision(row),
     )
+
+
+def _decision_row(sample: Sample) -> dict[str, Any]:
+    decision = sample.decision
+    if decision is None:
+        return _LATER_COLUMNS
+    return {
+        "decision_position": decision.position,
+        "options": tuple(decision.token_ids),
+        "option_ids": tuple(decision.token_ids.values()),
+        "option_probs": sample.option_probs or (),
+        "right_options": decision.right,
+    }
+
+
+def _decision(row: Mapping[str, Any]) -> tuple[Decision | None, tuple[float, ...] | None]:
+    """Returns decision and option probabilities of a row; None for what it lacks, as a table of before does."""
+    if not row.get("options"):
+        return None, None
+    token_ids = dict(zip(row["options"], row["option_ids"], strict=True))
+    chosen = next(label for label, token in token_ids.items() if token == row["response_ids"][row["decision_position"]])
+    decision = Decision(row["decision_position"], chosen, token_ids, tuple(row["right_options"]))
+    return decision, tuple(row["option_probs"]) or None
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow as pa
 
     columns = {name: pa.array([row[name] for row in rows], pa.type_for_alias(kind)) for name, kind in COLUMNS.items()}
-    for name, kind in TOKEN_COLUMNS.items():
+    for name, kind in {**TOKEN_COLUMNS, **OPTION_COLUMNS}.items():
         columns[name] = pa.array([list(row[name]) for row in rows], pa.list_(pa.type_for_alias(kind)))
     write_parquet(path, pa.table(columns))
 

@@ -23,6 +23,12 @@ ROLLOUT_COLUMNS: dict[str, str] = {
     "outcome": "string",
     "correct": "bool",
     "reward": "float64",
+    # of the token that names an option, where decisions are looked for: its place among the response's tokens, from 0
+    "decision_position": "int64",
+    # where the reward is for the likeliest option (decision.reward=argmax): its label, and the outcome with it in the
+    # decision's place; without an outcome the reward is for the response as it was sampled
+    "likeliest": "string",
+    "argmax_outcome": "string",
     "advantage": "float64",
     "confidence": "float64",
     "tokens": "int64",

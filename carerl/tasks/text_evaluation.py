@@ -18,6 +18,10 @@ For each suite S, with N samples per question:
 ``eval/S/undecided``
     Share of samples that have an answer, but no token that names an option (:mod:`~carerl.grading.decision`), where any
     has one. Under ``answer_prob`` their confidence is 0.
+``eval/S/argmax_accuracy``
+    Share of samples that are right if the likeliest option takes the decision's place, after the same trace; samples
+    without a decision count as graded. Where any sample has one. A calibrated decision that is sampled is wrong more
+    often than the likeliest option.
 ``eval/S/sampled_entropy``
     Mean of -log p over response tokens, nats.
 ``eval/S/abstained``, ``wrong``, ``unparsed``, ``truncated``, ``invalid``
@@ -31,9 +35,14 @@ For each suite S, with N samples per question:
 ``calibration/S/ece``, ``ece_debiased``, ``brier``, ``auroc`` … (:func:`carerl.calibration.measure`)
     Over questions: confidence is the majority's share of the N votes, and the majority is right or not.
     ``ece_floor_votes``: of a perfect model that is asked N times, were the observed shares its probabilities.
-``calibration/S/mean_ece``, ``answer_prob_ece``, ``sequence_ece``, ``verbalized_ece`` … (``PER_SAMPLE``)
-    The same over samples, under the other estimators of confidence (:mod:`carerl.calibration.confidence`);
-    ``answer_prob`` where any response has one, ``verbalized`` where any states one.
+``calibration/S/mean_ece``, ``answer_prob_ece``, ``argmax_ece``, ``sequence_ece``, ``verbalized_ece`` …
+    The same over samples, under the other estimators of confidence (:mod:`carerl.calibration.confidence`; what is
+    measured: :func:`carerl.tasks.text_metrics.per_sample`);
+    ``answer_prob`` and ``argmax`` where any response has a decision, ``verbalized`` where any states a confidence.
+    ``answer_prob_ece_count``, with bins of equal count, is what arXiv 2601.13284 reports.
+``calibration/S/decision_bin_0`` … ``decision_bin_10``
+    Histogram of the probability of the decision, as shares of the samples that have one
+    (:func:`carerl.tasks.decided.histogram`).
 
 ``eval/S/precision``, ``recall``, ``f1`` where S has questions that nobody can answer (SelfAware)
     Of recognising them: a question is called unanswerable if its majority abstains, and unanswerable is positive.
@@ -72,8 +81,9 @@ from carerl.tasks.benchmarks.truthfulqa import TRUTHFULQA
 from carerl.types import Group, Outcome
 
 from .base import ASKS_CONFIDENCE, Evaluation, check_graded
-from .scoring import f1_score, mean_surprise, question_row, unstated_share
-from .text_metrics import PER_SAMPLE
+from .decided import argmax_answer, argmax_correct, decided, histogram
+from .scoring import f1_score, mean_surprise, question_row, unstated_share, with_decisions
+from .text_metrics import per_sample
 
 TOO_LONG = "too_long"
 HEADLINES = ("accuracy", "maj", "sampled_entropy")
@@ -97,11 +107,12 @@ def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[st
     each group."""
     samples = sum(row["samples"] for row in rows)
     rights = [right for row in rows for right in row["rights"]]
+    questions = [row["example_id"] for row in rows for _ in row["rights"]]
     attempts, k = [row["samples"] for row in rows], min(row["samples"] for row in rows)
     solved = pass_at_k(attempts, [sum(row["rights"]) for row in rows], k)
     calibration = _calibration(groups, rows)
     found = {
-        "accuracy": share_interval(rights, [row["example_id"] for row in rows for _ in row["rights"]]),
+        "accuracy": share_interval(rights, questions),
         "maj": calibration.pop("accuracy"),
         f"pass@{k}": mean_interval(solved),
         "answered": Estimate(sum(answer is not None for row in rows for answer in row["answers"]) / samples),
@@ -116,13 +127,24 @@ def suite_metrics(suite: str, groups: Sequence[Group], rows: Sequence[Mapping[st
         given = [answer is not None for row in rows for answer in row["answers"]]
         undecided = sum(answered and s.answer_prob is None for answered, s in zip(given, every, strict=True))
         found["undecided"] = Estimate(undecided / samples)
+        found["argmax_accuracy"] = share_interval([float(argmax_correct(sample)) for sample in every], questions)
     if any(not row["answerable"] for row in rows):
         found |= {name: Estimate(value) for name, value in recognition(rows).items()}
     if suite in HALLUCINATES:
         found["hallucination"] = found[str(Outcome.WRONG)]
     named = {f"eval/{suite}/{name}": estimate for name, estimate in found.items()}
     named |= {f"calibration/{suite}/{name}": estimate for name, estimate in calibration.items()}
+    shares = histogram(decided(groups).probability)
+    named |= {f"calibration/{suite}/decision_bin_{n}": Estimate(share) for n, share in enumerate(shares)}
     return {name: estimate for name, estimate in named.items() if math.isfinite(estimate.value)}
+
+
+def _decision_rights(groups: Sequence[Group]) -> tuple[list[list[float]], list[list[float]]]:
+    """Returns whether each sample is right, question by question, and whether it is with its likeliest option in the
+    decision's place. Samples without a decision count as graded."""
+    graded = [[float(sample.correct) for sample in group.samples] for group in groups]
+    likeliest = [[float(argmax_correct(sample)) for sample in group.samples] for group in groups]
+    return graded, likeliest
 
 
 def _uncompared(group: Group) -> int:
@@ -130,7 +152,8 @@ def _uncompared(group: Group) -> int:
 
 
 def _calibration(groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
-    """Measures the majority's share over questions, and the other estimators over samples (:data:`PER_SAMPLE`)."""
+    """Measures the majority's share over questions, and the other estimators over samples
+    (:func:`~carerl.tasks.text_metrics.per_sample`)."""
     keys = [row["example_id"] for row in rows]
     answers = {key: row["answers"] for key, row in zip(keys, rows, strict=True)}
     correct = {key: [bool(right) for right in row["rights"]] for key, row in zip(keys, rows, strict=True)}
@@ -144,13 +167,21 @@ def _calibration(groups: Sequence[Group], rows: Sequence[Mapping[str, Any]]) -> 
     }
     stated = {key: [s.stated_confidence for s in group.samples] for key, group in zip(keys, groups, strict=True)}
     options = {key: [s.answer_prob for s in group.samples] for key, group in zip(keys, groups, strict=True)}
+    likeliest = {key: [argmax_answer(s) for s in group.samples] for key, group in zip(keys, groups, strict=True)}
+    argmax = {key: [argmax_correct(s) for s in group.samples] for key, group in zip(keys, groups, strict=True)}
+    surest = {
+        key: [max(s.option_probs) if s.option_probs else None for s in group.samples]
+        for key, group in zip(keys, groups, strict=True)
+    }
     judged = {"mean": judge_mean(answers, correct), "sequence": judge_samples(answers, correct, sequence)}
     for name, given in (("answer_prob", options), ("verbalized", stated)):
         if any(value is not None for values in given.values() for value in values):
             judged[name] = judge_samples(answers, correct, given)
+    if "answer_prob" in judged:
+        judged["argmax"] = judge_samples(likeliest, argmax, surest)
     for name, by in judged.items():
         each = measure(by.confidence, by.correct, by.questions, votes=by.votes, labels=by.labels)
-        found |= {f"{name}_{metric}": each[metric] for metric in PER_SAMPLE}
+        found |= {f"{name}_{metric}": each[metric] for metric in per_sample(name)}
     return found
 
 
@@ -183,7 +214,7 @@ def evaluate(results: Mapping[str, Sequence[Group]], primary: str, seed: int) ->
             estimates["calibration/question_ece"] = found[f"calibration/{suite}/ece"]
         estimates |= found
         reliability[suite] = reliability_bins([row["confidence"] for row in judged], [row["right"] for row in judged])
-        rows += judged
+        rows += with_decisions(judged, groups, *_decision_rights(groups))
     metrics = {name: estimate.value for name, estimate in estimates.items()}
     intervals = {name: (e.low, e.high) for name, e in estimates.items() if math.isfinite(e.low)}
     return Evaluation(metrics, reliability, rows, intervals)

@@ -5,6 +5,8 @@ The order is that of the rows of an evaluation's table.
 
 from __future__ import annotations
 
+from typing import Any
+
 from carerl.metrics import At, Metric
 from carerl.types import Outcome
 
@@ -31,10 +33,11 @@ SUITES: dict[str, str] = {
     "countdown": "Countdown",
 }
 # shown of the estimators of confidence beside the majority's, which are over samples
-PER_SAMPLE = ("accuracy", "ece", "ece_debiased", "brier", "nll", "auroc", "aurc")
+PER_SAMPLE = ("accuracy", "ece", "ece_debiased", "ece_count", "brier", "nll", "auroc", "aurc")
 _ESTIMATORS = {  # what confidence is, and the ECE's row in an evaluation's table
     "mean": ("each sample's own answer frequency", "ECE of own votes"),
     "answer_prob": ("the probability of the option that it names", "ECE of option probability"),
+    "argmax": ("that of the likeliest option, taken as the answer", "ECE of the likeliest option"),
     "sequence": ("the response's likelihood", "ECE of likelihood"),
     "verbalized": ("what it states", "ECE of stated confidence"),
 }
@@ -59,6 +62,7 @@ _EVALUATION = (
             "suites": At(1),
             "evaluation": At(0, "accuracy"),
             "column": At(0, "accuracy"),
+            "decisions": At(1, "accuracy"),
             "choose": At(1),
             "workspace/evaluations": At(),
         },
@@ -85,6 +89,20 @@ _EVALUATION = (
             "evaluation": At(0, "majority right"),
             "column": At(0, "majority right"),
             "choose": At(2),
+        },
+    ),
+    Metric(
+        "eval/{suite}/argmax_accuracy",
+        "share",
+        "samples that are right if the likeliest option is their decision",
+        label="{suite} arg-max",
+        better=+1,
+        shown={
+            "suites": At(1),
+            "evaluation": At(0, "accuracy of the likeliest option"),
+            "decisions": At(2, "arg-max accuracy"),
+            "choose": At(13),
+            "workspace/decisions": At(1),
         },
     ),
     Metric("eval/{suite}/pass@{n}", "share", "questions with a right sample"),
@@ -189,7 +207,13 @@ _CALIBRATION = (
         better=-1,
         shown={"evaluation": At(0, "  debiased"), "column": At(0, "ECE, debiased"), "choose": At(6)},
     ),
-    Metric("calibration/{suite}/ece_count", "share", "ECE, bins of equal count", better=-1, shown={"choose": At(7)}),
+    Metric(
+        "calibration/{suite}/ece_count",
+        "share",
+        "ECE, bins of equal count",
+        better=-1,
+        shown={"column": At(0, "ECE, equal counts"), "choose": At(7)},
+    ),
     Metric("calibration/{suite}/ece_count_debiased", "share", "ECE, bins of equal count, without most of its bias"),
     Metric("calibration/{suite}/ece_unique", "share", "ECE, a bin for each vote share"),
     Metric(
@@ -245,15 +269,48 @@ _CALIBRATION = (
     ),
 )
 
+# of the estimators' metrics: how it is shown, where that is not by its estimator's row alone
+_SHOWN: dict[str, dict[str, Any]] = {
+    "calibration/{suite}/answer_prob_ece_count": {
+        "label": "{suite} ECE of p(decision)",
+        "short": "{suite} p ECE",
+        "better": -1,
+        "biased": True,
+        "shown": {
+            "suites": At(5),
+            "evaluation": At(0, "  equal counts"),
+            "decisions": At(3, "ECE of p(decision)"),
+            "choose": At(14),
+            "workspace/decisions": At(2),
+        },
+    },
+    "calibration/{suite}/answer_prob_brier": {"shown": {"evaluation": At(0, "Brier of option probability")}},
+}
+_HISTOGRAM = Metric(
+    "calibration/{suite}/decision_bin_{n}",
+    "share",
+    "decisions whose probability is in bin n of [0, .1), [.1, .2) … [.9, .99), [.99, 1]",
+    label="{suite}, bin {n} of p(decision)",
+    short="p bin {n}",
+    shown={"parts/decision_bins": At()},
+)
+
+
+def per_sample(estimator: str) -> tuple[str, ...]:
+    """Returns what is measured of an estimator over samples. The accuracy of ``argmax``, the only one whose answers are
+    not the samples' own, is ``eval/{suite}/argmax_accuracy``."""
+    return tuple(kind for kind in PER_SAMPLE if (estimator, kind) != ("argmax", "accuracy"))
+
 
 def _over_samples(estimator: str, confidence: str, row: str) -> list[Metric]:
-    """Returns the lines of an estimator's metrics: the names of PER_SAMPLE with the estimator's in front."""
+    """Returns the lines of an estimator's metrics: the names of :func:`per_sample` with the estimator's in front."""
     measured = {metric.kind: metric for metric in _CALIBRATION}
     made = []
-    for kind in PER_SAMPLE:
+    for kind in per_sample(estimator):
         unit, meaning = (measured[kind].unit, measured[kind].meaning) if kind in measured else ("share", "accuracy")
         name, shown = f"calibration/{{suite}}/{estimator}_{kind}", {"evaluation": At(0, row)} if kind == "ece" else {}
-        made.append(Metric(name, unit, f"{meaning}, over samples; confidence is {confidence}", shown=shown))
+        fields: dict[str, Any] = {"shown": shown} | _SHOWN.get(name, {})
+        made.append(Metric(name, unit, f"{meaning}, over samples; confidence is {confidence}", **fields))
     return made
 
 
@@ -261,4 +318,5 @@ METRICS = (
     *_EVALUATION,
     *_CALIBRATION,
     *(metric for name, words in _ESTIMATORS.items() for metric in _over_samples(name, *words)),
+    _HISTOGRAM,
 )

@@ -15,9 +15,12 @@ from typing import Any
 
 import yaml
 
+from carerl.config.load import load
 from carerl.config.reading import compose
+from carerl.config.reading.typed import plain
 from carerl.errors import ConfigError
 from carerl.runs.directory import PACKAGES, RunDirectory
+from carerl.runs.find import settings_of
 from carerl.runs.redaction import public_config
 from carerl.runs.tables import read_rollouts
 from carerl.text.redaction import redact_text, without_tokens
@@ -30,6 +33,7 @@ CODE_BYTES = 8 * 1024 * 1024  # of all of them
 TEXT_CHARACTERS = 2_000  # of a prompt or response in a table
 TAG_CHARACTERS = 64  # W&B's limit
 NAME_CHARACTERS = 128  # of a group's and of a run's name
+METHOD = "method"  # in a run's config: what method() returns
 TABLE_COLUMNS = (
     "step", "example_id", "sample", "prompt", "response", "gold", "answer", "outcome", "correct", "reward",
     "advantage", "confidence", "tokens", "mean_logprob",
@@ -83,10 +87,28 @@ def _name(section: Any) -> str:
 
 
 def run_config(config: Mapping[str, Any], directory: RunDirectory) -> dict[str, Any]:
-    """Returns the settings that may leave, and under ``versions`` what the run ran on: packages, Python, commit."""
+    """Returns the settings that may leave, under ``method`` what :func:`method` makes of them, and under ``versions``
+    what the run ran on: packages, Python, commit."""
     found = directory.read_versions()
     names = ("python", *PACKAGES, "commit", "dirty")
-    return public_config(config) | {"versions": {name: found[name] for name in names if found.get(name) is not None}}
+    versions = {name: found[name] for name in names if found.get(name) is not None}
+    return public_config(config) | {METHOD: method(config), "versions": versions}
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """Returns the recipe and the settings that depart from it, without the seed: the same for the runs of one method,
+    and different for two arms of a sweep. Of a recipe that cannot be read again, its name alone.
+
+    >>> method({"recipe": "calibration_aware_tiny", "seed": 3, "decision": {"name": "ce", "target": "gold"}})
+    'calibration_aware_tiny decision.target=gold'
+    """
+    recipe, own = str(config.get("recipe") or ""), settings_of(public_config(config))
+    try:
+        asked = settings_of(public_config(plain(load([f"recipe={recipe}"]))))
+    except ConfigError:
+        return recipe
+    changed = [f"{name}={value}" for name, value in own.items() if name in asked and asked[name] != value]
+    return " ".join([recipe, *changed])
 
 
 def source_files() -> tuple[dict[str, Path], list[str]]:

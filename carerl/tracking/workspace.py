@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from carerl.metrics.table import (
 )
 from carerl.runs.directory import RunDirectory
 from carerl.runs.tables import read_evaluations
+from carerl.tasks.decided import BINS
+from carerl.tracking.wandb_content import METHOD
 
 TITLE = "Regularizers compared"
 BY = "regularizer.name"
@@ -72,9 +74,12 @@ Panel = Curve | Bars | Scatter | Pictures
 
 @dataclass(frozen=True)
 class Section:
+    """Holds panels. ``by``: the setting that groups their runs if nobody chose another than :data:`BY`."""
+
     title: str
     text: str
     panels: tuple[Panel, ...]
+    by: str = BY
 
 
 def logged_names(runs: Iterable[Path]) -> tuple[set[str], set[str]]:
@@ -170,6 +175,13 @@ def sections(names: Collection[str], pictures: Collection[str] = ()) -> list[Sec
                 *curves("strengths"),
             ),
         ),
+        Section(
+            "Decisions",
+            "Of the option that a response names: its probability, in training among all tokens and in evaluations "
+            "among the options. Runs are grouped by method, which is the recipe with the settings that depart from it.",
+            (*curves("decisions"), *map(_decision_bars, suites)),
+            METHOD,
+        ),
         Section("Training", SEEDS, tuple(curves("training"))),
     ]
     others = [name for name in views_of("workspace") if name not in used]
@@ -181,6 +193,12 @@ def _curve(name: str) -> Curve:
     metric = find_metric(name)
     label = metric_line(name).label
     return Curve(metric.meaning if metric is not None and label == name else label, (name,), _unit(metric))
+
+
+def _decision_bars(suite: str) -> Bars:
+    (line,) = shown_in("parts/decision_bins")
+    bins = tuple(line.name.format(suite=suite, n=n) for n in range(BINS))
+    return Bars(f"{suite_label(suite)}: histogram of p(decision)", bins)
 
 
 def _unit(metric: Metric | None) -> str:
@@ -220,7 +238,7 @@ def _only(wanted: Sequence[Section], there: Collection[str]) -> list[Section]:
                 case Pictures() if names:
                     panels.append(Pictures(panel.title, names))
         if panels:
-            found.append(Section(section.title, section.text, tuple(panels)))
+            found.append(replace(section, panels=tuple(panels)))
     return found
 
 
@@ -266,6 +284,10 @@ def _path(setting: str) -> str:
     return f"{first}.value.{rest}" if rest else f"{first}.value"
 
 
+def _grouping(section: Section, by: str) -> str:
+    return section.by if by == BY else by
+
+
 def make_workspace(found: Sequence[Section], project: str, entity: str = "", by: str = BY) -> Any:
     """Returns the workspace, unsaved. Its list of runs is grouped by ``by`` as well, and shows accuracy and ECE."""
     import wandb_workspaces.workspaces as ws
@@ -280,7 +302,7 @@ def make_workspace(found: Sequence[Section], project: str, entity: str = "", by:
         sections=[
             ws.Section(
                 name=section.title,
-                panels=[_drawn(panel, by) for panel in section.panels],
+                panels=[_drawn(panel, _grouping(section, by)) for panel in section.panels],
                 is_open=number < 3,
                 pinned=number == 0,
             )
@@ -298,15 +320,19 @@ def make_report(found: Sequence[Section], project: str, entity: str = "", by: st
     import wandb_workspaces.reports.v2 as wr
 
     blocks: list[Any] = [
-        wr.P(f"Runs are grouped by {by}. Compare runs of one group (a recipe family) with everything else held equal; "
-             "a comparison with intervals over seeds is made by python -m carerl.compare."),
+        wr.P(f"Runs are grouped by {by}, unless a section says otherwise. Compare runs of one group (a recipe family) "
+             "with everything else held equal; a comparison with intervals over seeds is made by python -m "
+             "carerl.compare."),
         wr.TableOfContents(),
     ]  # fmt: skip
     for section in found:
-        panels = [_drawn(panel, by) for panel in section.panels]
+        grouping = _grouping(section, by)
+        panels = [_drawn(panel, grouping) for panel in section.panels]
         for number, panel in enumerate(panels):
             panel.layout = wr.Layout(x=8 * (number % 3), y=6 * (number // 3), w=8, h=6)
-        runs = wr.Runset(name="runs", groupby=[f"config.{by}"])  # of the report's own project: naming it asks a server
+        runs = wr.Runset(
+            name="runs", groupby=[f"config.{grouping}"]
+        )  # of the report's own project: naming it asks a server
         blocks += [wr.H2(section.title), wr.P(section.text), wr.PanelGrid(runsets=[runs], panels=panels)]
     return wr.Report(project=project, entity=entity, title=TITLE, description="carerl", blocks=blocks, width="fluid")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 import carerl
-from carerl.calibration import measure
+from carerl.calibration import ESTIMATORS, measure
 from carerl.loss.strata import COEFFICIENT_BINS, STRATA
 from carerl.metrics import METRICS, At, Metric, declare
 from carerl.metrics.table import GROUPS, find_metric, metric_line, names_in, shown_in, views_of
 from carerl.tasks import text_evaluation, text_metrics
-from carerl.tasks.text_metrics import PER_SAMPLE
+from carerl.tasks.text_metrics import per_sample
 from carerl.types import Outcome
 from tests.metrics.declared import undeclared
 
@@ -80,10 +80,9 @@ def test_names_of_benchmarks_are_those_that_evaluations_make() -> None:
     measured = set(measure([0.5, 0.6], [1, 0])) - {"accuracy"}
     lines = {metric.name: metric.kind for metric in text_metrics.METRICS}
     of_suites = {kind for name, kind in lines.items() if name.startswith("calibration/")}
-    by_sample = {
-        f"{estimator}_{name}" for estimator in ("mean", "answer_prob", "sequence", "verbalized") for name in PER_SAMPLE
-    }
-    assert of_suites == measured | by_sample
+    over_samples = [estimator for estimator in ESTIMATORS if estimator != "majority"]
+    by_sample = {f"{estimator}_{name}" for estimator in over_samples for name in per_sample(estimator)}
+    assert of_suites == measured | by_sample | {"decision_bin_{n}"}
     keys = {
         node.value
         for node in ast.walk(ast.parse(Path(text_evaluation.__file__).read_text(encoding="utf-8")))
@@ -92,6 +91,7 @@ def test_names_of_benchmarks_are_those_that_evaluations_make() -> None:
     outcomes = {str(outcome) for outcome in Outcome if outcome is not Outcome.CORRECT}
     for name, kind in lines.items():
         if name.startswith("eval/"):
+            assert kind not in of_suites, "one figure has one name"
             assert kind in keys | outcomes | {"pass@{n}"}, name
 
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from carerl.report import write_evaluation_report
-from carerl.report.evaluation_page import SHOWN, estimators, outcome_shares, samples
+from carerl.report.evaluation_page import SHOWN, decision_shares, estimators, outcome_shares, samples
+from carerl.report.pictures.evaluation import decision_bars
 from carerl.runs.tables import read_evaluations, read_questions, read_sample_texts, samples_table
 from tests.report.test_run_page import check_page
 from tests.runs.synthetic_evaluations import make_text_evaluation
@@ -46,9 +47,13 @@ def test_the_page_is_whole_and_has_every_part(run: Path) -> None:
         assert part in words
     assert "Asked: 40 of SelfAware, 40 of TruthfulQA, 40 of validation." in words
     assert "Sampled at temperature 1, 16 samples per question, seed 12345." in words
-    # outcomes, two reliability diagrams (none of the validation questions) with both states, coverage
-    assert page.tags["svg"] == 4 and words.count("share of the votes") >= 2
-    assert len(re.findall(r"\+ temperature, T = \d\.\d\d", words)) == 2
+    # outcomes, two reliability diagrams (none of the validation questions) with three states, coverage
+    assert page.tags["svg"] == 4
+    assert len(re.findall(r"share of the votes ECE 0\.\d+ \+ temperature ECE 0\.\d+ \+ isotonic", words)) == 2
+    order = [words.index(f"{label} 0.") for label in ("ECE of votes", "ECE + temperature", "ECE + isotonic")]
+    assert order == sorted(order) and order[-1] < words.index("of a perfect model 0."), "under the line they change"
+    assert re.search(r"\+ temperature \(T = \d\.\d\d, fitted on validation, n = \d+\); no answer and no order", words)
+    assert re.search(r"\+ isotonic \(\d+ levels, fitted on validation, n = \d+\); no answer changes; confid", words)
 
 
 def test_the_same_directory_has_the_same_page(run: Path) -> None:
@@ -83,6 +88,40 @@ def test_every_estimator_that_was_measured_has_a_line(run: Path) -> None:
     with_another = {**record, "metrics": record["metrics"] | {"calibration/truthfulqa/answer_prob_ece": 0.125}}
     labels = [label.split(":")[0] for label, _ in dict(estimators(with_another, SUITES[1:2]))["TruthfulQA"]]
     assert labels == ["majority", "mean", "answer_prob", "sequence", "verbalized"]
+
+
+def test_the_accuracy_of_the_likeliest_option_is_that_of_the_table_above(run: Path) -> None:
+    (record,) = read_evaluations(run / "evaluations")
+    figures = {"calibration/truthfulqa/argmax_ece": 0.125, "eval/truthfulqa/argmax_accuracy": 0.625}
+    for metrics, accuracy in ((figures, "0.625"), ({"calibration/truthfulqa/argmax_ece": 0.125}, "–")):
+        made = dict(estimators({**record, "metrics": record["metrics"] | metrics}, SUITES[1:2]))
+        (cells,) = (cells for label, cells in made["TruthfulQA"] if label.startswith("argmax"))
+        assert cells[:3] == [accuracy, "0.125", "–"]
+
+
+def test_the_probabilities_of_decisions_are_drawn_where_there_are_any(run: Path, tmp_path: Path) -> None:
+    (record,) = read_evaluations(run / "evaluations")
+    assert decision_shares(record["metrics"]) == {} and "p(decision)" not in words_of(run)
+    shares = [0.1, 0.0, 0.0, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0, 0.05, 0.8]
+    metrics = {
+        f"calibration/{suite}/decision_bin_{n}": share
+        for suite in ("truthfulqa", "openbookqa")
+        for n, share in enumerate(shares)
+    }
+    metrics["calibration/gsm8k/decision_bin_0"] = 1.0  # the other bins are missing
+    found = decision_shares(metrics)
+    assert found == {"TruthfulQA": shares, "OpenBookQA": shares}
+    bars = list(decision_bars(found).figure.axes[0].patches)
+    assert [bar.get_height() for bar in bars] == shares * 2
+    assert all(k - 0.5 < bar.get_x() < k + 0.5 for k, bar in zip(list(range(11)) * 2, bars, strict=True))
+    labels = [label.get_text() for label in decision_bars(found).figure.axes[0].get_xticklabels()]
+    assert labels[0] == "0–.1" and labels[-2:] == [".9–.99", ".99–1"]
+    place = tmp_path / "drawn"
+    shutil.copytree(run, place)
+    path = place / "evaluations" / "step_000000.json"
+    path.write_text(json.dumps({**record, "metrics": record["metrics"] | metrics}))
+    page = check_page(write_evaluation_report(place).read_text())
+    assert page.tags["svg"] == 5 and "p(decision), the probability of the option" in " ".join(page.text)
 
 
 def test_samples_are_of_their_kind_and_the_most_confident(run: Path) -> None:

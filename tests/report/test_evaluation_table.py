@@ -36,6 +36,13 @@ def test_a_column_for_each_benchmark_and_a_dash_for_what_it_does_not_have() -> N
     ]
 
 
+def test_two_names_that_end_alike_are_two_figures() -> None:
+    apart = {"eval/gsm8k/accuracy": 0.5, "eval/gsm8k/argmax_accuracy": 0.75, "calibration/gsm8k/argmax_accuracy": 0.125}
+    for metrics in (apart, dict(reversed(apart.items()))):
+        lines = dict(evaluation_rows({"metrics": metrics})[1])
+        assert lines == {"accuracy": ["0.500"], "accuracy of the likeliest option": ["0.750"]}
+
+
 def test_a_task_without_benchmarks_has_one_column() -> None:
     suites, lines = evaluation_rows({"metrics": {"eval/accuracy": 0.5, "calibration/facts_ece": 0.1}})
     assert suites == [""] and lines == [("accuracy", ["0.500"]), ("FACTS ECE", ["0.100"])]

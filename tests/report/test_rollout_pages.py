@@ -79,6 +79,12 @@ def test_a_page_has_everything_about_a_response() -> None:
     assert "most divergent: 7 3.00  3 0.60  C 0.01" in text
 
 
+def test_a_reward_for_the_likeliest_option_is_explained() -> None:
+    assert "argmax" not in printed([row()])
+    text = printed([row(outcome="wrong", answer="A", likeliest="B", argmax_outcome="correct")])
+    assert "wrong   reward 1.00" in text and "argmax   B correct" in text
+
+
 def test_tokens_are_coloured_by_divergence() -> None:
     """.01 is below the first threshold; .6 is from .5 on, 3 from 2 on."""
     line = next(line for line in printed([row()], colour=True).splitlines() if "response" in line)

@@ -20,9 +20,10 @@ from carerl.grading import Gold
 from carerl.runs.samples import SampleStore
 from carerl.runs.tables import write_evaluation
 from carerl.tasks import text_evaluation
-from carerl.types import Example, Group, Outcome, Sample
+from carerl.types import Decision, Example, Group, Outcome, Sample
 
 VOTES = 16
+OPTIONS = ("1", "2", "3", "4", "7")
 SUITES = ("math500", "gsm8k", "selfaware", "truthfulqa", "validation")
 WORDS = ("Consider what is asked.", "It follows step by step.", "A check shows the same.", "So this remains.")
 
@@ -68,6 +69,25 @@ def _sample(
     return Sample(name, ids, logprobs, outcome is Outcome.TRUNCATED, (0, 0), outcome, answer, None, None, stated)
 
 
+def decide(asked: Sequence[Group], seed: int) -> None:
+    """Gives the samples with an answer a decision, as in multiple choice. Its probability is too high, and nearer to 1
+    the more the answer is repeated. One in six was drawn although another option is likelier."""
+    dice = np.random.default_rng([seed, 99])
+    for group in asked:
+        for sample in group.samples:
+            if sample.answer not in OPTIONS:
+                continue
+            share = sum(other.answer == sample.answer for other in group.samples) / VOTES
+            named = float(np.clip(0.8 * share**0.1 + 0.2 * dice.beta(1 + 4 * share, 1), 0.3, 0.9999))
+            position = len(sample.response_ids) - 2  # before the full stop
+            ids = {label: ord(label) for label in OPTIONS}
+            sample.decision = Decision(position, sample.answer, ids, ("7",))
+            other = OPTIONS[OPTIONS.index(sample.answer) - 1]
+            first, second = (other, sample.answer) if dice.random() < 1 / 6 else (sample.answer, other)
+            by_label = {first: named, second: 0.7 * (1 - named)}
+            sample.option_probs = tuple(by_label.get(label, 0.1 * (1 - named)) for label in OPTIONS)
+
+
 def make_text_evaluation(
     parent: Path,
     name: str,
@@ -78,6 +98,7 @@ def make_text_evaluation(
     suites: Sequence[str] = SUITES,
     count: int | Mapping[str, int] = 60,
     samples: bool = True,
+    decisions: bool = False,
     task: Mapping[str, Any] | None = None,
 ) -> Path:
     """A run directory as ``carerl.evaluate`` leaves it, of a model called ``name``."""
@@ -85,6 +106,9 @@ def make_text_evaluation(
     run.mkdir(parents=True)
     asked = {suite: count if isinstance(count, int) else count[suite] for suite in suites}
     results = {suite: groups(suite, number, sharpness, skill, seed) for suite, number in asked.items()}
+    if decisions:
+        for number, found in enumerate(results.values()):
+            decide(found, seed + number)
     scored = text_evaluation.evaluate(results, suites[0], 0)
     settings = {
         "recipe": name,

@@ -143,3 +143,19 @@ def test_the_base_of_one_seed_has_the_intervals_of_its_own_evaluation(tmp_path: 
     assert (
         base.is_base and base.cells["eval/maj"].questions == intervals(before, tiny_metrics(before), TINY)["eval/maj"]
     )
+
+
+def test_samples_with_decisions_are_read_beside_the_majority() -> None:
+    """A probability of None is a confidence of 0; a sample that nobody knows to be right or wrong does not count."""
+    lists = [([0.9, None, 0.4], [1.0, 0.0, None]), ([0.2, 0.7, 0.8], [0.25, 1.0, 0.0])]
+    rows = [
+        {"suite": "s", "example_id": name, "confidence": 0.5, "right": 1.0, "decision_probs": p, "decision_rights": r}
+        for name, (p, r) in zip("ab", lists, strict=True)
+    ]
+    found = asked(rows)["s"].decided
+    assert list(found) == ["answer_prob"], "no row has the lists of the likeliest options"
+    judged = found["answer_prob"]
+    assert judged.confidence.tolist() == [0.9, 0.0, 0.2, 0.7, 0.8] and judged.votes == 0
+    assert judged.correct.tolist() == [1.0, 0.0, 0.25, 1.0, 0.0]
+    assert judged.questions == ("a", "a", "b", "b", "b")
+    assert asked([row | {"decision_probs": None} for row in rows])["s"].decided == {}, "a table of another suite's"

@@ -13,7 +13,7 @@ import pytest
 from carerl.runs.tables import write_evaluation
 from carerl.tasks import TASKS, Evaluation, TextConfig, TextTask
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
-from carerl.types import Group, Outcome, Sample
+from carerl.types import Decision, Group, Outcome, Sample
 
 LOGPROB = math.log(0.5)
 
@@ -200,13 +200,54 @@ def test_option_probabilities_are_a_confidence_and_what_has_none_is_counted(tmp_
     task = make_task(tmp_path, {"choice": rows})
     results = graded(task, {"q": [r"\boxed{B}", r"\boxed{A}", r"\boxed{4}", "?"]})
     assert not [name for name in task.evaluate(results).metrics if "answer_prob" in name or "undecided" in name]
-    results["choice"][0].samples[0].answer_prob = 0.9
-    results["choice"][0].samples[1].answer_prob = 0.7
+    decide(results["choice"][0].samples[0], "B", {"A": 0.1, "B": 0.9})
+    decide(results["choice"][0].samples[1], "A", {"A": 0.7, "B": 0.3})
     metrics = task.evaluate(results).metrics
     # right at .9, wrong at .7, right (by its text) without a decision, no answer
     assert metrics["calibration/choice/answer_prob_brier"] == pytest.approx((0.1**2 + 0.7**2 + 1 + 0) / 4)
     assert metrics["eval/choice/undecided"] == pytest.approx(1 / 4), "the one without an answer is not answered"
     assert metrics["eval/choice/answered"] == pytest.approx(3 / 4)
+
+
+def decide(sample: Sample, chosen: str, probabilities: dict[str, float], right: tuple[str, ...] = ("B",)) -> None:
+    """Gives a sample a decision, as an evaluation's engines do."""
+    sample.decision = Decision(0, chosen, {label: 65 + k for k, label in enumerate(probabilities)}, right)
+    sample.option_probs = tuple(probabilities.values())
+
+
+def test_the_likeliest_option_is_judged_beside_the_one_that_was_sampled(tmp_path: Path) -> None:
+    options = ["3", "4", "5"]
+    rows = [{"id": f"q{k}", "question": f"Even, {k}?", "answer": "B", "choices": options} for k in range(2)]
+    task = make_task(tmp_path, {"choice": rows, "sums": MATH[:1]})
+    said = {"q0": [r"\boxed{B}", r"\boxed{A}", r"\boxed{C}", r"\boxed{4}"], "q1": [r"\boxed{A}", "?", r"\boxed{B}"]}
+    results = graded(task, {**said, "half": ["?"]})
+    first, second = (group.samples for group in sorted(results["choice"], key=lambda group: group.example.id))
+    decide(first[0], "B", {"A": 0.6, "B": 0.35, "C": 0.05})  # right as drawn, wrong as the likeliest
+    decide(first[1], "A", {"A": 0.005, "B": 0.99, "C": 0.005})  # wrong as drawn, right as the likeliest
+    decide(first[2], "C", {"A": 0.0, "B": 0.005, "C": 0.995})  # wrong twice
+    decide(second[0], "A", {"A": 0.4, "B": 0.5, "C": 0.1})  # wrong as drawn, right as the likeliest
+    decide(second[2], "B", {"A": 0.2, "B": 0.7, "C": 0.1})  # right twice
+    found = task.evaluate(results)
+    metrics = found.metrics
+    assert metrics["eval/choice/accuracy"] == pytest.approx((1 + 0 + 0 + 1 + 0 + 0 + 1) / 7)
+    # without a decision as graded: named by its text it is right, and "?" is not
+    assert metrics["eval/choice/argmax_accuracy"] == pytest.approx((0 + 1 + 0 + 1 + 1 + 0 + 1) / 7)
+    low, high = found.intervals["eval/choice/argmax_accuracy"]
+    assert low < 4 / 7 < high
+    named = [(0.35, 1), (0.005, 0), (0.995, 0), (0, 1), (0.4, 0), (0, 0), (0.7, 1)]
+    likeliest = [(0.6, 0), (0.99, 1), (0.995, 0), (0, 1), (0.5, 1), (0, 0), (0.7, 1)]
+    for estimator, items in (("answer_prob", named), ("argmax", likeliest)):
+        brier = sum((p - right) ** 2 for p, right in items) / 7
+        assert metrics[f"calibration/choice/{estimator}_brier"] == pytest.approx(brier)
+    assert metrics["calibration/choice/answer_prob_accuracy"] == metrics["eval/choice/accuracy"]
+    assert "calibration/choice/argmax_accuracy" not in metrics, "it is eval/choice/argmax_accuracy"
+    # seven items in ten bins of equal count: each has its own, but for the two of confidence 0, of which one is right
+    apart = sum(abs(p - right) for p, right in named) / 7
+    assert metrics["calibration/choice/answer_prob_ece_count"] == pytest.approx(apart)
+    bins = [metrics[f"calibration/choice/decision_bin_{n}"] for n in range(11)]
+    assert bins == [0.2, 0, 0, 0.2, 0.2, 0, 0, 0.2, 0, 0, 0.2], ".005, .35, .4, .7 and .995 of five decisions"
+    assert not [name for name in metrics if name.startswith(("eval/sums/argmax", "calibration/sums/decision"))]
+    assert not [name for name in metrics if name.startswith("calibration/sums/argmax")]
 
 
 def test_responses_that_state_no_confidence_are_counted_where_one_was_asked_for_or_stated(tmp_path: Path) -> None:

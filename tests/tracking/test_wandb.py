@@ -127,7 +127,7 @@ def test_an_offline_run_read_back_is_metrics_jsonl_and_holds_no_secret(
     assert list(started.tags) == ["care_grpo_tiny", "grpo", "seed 3"]
     sent = {item.key: json.loads(item.value_json) for item in started.config.update}
     assert set(sent) - {"_wandb"} == {
-        "recipe", "description", "kind", "seed", "algorithm", "regularizer", "task", "model", "versions",
+        "recipe", "method", "description", "kind", "seed", "algorithm", "regularizer", "task", "model", "versions",
     }  # fmt: skip
     assert sent["regularizer"] == {"name": "srkl", "alpha": 0.8}
     assert sent["versions"]["wandb"] == wandb.__version__ and "commit" in sent["versions"]

@@ -13,10 +13,25 @@ from typing import Any
 import pytest
 
 from carerl import dashboard
+from carerl.config.load import load
+from carerl.config.reading import compose
+from carerl.config.reading.typed import plain
+from carerl.config.sweep import row_words
 from carerl.loss.strata import COEFFICIENT_BINS
 from carerl.runs.redaction import public_config
 from carerl.runs.tables import write_evaluation
-from carerl.tracking.workspace import BY, as_json, declared_names, logged_names, make_report, make_workspace, sections
+from carerl.tracking.wandb_content import method
+from carerl.tracking.workspace import (
+    BY,
+    Bars,
+    as_json,
+    declared_names,
+    logged_names,
+    make_report,
+    make_workspace,
+    references,
+    sections,
+)
 from tests.metrics.declared import undeclared
 from tests.runs.synthetic_runs import FakeEvaluation, bins, config, make_run
 
@@ -125,6 +140,56 @@ def test_the_histogram_has_a_bar_for_each_bin_and_one_group_for_each_regularizer
         ]
         assert bars["viewType"] == "Bar Chart" and bars["config"]["groupBy"] == "regularizer.value.name"
         assert bars["config"]["metrics"] == [f"regularizer/coefficient_bin_{name}" for name in COEFFICIENT_BINS]
+
+
+def test_decisions_have_a_section_with_a_histogram_for_each_benchmark() -> None:
+    bins = [f"calibration/openbookqa/decision_bin_{n}" for n in range(11)]
+    own = {"eval/openbookqa/argmax_accuracy", "calibration/openbookqa/answer_prob_ece_count", *bins}
+    swapped = {"eval/openbookqa/swap_flips", "eval/openbookqa/swap_probability"}
+    by_title = {section.title: section for section in sections(TEXT | own | swapped)}
+    panels = by_title["Decisions"].panels
+    assert panels[-1] == Bars("OpenBookQA: histogram of p(decision)", tuple(bins)), "in the order of the bins"
+    assert {name for panel in panels for name in references(panel)} == own | swapped
+    assert "Decisions" not in {section.title for section in sections(TEXT)}
+    for part in written(TEXT | own).values():
+        assert own <= referred(part)
+
+
+@pytest.mark.parametrize("name", ["decisions_tiny", "decisions_more_tiny", "calibration_4b"])
+def test_a_method_is_what_the_seeds_of_an_arm_share(name: str) -> None:
+    """What the JSON's method.value is the address of, for the rows of a sweep."""
+    sent = {}
+    for row in compose.fragment(f"sweeps/{name}")["rows"]:
+        given = [plain(load([*row_words(row), f"seed={seed}", "tracking.wandb=off"])) for seed in (1, 2)]
+        methods = {method(one) for one in given}
+        assert len(methods) == 1
+        sent[row] = methods.pop()
+    assert len(set(sent.values())) == len(sent) > 2
+    for row, words in sent.items():
+        assert sorted(words.lower().split(" ")[1:]) == sorted(row_words(row)[1:]), row
+        assert f"recipe={words.split(' ')[0]}" == row_words(row)[0]
+    assert method({"recipe": "of_nobody", "decision": {"target": "gold"}}) == "of_nobody"
+
+
+@pytest.mark.parametrize(("by", "others", "decisions"), [
+    (BY, "regularizer.value.name", "method.value"), ("recipe", "recipe.value", "recipe.value"),
+])  # fmt: skip
+def test_arms_without_a_regularizer_are_told_apart_in_the_section_of_decisions(
+    by: str, others: str, decisions: str
+) -> None:
+    made = sections(TEXT | {"decision/right", "calibration/openbookqa/decision_bin_0"})
+    both = as_json(make_workspace(made, "p", by=by), make_report(made, "p", by=by))
+    for part in both.values():
+        groups: dict[bool, set[str]] = {True: set(), False: set()}
+        for panel in found(part):
+            names = {name.partition("/")[0] for name in panel["config"].get("metrics", [])}
+            of_decisions = names == {"decision"} or "histogram of p(" in panel["config"].get("chartTitle", "")
+            groups[of_decisions].add(panel["config"].get("groupBy", others))  # scatters and pictures have none
+        assert groups == {True: {decisions}, False: {others}}
+    grids = [block for block in both["report"]["spec"]["blocks"] if block["type"] == "panel-grid"]
+    assert {json.dumps(grid["metadata"]["runSets"][0]["grouping"]) for grid in grids} == {
+        json.dumps([{"section": "config", "name": name}]) for name in (others, decisions)
+    }
 
 
 def found(tree: Any) -> list[dict[str, Any]]:

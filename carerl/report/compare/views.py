@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from carerl.metrics.table import abstention_metric, accuracy_metric, ece_metric, metric_line
 from carerl.report.compare.comparison import Comparison
+from carerl.report.compare.decisions import NOTES, decision_table
 from carerl.report.compare.frontier import DIVERGENCE, at_equal_beta, curves, matched, reach
 from carerl.report.compare.pictures import frontier as plots
 from carerl.report.compare.rows import Cell
@@ -48,6 +49,8 @@ def views(comparison: Comparison) -> list[View]:
     found = [view for make in (_equal_beta, _matched_divergence, _matched_tokens) if (view := make(comparison))]
     if shown := calibration_tables(comparison):
         found.append(View("Calibration by benchmark", calibration_table_notes(comparison), shown))
+    if table := decision_table(comparison):
+        found.append(View("Decisions, in and out of domain", NOTES, [table]))
     if shown := question_difference_tables(comparison.differences):
         notes = question_difference_notes(comparison.differences)
         found.append(View("Paired differences over questions", notes, shown))

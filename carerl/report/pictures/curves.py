@@ -51,7 +51,12 @@ def _lines(view: str) -> list[tuple[str, str]]:
 
 
 PANELS: tuple[Panel, ...] = (
-    Panel("loss", "Cross-entropy", "Nats per token of the corpus, each family averaged."),
+    Panel(
+        "loss",
+        "Cross-entropy",
+        "Nats. kind: finetune: mean over tokens; the tiny base: mean over tokens of names plus that of questions; RL: "
+        "mean over decisions, times decision.weight.",
+    ),
     Panel(
         "reward",
         "Reward and rollout accuracy",
@@ -64,6 +69,8 @@ PANELS: tuple[Panel, ...] = (
         "Evaluations between start and end may use fewer questions.",
         unit=True,
     ),
+    Panel("decisions", "Decisions", "The tokens that name an option, of the step's samples.", unit=True),
+    Panel("decision_loss", "Cross-entropy at decisions", "Nats per decision, without decision.weight."),
     Panel("ece", "Expected calibration error", "Less is better.", biased=True),
     Panel("f1", "Recognising the unknowable", "More is better.", unit=True),
     Panel("entropy", "Entropy", "Nats per response token."),
@@ -91,7 +98,7 @@ PANELS: tuple[Panel, ...] = (
         "Fractions of all that was sampled. A group of one reward has no advantage to learn from.",
         unit=True,
     ),
-    Panel("gradient", "Gradient norm", "Global norm."),
+    Panel("gradient", "Gradient norm", "Global norm; of a part of the loss alone, in the first minibatch of a step."),
 )
 
 

@@ -1,8 +1,9 @@
-"""Draws one evaluation: the outcomes of its samples, and accuracy over coverage, a line for each benchmark."""
+"""Draws one evaluation: the outcomes of its samples, accuracy over coverage, and how probable decisions were."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from carerl.calibration.ranking import accuracy_over_coverage, coverage_places
 from carerl.report.pictures.panels import WIDTH, coverage_axes, legend_on_top, margins
 from carerl.report.pictures.svg import CARD, DASHES, INK, MUTED, SERIES, Picture, colour, style
 from carerl.runs.questions import Asked
+from carerl.tasks.decided import INNER_EDGES
 
 WRITTEN = 0.045  # the least share that has room for its number
 LABEL_CHARACTERS = 40  # of a benchmark's label in a picture
@@ -59,6 +61,29 @@ def outcome_bars(shares: Mapping[str, Mapping[str, float]]) -> Picture:
         margins(figure, left_inches, 0.25, 0.4, 0.32)
         legend_on_top(figure, patches, used, left_inches / WIDTH - 0.008, len(used), length=1.0)
         return Picture("outcomes", "Outcomes of all samples, a bar for each benchmark", figure)
+
+
+def decision_bars(shares: Mapping[str, Sequence[float]]) -> Picture:
+    """Draws how probable the decisions were, a group of bars for each bin. ``shares``: label of a suite -> the bins of
+    :func:`carerl.tasks.decided.histogram`."""
+    edges = [0.0, *INNER_EDGES, 1.0]
+    width = 0.84 / len(shares)
+    with style():
+        figure = Figure(figsize=(WIDTH, 2.9))
+        axes = figure.subplots()
+        for number, of_suite in enumerate(shares.values()):
+            places = [k - 0.42 + (number + 0.5) * width for k in range(len(of_suite))]
+            axes.bar(places, of_suite, 0.92 * width, color=colour(number), alpha=0.8)
+        names = [f"{low:g}–{high:g}".replace("0.", ".") for low, high in pairwise(edges)]
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlabel("p(decision), the probability of the option that was named; the last two bins are narrower")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        axes.grid(visible=False, axis="x")
+        patches = [Patch(color=colour(number), alpha=0.8) for number in range(len(shares))]
+        margins(figure, 0.627, 0.114, 0.42, 0.5)
+        legend_on_top(figure, patches, [_cut(label) for label in shares], 0.047, min(len(shares), 6), length=1.0)
+        return Picture("decisions", "Histogram of the probability of the decision, by benchmark", figure)
 
 
 def _cut(label: str) -> str:

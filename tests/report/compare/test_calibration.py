@@ -1,6 +1,6 @@
-"""Temperature-scaled rows: fitted on validation questions alone, applied to the reported ones, in every output.
+"""Rows after post-hoc calibration: fitted on validation questions alone, applied to the reported ones, in every output.
 
-The scaling itself is in ``tests/calibration/test_temperature.py``."""
+The scalers are tested in ``tests/calibration``, and what is fitted on in ``tests/report/test_posthoc.py``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.special import expit, log_expit, logit
 
+from carerl.calibration import Temperature, ece, fit_isotonic
 from carerl.compare import main
+from carerl.report import write_evaluation_report
 from carerl.report.compare.comparison import Comparison
+from carerl.report.compare.decisions import decision_table
+from carerl.report.compare.rows import Row, Scaled
 from carerl.report.compare.tables import calibration_tables, main_tables
 from carerl.report.evaluation_table import print_evaluation
 from carerl.runs.directory import RunDirectory
@@ -45,10 +49,21 @@ def compared(parent: Path) -> Comparison:
     return Comparison.of([read_run(path) for path in find_runs([str(parent)])])
 
 
+def scaled_by(row: Row, scaler: str, estimator: str = "majority") -> Scaled:
+    fits = [(scaled, next(iter(scaled.fits.values()))) for scaled in row.scaled]
+    return next(s for s, fit in fits if (fit.scaler.name, fit.estimator) == (scaler, estimator))
+
+
+def temperature_of(row: Row, seed: int = 0) -> float:
+    calibrator = scaled_by(row, "temperature").fits[seed].calibrator
+    assert isinstance(calibrator, Temperature)
+    return calibrator.value
+
+
 def test_a_comparison_is_whole_from_the_start_and_cannot_change(evaluations: Path) -> None:
     comparison = compared(evaluations)
     assert comparison.evaluated and comparison.differences and any("temperature" in note for note in comparison.notes)
-    assert all(row.scaled is not None and row.calibration for row in comparison.rows)
+    assert all(row.calibration for row in comparison.rows)
     for thing, name in ((comparison, "notes"), (comparison.rows[0], "scaled"), (comparison.differences[0], "p_holm")):
         with pytest.raises(FrozenInstanceError):
             setattr(thing, name, None)
@@ -73,30 +88,30 @@ def by_search(c: np.ndarray, y: np.ndarray) -> float:
     return float(grid[np.argmax((y * log_expit(x) + (1 - y) * log_expit(-x)).mean(axis=1))])
 
 
-def test_a_row_is_scaled_by_the_temperature_of_its_own_validation_suite(evaluations: Path) -> None:
+def test_a_row_is_scaled_by_what_was_fitted_on_its_own_validation_suite(evaluations: Path) -> None:
     comparison = compared(evaluations)
     for row in comparison.rows:
         if row.label == "rkl_a":
             continue
-        assert row.scaled is not None
-        ((temperature, count),) = row.scaled.temperatures.values()
         run = evaluations / row.label
-        expected = by_search(*arrays(run, "validation"))
-        assert temperature.value == pytest.approx(expected, rel=1e-3)
-        assert count == int((arrays(run, "validation")[0] > 0).sum())
+        temperature, held = temperature_of(row), arrays(run, "validation")
+        assert temperature == pytest.approx(by_search(*held), rel=1e-3)
         c, y = arrays(run, "truthfulqa")
-        scaled = np.where(c == 0, 0.0, expit(logit(np.clip(c, 1 / 32, 31 / 32)) / temperature.value))
-        after, before = (cells["calibration/truthfulqa/brier"].mean for cells in (row.scaled.cells, row.calibration))
-        assert after == pytest.approx(((scaled - y) ** 2).mean())
-        assert before == pytest.approx(((c - y) ** 2).mean())
+        maps = {
+            "temperature": np.where(c == 0, 0.0, expit(logit(np.clip(c, 1 / 32, 31 / 32)) / temperature)),
+            "isotonic": fit_isotonic(*held, ["validation"]).apply(c, ["truthfulqa"]),
+        }
+        for name, expected in maps.items():
+            scaled = scaled_by(row, name)
+            assert scaled.fits[0].questions == int((held[0] > 0).sum())
+            assert scaled.cells["calibration/truthfulqa/brier"].mean == pytest.approx(((expected - y) ** 2).mean())
+        assert row.calibration["calibration/truthfulqa/brier"].mean == pytest.approx(((c - y) ** 2).mean())
     none = next(row for row in comparison.rows if row.label == "none_a")
-    assert none.scaled is not None and none.scaled.temperatures[0][0].value > 1.3, "the overconfident one"
+    assert temperature_of(none) > 1.3, "the overconfident one"
 
 
-def test_reported_answers_do_not_move_the_temperature_and_validation_answers_do(
-    evaluations: Path, tmp_path: Path
-) -> None:
-    temperatures = []
+def test_reported_answers_move_no_fit_and_validation_answers_do(evaluations: Path, tmp_path: Path) -> None:
+    temperatures, maps = [], []
     for number, flipped in enumerate(("nothing", "gsm8k", "truthfulqa", "validation")):
         run = tmp_path / str(number) / "none_a"
         shutil.copytree(evaluations / "none_a", run)
@@ -104,9 +119,10 @@ def test_reported_answers_do_not_move_the_temperature_and_validation_answers_do(
             run, lambda row, f=flipped: row | {"right": 1 - row["right"] if row["suite"] == f else row["right"]}
         )
         row = next(row for row in compared(tmp_path / str(number)).rows if not row.is_base)
-        assert row.scaled is not None
-        temperatures.append(row.scaled.temperatures[0][0].value)
+        temperatures.append(temperature_of(row))
+        maps.append(scaled_by(row, "isotonic").fits[0].calibrator)
     assert temperatures[0] == temperatures[1] == temperatures[2] != temperatures[3]
+    assert maps[0] == maps[1] == maps[2] != maps[3]
 
 
 def test_validation_is_no_column_and_no_table(evaluations: Path) -> None:
@@ -124,22 +140,22 @@ def test_a_question_that_was_fitted_on_is_never_scaled(evaluations: Path, tmp_pa
     edit_questions(run, lambda row: row | {"example_id": row["example_id"].replace("validation/", "gsm8k/")})
     comparison = compared(tmp_path)
     row = next(row for row in comparison.rows if not row.is_base)
-    assert row.scaled is not None and row.scaled.cells == {} and "were fitted on" in row.scaled.absent
-    assert any("absent: temperature: 50 of the questions were fitted on" in note for note in comparison.notes)
+    assert row.scaled == () and "were fitted on" in row.unscaled
+    assert any("absent: 50 of the questions were fitted on" in note for note in comparison.notes)
 
 
 def test_without_a_validation_suite_the_row_is_said_to_be_absent_and_the_setting_is_named(evaluations: Path) -> None:
     comparison = compared(evaluations)
     (note,) = [note for note in comparison.notes if "absent" in note]
     assert note.startswith(
-        "Temperature-scaled rows of rkl_a: absent: no validation suite; task.validation_questions=200"
+        "Rows + temperature, + isotonic of rkl_a: absent: no validation suite; task.validation_questions=200"
     )
     assert not any("rkl_a +" in line[0] for table in main_tables(comparison) for line in table.lines)
 
 
 def test_silent_questions_keep_confidence_0_and_move_nothing(evaluations: Path, tmp_path: Path) -> None:
-    """Another silent validation question for each that there is, and gsm8k silent throughout: T is the same, and a
-    suite of nothing but silence has ECE 0 before and after."""
+    """Another silent validation question for each that there is, and gsm8k silent throughout: T and the isotonic map
+    are the same, and a suite of nothing but silence has ECE 0 before and after."""
     run = tmp_path / "none_a"
     shutil.copytree(evaluations / "none_a", run)
     path = run / "evaluations" / "step_000000.parquet"
@@ -151,25 +167,35 @@ def test_silent_questions_keep_confidence_0_and_move_nothing(evaluations: Path, 
     rows = [row | silence if row["suite"] == "gsm8k" else row for row in rows]
     pq.write_table(pa.Table.from_pylist(rows + more), path)
     row = next(row for row in compared(tmp_path).rows if not row.is_base)
-    assert row.scaled is not None
-    ((temperature, count),) = row.scaled.temperatures.values()
-    assert temperature.value == pytest.approx(by_search(*arrays(evaluations / "none_a", "validation")), rel=1e-3)
-    assert count == 50
-    assert row.scaled.cells["calibration/gsm8k/ece"].mean == row.calibration["calibration/gsm8k/ece"].mean == 0.0
+    plain = next(row for row in compared(evaluations).rows if row.label == "none_a")
+    assert temperature_of(row) == temperature_of(plain)
+    silent, spoken = (scaled_by(one, "isotonic").fits[0].calibrator for one in (row, plain))
+    assert silent.apply([0.1, 0.5, 0.9], ["x"]).tolist() == spoken.apply([0.1, 0.5, 0.9], ["x"]).tolist()
+    for scaled in row.scaled:
+        assert scaled.fits[0].questions == 50
+        assert scaled.cells["calibration/gsm8k/ece"].mean == row.calibration["calibration/gsm8k/ece"].mean == 0.0
 
 
-def test_the_main_table_has_the_row_beneath_its_method(evaluations: Path) -> None:
+def test_the_main_table_has_the_rows_beneath_their_method(evaluations: Path) -> None:
     comparison = compared(evaluations)
     paper, _ = main_tables(comparison)
     labels = [line[0] for line in paper.lines]
     place = labels.index("none_a")
-    scaled = next(row.scaled for row in comparison.rows if row.label == "none_a")
-    assert scaled is not None
-    value = scaled.temperatures[0][0].value
-    assert labels[place + 1] == f"none_a + temperature (T = {value:.2f}, fitted on validation, n = 50)"
-    cells = dict(zip(paper.head, paper.lines[place + 1], strict=True))
-    assert cells["GSM8K"] == cells["TruthfulQA"] == "="
-    assert cells["ECE TruthfulQA"] == f"{scaled.cells['calibration/truthfulqa/ece'].mean:.3f}"
+    none = next(row for row in comparison.rows if row.label == "none_a")
+    levels = len(set(fit_isotonic(*arrays(evaluations / "none_a", "validation"), ["validation"]).values))
+    assert labels[place + 1 : place + 3] == [
+        f"none_a + temperature (T = {temperature_of(none):.2f}, fitted on validation, n = 50)",
+        f"none_a + isotonic ({levels} levels, fitted on validation, n = 50)",
+    ]
+    for below, name in enumerate(("temperature", "isotonic"), place + 1):
+        cells = dict(zip(paper.head, paper.lines[below], strict=True))
+        assert cells["GSM8K"] == cells["TruthfulQA"] == "=" and below in paper.scaled
+        assert cells["ECE TruthfulQA"] == f"{scaled_by(none, name).cells['calibration/truthfulqa/ece'].mean:.3f}"
+    table = next(table for table in calibration_tables(comparison) if table.title == "Calibration on TruthfulQA")
+    place = [line[0] for line in table.lines].index("none_a")
+    plain, temperature, isotonic = (dict(zip(table.head, line, strict=True)) for line in table.lines[place : place + 3])
+    assert temperature["AUROC"] == temperature["majority right"] == isotonic["majority right"] == "="
+    assert float(isotonic["AUROC"][:5]) != float(plain["AUROC"][:5])
 
 
 def test_over_seeds_there_is_one_row_with_a_temperature_each(evaluations: Path, tmp_path: Path) -> None:
@@ -181,12 +207,13 @@ def test_over_seeds_there_is_one_row_with_a_temperature_each(evaluations: Path, 
         (run / "config.yaml").write_text(text.replace("seed: 0", f"seed: {seed}"))
     comparison = compared(tmp_path)
     (row,) = comparison.rows
-    assert row.scaled is not None and set(row.scaled.temperatures) == {1, 2}
-    low, high = sorted(t.value for t, _ in row.scaled.temperatures.values())
+    assert [set(scaled.fits) for scaled in row.scaled] == [{1, 2}, {1, 2}]
+    low, high = sorted(temperature_of(row, seed) for seed in (1, 2))
     labels = [line[0] for line in main_tables(comparison)[0].lines]
     assert f"model + temperature (T = {low:.2f}–{high:.2f}, fitted on validation, n = 50)" in labels
-    cell = row.scaled.cells["calibration/gsm8k/ece"]
-    assert len(cell.values) == 2 and cell.half is not None and cell.questions is None
+    for scaled in row.scaled:
+        cell = scaled.cells["calibration/gsm8k/ece"]
+        assert len(cell.values) == 2 and cell.half is not None and cell.questions is None
 
 
 def test_every_output_has_the_scaled_rows(
@@ -197,32 +224,118 @@ def test_every_output_has_the_scaled_rows(
     printed = capsys.readouterr().out
     with open(out / "compare.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    (line,) = [x for x in lines if x["metric"] == "calibration/gsm8k/nll" and x["method"].startswith("none_a +")]
-    assert line["interval_over"] == "questions" and line["runs"] == "none_a" and float(line["mean"]) > 0
-    label = line["method"]
-    assert f"| {label} [" in (out / "compare.md").read_text()
-    assert label.replace("_", r"\_") + r"\textsuperscript" in (out / "compare.tex").read_text()
+    found = [x for x in lines if x["metric"] == "calibration/gsm8k/nll" and x["method"].startswith("none_a +")]
     words = " ".join(" ".join(check_page((out / "compare.html").read_text()).text).split())
-    short = label.removeprefix("none_a ")
-    assert words.count(short) == 4, "in two main tables and in two of calibration"
-    assert "+ temperature (T =" in printed and "Calibration on TruthfulQA" in printed
+    for line, start in zip(found, ("none_a + temperature (T =", "none_a + isotonic ("), strict=True):
+        assert line["interval_over"] == "questions" and line["runs"] == "none_a" and float(line["mean"]) > 0
+        label = line["method"]
+        assert label.startswith(start) and start.removeprefix("none_a ") in printed
+        assert f"| {label} [" in (out / "compare.md").read_text()
+        assert label.replace("_", r"\_") + r"\textsuperscript" in (out / "compare.tex").read_text()
+        short = label.removeprefix("none_a ")
+        rows = {x["method"] for x in lines if x["method"].endswith(short)}
+        assert words.count(short) == 4 * len(rows), "in two main tables and in two of calibration"
+    assert "Calibration on TruthfulQA" in printed
+    aurocs = [x["method"] for x in lines if x["metric"] == "calibration/gsm8k/auroc" and "none_a" in x["method"]]
+    assert len(aurocs) == 2 and "isotonic" in aurocs[1], "a temperature does not change it, and has no line"
 
 
-def test_the_evaluations_own_table_has_the_lines_and_says_the_temperature(evaluations: Path) -> None:
-    def printed(name: str) -> str:
-        stream = io.StringIO()
-        run = RunDirectory(evaluations / name)
-        print_evaluation(read_evaluations(run.evaluations)[0], run, stream)
-        return stream.getvalue()
+def printed(run: Path) -> str:
+    stream, directory = io.StringIO(), RunDirectory(run)
+    print_evaluation(read_evaluations(directory.evaluations)[0], directory, stream)
+    return stream.getvalue()
 
-    text = printed("none_a")
+
+def cells_of(text: str, label: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.strip().startswith(label)]
+    return line.strip().removeprefix(label).split()
+
+
+def test_the_evaluations_own_table_has_the_lines_and_says_what_was_fitted(evaluations: Path) -> None:
+    text = printed(evaluations / "none_a")
     c, y = arrays(evaluations / "none_a", "gsm8k")
     t = by_search(*arrays(evaluations / "none_a", "validation"))
     scaled = np.where(c == 0, 0.0, expit(logit(np.clip(c, 1 / 32, 31 / 32)) / t))
-    (line,) = [line for line in text.splitlines() if line.strip().startswith("Brier + temperature")]
-    assert f"{((scaled - y) ** 2).mean():.3f} [" in line and line.split()[-1] == "–", "not on validation"
-    assert f"+ temperature (T = {t:.2f}, fitted on validation, n = 50)" in text
-    assert "+ temperature: absent: no validation suite; task.validation_questions=200" in printed("rkl_a")
+    isotonic = fit_isotonic(*arrays(evaluations / "none_a", "validation"), ["validation"])
+    for name, expected in (("temperature", scaled), ("isotonic", isotonic.apply(c, ["gsm8k"]))):
+        cells = cells_of(text, f"Brier + {name}")
+        assert cells[0] == f"{((expected - y) ** 2).mean():.3f}" and cells[-1] == "–", "not on validation"
+    assert f"+ temperature (T = {t:.2f}, fitted on validation, n = 50); no answer and no order changes." in text
+    assert f"+ isotonic ({isotonic.levels} levels, fitted on validation, n = 50); no answer changes;" in text
+    assert "AUROC + isotonic" in text and "AUROC + temperature" not in text and "option" not in text
+    absent = "+ temperature, + isotonic: absent: no validation suite; task.validation_questions=200"
+    assert absent in " ".join(printed(evaluations / "rkl_a").split())
+
+
+@pytest.fixture(scope="module")
+def choices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Multiple choice: an overconfident model whose samples have decisions."""
+    suites = ("commonsenseqa", "openbookqa", "validation")
+    return make_text_evaluation(
+        tmp_path_factory.mktemp("choices"), "none_c", sharpness=3.0, suites=suites, count=60, decisions=True
+    )
+
+
+def decisions(run: Path, suite: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    rows = [row for row in read_questions(run / "evaluations", 0) if row["suite"] == suite]
+    probs, rights = ([x or 0.0 for row in rows for x in row[f"{kind}_{name}"]] for name in ("probs", "rights"))
+    return np.array(probs), np.array(rights)
+
+
+def test_decisions_have_their_lines_in_the_evaluations_table_and_page(choices: Path) -> None:
+    text = printed(choices)
+    metrics = read_evaluations(choices / "evaluations")[0]["metrics"]
+    c, y = decisions(choices, "openbookqa", "decision")
+    calibrator = fit_isotonic(*decisions(choices, "validation", "decision"), ["validation"])
+    after = calibrator.apply(c, ["openbookqa"])
+    assert metrics["calibration/openbookqa/answer_prob_brier"] == pytest.approx(((c - y) ** 2).mean())
+    cells = cells_of(text, "Brier of option probability + isotonic")
+    assert cells[3::3] == [f"{((after - y) ** 2).mean():.3f}", "–"], "behind a figure and its interval"
+    assert "(answer_prob, T = " in text and f"+ isotonic (answer_prob, {calibrator.levels} levels, fitted" in text
+    words = " ".join(" ".join(check_page(write_evaluation_report(choices).read_text()).text).split())
+    order = [words.index(f"ECE of option probability{end}") for end in (" 0.", " + temperature 0.", " + isotonic 0.")]
+    assert order == sorted(order), "each under the line that it changes"
+    assert words.index("Brier of option probability 0.") > order[-1]
+
+
+def test_decisions_have_their_tables_in_a_comparison(choices: Path) -> None:
+    comparison = compared(choices)
+    titles = [table.title for table in calibration_tables(comparison)]
+    expected = [f"Calibration on {name}" for name in ("CommonsenseQA", "OpenBookQA")]
+    assert titles == [f"{title}{by}" for title in expected for by in ("", ", by answer_prob", ", by argmax")]
+    (row,) = comparison.rows
+    for estimator, kind in (("answer_prob", "decision"), ("argmax", "argmax")):
+        c, y = decisions(choices, "openbookqa", kind)
+        after = fit_isotonic(*decisions(choices, "validation", kind), ["validation"]).apply(c, ["openbookqa"])
+        name = f"calibration/openbookqa/{estimator}_brier"
+        assert row.calibration[name].mean == pytest.approx(((c - y) ** 2).mean())
+        assert scaled_by(row, "isotonic", estimator).cells[name].mean == pytest.approx(((after - y) ** 2).mean())
+        title = f"Calibration on OpenBookQA, by {estimator}"
+        table = next(table for table in calibration_tables(comparison) if table.title == title)
+        lines = [dict(zip(table.head, line, strict=True)) for line in table.lines]
+        methods = [line["method"].split(" (")[0] for line in lines]
+        assert methods == ["none_c", "none_c + temperature", "none_c + isotonic"]
+        assert lines[1]["accuracy"] == lines[2]["accuracy"] == "=" and f"({estimator}, " in lines[2]["method"]
+        assert lines[2]["Brier"].startswith(f"{((after - y) ** 2).mean():.3f} [")
+        assert list(table.scaled) == [1, 2]
+    accuracy = [row.calibration[f"calibration/openbookqa/{name}_accuracy"].mean for name in ("answer_prob", "argmax")]
+    assert accuracy[0] != accuracy[1], "one decision in six was not the likeliest"
+
+
+def test_the_table_of_decisions_has_their_calibrated_rows(choices: Path) -> None:
+    table = decision_table(compared(choices))
+    assert table is not None
+    lines = [dict(zip(table.head, line, strict=True)) for line in table.lines]
+    ways = ["none_c", "none_c + temperature", "none_c + isotonic"]
+    assert [line["method"].split(" (")[0] for line in lines] == ways * 2, "none of a confidence that is not p(decision)"
+    assert [line["benchmark"] for line in lines] == ["CommonsenseQA"] * 3 + ["OpenBookQA"] * 3
+    assert list(table.scaled) == [1, 2, 4, 5] and table.sources == [["none_c"]] * 6
+    for suite, own in (("commonsenseqa", lines[2]), ("openbookqa", lines[5])):
+        c, y = decisions(choices, suite, "decision")
+        after = fit_isotonic(*decisions(choices, "validation", "decision"), ["validation"]).apply(c, [suite])
+        assert own["ECE of p(decision)"] == f"{ece(after, y, scheme='count'):.3f}"
+        assert "(answer_prob, " in own["method"]
+    assert all(line["accuracy"] == line["arg-max accuracy"] == "=" for k, line in enumerate(lines) if k % 3)
 
 
 def test_an_evaluation_by_itself_is_no_base_of_anything(evaluations: Path) -> None:
