@@ -4,7 +4,7 @@
     carerl rehearse model.path=DIR task.data_dir=FOLDER
 
 is `carerl run recipe=NAME rehearse=true key=value …` for each recipe, in a process of its own; without recipe= for
-every recipe of reinforcement learning. A failure does not stop the others. A setting that a recipe's task does not have
+every recipe that starts from a model. A failure does not stop the others. A setting that a recipe's task does not have
 (task.data_dir of the tiny world) is left out for that recipe.
 
 Exit codes: 0 all passed; 1 some did not; 2 the settings are refused; 130 Ctrl-C, with the table so far.
@@ -95,9 +95,10 @@ def refuse_unknown(recipes: Sequence[str], words: Sequence[str]) -> None:
 
 
 def trained_recipes() -> list[str]:
-    """Returns the names of the recipes of reinforcement learning, sorted. A broken recipe is among them, and fails."""
+    """Returns the names of the recipes that start from a model, sorted: of reinforcement learning and of supervised
+    finetuning. A broken recipe is among them, and fails."""
     kinds = {name: KINDS.get(_kind(name)) for name in recipe_names()}
-    return [name for name, kind in kinds.items() if kind is None or kind.trains_on_rollouts]
+    return [name for name, kind in kinds.items() if kind is None or kind.trains_on_questions]
 
 
 def _kind(name: str) -> str:

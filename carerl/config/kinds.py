@@ -13,12 +13,14 @@ class Kind:
     """``roles``: the actors that are started, in the order in which they are placed (names of
     :data:`carerl.config.roles.ROLES`). ``needs``: the sections chosen by name that the run must have; it has no other.
     ``line``: one line for people. ``makes_base``: whether the result is the base model of other runs, made from
-    nothing. ``command``: the command that carries out such a run. ``place``: the setting that names its directory."""
+    nothing. ``taught``: whether the model learns responses that the task has for its training questions. ``command``:
+    the command that carries out such a run. ``place``: the setting that names its directory."""
 
     roles: tuple[str, ...]
     needs: tuple[str, ...]
     line: str
     makes_base: bool = False
+    taught: bool = False
     command: str = "python -m carerl.run recipe=…"
     place: str = "run_dir"
 
@@ -33,8 +35,8 @@ class Kind:
         return "rollout" in self.roles
 
     @property
-    def trains_on_rollouts(self) -> bool:
-        """True if the model is trained on responses that it generates itself."""
+    def trains_on_questions(self) -> bool:
+        """True if the model is trained on the task's training questions, and engines run what it has become."""
         return self.trains and self.starts_engines
 
     @property
@@ -48,6 +50,12 @@ KINDS: dict[str, Kind] = {
         roles=("learner", "rollout", "reference", "grading"),  # without a penalty too: the divergence is reported
         needs=("task", "algorithm", "regularizer", "reward"),
         line="reinforcement learning from graded responses",
+    ),
+    "finetune": Kind(
+        roles=("learner", "rollout", "reference", "grading"),  # RL's, so that it is evaluated in the same way
+        needs=("task",),
+        line="supervised finetuning on the task's own examples",
+        taught=True,
     ),
     "sft": Kind(roles=("learner",), needs=("task",), line="supervised training on the task's corpus", makes_base=True),
     "untrained": Kind(roles=(), needs=(), line="only a model and a byte-level tokenizer are made", makes_base=True),

@@ -17,7 +17,7 @@ from carerl.tasks.prompts import PromptLengths, prompt_lengths
 def settle_prompt_room(config: RunConfig) -> None:
     """Writes into ``task.max_prompt_tokens`` what the lengths leave, where an RL run on text does not say it. From then
     on it is a setting like any other: a run that is resumed with a longer ``rollout.max_model_len`` keeps its data."""
-    if config.trains_on_rollouts and isinstance(config.task, TextConfig) and config.task.max_prompt_tokens == 0:
+    if config.trains_on_questions and isinstance(config.task, TextConfig) and config.task.max_prompt_tokens == 0:
         config.task.max_prompt_tokens = max(0, config.rollout.max_model_len - config.rollout.max_new_tokens)
 
 

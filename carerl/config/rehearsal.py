@@ -23,7 +23,7 @@ FIELD = "rehearse"
 PREFIX = "rehearse_"  # of the recipe's name in what a rehearsal writes, so that nothing takes it for a run of it
 STEPS = 3
 STOP_AFTER = 1  # the step after which a rehearsal is stopped, to be resumed
-EVERY = 2  # steps between evaluations, checkpoints, rollout tables and reports, where the recipe has any
+EVERY = 2  # steps between evaluations, checkpoints, rollout tables, reports and measurements, where the recipe has any
 NEW_TOKENS = 16
 PROMPTS = 4  # a step
 GROUP = 8
@@ -78,7 +78,7 @@ def check_rehearsal(config: RunConfig) -> None:
     if config.dry_run:
         reason = "dry_run=true starts nothing, and a rehearsal starts everything"
         raise ConfigError(FIELD, True, reason, "leave one of them out")
-    if not config.trains_on_rollouts:
+    if not config.trains_on_questions:
         reason = f"a recipe of kind {config.kind} has no engine, no rollouts and no graders to rehearse"
         raise ConfigError(FIELD, True, reason, "rehearse a recipe that starts from its model, e.g. care_grpo_tiny")
 
@@ -135,9 +135,12 @@ def _schedule(c: RunConfig) -> None:
     c.evaluation.every = min(c.evaluation.every, EVERY)
     c.checkpoint.every = min(c.checkpoint.every, EVERY)
     c.tracking.rollouts_every = min(c.tracking.rollouts_every, EVERY)
+    c.tracking.part_norms_every = min(c.tracking.part_norms_every, EVERY)
     c.reference.report_every = min(c.reference.report_every, EVERY)
     c.sync.probe_every = min(c.sync.probe_every, 1)
     e = c.evaluation
+    if c.taught:  # its engines get weights for evaluations alone, and would show nothing of the training
+        e.at_start = e.at_end = True
     e.samples, e.scored_samples = min(e.samples, SAMPLES), min(e.scored_samples, SCORED)
     e.questions, e.questions_between = (min(n or QUESTIONS, QUESTIONS) for n in (e.questions, e.questions_between))
     c.sync.probe_prompts = min(c.sync.probe_prompts, PROMPTS)
@@ -153,16 +156,18 @@ def _lengths(c: RunConfig, real: RunConfig) -> None:
         fewer: dict[str, Any] = {"validation_questions": min(c.task.validation_questions, VALIDATION_QUESTIONS)}
         c.task = replace(c.task, **fewer)
     share = r.max_new_tokens / real.rollout.max_new_tokens
-    if share < 1:
+    if share < 1 and c.algorithm is not None:
         c.algorithm.shorten(r.max_new_tokens, share)
+    if share < 1 and c.reward is not None:
         c.reward.shorten(share)
 
 
 def _batch(c: RunConfig) -> None:
     """Cuts a step to few prompts, in the recipe's minibatches of whole groups."""
-    minibatches = c.algorithm.minibatches
+    minibatches = 1 if c.algorithm is None else c.algorithm.minibatches
     c.prompts_per_step = min(c.prompts_per_step, minibatches * -(-PROMPTS // minibatches))
-    c.algorithm.group_size = min(c.algorithm.group_size, GROUP)
+    if c.algorithm is not None:
+        c.algorithm.group_size = min(c.algorithm.group_size, GROUP)
     c.learner.micro_batch_rows = min(c.learner.micro_batch_rows, MICRO_BATCH)
     c.reference.micro_batch_rows = min(c.reference.micro_batch_rows, MICRO_BATCH)
     c.learner.head_chunk_tokens = min(c.learner.head_chunk_tokens, HEAD_TOKENS)

@@ -17,6 +17,7 @@ from carerl.algorithms import AlgorithmConfig
 from carerl.config.check.wandb_names import entity_errors, project_errors
 from carerl.config.kinds import KINDS, Kind
 from carerl.config.plan.card_table import CARDS
+from carerl.decisions import DecisionConfig
 from carerl.errors import ConfigError, suggestion
 from carerl.regularizers import RegularizerConfig
 from carerl.rewards import RewardConfig
@@ -273,6 +274,7 @@ class EvaluationConfig(Settings):
     questions_between: Annotated[int, at_least(0)] = 60
     scored_samples: Annotated[int, at_least(1)] = 4  # per question of the primary suite, for entropy and divergence
     keep_samples: bool = True  # in a table beside the evaluation's figures, tokens and text
+    trace_swap: bool = False  # ask each decision again after the trace of a question that was decided otherwise
 
     def check(self, run: Run) -> Errors:
         if self.temperature == 0 and self.samples > 1:
@@ -302,6 +304,9 @@ class TrackingConfig(Settings):
     wandb_checkpoint: bool = False  # the last checkpoint's model goes along as an artifact
     # steps between rollout tables, each a forward pass of the learner more; 0: none
     rollouts_every: Annotated[int, at_least(0)] = 10
+    # steps between measurements of the gradient norm of each part of the loss, each part a forward and backward pass
+    # over the first minibatch more; 0: none
+    part_norms_every: Annotated[int, at_least(0)] = 0
     display: Annotated[str, one_of(("auto", "live", "plain", "quiet"))] = "auto"  # auto | live | plain | quiet
 
     def check(self, run: Run) -> Errors:
@@ -342,6 +347,7 @@ class RunConfig(Settings):
     algorithm: AlgorithmConfig = None  # type: ignore[assignment]
     regularizer: RegularizerConfig = None  # type: ignore[assignment]
     reward: RewardConfig = None  # type: ignore[assignment]
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
@@ -371,9 +377,19 @@ class RunConfig(Settings):
         return self.does.starts_engines
 
     @property
-    def trains_on_rollouts(self) -> bool:
-        """True if the model is trained on responses that it generates itself."""
-        return self.does.trains_on_rollouts
+    def trains_on_questions(self) -> bool:
+        """True if the model is trained on the task's training questions, and engines run what it has become."""
+        return self.does.trains_on_questions
+
+    @property
+    def taught(self) -> bool:
+        """True if the model learns responses that the task has for its training questions."""
+        return self.does.taught
+
+    @property
+    def coin_seed(self) -> int | None:
+        """The seed of the tosses that stand for outcomes in a rehearsal; None in any other run."""
+        return self.seed if self.rehearse else None
 
     @property
     def evaluates(self) -> bool:

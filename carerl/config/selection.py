@@ -24,6 +24,7 @@ from carerl.metrics.table import shown_in
 
 FIELD = "checkpoint.best"
 EXAMPLE = 'checkpoint.best="accuracy subject to ece <= 0.1"'
+DECISIONS = frozenset({"argmax_accuracy", "answer_prob_ece_count"})  # only where questions have closed options
 _BOUND = re.compile(r"(\S+)\s*(<=|>=)\s*(\S+)")
 
 
@@ -118,13 +119,21 @@ def selection_pairings(c: RunConfig) -> Iterator[ConfigError]:
     chosen = c.checkpoint.best
     if not chosen:
         return
-    if not c.trains_on_rollouts:
+    if not c.trains_on_questions:
         yield ConfigError(FIELD, chosen, f"a run of kind {c.kind} has no evaluations to choose by", "leave it out")
         return
     try:
-        parse_selection(chosen)
+        names = parse_selection(chosen).names
     except ConfigError as error:
         yield error
+        names = ()
+    if not c.task.has_decisions and (of_decisions := DECISIONS.intersection(names)):
+        yield ConfigError(
+            FIELD,
+            chosen,
+            f"{', '.join(sorted(of_decisions))}: task {c.task.name} has no decisions between closed options",
+            f"write {EXAMPLE}",
+        )
     if c.task.validation_questions == 0:
         yield ConfigError(
             FIELD,

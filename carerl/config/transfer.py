@@ -30,7 +30,7 @@ def transfer_kind(c: RunConfig, together: bool = True) -> str:
 def transfer_pairings(c: RunConfig) -> Errors:
     """Yields an error for a kind of transfer that the run's actors cannot carry out."""
     kind = c.sync.transfer
-    if not c.trains_on_rollouts:
+    if not c.trains_on_questions:
         return
     on_gpus = bool(c.rollout.gpus_per_actor and c.learner.gpus_per_rank)
     if kind in ("nccl", "ipc") and not on_gpus:

@@ -106,10 +106,11 @@ def stop_ids(config: RunConfig, task: Task) -> tuple[int, ...]:
 
 
 def first_lines(config: RunConfig, task: Task, tokenizer: Any) -> list[str]:
-    """Returns lines that a person should read before a run begins: its prompts, and what ends a response."""
+    """Returns lines that a person should read before a run begins: its prompts, what is done at decisions, and what
+    ends a response."""
     ends = stop_ids(config, task)
     shown = ", ".join(f"{token} ({number})" for token, number in zip(_texts(tokenizer, ends), ends, strict=True))
-    return [*prompt_lines(config, task), f"a response ends at {shown}"]
+    return [*prompt_lines(config, task), *config.decision.lines(config), f"a response ends at {shown}"]
 
 
 def _texts(tokenizer: Any, ids: tuple[int, ...]) -> list[str]:

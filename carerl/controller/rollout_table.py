@@ -34,7 +34,8 @@ def rollout_rows(
     planned: StepBatch,
     scores: Mapping[str, Tensor] | None = None,
 ) -> list[dict[str, Any]]:
-    """Returns one row for each sample. A sample that takes no part in the loss has no advantage.
+    """Returns one row for each sample. A sample that takes no part in the loss has no advantage. That of
+    any other is of a token that is not its decision, which may have none, if there is one.
 
     ``scores``: (B, T) streams of the batch's rows, see :func:`token_scores`; a sample that is not in the batch has no
     scores. ``token_logprob`` is the engine's own, at the sampling temperature.
@@ -50,6 +51,8 @@ def rollout_rows(
         for number, sample in enumerate(group.samples):
             trained = first is not None and takes_part[first + number]
             length = len(sample.response_ids)
+            position = None if sample.decision is None else sample.decision.position
+            told = min(int(position == 0), max(length - 1, 0))
             scored = {
                 f"token_{name}": stream_BT[first + number, :length].tolist() if first is not None else None
                 for name, stream_BT in (scores or {}).items()
@@ -66,7 +69,10 @@ def rollout_rows(
                     "outcome": str(sample.outcome),
                     "correct": sample.correct,
                     "reward": sample.reward,
-                    "advantage": float(batch.advantages_BT[first + number, 0])
+                    "decision_position": position,
+                    "likeliest": sample.likeliest,
+                    "argmax_outcome": None if sample.argmax_outcome is None else str(sample.argmax_outcome),
+                    "advantage": float(batch.advantages_BT[first + number, told])
                     if trained and first is not None
                     else None,
                     "trained": trained,

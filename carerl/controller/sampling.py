@@ -11,7 +11,7 @@ responses have no better chance of being trained on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from carerl.actors.crew import TrainingCrew
 from carerl.algorithms import Algorithm
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
+from carerl.controller.decisions import decide
 from carerl.controller.engine_queue import DEPTH, Ended, Rounds
 from carerl.controller.preparation import stop_ids
 from carerl.loss.batching import StepBatch, informative
@@ -143,7 +144,7 @@ def roll_out(context: Context[TrainingCrew], algorithm: Algorithm, step: int, ph
     source = Source(
         lambda first, n: generation.submit(dict(enumerate(task.train_examples(begin + first, n), first))),
         lambda: generation.advance(tokens),  # 0: until all have ended, as nothing is decided on the way
-        crew.graders.grade,
+        lambda groups: decide(crew, task, crew.graders.grade(groups), config.decision, config.coin_seed),
     )
     quota = Quota(
         config.prompts_per_step,
@@ -192,18 +193,41 @@ def rollout_metrics(rollouts: Rollouts, planned: StepBatch) -> dict[str, float]:
 
     asked = [sample for group in groups if group.example.meta.get(ASKS_CONFIDENCE) for sample in group.samples]
     unstated = {"rollout/unstated_fraction": unstated_share(asked)} if asked else {}
-    return unstated | {
-        "rollout/reward": sum(sample.reward or 0.0 for sample in samples) / len(samples),
-        "rollout/accuracy": sum(sample.correct for sample in samples) / len(samples),
-        "rollout/response_length": rollouts.tokens / len(samples),
-        "rollout/truncated_fraction": sum(sample.truncated for sample in samples) / len(samples),
-        "rollout/unparsed_fraction": share(Outcome.UNPARSED),
-        "rollout/invalid_fraction": share(Outcome.INVALID),
-        "rollout/zero_variance_fraction": sum(len({sample.reward for sample in group.samples}) == 1 for group in groups)
-        / len(groups),
-        "rollout/informative_fraction": float(informative(groups).float().mean()),
-        "rollout/groups": len(groups),
-        "rollout/missing_groups": rollouts.missing,
-        "rollout/tokens": int(planned.batch.response_lengths_B[planned.takes_part_B].sum()),
-        "rollout/generated_tokens": rollouts.tokens,
+    return (
+        unstated
+        | _decision_metrics(samples)
+        | {
+            "rollout/reward": sum(sample.reward or 0.0 for sample in samples) / len(samples),
+            "rollout/accuracy": sum(sample.correct for sample in samples) / len(samples),
+            "rollout/response_length": rollouts.tokens / len(samples),
+            "rollout/truncated_fraction": sum(sample.truncated for sample in samples) / len(samples),
+            "rollout/unparsed_fraction": share(Outcome.UNPARSED),
+            "rollout/invalid_fraction": share(Outcome.INVALID),
+            "rollout/zero_variance_fraction": sum(
+                len({sample.reward for sample in group.samples}) == 1 for group in groups
+            )
+            / len(groups),
+            "rollout/informative_fraction": float(informative(groups).float().mean()),
+            "rollout/groups": len(groups),
+            "rollout/missing_groups": rollouts.missing,
+            "rollout/tokens": int(planned.batch.response_lengths_B[planned.takes_part_B].sum()),
+            "rollout/generated_tokens": rollouts.tokens,
+        }
+    )
+
+
+def _decision_metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    """Returns how many samples have a decision, where any has one, and how many of these are not the likeliest option,
+    where the engines were asked."""
+    decided = [(sample.decision, sample) for sample in samples if sample.decision is not None]
+    if not decided:
+        return {}
+    found = {
+        "decision/found": len(decided) / len(samples),
+        "decision/right": sum(decision.chosen in decision.right for decision, _ in decided) / len(decided),
     }
+    weighed = [(decision.chosen, sample.likeliest) for decision, sample in decided if sample.likeliest is not None]
+    if weighed:
+        found["decision/unlikely"] = sum(chosen != likeliest for chosen, likeliest in weighed) / len(weighed)
+        found["rollout/rewarded"] = sum(sample.rewarded for sample in samples) / len(samples)
+    return found

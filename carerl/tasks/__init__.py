@@ -16,11 +16,21 @@ from carerl.tasks.benchmarks.config import (
     OpenBookQAConfig,
     TextConfig,
 )
-from carerl.tasks.benchmarks.table import BENCHMARKS
+from carerl.tasks.benchmarks.table import BENCHMARKS, trained_suites
 from carerl.tasks.rows.questions import Question
 
 from . import text_metrics
-from .base import ASKS_CONFIDENCE, DecisionTask, Evaluation, Suite, SupervisedTask, Task, TaskConfig, TaskEntry
+from .base import (
+    ASKS_CONFIDENCE,
+    DecisionTask,
+    Evaluation,
+    Suite,
+    SupervisedTask,
+    Task,
+    TaskConfig,
+    TaskEntry,
+    TaughtTask,
+)
 from .text import TextTask
 from .tiny import TinyConfig, TinyTask
 from .tiny import metrics as tiny_metrics
@@ -28,13 +38,14 @@ from .tiny import metrics as tiny_metrics
 
 def text_entry(config: type, line: str) -> TaskEntry:
     """Returns the line of a task over text, which has the metrics of :mod:`~carerl.tasks.text_metrics`."""
-    return TaskEntry(config, TextTask, line, text_metrics.METRICS, text_metrics.SUITES)
+    return TaskEntry(config, TextTask, line, text_metrics.METRICS, text_metrics.SUITES, trained_suites=trained_suites)
 
 
 TASKS: dict[str, TaskEntry] = {
     "tiny": TaskEntry(
         TinyConfig, TinyTask, "a synthetic world of 64 tokens with a known truth",
         tiny_metrics.METRICS, tiny_metrics.SUITES, tiny_metrics.suite_names,
+        tiny_metrics.trained_suites,
     ),
     "math": text_entry(MathConfig, "competition mathematics with a boxed answer (MATH)"),
     "gsm8k": text_entry(Gsm8kConfig, "word problems of grade school (GSM8K)"),
@@ -57,6 +68,7 @@ __all__ = [
     "Task",
     "TaskConfig",
     "TaskEntry",
+    "TaughtTask",
     "TextConfig",
     "TextTask",
 ]

@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from carerl.calibration import ReliabilityBin
-from carerl.grading.decision import Decision
 from carerl.metrics import Metric, declare
 from carerl.metrics.table import SUITE_LABELS
+from carerl.metrics.table import VALIDATION as VALIDATION  # many that know tasks look for it here
 from carerl.settings import Settings
-from carerl.types import Example, Group, Outcome, Sample, TokenBatch
+from carerl.types import Decision, Example, Group, Outcome, Sample, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VALIDATION = "validation"  # the suite of questions held out of the training set, to choose by and never to report
 ASKS_CONFIDENCE = "asks_confidence"  # in Example.meta, and true: the prompt asks for a stated confidence
 
 
@@ -42,6 +41,11 @@ class TaskConfig(Settings):
     @property
     def writes_text(self) -> bool:
         """True if responses are text, in which a form or a stated confidence can stand."""
+        return True
+
+    @property
+    def has_decisions(self) -> bool:
+        """False where no question has closed options between which a decision could be trained."""
         return True
 
     @property
@@ -152,11 +156,26 @@ class SupervisedTask(Task, Protocol):
 
 
 @runtime_checkable
+class TaughtTask(Task, Protocol):
+    """A task whose training questions have responses to learn from."""
+
+    def target(self, example: Example) -> tuple[int, ...]:
+        """Returns the response to learn for a training question, token ids with the end token. Its grader finds it
+        correct, if the gold answer is the true one."""
+        ...
+
+
+@runtime_checkable
 class DecisionTask(Task, Protocol):
     """A task with questions that have closed options."""
 
     def decision(self, example: Example, sample: Sample) -> Decision | None:
         """Finds the token of a graded response that names an option; None if there is none."""
+        ...
+
+    def options(self, example: Example) -> tuple[Mapping[str, int], tuple[str, ...]]:
+        """Returns a token for each option of a question by its label, and the labels of the right options. Both are
+        empty for a question without options, or with one that no token spells."""
         ...
 
 
@@ -172,7 +191,8 @@ class TaskEntry:
 
     ``metrics``: the task's own, which making the entry declares; ``suites``: what its suites are called. Metrics of
     suites are named ``eval/{suite}/…`` and ``calibration/{suite}/…``. ``suite_names`` gives such a name for each metric
-    that has a plain one instead; it is called with the task's settings as a mapping.
+    that has a plain one instead; it is called with the task's settings as a mapping. So is ``trained_suites``, which
+    gives the suites that are in domain: of the data that the task trains on. Empty: it trains on none, or cannot say.
     """
 
     config: type
@@ -181,6 +201,7 @@ class TaskEntry:
     metrics: tuple[Metric, ...] = ()
     suites: Mapping[str, str] = field(default_factory=dict)
     suite_names: Callable[[Mapping[str, Any]], Mapping[str, str]] = no_names
+    trained_suites: Callable[[Mapping[str, Any]], frozenset[str]] = lambda settings: frozenset()
 
     def __post_init__(self) -> None:
         declare(*self.metrics)

@@ -30,6 +30,7 @@ ENDING_S = 5.0  # within which a process whose pipe is closed has ended
 START_S = 60.0  # for the process to come up
 MEMORY_MIB = 2048  # above what the process has
 IDLE_S = 5.0  # a process that imports transformers takes 0.3 GiB, and prompts are rendered at the start
+THINKING_SWITCH = "enable_thinking"  # the variable of Qwen3's template, which other models' have taken over
 Chat = Sequence[dict[str, str]]
 
 
@@ -41,11 +42,20 @@ class TemplateEndedError(TemplateError):
     """Reports a chat template whose process had to be ended."""
 
 
-def render(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], generation: bool = True) -> list[str]:
+def has_thinking_switch(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Returns True if the chat template can be told not to think first, as Qwen3's."""
+    return THINKING_SWITCH in str(getattr(tokenizer, "chat_template", None) or "")
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], generation: bool = True, thinks: bool = True
+) -> list[str]:
     """Returns the text of each chat, by the tokenizer's chat template. ``generation`` appends the beginning of an
-    answer. Raises TemplateError in the template's own words."""
+    answer. ``thinks`` false tells a template with a switch for it that the answer comes without thinking first; true
+    says nothing, so that the template's own default holds. Raises TemplateError in the template's own words."""
+    switches = {} if thinks else {THINKING_SWITCH: False}
     if not _is_the_usual(tokenizer):  # a class of the model's own: it has no template, or does something else with it
-        return _by_itself(tokenizer, chats, generation)
+        return _by_itself(tokenizer, chats, generation, switches)
     special: dict[str, Any] = {name: str(text) for name, text in tokenizer.special_tokens_map.items()
                                if isinstance(text, str)}  # fmt: skip
     request = {
@@ -53,6 +63,7 @@ def render(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], generation
         "chat_template": tokenizer.get_chat_template(),
         "add_generation_prompt": generation,
         **special,
+        **switches,
     }
     with _LOCK:
         return _CHILD.ask(request)
@@ -65,10 +76,10 @@ def _is_the_usual(tokenizer: Any) -> bool:
     return own is PreTrainedTokenizerBase.apply_chat_template
 
 
-def _by_itself(tokenizer: Any, chats: Sequence[Chat], generation: bool) -> list[str]:
+def _by_itself(tokenizer: Any, chats: Sequence[Chat], generation: bool, switches: dict[str, bool]) -> list[str]:
     try:
         return [
-            str(tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=generation))
+            str(tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=generation, **switches))
             for chat in chats
         ]
     except Exception as error:

@@ -1,17 +1,18 @@
 """Decides outcomes by the toss of a coin, for a rehearsal.
 
 A model with random weights is never right: every group would be uniform, nothing would be learned, and dynamic sampling
-would draw prompts without end. So that a rehearsal trains, outcomes are replaced after grading. A toss depends only on
+would draw prompts without end. So that a rehearsal trains, outcomes are replaced after grading. No response names an
+option either, and no decision would be trained: so a place of the response is taken for one. A toss depends only on
 the seed, the question and the sample's number: a repeated or resumed run has the same ones.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from carerl.grading.votes import ABSTENTION
-from carerl.types import Group, Outcome
+from carerl.types import Decision, Group, Outcome, Sample
 
 
 def heads(seed: int, example_id: str, sample: int) -> bool:
@@ -21,7 +22,31 @@ def heads(seed: int, example_id: str, sample: int) -> bool:
     >>> sum(heads(100, f"train/0/q{k}", 0) for k in range(1000))
     520
     """
-    return bool(hashlib.sha256(f"{seed} {sample} {example_id}".encode()).digest()[0] & 1)
+    return bool(_tossed(seed, example_id, sample)[0] & 1)
+
+
+def _tossed(seed: int, example_id: str, sample: int) -> bytes:
+    return hashlib.sha256(f"{seed} {sample} {example_id}".encode()).digest()
+
+
+def tossed_decision(
+    sample: Sample, options: Mapping[str, int], right: Sequence[str], seed: int, number: int
+) -> Decision | None:
+    """Takes a tossed place of the ``number``-th response to a question for its decision: right where the response was
+    graded as right, wrong where it was not. ``options``, ``right``: see
+    :meth:`carerl.tasks.base.DecisionTask.options`. Returns None without options, and for an empty response.
+
+    The response's own token stands for the option that it is said to name, as in any decision. The others keep their
+    tokens, unless the response's own is one of them: then it names that one, whatever the grade."""
+    if not options or not sample.response_ids:
+        return None
+    toss = _tossed(seed, sample.example_id, number)
+    position = int.from_bytes(toss[1:5]) % len(sample.response_ids)
+    own = sample.response_ids[position]
+    named = [label for label, token in options.items() if token == own]
+    fitting = [label for label in options if (label in right) == sample.correct] or list(options)
+    chosen = named[0] if named else fitting[int.from_bytes(toss[5:9]) % len(fitting)]
+    return Decision(position, chosen, {**options, chosen: own}, tuple(right))
 
 
 def toss(groups: Sequence[Group], seed: int) -> None:

@@ -42,7 +42,8 @@ class Judge:
         failure in words ('' if there was none).
 
         A grader or reward that raises, or a reward that is not finite, makes its sample INVALID with reward 0 and
-        affects no other sample. Equivalent answers of a group are the same string afterwards, so that votes can be
+        affects no other sample. A sample that brings an ``argmax_outcome`` has it for its outcome. Equivalent answers
+        of a group are the same string afterwards, so that votes can be
         counted without comparing anything."""
         self._raised = ""
         texts = self._read_texts(groups)
@@ -50,6 +51,9 @@ class Judge:
             self._grade_texts(groups, texts)
         else:
             self._grade_ids(groups)
+        for sample in (sample for group in groups for sample in group.samples):
+            if sample.argmax_outcome is not None:
+                sample.outcome = sample.argmax_outcome
         if self._coin_seed is not None:
             toss(groups, self._coin_seed)
         for group in groups:

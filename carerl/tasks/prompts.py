@@ -23,10 +23,11 @@ Prompt = tuple[str, str]  # what the system says ('' for nothing), and what the 
 
 
 class PromptEncoder:
-    """Encodes prompts with one tokenizer, and remembers their ids."""
+    """Encodes prompts with one tokenizer, and remembers their ids. ``thinks`` false: chat templates with a switch for
+    thinking first (``enable_thinking``, as Qwen3's) are told not to."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, thinks: bool = True) -> None:
+        self._tokenizer, self._thinks = tokenizer, thinks
         self._known: dict[Prompt, tuple[int, ...]] = {}
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
@@ -54,7 +55,7 @@ class PromptEncoder:
             for system, text in prompts
         ]
         try:
-            texts = render(tokenizer, chats)
+            texts = render(tokenizer, chats, thinks=self._thinks)
         except TemplateError as error:
             hint = "; it may know no system prompt: leave task.system_prompt out" if any(s for s, _ in prompts) else ""
             raise TemplateError(f"the model's chat template refuses a prompt: {error}{hint}") from error
@@ -78,15 +79,15 @@ def _refuse_loss(prompt: Prompt, text: str) -> None:
             raise TemplateError(f"the model's chat template leaves out {what}: {text[:200]!r}; {remedy}")
 
 
-_LAST: dict[str, PromptEncoder] = {}  # of the tokenizer that was used last, by its fingerprint
+_LAST: dict[str, PromptEncoder] = {}  # of the tokenizer that was used last, by its fingerprint and ``thinks``
 
 
-def prompt_encoder(tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
+def prompt_encoder(tokenizer: PreTrainedTokenizerBase, thinks: bool = True) -> PromptEncoder:
     """Returns this process's encoder for a tokenizer. Another object of the same contents gets the same encoder."""
-    found = fingerprint(tokenizer)
+    found = f"{fingerprint(tokenizer)} {thinks}"
     if found not in _LAST:
         _LAST.clear()
-        _LAST[found] = PromptEncoder(tokenizer)
+        _LAST[found] = PromptEncoder(tokenizer, thinks)
     return _LAST[found]
 
 

@@ -2,37 +2,43 @@
 
 Training questions come from one data set, evaluation suites from others. A suite has the name of its data set.
 
-[ours] An epoch's order is a permutation from (seed, epoch), and epochs follow each other without a gap. Evaluation
+[ours] An epoch's order is a permutation from (seed, epoch), and epochs follow each other without a gap. A question that
+supervised finetuning leaves out is skipped, so that the others keep the order of RL. Evaluation
 questions are shuffled once, by a fixed seed that is not the run's, so that the first n are a fair subset and the same
 in every run. Validation questions are drawn from the training set by that seed too.
 
 [ours] Training questions that overlap an evaluation prompt are dropped or refused
 (:mod:`~carerl.tasks.rows.decontamination`); those that overlap a validation question are always dropped. Questions
-whose prompt has more than ``task.max_prompt_tokens`` tokens are dropped last, so that the validation set does not
-depend on a model's vocabulary. Suites keep every question: the caller decides which of them fit a model's context
-(:func:`carerl.config.lengths.asked`).
+whose prompt has more than ``task.max_prompt_tokens`` tokens are dropped last, so that neither the validation set nor
+the choice of ``task.train_questions`` depends on a model's vocabulary. Those are the next ones behind the validation
+questions in the fixed order: the same for every seed, and a larger number adds to a smaller one. Suites keep every
+question: the caller decides which of them fit a model's context (:func:`carerl.config.lengths.asked`).
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from carerl.calibration import without_statement
 from carerl.grading import GRADERS, Verdict
-from carerl.grading.decision import Decision, decision_search, spellings
+from carerl.grading.decision import decision_search, spellings
+from carerl.grading.pool import GraderPool, Job
 from carerl.grading.votes import vote
 from carerl.tasks.benchmarks.config import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
 from carerl.tasks.benchmarks.table import find_benchmark, training_questions
 from carerl.tasks.rows.decontamination import Overlap, overlaps
 from carerl.tasks.rows.questions import Question
-from carerl.types import Example, Group, Outcome, Sample
+from carerl.tasks.taught import TaughtRows, taught_rows
+from carerl.types import Decision, Example, Group, Outcome, Sample
 
 from . import text_evaluation
 from .base import ASKS_CONFIDENCE, VALIDATION, Evaluation, Suite
+from .chat_templates import has_thinking_switch
 from .end_of_turn import end_of_turn
 from .prompts import Prompt, PromptEncoder, PromptLengths, prompt_encoder, prompt_lengths
 
@@ -72,6 +78,7 @@ class TextTask:
         self._encoder: PromptEncoder | None = None
         self._kept: list[Question] = []
         self._lengths: PromptLengths | None = None
+        self._taught: TaughtRows | None = None
         self._evaluation: dict[str, list[Question]] = {}
         self._split: tuple[list[Question], list[Question]] | None = None
         self._suites: list[Suite] | None = None
@@ -95,7 +102,7 @@ class TextTask:
         if "".join(back.split()) != "".join(PROBE.split()):
             raise ValueError(f"the model's tokenizer does not give back what it encodes: {PROBE!r} became {back!r}")
         self._tokenizer, self._encoder = tokenizer, None
-        self._kept, self._lengths, self._suites = [], None, None  # of another tokenizer
+        self._kept, self._lengths, self._taught, self._suites = [], None, None, None  # of another tokenizer
         ends = (int(tokenizer.eos_token_id), end_of_turn(tokenizer))
         self.stop_ids = tuple(dict.fromkeys(token for token in ends if token is not None))
         self.vocab_size = len(tokenizer)
@@ -104,14 +111,16 @@ class TextTask:
         """Returns examples of one epoch after the other, each in an order of its own. Raises ValueError if there is
         nothing to train on."""
         questions = self._trained_on()
-        size = len(questions)
+        left_N = np.array([self._taught is None or question.id in self._taught.targets for question in questions])
+        size = int(left_N.sum())
         orders: dict[int, np.ndarray] = {}
         chosen: list[Question] = []
         prefixes: list[str] = []
         for position in range(start, start + n):
             epoch, place = divmod(position, size)
             if epoch not in orders:
-                orders[epoch] = np.random.default_rng([self.seed, _STREAM_ORDER, epoch]).permutation(size)
+                order_N = np.random.default_rng([self.seed, _STREAM_ORDER, epoch]).permutation(len(questions))
+                orders[epoch] = order_N[left_N[order_N]]
             chosen.append(questions[orders[epoch][place]])
             prefixes.append(f"train/{epoch}/")
         return self._examples(chosen, prefixes)
@@ -125,6 +134,34 @@ class TextTask:
             room = self.config.max_prompt_tokens or max(len(example.prompt_ids) for example in found)
             self._lengths = prompt_lengths(found, room)
         return self._lengths
+
+    def teach(self, room: int, pool: GraderPool) -> TaughtRows:
+        """Makes the response to learn of every training question, and leaves questions without a right one of at most
+        ``room`` tokens out of training. Says what was left out. The response's text is encoded by itself, behind the
+        prompt of RL, and ends with what ends a turn."""
+        if self._taught is None or self._taught.room != room:
+            questions, grade = self._trained_on(), lambda pairs: self._correct(pairs, pool)
+            self._taught = taught_rows(questions, self.config.teach, room, self._response_ids, grade)
+        return self._taught
+
+    def target(self, example: Example) -> tuple[int, ...]:
+        """Returns the response of :meth:`teach` for a training question. Raises RuntimeError before that."""
+        if self._taught is None:
+            raise RuntimeError("TextTask.teach must be called first")
+        return self._taught.targets[example.id.split("/", 2)[2]]
+
+    @property
+    def taught(self) -> TaughtRows | None:
+        """What :meth:`teach` found; None before."""
+        return self._taught
+
+    def can_stop_thinking(self) -> bool:
+        """Returns True if the model's chat template has a switch for ``task.thinking=off``."""
+        return has_thinking_switch(self._attached())
+
+    def has_options(self) -> bool:
+        """Returns True if any training question has closed options."""
+        return any(question.choices for question in self._training()[0])
 
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
         """Grades with the data set's grader, in this process and without limits. Returns the outcome and the vote of
@@ -167,7 +204,7 @@ class TextTask:
         if chosen is None or chosen not in labels:
             return None
         search = decision_search(
-            sample.response_ids, chosen, lambda token: self._spelling(token, chosen, labels), self.response_text
+            sample.response_ids, chosen, lambda token: self.spelling(token, chosen, labels), self.response_text
         )
         try:
             asked = next(search)
@@ -178,9 +215,19 @@ class TextTask:
                 asked = search.send(verdict.extracted)
         except StopIteration as found:
             decision: Decision | None = found.value
-            return decision
+            return None if decision is None else replace(decision, right=example.meta["gold"].accepted)
 
-    def _spelling(self, token: int, chosen: str, labels: tuple[str, ...]) -> dict[str, int]:
+    def options(self, example: Example) -> tuple[Mapping[str, int], tuple[str, ...]]:
+        """Returns a token of each option's bare label, and the right labels; nothing for a question without options, or
+        with a label that is not one token."""
+        gold = example.meta["gold"]
+        encoded = {label: self._attached().encode(label, add_special_tokens=False) for label, _ in gold.choices}
+        if not encoded or any(len(ids) != 1 for ids in encoded.values()):
+            return {}, ()
+        return {label: ids[0] for label, ids in encoded.items()}, gold.accepted
+
+    def spelling(self, token: int, chosen: str, labels: tuple[str, ...]) -> dict[str, int]:
+        """Returns :func:`~carerl.grading.decision.spellings` with this task's tokenizer."""
         if (token, chosen, labels) not in self._spellings:
             self._spellings[token, chosen, labels] = spellings(self._attached(), token, chosen, labels)
         return self._spellings[token, chosen, labels]
@@ -228,6 +275,12 @@ class TextTask:
             held = shuffled(questions)[: self.config.validation_questions]
             taken = {question.id for question in held} | {found.train_id for found in overlaps(questions, held)}
             train = [question for question in questions if question.id not in taken]
+            if few := config.train_questions:
+                if few > len(train):
+                    raise ValueError(f"task.train_questions = {few}: {config.train} has {len(train)} to train on")
+                left = [question.id for question in shuffled(questions) if question.id not in taken]
+                chosen = set(left[:few])
+                train = [question for question in train if question.id in chosen]
             if not train:
                 raise ValueError(
                     f"{self.config.train}: no question is left to train on; {len(questions)} do not overlap the "
@@ -257,6 +310,23 @@ class TextTask:
         dropped = {overlap.train_id for overlap in found}
         return [question for question in train if question.id not in dropped]
 
+    def _response_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Encodes responses, each with what ends a turn, or a text where no chat template ends a turn."""
+        if not texts:
+            return []
+        encoded = self._attached()(list(texts), add_special_tokens=False)["input_ids"]
+        return [(*ids, self.stop_ids[-1]) for ids in encoded]
+
+    def _correct(self, pairs: Sequence[tuple[Question, tuple[int, ...]]], pool: GraderPool) -> list[bool]:
+        jobs = [
+            Job(question.grader, without_statement(self.response_text(ids)), question.gold, False)
+            for question, ids in pairs
+        ]
+        return [
+            verdict.outcome is (Outcome.CORRECT if question.gold.answerable else Outcome.ABSTAINED)
+            for (question, _), verdict in zip(pairs, pool.grade(jobs), strict=True)
+        ]
+
     def _attached(self) -> PreTrainedTokenizerBase:
         if self._tokenizer is None:
             raise RuntimeError("TextTask.attach(tokenizer) must be called first")
@@ -264,7 +334,7 @@ class TextTask:
 
     def _examples(self, questions: Sequence[Question], prefixes: Sequence[str] = ()) -> list[Example]:
         """Makes an example of each question. ``prefixes``, one for each question, keep the ids of two epochs apart."""
-        self._encoder = self._encoder or prompt_encoder(self._attached())
+        self._encoder = self._encoder or prompt_encoder(self._attached(), thinks=self.config.thinking != "off")
         encoded = self._encoder([self._prompt(question) for question in questions])
         marked = {ASKS_CONFIDENCE: True} if self.config.ask_confidence else {}
         return [

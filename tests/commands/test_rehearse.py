@@ -16,7 +16,8 @@ def test_all_recipes_that_train_are_rehearsed_and_no_other() -> None:
     assert {f"{r}_{a}_{s}" for r in ("none", "rkl", "care") for a in ("grpo", "dapo", "gspo") for s in ("3b", "7b")} < {
         *names
     }
-    assert "care_grpo_tiny" in names and not {"base_tiny", "base_bytes"} & set(names)
+    assert {"care_grpo_tiny", "sft_decision_tiny", "sft_decision_8b"} < {*names}
+    assert not {"base_tiny", "base_bytes"} & {*names}
 
 
 def test_one_that_fails_keeps_no_other_from_its_turn(

@@ -161,13 +161,13 @@ def test_a_plugins_kind_says_what_is_started_and_needed() -> None:
     words = ["recipe=base_tiny", "plugins=[plugin_of_this_test]", "kind=distil"]
     config = load(words)
     assert [group.role for group in actor_groups(config)] == ["learner", "reference"]
-    assert not config.evaluates and not config.trains_on_rollouts
+    assert not config.evaluates and not config.trains_on_questions
     plan(config)
     with pytest.raises(ConfigError, match="a run of kind distil has no reward"):
         load([*words, "reward.name=correct"])
     with pytest.raises(ConfigError, match="starts no engine"):
         load([*words, "evaluation.at_end=true"])
-    with pytest.raises(ConfigError, match="one of rl, sft, untrained, evaluate, distil"):
+    with pytest.raises(ConfigError, match="one of rl, finetune, sft, untrained, evaluate, distil"):
         load([*words, "kind=distill"])
 
 

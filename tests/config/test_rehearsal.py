@@ -53,7 +53,7 @@ def test_a_rehearsal_is_a_legal_run_that_fits_a_laptop(words: str) -> None:
     assert sum(group.count * group.cpus_each for group in actor_groups(small)) <= 1
     assert sum(group.count * group.gpus_each for group in actor_groups(small)) == 0
     assert all(group.count == 1 for group in actor_groups(small))
-    assert small.prompts_per_step * small.algorithm.group_size <= 16 * 8
+    assert small.prompts_per_step * (small.algorithm.group_size if small.algorithm else 1) <= 16 * 8
     assert small.rollout.max_new_tokens <= 16 and small.steps == 3
     assert small.tracking.wandb != "online"
     if small.checkpoint.best:
@@ -71,12 +71,14 @@ def test_what_is_no_size_stays_the_recipes(words: str) -> None:
         old["model"]["dtype"], old["learner"]["compute_dtype"],
     )  # fmt: skip
     sizes = {"group_size", "overlong_length", "overlong_buffer", "constant_length"}
-    assert {k: v for k, v in new["algorithm"].items() if k not in sizes} == {
-        k: v for k, v in old["algorithm"].items() if k not in sizes
+    assert {k: v for k, v in (new["algorithm"] or {}).items() if k not in sizes} == {
+        k: v for k, v in (old["algorithm"] or {}).items() if k not in sizes
     }
     assert new["regularizer"] == old["regularizer"]
     assert new["rollout"]["engine"] == old["rollout"]["engine"] and new["seed"] == old["seed"]
     assert bool(small.evaluation.every) == bool(real.evaluation.every)
+    if real.taught:
+        assert small.evaluation.at_start and small.evaluation.at_end, "else its engines would never get a weight"
     assert bool(small.checkpoint.every) == bool(real.checkpoint.every)
     # the same prompts are dropped, and the same questions not asked
     assert getattr(small.task, "max_prompt_tokens", None) == getattr(real.task, "max_prompt_tokens", None)
@@ -102,6 +104,12 @@ def test_a_rate_above_0_is_raised_and_one_of_0_is_not() -> None:
     assert rehearsed(asked("recipe=care_grpo_7b")).learner.optimizer.lr == 3e-4
     assert rehearsed(asked("recipe=care_grpo_7b learner.optimizer.lr=.1")).learner.optimizer.lr == 0.1
     assert rehearsed(asked("recipe=care_grpo_7b learner.optimizer.lr=0")).learner.optimizer.lr == 0
+
+
+def test_what_is_measured_now_and_then_is_measured_in_a_rehearsal_too() -> None:
+    found = {n: rehearsed(asked(f"recipe=care_grpo_3b tracking.part_norms_every={n}")) for n in (50, 1, 0)}
+    assert [small.tracking.part_norms_every for small in found.values()] == [2, 1, 0]
+    assert all(small.tracking.part_norms_every < small.steps for small in found.values())
 
 
 def test_where_vllm_runs_on_gpus_only_transformers_is_the_engine_and_it_is_listed() -> None:

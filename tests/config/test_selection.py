@@ -13,7 +13,7 @@ from carerl.config.selection import Selection, choices, full_name, parse_selecti
 from carerl.errors import ConfigError
 from carerl.tasks import TASKS
 from carerl.tasks.tiny import TinyConfig
-from carerl.types import Group, Outcome, Sample
+from carerl.types import Decision, Group, Outcome, Sample
 
 TINY = ["recipe=care_grpo_tiny", "task.validation_questions=50"]
 
@@ -61,6 +61,10 @@ def test_a_rule_without_something_to_choose_by_is_refused() -> None:
             load([*words, "checkpoint.best=accuracy"])
         assert caught.value.field == "checkpoint.best" and remedy in caught.value.remedy
     assert load([*TINY, "checkpoint.best=accuracy subject to ece <= 0.1"]).checkpoint.best.endswith("0.1")
+    of_decisions = "checkpoint.best=argmax_accuracy subject to answer_prob_ece_count <= 0.1"
+    with pytest.raises(ConfigError, match="no decisions"):
+        load([*TINY, of_decisions])
+    assert load([*TINY, of_decisions, "task.gold_noise=0.05"]).checkpoint.best.startswith("argmax_accuracy")
 
 
 def test_the_choice_is_the_best_of_those_that_keep_the_bounds() -> None:
@@ -100,7 +104,7 @@ def test_what_is_not_finite_cannot_be_chosen() -> None:
 
 
 def test_every_metric_of_the_table_is_reported_of_the_tiny_world() -> None:
-    task = TASKS["tiny"].build(TinyConfig(validation_questions=4), 100)
+    task = TASKS["tiny"].build(TinyConfig(validation_questions=4, gold_noise=0.05), 100)
     examples = next(suite for suite in task.suites() if suite.name == "validation").examples
     answers = itertools.cycle([Outcome.CORRECT, Outcome.WRONG, Outcome.CORRECT, Outcome.TRUNCATED, Outcome.WRONG])
     groups = []
@@ -108,7 +112,9 @@ def test_every_metric_of_the_table_is_reported_of_the_tiny_world() -> None:
         samples = []
         for outcome in itertools.islice(answers, 4):
             answer = {Outcome.CORRECT: example.gold, Outcome.TRUNCATED: None}.get(outcome, "no")
-            samples.append(Sample(example.id, (5,), (-0.1,), outcome is Outcome.TRUNCATED, (0, 0), outcome, answer))
+            one = Sample(example.id, (5,), (-0.1,), outcome is Outcome.TRUNCATED, (0, 0), outcome, answer)
+            one.decision, one.option_probs = Decision(0, "no", {"yes": 4, "no": 5}, ("yes",)), (0.7, 0.3)
+            samples.append(one)
         groups.append(Group(example, samples))
     found = task.evaluate({"validation": groups}).metrics
     for name in choices():
@@ -121,11 +127,12 @@ def test_every_metric_of_the_table_is_reported_of_the_tiny_world() -> None:
 
 def test_every_metric_of_the_table_is_one_of_a_text_suite() -> None:
     measured = measure([0.2, 0.9, 0.6, 0.4], [0, 1, 1, 0])
-    assert len(choices()) == 12
+    assert len(choices()) == 14
     for name, line in choices().items():
         if line.name.startswith("calibration/"):
+            name = name.removeprefix("answer_prob_")  # the same of another confidence
             assert name in measured
             perfect, worst = measure([0.0, 1.0, 1.0, 0.0], [0, 1, 1, 0]), measure([1.0, 0.0, 0.0, 1.0], [0, 1, 1, 0])
             assert (perfect[name].value > worst[name].value) is (line.better > 0) and line.better, name
         else:
-            assert name in {"accuracy", "maj", "answered", *map(str, Outcome)}
+            assert name in {"accuracy", "argmax_accuracy", "maj", "answered", *map(str, Outcome)}

@@ -1,4 +1,5 @@
-"""``answer_prob`` of an evaluation's samples, with the plain engine and real workers in this process.
+"""``answer_prob`` of an evaluation's samples, and rewards for the likeliest option, with the plain engine and real
+workers in this process.
 
 The oracle is a forward pass of transformers over prompt and response up to the decision, and a softmax over the
 options' logits. Not covered: vLLM (backends/test_engines has its log-probs), which token decides
@@ -26,7 +27,11 @@ from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.controller import decisions
 from carerl.controller.decisions import answer_probabilities
 from carerl.controller.evaluation import chosen, sample
+from carerl.decisions import DecisionConfig
 from carerl.grading import Verdict
+from carerl.grading.pool import Graded, Job
+from carerl.loss.batching import informative
+from carerl.rewards import REWARDS
 from carerl.runs.samples import SampleStore, read_samples
 from carerl.tasks import TASKS
 from carerl.tasks.byte_tokenizer import VOCAB_SIZE, make_byte_tokenizer
@@ -239,6 +244,35 @@ def test_what_decides_is_found_by_graders_that_can_be_ended(
     assert found[0] is not None and found[0] == found[1]
 
 
+def test_a_rehearsal_weighs_and_rewards_tossed_decisions(crew: EvaluationCrew, config: RunConfig) -> None:
+    """Drawn weights name no option. What was found stays, and every other response gets a place of its own."""
+    task, tokenizer = make_task(config), make_byte_tokenizer()
+    example = task.suites()[0].examples[0]
+
+    def groups() -> list[Group]:
+        made = []
+        for text in ("no idea at all", r"\boxed{C}"):
+            ids = tuple(tokenizer.encode(text))
+            outcome, answer = task.grade(example, ids, False)
+            made.append(Sample(example.id, ids, (-0.1,) * len(ids), False, (0, 0), outcome, answer))
+        return [Group(example, made)]
+
+    real, tossed = groups(), groups()
+    settings = DecisionConfig(name="ce", reward="argmax")
+    decisions.decide(crew, task, real, settings)
+    decisions.decide(crew, task, tossed, settings, 7)
+    (_, named), (unnamed, same) = real[0].samples, tossed[0].samples
+    assert real[0].samples[0].decision is None and same.decision == named.decision is not None
+    assert unnamed.decision is not None and unnamed.decision.right == named.decision.right
+    place = unnamed.decision.position
+    assert unnamed.decision.token_ids[unnamed.decision.chosen] == unnamed.response_ids[place]
+    assert unnamed.option_probs is not None and sum(unnamed.option_probs) == pytest.approx(1.0)
+    assert unnamed.argmax_outcome is not None, "the likeliest option is judged"
+    again = {0: groups()[0]}
+    assert list(answer_probabilities(crew.engines, task, again, crew.graders.verdicts, 7)) == [again]
+    assert [s.decision for s in again[0].samples] == [s.decision for s in tossed[0].samples]
+
+
 def test_a_variant_that_cannot_be_graded_decides_nothing(crew: EvaluationCrew, config: RunConfig) -> None:
     task, tokenizer = make_task(config), make_byte_tokenizer()
     example = task.suites()[0].examples[0]
@@ -253,3 +287,79 @@ def test_a_variant_that_cannot_be_graded_decides_nothing(crew: EvaluationCrew, c
     assert decisions.find_decisions(task, pairs, out_of_time) == [None] and len(asked) == 1
     (found,) = decisions.find_decisions(task, pairs, crew.graders.verdicts)
     assert found == task.decision(*pairs[0]) and found is not None
+
+
+RIGHT, WRONG, UNNAMED, SILENT = r"It is C. \boxed{C}", r"\boxed{A}", "the 67th", "no idea"  # the answer is C
+OUTCOMES = {RIGHT: Outcome.CORRECT, WRONG: Outcome.WRONG, UNNAMED: Outcome.CORRECT, SILENT: Outcome.UNPARSED}
+ANSWERS = {RIGHT: "C", WRONG: "A", UNNAMED: "C", SILENT: None}
+# groups of responses and their likeliest options, the rewards that they get for these, and whether a group then teaches
+REWARDED = [
+    ([(RIGHT, "C"), (RIGHT, "B")], [1, 0], True),
+    ([(RIGHT, "C"), (WRONG, "C")], [1, 1], False),
+    ([(RIGHT, "B"), (WRONG, "C")], [0, 1], True),
+    ([(WRONG, "B"), (WRONG, "A")], [0, 0], False),
+    ([(WRONG, "C"), (UNNAMED, None)], [1, 1], False),
+    ([(RIGHT, "A"), (SILENT, None)], [0, 0], False),
+    ([(RIGHT, "C"), (WRONG, "A"), (UNNAMED, None), (SILENT, None)], [1, 0, 1, 0], True),  # nothing to judge again
+]
+
+
+@pytest.fixture
+def rewarding(crew: EvaluationCrew, config: RunConfig) -> EvaluationCrew:
+    crew.graders.load(replace(config, reward=REWARDS["correct"].config()), config.model.path)
+    return crew
+
+
+def graded(crew: EvaluationCrew, config: RunConfig) -> list[Group]:
+    """The groups of ``REWARDED`` as they are once the engines were asked, of the question whose answer is C."""
+    task, tokenizer = make_task(config), make_byte_tokenizer()
+    (example,) = (e for e in task.suites()[0].examples if e.id == "q2")
+    groups = []
+    for said, _, _ in REWARDED:
+        ids = [tuple(tokenizer.encode(text)) for text, _ in said]
+        groups.append(Group(example, [Sample("q2", x, (-0.1,) * len(x), False, (0, 0)) for x in ids]))
+    groups = crew.graders.grade(groups)
+    pairs = [(group.example, one) for group in groups for one in group.samples]
+    likeliest = [first for said, _, _ in REWARDED for _, first in said]
+    found = decisions.find_decisions(task, pairs, crew.graders.verdicts)
+    for (_, one), decision, first in zip(pairs, found, likeliest, strict=True):
+        assert (decision is None) == (first is None)
+        one.decision = decision
+        one.option_probs = None if decision is None else tuple(0.5 if x == first else 0.02 for x in decision.token_ids)
+        assert one.likeliest == first
+    return groups
+
+
+def test_the_reward_is_for_the_likeliest_option_and_the_outcome_stays(
+    rewarding: EvaluationCrew, config: RunConfig
+) -> None:
+    groups = graded(rewarding, config)
+    assert informative(groups).tolist() == [False, True, True, False, True, True, True]
+    decisions._reward_likeliest(rewarding, groups)
+    for group, (said, rewards, _) in zip(groups, REWARDED, strict=True):
+        assert [one.reward for one in group.samples] == rewards
+        assert [one.rewarded for one in group.samples] == [reward == 1 for reward in rewards]
+        assert [one.outcome for one in group.samples] == [OUTCOMES[text] for text, _ in said]
+        assert [one.answer for one in group.samples] == [ANSWERS[text] for text, _ in said]
+    assert informative(groups).tolist() == [teaches for _, _, teaches in REWARDED]
+
+
+def test_what_stays_as_it_is_keeps_its_outcome_when_it_is_judged_again(
+    rewarding: EvaluationCrew, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grader may run out of time at a second try, and a response that ran out of it at the first may not then."""
+    groups = graded(rewarding, config)
+    ungraded = Sample("q2", groups[0].samples[0].response_ids, (-0.1,) * 19, False, (0, 0), Outcome.INVALID, reward=0.0)
+    groups[0].samples.append(ungraded)
+    decisions._reward_likeliest(rewarding, groups)
+    assert ungraded.reward == 0 and not ungraded.rewarded and ungraded.argmax_outcome is Outcome.INVALID
+
+    def out_of_time(pool: Any, jobs: list[Job]) -> list[Graded]:
+        return [Graded(Verdict(Outcome.INVALID, None, "time"), None)] * len(jobs)
+
+    groups = graded(rewarding, config)
+    with monkeypatch.context() as patched:
+        patched.setattr("carerl.grading.pool.GraderPool.grade_and_vote", out_of_time)
+        decisions._reward_likeliest(rewarding, groups)
+    found = [[one.reward for one in group.samples] for group in groups]
+    assert found == [rewards for _, rewards, _ in REWARDED]

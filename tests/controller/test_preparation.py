@@ -12,8 +12,11 @@ import pytest
 from carerl.backends.models import make_model, save_model
 from carerl.config.check.prompts import prompt_record
 from carerl.config.load import dump, load, read
+from carerl.config.plan.plan import plan
+from carerl.config.plan.render import render
 from carerl.config.schema import RunConfig
 from carerl.controller.preparation import first_lines, prepare, say_trust, stop_ids, with_end_ids
+from carerl.controller.rehearsal.parts import parts
 from carerl.errors import ConfigError
 from carerl.tasks.byte_tokenizer import EOS, VOCAB_SIZE, make_byte_tokenizer
 
@@ -119,6 +122,15 @@ def test_a_world_of_its_own_words_has_nothing_to_count() -> None:
     task, tokenizer = prepare(config, "")
     assert prompt_record(config, task) == {}
     assert first_lines(with_end_ids(config, task, ""), task, tokenizer) == ["a response ends at <eos> (1)"]
+
+
+def test_what_is_done_at_decisions_is_said_wherever_a_run_is_described() -> None:
+    config = load(["recipe=calibration_aware_tiny"])
+    task, tokenizer = prepare(config, "")
+    line = "decisions: cross-entropy toward paper, weight 0.03, clamp uniform, reward argmax"
+    assert line in first_lines(with_end_ids(config, task, ""), task, tokenizer)
+    assert f"- {line}\n" in render(plan(config))
+    assert line.removeprefix("decisions: ") in ", ".join(parts(config, config, 0))
 
 
 def test_that_a_models_own_code_is_run_is_said(model_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,11 @@ from carerl.actors.handles.base import HeldBatch
 from carerl.algorithms import ALGORITHMS
 from carerl.controller.rollout_table import rollout_rows, token_scores
 from carerl.controller.sampling import Quota, Source, collect, rollout_metrics
-from carerl.loss.batching import StepBatch, make_batch
+from carerl.decisions import DecisionConfig
+from carerl.loss.batching import StepBatch, make_batch, plan
+from carerl.runs.tables import ROLLOUT_COLUMNS
 from carerl.tasks import ASKS_CONFIDENCE
-from carerl.types import Example, Group, Outcome, Sample
+from carerl.types import Decision, Example, Group, Outcome, Sample
 
 SIZE = 4
 
@@ -241,6 +243,33 @@ def test_token_values_are_those_of_the_samples_own_row_and_end_with_its_response
     assert all(row["response_ids"] == [5, 1] and row["token_text"] == ["f", "b"] for row in rows)
     assert all(row["token_logprob"] == [-0.1, -0.2] for row in rows)
     assert "token_rkl" not in rollout_rows(str, 1, rollouts, planned)[0]
+
+
+def test_a_rollout_table_says_what_a_reward_was_for():
+    """A response that begins with its decision, masked there; the reward is for the likeliest option."""
+    rollouts, _ = Engines([2]).collect(wanted=2, max_draws=2)
+    off, last, alone, _ = rollouts.groups[0].samples
+    for sample, position, chosen in ((off, 0, "A"), (last, 1, "B"), (alone, 0, "B")):
+        sample.decision = Decision(position, chosen, {"A": 5, "B": 1}, ("B",))
+        sample.option_probs = (0.25, 0.75)
+    off.outcome, off.reward, off.argmax_outcome = Outcome.WRONG, 1.0, Outcome.CORRECT
+    alone.response_ids, alone.rollout_logprobs = (1,), (-0.1,)
+    grpo = ALGORITHMS["grpo"]
+    planned = plan(rollouts.groups, grpo.build(grpo.config()), 1.0, 0, 1, DecisionConfig(name="ce", reward="argmax"))
+    assert planned.batch.advantages_BT is not None and planned.batch.advantages_BT[0, 0] == 0
+    rows = rollout_rows(str, 1, rollouts, planned)
+    names = ("outcome", "reward", "decision_position", "likeliest", "argmax_outcome")
+    assert [tuple(row[name] for name in names) for row in rows[:4]] == [
+        ("wrong", 1.0, 0, "B", "correct"),
+        ("correct", 1.0, 1, "B", None),
+        ("wrong", 0.0, 0, "B", None),
+        ("wrong", 0.0, None, None, None),
+    ]
+    assert rows[0]["advantage"] == rows[1]["advantage"] == -rows[3]["advantage"] > 0.8
+    assert rows[2]["advantage"] == 0, "there is no other token"
+    assert {name: kind for name, kind in ROLLOUT_COLUMNS.items() if name in names[2:]} == {
+        "decision_position": "int64", "likeliest": "string", "argmax_outcome": "string"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("asked", "hidden"), [(False, False), (True, False), (True, True)])

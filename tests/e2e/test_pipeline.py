@@ -309,6 +309,26 @@ def test_pitfall_16_and_18_draws_and_adapted_strengths_are_counted_and_gone_on_w
     assert all(tensor.equal(expected[name]) for name, tensor in final_weights(resumed.run_dir).items())
 
 
+def test_pitfall_18_decisions_are_gone_on_with(actors: tuple[TrainingCrew, str], tmp_path: Path) -> None:
+    """Their golds are drawn, the reward is for the likeliest option, and norms are measured in every second step."""
+    words = ["recipe=calibration_aware_tiny", *SMALL, f"runs_dir={tmp_path}", "tracking.part_norms_every=2"]
+    whole = start(actors, load(words))
+    train = [row for row in rows(whole.run_dir) if "train/loss" in row]
+    assert all(0 < row["decision/found"] <= 1 and row["train/ce_loss"] > 0 for row in train)
+    assert any(row["decision/unlikely"] > 0 and row["rollout/rewarded"] != row["rollout/accuracy"] for row in train)
+    measured = {row["step"]: row["train/grad_norm_ce"] for row in train if "train/grad_norm_ce" in row}
+    assert list(measured) == [2, 4] and min(measured.values()) > 0
+    assert undeclared({name for row in rows(whole.run_dir) for name in row}) == []
+    stopped = start(actors, load([*words, f"run_dir={tmp_path / 'stopped'}"]), InterruptAt(1))
+    resumed = start(actors, load([f"resume={stopped.run_dir}"]))
+    assert (resumed.status, resumed.step) == ("completed", 4)
+    assert rows(resumed.run_dir) == rows(whole.run_dir) and resumed.final == whole.final
+    expected = final_weights(whole.run_dir)
+    assert all(tensor.equal(expected[name]) for name, tensor in final_weights(resumed.run_dir).items())
+    unmeasured = start(actors, load([*words, "tracking.part_norms_every=0", f"run_dir={tmp_path / 'unmeasured'}"]))
+    assert all(tensor.equal(expected[name]) for name, tensor in final_weights(unmeasured.run_dir).items())
+
+
 def test_without_a_penalty_the_reference_is_asked_now_and_then(
     actors: tuple[TrainingCrew, str], tmp_path: Path
 ) -> None:

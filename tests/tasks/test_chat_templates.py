@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,25 @@ def test_a_process_that_has_gone_is_started_again() -> None:
 
 def test_a_template_that_renders_no_answer_has_no_end_of_turn() -> None:
     assert end_of_turn(templated("{{ messages[7].content }}")) is None
+
+
+SWITCH = "{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_template_is_told_not_to_think_first_where_it_has_a_switch(tmp_path: Path, own: bool) -> None:
+    """By the process that renders, and by a tokenizer class of its own. Without the setting nothing is said."""
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "2"}) + "\n")
+    prompts = {}
+    for thinking in ("default", "off"):
+        tokenizer = templated(CHATML + SWITCH)
+        if own:
+            tokenizer.apply_chat_template = partial(type(tokenizer).apply_chat_template, tokenizer)
+        task = TextTask(TextConfig(train=str(tmp_path / "rows.jsonl"), thinking=thinking), 1)
+        task.attach(tokenizer)
+        prompts[thinking] = str(tokenizer.decode(task.train_examples(0, 1)[0].prompt_ids))
+        assert task.can_stop_thinking()
+    assert prompts["off"] == prompts["default"] + "<think></think>"
+    plain = TextTask(TextConfig(train=str(tmp_path / "rows.jsonl"), thinking="off"), 1)
+    plain.attach(templated(CHATML))
+    assert not plain.can_stop_thinking() and plain.train_examples(0, 1)[0].prompt_ids

@@ -1,10 +1,10 @@
-"""Outcomes that a rehearsal tosses a coin for."""
+"""Outcomes and decisions that a rehearsal tosses a coin for."""
 
 from __future__ import annotations
 
 import math
 
-from carerl.tasks.coin_flips import heads, toss
+from carerl.tasks.coin_flips import heads, toss, tossed_decision
 from carerl.types import Example, Group, Outcome, Sample
 
 SEED = 100
@@ -73,3 +73,34 @@ def test_tossing_again_changes_nothing() -> None:
     first = [(sample.outcome, sample.answer) for sample in tossed.samples]
     toss([tossed], SEED)
     assert [(sample.outcome, sample.answer) for sample in tossed.samples] == first
+
+
+OPTIONS = {"A": 10, "B": 11, "C": 12}
+
+
+def response(number: int, ids: tuple[int, ...], outcome: Outcome) -> Sample:
+    return Sample(f"q{number}", ids, (0.0,) * len(ids), False, (0, 0), outcome)
+
+
+def test_a_tossed_decision_is_right_where_the_coin_was_and_names_the_responses_own_token() -> None:
+    places, labels = set(), set()
+    for number in range(200):
+        outcome = Outcome.CORRECT if number % 2 else Outcome.WRONG
+        found = tossed_decision(response(number, (1, 2, 3, 4), outcome), OPTIONS, ("B",), SEED, 0)
+        assert found == tossed_decision(response(number, (1, 2, 3, 4), outcome), OPTIONS, ("B",), SEED, 0)
+        assert found is not None and (found.chosen in found.right) == (outcome is Outcome.CORRECT)
+        assert found.token_ids == {**OPTIONS, found.chosen: found.position + 1}
+        places.add(found.position)
+        labels.add(found.chosen)
+    assert places == {0, 1, 2, 3} and labels == {"A", "B", "C"}
+
+
+def test_a_token_that_names_an_option_decides_for_it() -> None:
+    """Else two options would have one token."""
+    found = tossed_decision(response(0, (12,), Outcome.CORRECT), OPTIONS, ("B",), SEED, 0)
+    assert found is not None and (found.chosen, dict(found.token_ids)) == ("C", OPTIONS) and "C" not in found.right
+
+
+def test_nothing_is_tossed_without_options_or_tokens() -> None:
+    assert tossed_decision(response(0, (1,), Outcome.WRONG), {}, (), SEED, 0) is None
+    assert tossed_decision(response(0, (), Outcome.WRONG), OPTIONS, ("B",), SEED, 0) is None

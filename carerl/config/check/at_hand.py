@@ -14,7 +14,8 @@ from carerl.config.schema import RunConfig
 from carerl.config.shapes import effective_shape, read_model_json, shape_from_directory
 from carerl.config.stored_weights import check_kind, check_pointers, first_words, no_model
 from carerl.errors import ConfigError, raise_all
-from carerl.tasks.base import VALIDATION, SupervisedTask, Task
+from carerl.grading.pool import GraderPool
+from carerl.tasks.base import VALIDATION, SupervisedTask, Task, TaughtTask
 from carerl.tasks.text import TextTask
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _squeezed(text: str) -> str:
 
 def check_task(task: Task, config: RunConfig) -> None:
     """Refuses a task whose vocabulary the model does not have, whose prompts do not fit the context with the answers
-    they need, or that has no corpus where a supervised run asks for one.
+    they need, or that has no corpus, or no responses to learn, where a supervised run asks for one.
 
     Of text, prompts that do not fit are left out and counted, and only a set of which none is left is refused. Of
     another task every evaluation prompt must fit, and every training prompt of :func:`training_examples`. Raises
@@ -164,16 +165,75 @@ def check_task(task: Task, config: RunConfig) -> None:
     if config.does.trains_on_corpus and not isinstance(task, SupervisedTask):
         reason = "it has no corpus for supervised training"
         errors.append(ConfigError("task.name", config.task.name, reason, "write task.name=tiny, or kind=rl"))
+    elif config.taught and not isinstance(task, TaughtTask):
+        reason = "its questions have no responses to learn"
+        errors.append(ConfigError("task.name", config.task.name, reason, "choose another task, or write kind=rl"))
     elif isinstance(task, TextTask):
-        errors += _some_prompts_fit(task, config)
+        # without a prompt that fits there is nothing that could be looked at
+        errors += list(_some_prompts_fit(task, config)) or [
+            *_decisions(task, config),
+            *_swaps(task, config),
+            *_taught(task, config),
+        ]
     else:
         errors += _all_prompts_fit(task, config)
     raise_all(errors)
 
 
+def _decisions(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:
+    """Refuses to train decisions where no training question has any."""
+    d = config.decision
+    if d.needed and config.trains_on_questions and not task.has_options():
+        key = "name" if d.trains else "reward"
+        yield ConfigError(
+            f"decision.{key}",
+            getattr(d, key),
+            f"none of the training questions of task {config.task.name} has options, so no response holds a decision",
+            "train on questions with options (task.name=commonsenseqa), or leave decision out",
+        )
+
+
+def _swaps(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:
+    """Refuses to swap traces where no question of an evaluation has options."""
+    if not config.evaluation.trace_swap:
+        return
+    suites = task.suites()
+    if not any(example.meta["gold"].choices for suite in suites for example in suite.examples):
+        yield ConfigError(
+            "evaluation.trace_swap",
+            True,
+            f"no question of {', '.join(suite.name for suite in suites) or 'an evaluation'} has options, so no trace "
+            "decides between any",
+            "evaluate a benchmark with options, such as commonsenseqa, or leave evaluation.trace_swap out",
+        )
+
+
+def _taught(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:
+    """Refuses supervised finetuning on questions without responses to learn."""
+    if not config.taught:
+        return
+    settings = config.grading
+    with GraderPool(settings.processes, settings.seconds, settings.memory_mib) as pool:
+        found = task.teach(config.rollout.max_new_tokens, pool)
+    if found.without:
+        reason = f"{len(found.without):,} of {found.questions:,} training questions have no solution to learn, "
+        remedy = "write task.teach=decision to learn their answers alone, or give 'solution' in every row"
+        if found.teach == "decision":
+            remedy = "give 'solution', an expression, in every row"
+        yield ConfigError("task.teach", found.teach, f"{reason}the first is {found.without[0]}", remedy)
+    elif not found.targets:
+        yield ConfigError(
+            "task.teach",
+            found.teach,
+            f"nothing is left to learn: of {found.questions:,} responses {len(found.too_long):,} have more than "
+            f"{found.room:,} tokens, and {len(found.wrong):,} are not graded as correct",
+            "raise rollout.max_new_tokens, or mend the rows: a solution ends with the answer that the row gives",
+        )
+
+
 def _some_prompts_fit(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:
     limit, new = config.rollout.max_model_len, config.rollout.max_new_tokens
-    if config.trains_on_rollouts and (found := task.training_lengths()).none_fits:
+    if config.trains_on_questions and (found := task.training_lengths()).none_fits:
         needed = found.shortest[1] + new
         remedy = f"write task.max_prompt_tokens={found.shortest[1]} or more"
         remedy += f", with rollout.max_model_len={needed} or fewer new tokens" if needed > limit else ""
@@ -204,7 +264,7 @@ def _some_prompts_fit(task: TextTask, config: RunConfig) -> Iterable[ConfigError
 def _all_prompts_fit(task: Task, config: RunConfig) -> Iterable[ConfigError]:
     limit, new = config.rollout.max_model_len, config.rollout.max_new_tokens
     sets: list[tuple[str, Iterable[Example], int]] = []
-    if config.trains_on_rollouts:
+    if config.trains_on_questions:
         sets.append(("training", training_examples(task, config.prompts_per_step), new))
     for suite in task.suites():
         sets.append((f"evaluation {suite.name}", suite.examples, new_tokens(config, suite)))

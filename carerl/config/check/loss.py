@@ -59,6 +59,50 @@ def _in_reward(c: RunConfig) -> Errors:
             yield ConfigError("regularizer.place", "reward", reason, f"write {remedy}")
 
 
+def decision_pairings(c: RunConfig) -> Errors:
+    """Yields an error for decisions that the task does not have, for an algorithm that replaces groups while responses
+    are being decoded, and for probabilities that are trained at another temperature than 1."""
+    d = c.decision
+    if not d.needed or c.algorithm is None:
+        return
+    key = "name" if d.trains else "reward"
+    if not c.task.has_decisions:
+        yield ConfigError(
+            f"decision.{key}",
+            getattr(d, key),
+            f"task {c.task.name} has no questions with closed options whose answers are uncertain",
+            "choose a task with options, such as commonsenseqa; or in the tiny world write task.gold_noise=0.05",
+        )
+    if d.trains and c.rollout.temperature != 1:
+        yield ConfigError(
+            "rollout.temperature",
+            c.rollout.temperature,
+            f"decision.name={d.name} would train the probabilities at this temperature, and every evaluation takes "
+            "those at 1, which would not be the trained ones",
+            "write rollout.temperature=1",
+        )
+    if c.algorithm.max_draws > 1:
+        yield _replaced(c)
+
+
+def _replaced(c: RunConfig) -> ConfigError:
+    """Returns the error for groups that are replaced, with the reason that holds for what is done at decisions."""
+    d = c.decision
+    if d.trains:
+        reason = (
+            f"groups that are all right or all wrong would be replaced, and decision.name={d.name} would be trained on "
+            "decisions that were chosen by whether they were right: their probabilities would not be true"
+        )
+        remedy = "write algorithm.max_draws=1: such groups are then kept for their decisions"
+    else:
+        reason = (
+            f"decision.reward={d.reward} asks for the likeliest decision once all responses have ended, and "
+            "replacements are drawn while others are decoded"
+        )
+        remedy = "write algorithm.max_draws=1: groups that are all right or all wrong are then not replaced"
+    return ConfigError("algorithm.max_draws", c.algorithm.max_draws, reason, remedy)
+
+
 def reward_pairings(c: RunConfig) -> Errors:
     """Yields an error for a reward that reads something which the task's responses never hold."""
     r = c.reward

@@ -50,7 +50,7 @@ def model_pairings(c: RunConfig) -> Errors:
             f"the base model is given twice, model.path is {c.model.path}",
             "to train from model.path, write model.base_recipe=",
         )
-    if not c.trains_on_rollouts and c.model.base_recipe:
+    if not c.trains_on_questions and c.model.base_recipe:
         yield ConfigError("model.base_recipe", c.model.base_recipe, "a base model is made from nothing", "leave it out")
     if c.does.makes_base and not c.does.trains and c.model.shape.vocab_size != BYTE_VOCABULARY:
         yield ConfigError(

@@ -19,6 +19,7 @@ from carerl.tasks.benchmarks.table import find_benchmark
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
 from carerl.tasks.chat_templates import TemplateError
 from carerl.tasks.prompts import PromptLengths
+from carerl.tasks.taught import TaughtRows
 
 
 def own_tokenizer(config: RunConfig, task: Task) -> Any:
@@ -46,7 +47,7 @@ def refusals(config: RunConfig, model_dir: str) -> Iterator[None]:
 def planned_prompts(config: RunConfig) -> tuple[str, ...]:
     """Returns lines about the prompts of a run on text; none for another run. Without data and tokenizer on this
     machine the line says what was not at hand. Raises ConfigError for what the run would be refused for."""
-    if not config.trains_on_rollouts or not isinstance(config.task, TextConfig):
+    if not config.trains_on_questions or not isinstance(config.task, TextConfig):
         return ()
     limit = f"training prompts of more than {config.task.max_prompt_tokens:,} tokens are dropped"
     missing = data_missing(config.task)
@@ -86,7 +87,11 @@ def prompt_lines(config: RunConfig, task: Task) -> list[str]:
     """Returns what a person should know about the prompts of a task over text; nothing of another task."""
     if not isinstance(task, TextTask):
         return []
-    lines = [_training_line(task.training_lengths())] if config.trains_on_rollouts else []
+    lines = [_training_line(task.training_lengths())] if config.trains_on_questions else []
+    if (taught := task.taught) is not None:
+        lines.append(_taught_line(taught))
+    if task.config.thinking == "off" and not task.can_stop_thinking():
+        lines.append("task.thinking=off: the chat template has no switch for that, so nothing tells the model")
     for suite in task.suites() if config.evaluates else ():
         found = suite_lengths(config, suite)
         if found.too_long:
@@ -107,6 +112,16 @@ def _training_line(found: PromptLengths) -> str:
     )
 
 
+def _taught_line(found: TaughtRows) -> str:
+    head = f"responses to learn: {len(found.targets):,} of {found.questions:,} (task.teach={found.teach})"
+    left_out = []
+    if found.too_long:
+        left_out.append(f"{len(found.too_long):,} with more than {found.room:,} tokens ({found.too_long[0][0]})")
+    if found.wrong:
+        left_out.append(f"{len(found.wrong):,} that the grader does not find correct ({found.wrong[0]})")
+    return f"{head}; left out: {', '.join(left_out)}" if left_out else head
+
+
 def _longest(found: PromptLengths) -> str:
     return f"the longest, {found.longest[0]}, has {found.longest[1]:,}"
 
@@ -118,5 +133,7 @@ def prompt_record(config: RunConfig, task: Task) -> dict[str, Any]:
     suites = {
         suite.name: suite_lengths(config, suite).record() for suite in (task.suites() if config.evaluates else ())
     }
-    training = {"training": task.training_lengths().record()} if config.trains_on_rollouts else {}
+    training = {"training": task.training_lengths().record()} if config.trains_on_questions else {}
+    if task.taught is not None:
+        training |= {"taught": task.taught.record()}
     return training | ({"evaluation": suites} if suites else {})

@@ -9,7 +9,7 @@ What can only be known with the model, the task or the cluster at hand is checke
 from __future__ import annotations
 
 from carerl.config.check.learner import learner_pairings
-from carerl.config.check.loss import loss_pairings, reward_pairings
+from carerl.config.check.loss import decision_pairings, loss_pairings, reward_pairings
 from carerl.config.check.model import model_pairings, path_pairings
 from carerl.config.check.places import run_dir_errors
 from carerl.config.check.sync import sync_pairings
@@ -73,13 +73,27 @@ def _kind(c: RunConfig) -> Errors:
         yield ConfigError("profile", True, "a model that is not trained takes no steps", "leave profile out")
 
 
+def _swaps(c: RunConfig) -> Errors:
+    """Refuses to swap traces where nothing is evaluated, or where no question has options."""
+    if not c.evaluation.trace_swap:
+        return
+    if not c.evaluates:
+        reason, remedy = "this run evaluates nothing", "leave it out, or write evaluation.at_end=true"
+    elif not c.task.has_decisions:
+        reason = f"task {c.task.name} has no questions with closed options between which a trace could decide"
+        remedy = "choose a task with options, such as commonsenseqa; or in the tiny world write task.gold_noise=0.05"
+    else:
+        return
+    yield ConfigError("evaluation.trace_swap", True, reason, remedy)
+
+
 def _own(c: RunConfig) -> Errors:
     """Yields what the sections' own checks find."""
     yield from checks(c, c)
 
 
 PAIRINGS = (
-    _kind, run_dir_errors, path_pairings, model_pairings, _own, batch_pairings, loss_pairings, selection_pairings,
-    reward_pairings, reference_pairings, length_pairings, engine_pairings, learner_pairings, sync_pairings,
-    transfer_pairings, gpu_pairings, card_pairings, fit_pairings,
+    _kind, _swaps, run_dir_errors, path_pairings, model_pairings, _own, batch_pairings, loss_pairings,
+    decision_pairings, selection_pairings, reward_pairings, reference_pairings, length_pairings, engine_pairings,
+    learner_pairings, sync_pairings, transfer_pairings, gpu_pairings, card_pairings, fit_pairings,
 )  # fmt: skip

@@ -12,7 +12,7 @@ from carerl.loss.parity import LEAST_OF_BFLOAT16, LIMITS, limits_for
 def sync_pairings(c: RunConfig) -> Iterator[ConfigError]:
     """Yields an error for every limit below what bfloat16 rounds by, where engine or learner compute in it."""
     dtype = limits_for((c.model.dtype, c.learner.compute_dtype)).dtype
-    if not c.trains_on_rollouts or dtype != "bfloat16":
+    if not c.trains_on_questions or dtype != "bfloat16":
         return
     least, default = LEAST_OF_BFLOAT16, LIMITS[dtype]
     for key, value, lowest, usual in (

@@ -15,9 +15,14 @@ CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 def batch_pairings(c: RunConfig) -> Errors:
     """Yields an error for more actors than a step has work for."""
     a, groups = c.algorithm, c.prompts_per_step
-    if a is None or groups % a.minibatches or a.group_size < a.smallest_group:
-        return  # there is no batch, or its own error says what is wrong with it
-    rows = a.rows_per_minibatch(groups)
+    if a is not None:
+        if groups % a.minibatches or a.group_size < a.smallest_group:
+            return  # its own error says what is wrong with it
+        rows = a.rows_per_minibatch(groups)
+    elif c.taught:
+        rows = groups
+    else:
+        return
     if c.learner.ranks > rows:
         yield ConfigError(
             "learner.ranks",
@@ -25,7 +30,7 @@ def batch_pairings(c: RunConfig) -> Errors:
             f"a minibatch has {rows} rows, so that some ranks would never have work",
             f"write learner.ranks={rows} or less, or make the batch larger",
         )
-    if c.rollout.actors > groups:
+    if a is not None and c.rollout.actors > groups:
         yield ConfigError(
             "rollout.actors",
             c.rollout.actors,

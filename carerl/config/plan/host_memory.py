@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from carerl.config.plan.memory import GIB, actor_memory, hidden_states_gib, offloaded_bytes
+from carerl.config.plan.rows import rows_of
 from carerl.config.plan.sharding import BYTES, saved_bytes
 from carerl.config.plan.sync import largest_tensor, sync_bytes, sync_host_bytes
 from carerl.config.roles import Node, actor_groups, reference_in_learner
@@ -91,11 +92,11 @@ def largest_hidden_gib(config: RunConfig, shape: ShapeConfig) -> float:
     """Returns the most hidden states that one request to the reference sends, GiB, at full length; 0 where none are
     ever asked for. A step sends them for an exact divergence, for its table and for reports without a penalty; an
     evaluation for ``scored_samples`` responses to each question of the primary suite."""
-    if not config.trains_on_rollouts or reference_in_learner(config):
+    if not config.trains_on_questions or reference_in_learner(config):
         return 0.0
     r, e = config.regularizer, config.evaluation
-    step = r.estimator == "full" or config.tracking.rollouts_every > 0 or r.beta == 0
-    rows = config.prompts_per_step * config.algorithm.group_size
+    step = r is not None and (r.estimator == "full" or config.tracking.rollouts_every > 0 or r.beta == 0)
+    rows = rows_of(config).total
     asked = [rows] if step else []
     if e.at_start or e.at_end:
         asked.append((e.questions or PRIMARY_QUESTIONS) * e.scored_samples)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from carerl.config.plan.cards import card_of, is_named
+from carerl.config.plan.rows import rows_of
 from carerl.config.plan.sharding import BUCKET, BYTES, offloaded, on_device, replicated, shard_ranks
 from carerl.config.plan.sync import largest_tensor
 from carerl.config.roles import ActorGroup, actor_groups, reference_in_learner
@@ -61,7 +62,7 @@ def learner_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
     wide = max(b, BYTES["float32"])
     on_gpu = config.learner.gpus_per_rank > 0
     matrices = wide + (wide if widens_head(config.learner.compute_dtype, on_gpu) else 0)
-    if config.regularizer is not None:
+    if "reference" in config.does.roles:
         own = config.reference.compute_dtype
         matrices += BYTES[own] + (wide if widens_head(own, on_gpu) else 0)
     root, layer = root_parameters(shape), (p.total - root_parameters(shape)) // shape.num_layers
@@ -144,11 +145,7 @@ def _layer_numbers(shape: ShapeConfig) -> int:
 
 
 def _rows_per_rank(config: RunConfig) -> int:
-    if config.algorithm is None:
-        rows = config.task.rows_per_step or config.learner.micro_batch_rows
-    else:
-        rows = config.algorithm.rows_per_minibatch(config.prompts_per_step)
-    return -(-rows // config.learner.ranks)
+    return -(-rows_of(config).per_minibatch // config.learner.ranks)
 
 
 def kv_bytes_per_token(config: RunConfig, shape: ShapeConfig) -> int:
@@ -221,8 +218,7 @@ def loading_gib(role: str, config: RunConfig, shape: ShapeConfig) -> float:
 def hidden_states_gib(config: RunConfig, shape: ShapeConfig) -> float:
     """Returns the size of the hidden states that the reference sends for exact divergences, for a step's responses at
     full length: b·tokens·d, packed."""
-    rows = config.prompts_per_step * (config.algorithm.group_size if config.algorithm is not None else 1)
-    tokens = rows * config.rollout.max_new_tokens
+    tokens = rows_of(config).total * config.rollout.max_new_tokens
     return BYTES[config.reference.compute_dtype] * tokens * shape.hidden_size / GIB
 
 

@@ -23,6 +23,7 @@ from carerl.config.plan.memory import (
     loading_gib,
     overflows,
 )
+from carerl.config.plan.rows import rows_of
 from carerl.config.plan.seconds import assumptions, stage_seconds, work_of
 from carerl.config.plan.sync import WAYS, planned_kind, sync_bytes
 from carerl.config.roles import ActorGroup, Node, actor_groups, place, reference_in_learner
@@ -32,7 +33,7 @@ from carerl.config.shapes import Parameters, count_parameters, effective_shape
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Says how one step's data is cut up. ``rows`` are responses (RL) or corpus rows (sft)."""
+    """Says how one step's data is cut up. ``rows`` are responses (RL, finetune) or corpus rows (sft)."""
 
     prompts: int
     samples: int  # responses per prompt
@@ -129,34 +130,25 @@ def plan(config: RunConfig) -> Plan:
 
 def batch_plan(config: RunConfig) -> BatchPlan:
     """Cuts one step into minibatches of whole groups, whose rows the ranks share as evenly as possible."""
-    c = config
-    if c.algorithm is not None:
-        prompts, samples = c.prompts_per_step, c.algorithm.group_size
-        minibatches, epochs = c.algorithm.minibatches, c.algorithm.epochs
-        response = c.rollout.max_new_tokens
-    else:
-        prompts = (c.task.rows_per_step if c.task is not None else 0) or c.prompts_per_step
-        samples, minibatches, epochs, response = 1, 1, 1, c.rollout.max_new_tokens
-    rows = prompts * samples
-    per_minibatch = rows // minibatches
-    per_rank = -(-per_minibatch // c.learner.ranks)
+    c, step = config, rows_of(config)
+    per_rank = -(-step.per_minibatch // c.learner.ranks)
     micro = -(-per_rank // c.learner.micro_batch_rows)
-    later = -(-(rows - per_minibatch) // c.learner.ranks)  # rows a rank whose minibatch meets other weights
+    later = -(-(step.total - step.per_minibatch) // c.learner.ranks)  # rows a rank whose minibatch meets other weights
     return BatchPlan(
-        prompts=prompts,
-        samples=samples,
-        rows=rows,
-        minibatches=minibatches,
-        epochs=epochs,
-        rows_per_minibatch=per_minibatch,
+        prompts=step.prompts,
+        samples=step.samples,
+        rows=step.total,
+        minibatches=step.minibatches,
+        epochs=step.epochs,
+        rows_per_minibatch=step.per_minibatch,
         ranks=c.learner.ranks,
         rows_per_rank=per_rank,
         micro_batches=micro,
         row_tokens=c.rollout.max_model_len,
-        tokens_per_step=rows * c.rollout.max_model_len,
-        response_tokens_per_step=rows * response,
-        optimizer_steps=minibatches * epochs,
-        forward_backward=minibatches * epochs * micro,
+        tokens_per_step=step.total * c.rollout.max_model_len,
+        response_tokens_per_step=step.total * c.rollout.max_new_tokens,
+        optimizer_steps=step.minibatches * step.epochs,
+        forward_backward=step.minibatches * step.epochs * micro,
         forward_only=-(-later // c.learner.micro_batch_rows),
     )
 
@@ -165,7 +157,7 @@ def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, .
     """Estimates the seconds of a step and the GPU-hours, see :mod:`carerl.config.plan.seconds`; None for a run without
     GPUs."""
     gpus = sum(a.count * a.gpus_each for a in actor_groups(config))
-    if not gpus or not config.trains_on_rollouts:
+    if not gpus or not config.trains_on_questions:
         return None
     work = work_of(config, shape, nodes)
     stages = stage_seconds(work)
@@ -174,7 +166,7 @@ def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, .
 
 
 def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[str]:
-    notes = []
+    notes = c.decision.lines(c)
     rows = c.rollout.max_batch_rows * c.rollout.max_model_len * kv_bytes_per_token(c, shape) / GIB
     if "rollout" in memory and rows > memory["rollout"]["KV cache"]:
         notes.append(
@@ -194,4 +186,7 @@ def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[s
         )
     if c.model.base_recipe:
         notes.append(f"the base model comes from recipe {c.model.base_recipe}, made once and cached")
+    if c.decision.needed:
+        asked = ", and asking the engines for the likeliest option," if c.decision.reward == "argmax" else ""
+        notes.append(f"finding the decisions of each step's responses{asked} is not in the seconds above")
     return notes

@@ -39,6 +39,7 @@ from carerl.config.plan.rates import (
     TO_HOST_ALONE,
     UNPICKLE,
 )
+from carerl.config.plan.rows import rows_of
 from carerl.config.plan.sharding import BYTES, saved_bytes, shard_ranks, traffic
 from carerl.config.plan.sync import WAYS, planned_kind, sync_bytes, sync_parts
 from carerl.config.roles import Node, reference_in_learner
@@ -91,7 +92,7 @@ class Work:
 def work_of(config: RunConfig, shape: ShapeConfig, nodes: Sequence[Node]) -> Work:
     """Returns a step of the mean lengths that are assumed."""
     r = config.rollout
-    rows = config.prompts_per_step * config.algorithm.group_size
+    rows = rows_of(config).total
     prompt, response = MEAN_PROMPT * (r.max_model_len - r.max_new_tokens), MEAN_RESPONSE * r.max_new_tokens
     return Work(config, shape, nodes, rows, prompt, response)
 
@@ -99,6 +100,14 @@ def work_of(config: RunConfig, shape: ShapeConfig, nodes: Sequence[Node]) -> Wor
 def stage_seconds(work: Work) -> dict[str, float]:
     """Returns the seconds of a step by stage; what is not done in every step is spread over all."""
     c = work.config
+    checkpoint = checkpoint_seconds(work) * _checkpoints(c) / c.steps
+    if c.taught:  # engines and reference work in evaluations alone
+        return {
+            "layers": layers_seconds(work),
+            "head": training_head_seconds(work, 0.0),
+            "weight sync": sum(sync_parts(c, work.shape, work.nodes).values()) * _evaluations(c) / c.steps,
+            "checkpoint": checkpoint,
+        }
     due = reference_share(c)
     exact = sends_hidden(c)
     table = table_seconds(work) if c.tracking.rollouts_every else 0.0
@@ -108,10 +117,11 @@ def stage_seconds(work: Work) -> dict[str, float]:
         "old log-probs": old_logprobs_seconds(work),
         "layers": layers_seconds(work),
         "head": training_head_seconds(work, due),
+        "part norms": part_norms_seconds(work, due),
         "weight sync": sum(sync_parts(c, work.shape, work.nodes).values()),
         "parity probe": probe_seconds(work) / c.sync.probe_every if c.sync.probe_every else 0.0,
         "rollout table": due * table / max(1, c.tracking.rollouts_every),
-        "checkpoint": checkpoint_seconds(work) * _checkpoints(c) / c.steps,
+        "checkpoint": checkpoint,
     }
 
 
@@ -181,10 +191,10 @@ def hidden_seconds(work: Work) -> float:
 def layers_seconds(work: Work) -> float:
     """Returns the seconds of the learner's layers in all optimizer steps: forward and backward, three forward passes'
     FLOP and with checkpointing four; or the time of the links, where that is longer."""
-    c = work.config
-    passes = c.algorithm.epochs * (4 if c.learner.gradient_checkpointing else 3)
+    c, step = work.config, rows_of(work.config)
+    passes = step.epochs * (4 if c.learner.gradient_checkpointing else 3)
     compute = passes * _forward_seconds(work, 1.0)
-    updates = c.algorithm.minibatches * c.algorithm.epochs
+    updates = step.minibatches * step.epochs
     micro = math.ceil(_rows_per_rank(work) / c.learner.micro_batch_rows)
     return max(compute, updates * _link_seconds(work, micro))
 
@@ -197,7 +207,7 @@ def _forward_seconds(work: Work, share: float) -> float:
 
 
 def _rows_per_rank(work: Work) -> int:
-    return math.ceil(work.rows / work.config.algorithm.minibatches / work.config.learner.ranks)
+    return math.ceil(rows_of(work.config).per_minibatch / work.config.learner.ranks)
 
 
 def _link_seconds(work: Work, micro_batches: int) -> float:
@@ -217,9 +227,22 @@ def training_head_seconds(work: Work, due: float) -> float:
     exact divergence."""
     c = work.config
     own, other = c.learner.compute_dtype, c.reference.compute_dtype
-    extra = (2.0 if c.regularizer.beta > 0 else 1.0) * due if sends_hidden(c) else 0.0
+    extra = (2.0 if c.regularizer.beta > 0 else 1.0) * due if due and sends_hidden(c) else 0.0
     seconds = work.head_seconds(6 if own == "bfloat16" else 4, 1.0, c.learner.ranks, own)
-    return c.algorithm.epochs * (seconds + work.head_seconds(extra, 1.0, c.learner.ranks, other))
+    return rows_of(c).epochs * (seconds + work.head_seconds(extra, 1.0, c.learner.ranks, other))
+
+
+def part_norms_seconds(work: Work, due: float) -> float:
+    """Returns the seconds of the passes that measure the gradient norm of each part of the loss: one of an update for
+    each part that is on."""
+    c = work.config
+    if not c.tracking.part_norms_every:
+        return 0.0
+    parts = 1 + (c.regularizer.beta > 0 and c.regularizer.place == "loss")
+    parts += bool(c.algorithm.entropy_bonus or c.algorithm.entropy_target)
+    parts += c.decision.trains and c.decision.weight > 0
+    update = (layers_seconds(work) + training_head_seconds(work, due)) / (c.algorithm.minibatches * c.algorithm.epochs)
+    return parts * update / c.tracking.part_norms_every
 
 
 def old_logprobs_seconds(work: Work) -> float:
@@ -261,6 +284,12 @@ def checkpoint_seconds(work: Work) -> float:
 def _checkpoints(c: RunConfig) -> int:
     """Counts the checkpoints of a run: every ``checkpoint.every`` steps and at the end."""
     return math.ceil(c.steps / c.checkpoint.every) if c.checkpoint.every else 1
+
+
+def _evaluations(c: RunConfig) -> int:
+    """Counts the evaluations of a run after its first step."""
+    between = (c.steps - 1) // c.evaluation.every if c.evaluation.every else 0
+    return between + c.evaluation.at_end
 
 
 def _head_rate(c: RunConfig) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carerl.controller.context import Context
-from carerl.controller.loops import rl, sft
+from carerl.controller.loops import finetune, rl, sft
 from carerl.controller.profiling import Part
 
 
@@ -36,5 +36,6 @@ class Loop:
 # call.
 LOOPS: dict[str, Loop] = {
     "rl": Loop(rl.train, rl.begin, (Part(3, 7, False), Part(8, 8, True))),
+    "finetune": Loop(finetune.train, rl.begin, (Part(3, 7, False), Part(8, 8, True))),
     "sft": Loop(sft.train, recorded=(Part(21, 60, False), Part(61, 80, True))),
 }

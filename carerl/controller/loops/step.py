@@ -1,4 +1,4 @@
-"""One step of RL, phase by phase. A loop calls the phases, and decides in which order."""
+"""One step, phase by phase. A loop calls the phases, and decides in which order."""
 
 from __future__ import annotations
 
@@ -18,15 +18,68 @@ from carerl.loss.objective import needs_hidden
 from carerl.runs.tables import write_rollouts
 
 
-class Step:
-    """Carries out one step: number ``number`` of the run, from 1. A clock times its phases (``time/…``)."""
+class PlannedStep:
+    """Carries out what every loop does with an update that is planned: number ``number`` of the run, from 1. A clock
+    times its phases (``time/…``)."""
+
+    def __init__(self, context: Context[TrainingCrew], number: int) -> None:
+        self.number = number
+        self._context = context
+        self._config, self._crew = context.config, context.crew
+        self._clock = Clock(context.display)
+
+    def update(self, planned: StepBatch, held: HeldBatch) -> dict[str, float]:
+        """Takes the optimizer steps, then adapts the strengths of the loss's components. Returns metrics of both."""
+        config, loop = self._config, self._context.loop
+        with self._clock.phase("train"):
+            rate = learning_rate(self.number, config.steps, config.learner)
+            part_norms = self._due(config.tracking.part_norms_every)
+            update = self._crew.learner.update
+            metrics = update(held, rate, loop.strengths, part_norms) if planned.minibatches else {}
+            metrics |= {"train/empty_minibatches": planned.empty}
+            metrics |= loop.adapt(config, metrics)
+        return metrics
+
+    def sync(self) -> dict[str, float]:
+        """Brings the new weights to the engines, and in some steps proves that they arrived. Returns metrics."""
+        with self._clock.phase("sync"):
+            metrics = weights.synchronise(self._crew, version=self.number)
+            if weights.probe_due(self.number, self._config):
+                metrics |= weights.probe(self._crew, self._context.task, self._config)
+        return metrics
+
+    def finish(self, metrics: dict[str, float], tokens: int) -> None:
+        """Ends the clock and logs the step's metrics. ``tokens``: response tokens of the step."""
+        context = self._context
+        memory = {"system/rss_gib": self._crew.learner.rss_gib()} if self.number % 10 == 0 else {}
+        metrics |= memory | self._clock.metrics(tokens)
+        context.step = self.number
+        context.trackers.log(self.number, metrics)
+        context.display.step(self.number, metrics)
+
+    def keep(self) -> bool:
+        """Completes a checkpoint that has been written meanwhile. Begins one if it is due, if the run ends, or if a
+        stop was asked for. Returns True for a stop."""
+        checkpoints.poll(self._context)
+        config, every, stopping = self._config, self._config.checkpoint.every, bool(self._context.stop)
+        if stopping or self.number == config.steps or (every and self.number % every == 0):
+            self._context.display.stage("checkpoint")
+            with span("checkpoint"):
+                checkpoints.begin(self._context, self.number, kept=lambda: best.forget(self._context.run))
+        return stopping
+
+    def _due(self, every: int) -> bool:
+        """Returns True in every ``every``-th step; never if it is 0."""
+        return bool(every and self.number % every == 0)
+
+
+class Step(PlannedStep):
+    """Carries out one step of RL."""
 
     def __init__(self, context: Context[TrainingCrew], algorithm: Algorithm, number: int) -> None:
-        self.number = number
-        self._context, self._algorithm = context, algorithm
-        self._config, self._crew = context.config, context.crew
+        super().__init__(context, number)
+        self._algorithm = algorithm
         self._hidden = needs_hidden(context.config.regularizer)
-        self._clock = Clock(context.display)
 
     def sample(self) -> Rollouts:
         """Has the engines sample responses and the graders grade them, for as many prompts as the step takes."""
@@ -36,7 +89,8 @@ class Step:
         """Plans the update: rows with advantages, dealt to minibatches. Counts as part of ``time/reference``."""
         config = self._config
         with self._clock.phase("reference"):
-            return plan(rollouts.groups, self._algorithm, config.rollout.temperature, config.seed, self.number)
+            settings = config.rollout.temperature, config.seed, self.number, config.decision
+            return plan(rollouts.groups, self._algorithm, *settings)
 
     def reference(self, planned: StepBatch) -> HeldBatch:
         """Puts the batch into the object store, and has the reference score it in the steps that need scores."""
@@ -54,33 +108,11 @@ class Step:
         with self._clock.phase("table"):
             return token_scores(self._crew, held)
 
-    def update(self, planned: StepBatch, held: HeldBatch) -> dict[str, float]:
-        """Takes the optimizer steps, then adapts the strengths of the loss's components. Returns metrics of both."""
-        config, loop = self._config, self._context.loop
-        with self._clock.phase("train"):
-            rate = learning_rate(self.number, config.steps, config.learner)
-            metrics = self._crew.learner.update(held, rate, loop.strengths) if planned.minibatches else {}
-            metrics |= {"train/empty_minibatches": planned.empty}
-            metrics |= loop.adapt(config, metrics)
-        return metrics
-
-    def sync(self) -> dict[str, float]:
-        """Brings the new weights to the engines, and in some steps proves that they arrived. Returns metrics."""
-        with self._clock.phase("sync"):
-            metrics = weights.synchronise(self._crew, version=self.number)
-            if weights.probe_due(self.number, self._config):
-                metrics |= weights.probe(self._crew, self._context.task, self._config)
-        return metrics
-
     def log(self, metrics: dict[str, float], rollouts: Rollouts, planned: StepBatch) -> None:
         """Ends the clock and logs the step's metrics. Raises MismatchError if engine and learner disagree on the
         rollouts, after the metrics that show it are logged."""
-        context, crew = self._context, self._crew
-        memory = {"system/rss_gib": crew.learner.rss_gib()} if self.number % 10 == 0 else {}
-        metrics |= rollout_metrics(rollouts, planned) | memory | self._clock.metrics(rollouts.tokens)
-        context.step = self.number
-        context.trackers.log(self.number, metrics)
-        context.display.step(self.number, metrics)
+        metrics |= rollout_metrics(rollouts, planned)
+        self.finish(metrics, rollouts.tokens)
         weights.check_rollouts(self.number, metrics, self._config)
 
     def write_table(self, rollouts: Rollouts, planned: StepBatch, scores: dict[str, Tensor]) -> None:
@@ -89,21 +121,9 @@ class Step:
             rows = rollout_rows(self._context.tokenizer.decode, self.number, rollouts, planned, scores)
             write_rollouts(self._context.run.rollout_file(self.number), rows)
 
-    def keep(self) -> bool:
-        """Completes a checkpoint that has been written meanwhile. Begins one if it is due, if the run ends, or if a
-        stop was asked for. Returns True for a stop."""
-        checkpoints.poll(self._context)
-        config, every, stopping = self._config, self._config.checkpoint.every, bool(self._context.stop)
-        if stopping or self.number == config.steps or (every and self.number % every == 0):
-            self._context.display.stage("checkpoint")
-            with span("checkpoint"):
-                checkpoints.begin(self._context, self.number, kept=lambda: best.forget(self._context.run))
-        return stopping
-
     @property
     def _tabled(self) -> bool:
-        every = self._config.tracking.rollouts_every
-        return bool(every and self.number % every == 0)
+        return self._due(self._config.tracking.rollouts_every)
 
     def _reference_due(self) -> bool:
         """Returns True in every step of a run with a penalty; in a run without one now and then, to report reverse

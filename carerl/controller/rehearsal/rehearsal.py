@@ -45,6 +45,7 @@ from carerl.controller.models.cache import cache_directory
 from carerl.controller.preparation import first_lines, prepare, with_end_ids
 from carerl.controller.rehearsal import checks
 from carerl.controller.rehearsal.checks import Compared, Logprobs
+from carerl.controller.rehearsal.parts import parts
 from carerl.controller.rehearsal.peak_memory import PeakMemory
 from carerl.errors import ConfigError
 from carerl.runs.directory import RunDirectory
@@ -356,7 +357,7 @@ def last_lines(config: RunConfig, small: RunConfig, verdict: Verdict, evidence: 
             f"  sync: the engine's log-probs of fixed tokens moved by {evidence.moved:.3g} nats and are "
             f"{evidence.apart:.2g} from the learner's",
         ]
-    parts = ", ".join(_parts(config, small, verdict))
+    taking_part = ", ".join(parts(config, small, verdict.dropped))
     missing = [
         *(
             [f"{config.rollout.engine} (as installed, it needs a GPU)"]
@@ -370,30 +371,9 @@ def last_lines(config: RunConfig, small: RunConfig, verdict: Verdict, evidence: 
     ]
     return [
         *lines,
-        f"  rehearsed: {parts}" if found.rows else f"  it ended before all of this was rehearsed: {parts}",
+        f"  rehearsed: {taking_part}" if found.rows else f"  it ended before all of this was rehearsed: {taking_part}",
         f"  coin flips: outcomes were replaced by seeded coin flips after the real grading; rate: {rate}",
         f"  not rehearsed: {', '.join(missing)}",
         f"  it lies in {verdict.place}"
         + ("" if verdict.exit_code else f": {WHOLE}/report.html, {RECORD}; its drawn weights were removed"),
-    ]
-
-
-def _parts(config: RunConfig, small: RunConfig, verdict: Verdict) -> list[str]:
-    """Returns what of the recipe takes part in a rehearsal."""
-    regularizer = config.regularizer
-    penalty = regularizer.name
-    if penalty != "none":
-        penalty += f" ({regularizer.estimator}, in the {regularizer.place})"
-    switched = (
-        (small.evaluates, "evaluation"),
-        (bool(small.tracking.rollouts_every), "rollout tables"),
-        (bool(small.checkpoint.best), "the best model"),
-        (small.tracking.wandb != "off", f"W&B {small.tracking.wandb}"),
-    )
-    return [
-        f"{config.task.name}: tokenizer, prompts ({verdict.dropped} dropped because too long) and graders",
-        f"{config.algorithm.name} with {penalty}",
-        f"{small.rollout.engine} in {small.model.dtype}, the learner's passes in {small.learner.compute_dtype}",
-        *(name for on, name in switched if on),
-        "checkpoints, stop and resume, report",
     ]

@@ -287,7 +287,8 @@ def _crew_key(config: RunConfig) -> str:
     """Returns a key: runs with the same key can use the same actors, one after the other."""
     sections = plain(config)
     del sections["rollout"]["end_ids"]  # a resumed cell has them, and a new one does not
-    return json.dumps([sections[k] for k in ("kind", "rollout", "reference", "grading", "learner", "cluster")])
+    kept = [sections[k] for k in ("rollout", "reference", "grading", "learner", "cluster")]
+    return json.dumps([list(config.does.roles), *kept])
 
 
 def _record_failure(cell: Cell, error: BaseException) -> None:

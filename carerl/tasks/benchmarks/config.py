@@ -10,6 +10,7 @@ from typing import Annotated
 from carerl.errors import ConfigError, suggestion
 from carerl.settings import Errors, Run, at_least, one_of
 from carerl.tasks.rows.file_kinds import file_fault
+from carerl.tasks.taught import TEACH
 
 from ..base import VALIDATION, TaskConfig
 from .table import BENCHMARKS
@@ -20,6 +21,7 @@ CONFIDENCE = (
     f"within {CONFIDENCE_TAG} </confidence> tags."
 )
 DECONTAMINATE = ("drop", "refuse", "off")
+THINKING = ("default", "off")
 
 
 @dataclass
@@ -48,6 +50,12 @@ class TextConfig(TaskConfig):
     )
     # training questions held out as the suite `validation`; the same for every seed
     validation_questions: Annotated[int, at_least(0)] = 0
+    # training questions to train on, drawn from those that are left, the same for every seed; 0: all
+    train_questions: Annotated[int, at_least(0)] = 0
+    # solution | decision: what supervised finetuning learns of a row, see carerl/tasks/taught.py
+    teach: Annotated[str, one_of(TEACH)] = "solution"
+    # default | off: off asks the model not to think first, where its chat template has a switch for that
+    thinking: Annotated[str, one_of(THINKING)] = "default"
     # data sets of the hub with their commits, owner/name@commit: found by the run and written down; or a tag of yours
     hub_revisions: list[str] = field(default_factory=list)
     # training prompts of more tokens are dropped; 0: what max_model_len leaves for a prompt
@@ -67,8 +75,15 @@ class TextConfig(TaskConfig):
         for name in self.benchmarks:
             yield from _data_set("task.benchmarks", name, training=False)
         yield from self._suites()
-        if run.trains_on_rollouts:
+        if run.trains_on_questions:
             yield from self._needs(run.evaluates)
+        if run.taught and self.ask_confidence:
+            yield ConfigError(
+                "task.ask_confidence",
+                True,
+                "the prompt asks for a confidence, and the responses that are learned state none",
+                "leave it out",
+            )
         if not run.dry_run:  # a plan needs no data
             yield from self._files()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from carerl.tasks.rows.questions import Question
 
+from ..base import VALIDATION
 from .aime import AIME
 from .amc import AMC
 from .benchmark import Benchmark
@@ -18,12 +20,17 @@ from .openbookqa import OPENBOOKQA
 from .selfaware import SELFAWARE
 from .truthfulqa import REFUSAL, TRUTHFULQA
 
-BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark
-    for benchmark in (
-        *MATH, *GSM8K, *SELFAWARE, *TRUTHFULQA, *COMMONSENSEQA, *OPENBOOKQA, *AIME, *AMC, *COUNTDOWN,
-    )
-}  # fmt: skip
+# parts of one data set stand in one tuple
+DATA_SETS = (MATH, GSM8K, SELFAWARE, TRUTHFULQA, COMMONSENSEQA, OPENBOOKQA, AIME, AMC, COUNTDOWN)
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for parts in DATA_SETS for benchmark in parts}
+
+
+def trained_suites(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the suites that are of the data set that a task trains on; empty if it trains on none. ``settings``: the
+    task's."""
+    train = str(settings.get("train") or "")
+    own = {part.name for parts in DATA_SETS for part in parts if train in {part.name for part in parts}}
+    return frozenset({*own, find_benchmark(train).name, VALIDATION}) if train else frozenset()
 
 
 def find_benchmark(name: str) -> Benchmark:

@@ -8,7 +8,8 @@ field             meaning
                   number that is neither counts the options from 0); of a whole solution (``... #### 2``,
                   ``... \boxed{2}``) what it marks; more than 500 characters are refused
 ``accepted``      a list: any of them is right, the first is the gold answer (instead of ``answer``, or beside it)
-``solution``      only where no answer is given: the content of its last ``\boxed{}``
+``solution``      a reference solution, which supervised finetuning may learn (:mod:`carerl.tasks.taught`); where no
+                  answer is given, the content of its last ``\boxed{}`` is the answer
 ``id``            unique in its file; the row's place where it is missing
 ``choices``       options (``options`` and ``answer_choices`` are read too), in any of the forms of
                   :mod:`~carerl.tasks.rows.choices`
@@ -39,7 +40,8 @@ UNANSWERABLE = "unanswerable"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Holds one row. ``template``: the prompt template of its data set; ``system``: its own system prompt, or ''.
+    """Holds one row. ``template``: the prompt template of its data set; ``system``: its own system prompt, or '';
+    ``solution``: its reference solution as it stands in the row, or ''.
 
     >>> Question("q", "Largest?", Gold(("B",), (("A", "2"), ("B", "3"))), "choice").shown
     'Largest?\\nA. 2\\nB. 3'
@@ -51,6 +53,7 @@ class Question:
     grader: str
     template: str = "{question}"
     system: str = ""
+    solution: str = ""
 
     @property
     def choices(self) -> tuple[tuple[str, str], ...]:
@@ -100,7 +103,9 @@ def parse_question(value: Any, where: str, grader: str = "", template: str = "{q
     if not isinstance(system, str):
         raise ValueError(f"{where}: 'system' must be text")
     own = next((row[name] for name in ("id", "unique_id") if row.get(name) not in (None, "")), where)
-    return Question(str(own), text, gold, grader, template, system)
+    solution = row.get("solution")
+    solution = solution.strip() if isinstance(solution, str) else ""
+    return Question(str(own), text, gold, grader, template, system, solution)
 
 
 def _inferred(choices: Any, numbers: Any, answerable: bool | None) -> str:

@@ -252,6 +252,73 @@ def test_a_supervised_run_needs_a_task_with_a_corpus(tmp_path: Path) -> None:
     assert (caught.value.field, caught.value.value) == ("task.name", "math") and "no corpus" in caught.value.reason
 
 
+FINETUNE = """
+extends: [task/jsonl, model/bytes]
+description: rows of its own
+kind: finetune
+model: {base_recipe: base_bytes}
+rollout: {max_model_len: 4096, max_new_tokens: 64}
+"""
+
+
+def taught(folder: Path, rows: list[dict[str, object]], *words: str) -> tuple[TextTask, RunConfig]:
+    (folder / "own.yaml").write_text(FINETUNE)
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    file = f"task.train={folder}/rows.jsonl"
+    config = load([f"recipe={folder}/own.yaml", file, f"task.benchmarks=[{folder}/rows.jsonl]", *words])
+    task = TextTask(config.task, config.seed)
+    task.attach(make_byte_tokenizer())
+    return task, config
+
+
+def test_finetuning_needs_a_right_response_to_learn(tmp_path: Path) -> None:
+    solved = {"id": "solved", "question": "1+1?", "answer": "2", "solution": r"\boxed{2}"}
+    bare = {"id": "bare", "question": "1+2?", "answer": "3"}
+    off = ["task.decontaminate=off"]
+    check_task(*taught(tmp_path, [solved], *off))
+    with pytest.raises(ConfigError) as caught:
+        check_task(*taught(tmp_path, [solved, bare], *off))
+    assert (caught.value.field, caught.value.value) == ("task.teach", "solution")
+    assert "1 of 2 training questions" in caught.value.reason and "bare" in caught.value.reason
+    assert "task.teach=decision" in caught.value.remedy
+    check_task(*taught(tmp_path, [solved, bare], *off, "task.teach=decision"))
+    with pytest.raises(ConfigError, match="1 are not graded as correct") as caught:
+        check_task(*taught(tmp_path, [{**solved, "answer": "7"}], *off))
+    assert caught.value.field == "task.teach"
+    with pytest.raises(ConfigError, match="1 have more than 4 tokens"):
+        check_task(*taught(tmp_path, [solved], *off, "rollout.max_new_tokens=4"))
+
+
+def test_decisions_are_trained_where_some_question_has_options(tmp_path: Path) -> None:
+    choice = {"question": "Which?", "choices": ["tin", "gold"], "answer": "B"}
+    sums = {"question": "1+1?", "answer": "2"}
+    words = ["task.decontaminate=off", "kind=rl", "algorithm.name=grpo", "regularizer.name=none", "reward.name=correct"]
+    check_task(*taught(tmp_path, [choice, sums], *words, "decision.name=ce"))
+    for word, field in (("decision.name=ce", "name"), ("decision.reward=argmax", "reward")):
+        with pytest.raises(ConfigError) as caught:
+            check_task(*taught(tmp_path, [sums], *words, word))
+        assert caught.value.field == f"decision.{field}" and "no response holds a decision" in caught.value.reason
+        assert "commonsenseqa" in caught.value.remedy
+    check_task(*taught(tmp_path, [sums], *words))
+
+
+def test_traces_are_swapped_where_some_evaluation_has_options(tmp_path: Path) -> None:
+    """One question with options in any suite is enough; those that are trained on do not count."""
+    choice = {"question": "Which?", "choices": ["tin", "gold"], "answer": "B"}
+    sums = {"question": "1+1?", "answer": "2"}
+    words = ["task.decontaminate=off", "kind=rl", "algorithm.name=grpo", "regularizer.name=none", "reward.name=correct"]
+    for name, rows in (("sums", [sums]), ("both", [sums, choice])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    of = {name: f"{tmp_path}/{name}.jsonl" for name in ("sums", "both")}
+    swap = "evaluation.trace_swap=true"
+    with pytest.raises(ConfigError) as caught:
+        check_task(*taught(tmp_path, [choice], *words, f"task.benchmarks=[{of['sums']}]", swap))
+    assert caught.value.field == "evaluation.trace_swap" and "no question of sums has options" in caught.value.reason
+    assert "commonsenseqa" in caught.value.remedy
+    check_task(*taught(tmp_path, [choice], *words, f"task.benchmarks=[{of['sums']}]"))
+    check_task(*taught(tmp_path, [choice], *words, f"task.benchmarks=[{of['sums']},{of['both']}]", swap))
+
+
 def test_a_cluster_with_too_few_cpus_or_gpus() -> None:
     tiny = load(["recipe=care_grpo_tiny"])
     check_cluster(tiny, cpus=1.0, gpus=0.0)

@@ -62,6 +62,14 @@ CASES = [
     ("care_grpo_tinny seed=3", "care_grpo_tinny", "key=value", "write recipe=care_grpo_tiny"),
     (f"{TINY} model.base_overrides=[lr=1]", "lr", "not a setting", "did you mean learner.optimizer.lr?"),
     (f"{TINY} seed", "seed", "key=value", "seed"),
+    # what is evaluated
+    (f"{TINY} evaluation.trace_swap=true", "evaluation.trace_swap", "no questions with closed options", "gold_noise"),
+    (
+        f"{TINY} evaluation.trace_swap=true evaluation.every=0 evaluation.at_start=false evaluation.at_end=false",
+        "evaluation.trace_swap",
+        "evaluates nothing",
+        "evaluation.at_end=true",
+    ),
     # types
     (f"{TINY} steps=2.5", "steps", "a whole number", "steps="),
     (f"{TINY} steps=many", "steps", "a whole number", "steps="),

@@ -48,6 +48,28 @@ def test_counts_start_where_the_task_can_use_them(name: str, low: int) -> None:
     load([*TINY, *suites, f"task.{name}={low}"])
 
 
+TAUGHT = ["recipe=sft_decision_tiny", "dry_run=true"]
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["decision.name=ce"], "decision.name"), (["decision.reward=argmax"], "decision.reward"),
+        (["algorithm.name=grpo"], "algorithm"), (["reward.name=correct"], "reward"),
+        (["learner.ranks=3", "prompts_per_step=2"], "learner.ranks"),
+    ],
+)  # fmt: skip
+def test_supervised_finetuning_samples_nothing_to_reward_or_to_train(words: list[str], field: str) -> None:
+    assert load(TAUGHT).taught
+    assert refused(TAUGHT, *words).field == field
+
+
+def test_a_response_that_is_learned_states_no_confidence() -> None:
+    text = ["recipe=sft_decision_4b", "dry_run=true"]
+    assert refused(text, "task.ask_confidence=true").field == "task.ask_confidence"
+    load(["recipe=calibration_aware_4b", "dry_run=true", "task.ask_confidence=true"])
+
+
 @pytest.mark.parametrize("train_k", range(7))
 def test_train_k_is_one_that_the_corpus_holds(train_k: int) -> None:
     argv = [*TINY, f"task.train_k={train_k}"]

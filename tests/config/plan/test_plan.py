@@ -17,13 +17,17 @@ from carerl.config.shapes import count_parameters, effective_shape
 
 
 @pytest.mark.parametrize(
-    ("size", "total", "non_embedding"),
-    [("3b", 3.09e9, 2.77e9), ("7b", 7.62e9, 6.53e9)],  # as on the models' cards
-)
-def test_parameters_of_published_models(size: str, total: float, non_embedding: float) -> None:
-    p = count_parameters(load([f"recipe=care_grpo_{size}"]).model.shape)
-    assert p.total == pytest.approx(total, abs=0.006e9)
-    assert p.non_embedding == pytest.approx(non_embedding, abs=0.006e9)
+    ("recipe", "total", "non_embedding", "rounded"),
+    [
+        ("care_grpo_3b", 3.09e9, 2.77e9, 0.006e9), ("care_grpo_7b", 7.62e9, 6.53e9, 0.006e9),
+        ("sft_decision_1_7b", 1.7e9, 1.4e9, 0.05e9), ("sft_decision_4b", 4.0e9, 3.6e9, 0.05e9),
+        ("sft_decision_8b", 8.2e9, 6.95e9, 0.05e9),
+    ],  # as on the models' cards
+)  # fmt: skip
+def test_parameters_of_published_models(recipe: str, total: float, non_embedding: float, rounded: float) -> None:
+    p = count_parameters(load([f"recipe={recipe}"]).model.shape)
+    assert p.total == pytest.approx(total, abs=rounded)
+    assert p.non_embedding == pytest.approx(non_embedding, abs=rounded)
     assert p.total == p.embedding + p.non_embedding
 
 
@@ -181,3 +185,21 @@ def test_the_hidden_states_of_an_exact_divergence_are_told() -> None:
     notes = plan(load(["recipe=care_grpo_7b", "regularizer.estimator=full"])).notes
     assert any("hidden states of a step, up to 14 GiB" in note for note in notes)
     assert not any("hidden states" in note for note in plan(load(["recipe=care_grpo_7b"])).notes)
+
+
+def test_a_plan_of_supervised_finetuning() -> None:
+    """A row a prompt and one optimizer step; engines and reference as in RL, for evaluations."""
+    config = load(["recipe=sft_decision_8b"])
+    made, rl = plan(config), plan(load(["recipe=calibration_aware_8b"]))
+    batch = made.batch
+    assert (batch.prompts, batch.samples, batch.rows, batch.optimizer_steps) == (64, 1, 64, 1)
+    assert (batch.rows_per_rank, batch.micro_batches, batch.forward_backward, batch.forward_only) == (16, 2, 2, 0)
+    assert made.actors == rl.actors and made.memory == rl.memory and made.fits
+    assert made.compute is not None and rl.compute is not None
+    assert made.compute.step < rl.compute.step / 4
+    # 64 rows instead of 512 in the layers, and no sync but for the ten evaluations after the first of 40 steps
+    assert made.compute.stages["layers"] == pytest.approx(rl.compute.stages["layers"] / 8, rel=0.3)
+    assert made.compute.stages["weight sync"] == pytest.approx(rl.compute.stages["weight sync"] * 10 / 40)
+    assert "64 prompts x 1 samples = 64 rows" in render(made)
+    tiny = plan(load(["recipe=sft_decision_tiny", "prompts_per_step=96"]))
+    assert tiny.batch.rows == 96 and tiny.compute is None, "not the rows of the corpus"

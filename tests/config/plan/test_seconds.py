@@ -94,6 +94,17 @@ def test_a_plan_tells_the_rate_that_its_head_is_assumed_to_reach() -> None:
     assert f"{FP32_SUSTAINED:.0%} of the float32 rate in the head" in wide and "bfloat16 rate" not in wide
 
 
+def test_each_part_of_the_loss_whose_gradient_is_measured_is_one_more_update() -> None:
+    """One of four minibatches. The penalty is on in the recipe, the entropy bonus and decisions are not."""
+    often = ("algorithm.minibatches=4", "tracking.part_norms_every=1")
+    base = stages(*often)
+    assert stages()["part norms"] == 0
+    assert base["part norms"] == pytest.approx(2 * (base["layers"] + base["head"]) / 4)
+    assert stages(*often, "algorithm.epochs=2")["part norms"] == pytest.approx(base["part norms"])
+    assert stages(*often, "algorithm.entropy_bonus=.01")["part norms"] == pytest.approx(1.5 * base["part norms"])
+    assert stages(*often[:1], "tracking.part_norms_every=5")["part norms"] == pytest.approx(base["part norms"] / 5)
+
+
 def test_the_layers_follow_the_bfloat16_rate() -> None:
     w = work()
     layers = w.parameters.matmul - HEAD_7B

@@ -27,6 +27,7 @@ from carerl.controller.rehearsal import checks, rehearsal
 from carerl.controller.rehearsal.peak_memory import PeakMemory, memory_bytes
 from carerl.controller.rehearsal.rehearsal import Evidence, Verdict
 from carerl.errors import ConfigError
+from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_rollouts
 from tests.actors.in_process import crew_in_process
 
@@ -105,6 +106,27 @@ def test_a_sound_pipeline_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     said = "\n".join(rehearsal.last_lines(real, small, verdict, evidence))
     for part in ("passed", "coin flips", "1e-06 raised to 0.001", "not rehearsed", "GPUs"):
         assert part in said
+
+
+def test_supervised_finetuning_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path) -> None:
+    """Though its recipe evaluates nothing at the start: its engines get weights for evaluations alone."""
+    words = ["recipe=sft_decision_tiny", "task.validation_questions=0"]
+    verdict, evidence, small = rehearse(monkeypatch, tmp_path, base_model, *words)
+    assert verdict.faults == [] and evidence.compared.tensors > 20 and evidence.moved > 0.01 > evidence.apart
+    assert small.evaluation.at_start and not load([*WORDS, *words]).evaluation.at_start
+    said = "\n".join(rehearsal.last_lines(load([*WORDS, *words]), small, verdict, evidence))
+    assert "cross-entropy on the responses" in said and "rollout tables" not in said
+
+
+def test_decisions_are_tossed_and_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path) -> None:
+    words = ["task.gold_noise=0.05", "decision.name=ce", "decision.reward=argmax"]
+    verdict, evidence, small = rehearse(monkeypatch, tmp_path, base_model, *words)
+    assert verdict.faults == [] and evidence.compared.rows > 100
+    steps = [row for row in read_metrics(tmp_path / rehearsal.WHOLE / "metrics.jsonl") if "train/loss" in row]
+    assert len(steps) == 3 and all(row["decision/found"] == 1 and row["decision/cross_entropy"] > 0 for row in steps)
+    assert all(0 < row["decision/right"] < 1 for row in steps), "right where the coin says so"
+    said = "\n".join(rehearsal.last_lines(load([*WORDS, *words]), small, verdict, evidence))
+    assert "cross-entropy toward paper, weight 0.001, clamp uniform, reward argmax" in said
 
 
 @pytest.mark.parametrize(("engine", "part"), [(DeafEngine, "first weights"), (HalfDeafEngine, "not take all")])
