@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -22,13 +22,25 @@ FAMILIES = {
     for algorithm in ("grpo", "dapo", "gspo")
     for size in ("tiny", "3b", "7b")
 }
+DECISIONS = {
+    "1_7b": ["calibration_aware_1_7b", "sft_decision_1_7b"],
+    "4b": ["calibration_aware_4b", "sft_decision_4b"],
+    "8b": ["calibration_aware_8b", "sft_decision_8b"],
+}
 FAMILIES["grpo", "tiny"] += ["rkl_tuned_grpo_tiny", "fkl_tuned_grpo_tiny"]
 TINY = [name for (_, size), names in FAMILIES.items() if size == "tiny" for name in names]
 NAMES = compose.recipe_names()
 
 
 def test_the_promised_recipes_are_there() -> None:
-    assert {"base_tiny", "base_bytes", *(name for names in FAMILIES.values() for name in names)} == set(NAMES)
+    decisions = {
+        "grpo_decision_tiny",
+        "calibration_aware_tiny",
+        "sft_decision_tiny",
+        *(name for names in DECISIONS.values() for name in names),
+    }
+    families = {name for names in FAMILIES.values() for name in names}
+    assert {"base_tiny", "base_bytes"} | families | decisions == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +68,7 @@ def test_has_a_line_of_its_own(name: str) -> None:
     assert [other for other, text in compose.recipe_lines() if text == line] == [name]
 
 
-@pytest.mark.parametrize("name", [*TINY, "base_tiny"])
+@pytest.mark.parametrize("name", [*TINY, "base_tiny", "sft_decision_tiny"])
 def test_tiny_actors_ask_for_less_than_one_cpu_together(name: str) -> None:
     # four actors of one CPU each leave two pending for ever on a machine of two cores
     actors = plan(load([f"recipe={name}"])).actors
@@ -151,3 +163,33 @@ def test_large_recipes_have_the_papers_settings(size: str, algorithm: str) -> No
     assert config.task.name == "math"
     assert config.model.path == f"Qwen/Qwen2.5-{size.upper()}"
     assert load([f"recipe=rkl_{algorithm}_{size}"]).regularizer.beta == 0.04
+
+
+@pytest.mark.parametrize("size", DECISIONS)
+def test_decision_recipes_differ_by_size_in_the_model_only(size: str) -> None:
+    """And the two of one size ask the same questions of the same model, whatever they do with them."""
+
+    def settings(name: str, *left_out: str) -> dict[str, object]:
+        tree = plain(load([f"recipe={name}"]))
+        return {k: v for k, v in tree.items() if k not in ("recipe", "description", *left_out)}
+
+    for name, smallest in zip(DECISIONS[size], DECISIONS["1_7b"], strict=True):
+        assert settings(name, "model") == settings(smallest, "model")
+    ours, taught = (load([f"recipe={name}"]) for name in DECISIONS[size])
+    assert (ours.task.train_questions, ours.task.validation_questions) == (500, 200)
+    assert ours.checkpoint.best == taught.checkpoint.best == "argmax_accuracy"
+    assert ours.task.benchmarks == ["commonsenseqa", "openbookqa"], "in its own domain, and out of it"
+    d = ours.decision
+    assert (d.name, d.weight, d.target, d.clamp, d.reward) == ("ce", 0.001, "paper", "uniform", "argmax")
+    assert (ours.algorithm.name, ours.regularizer.name, ours.kind, taught.kind) == ("grpo", "none", "rl", "finetune")
+    assert (ours.model, ours.rollout, ours.evaluation.samples) == (taught.model, taught.rollout, 16)
+    assert replace(taught.task, teach="solution") == ours.task and taught.task.teach == "decision"
+
+
+def test_the_tiny_world_teaches_the_questions_whose_golds_are_noisy() -> None:
+    config = load(["recipe=sft_decision_tiny"])
+    rl = load(["recipe=calibration_aware_tiny"])
+    assert (config.kind, config.task.gold_noise) == ("finetune", 0.05)
+    same = (config.task, config.prompts_per_step, config.steps, config.learner, config.evaluation)
+    assert same == (rl.task, rl.prompts_per_step, rl.steps, rl.learner, rl.evaluation), "on the same questions"
+    assert config.model == load(["recipe=care_grpo_tiny"]).model, "from the same base"
