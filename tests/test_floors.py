@@ -23,7 +23,7 @@ FLOORS: dict[str, int] = {
             ("text", "progress", "seeds"),
             ("types", "errors", "metrics"),
             ("settings",),
-            ("regularizers", "algorithms", "rewards", "calibration", "grading"),
+            ("regularizers", "algorithms", "rewards", "decisions", "calibration", "grading"),
             ("loss", "tasks"),
             ("config",),
             ("backends", "runs"),
