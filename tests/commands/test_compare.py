@@ -266,6 +266,23 @@ def test_one_recipe_with_two_settings_makes_two_rows_named_by_what_differs(tmp_p
     assert short_labels(labels[1:]) == ["none", "care · estimator=full", "care · estimator=score"]
 
 
+def test_arms_of_decisions_are_compared_with_the_run_that_trains_none_and_is_nearest(tmp_path: Path) -> None:
+    arms = {
+        "plain": ({"name": "none", "target": "paper"}, {"advantage_std": True}),
+        "without_std": ({"name": "none", "target": "paper"}, {"advantage_std": False}),
+        "paper": ({"name": "ce", "target": "paper"}, {"advantage_std": True}),
+        "gold": ({"name": "ce", "target": "gold"}, {"advantage_std": True}),
+    }
+    for recipe, (decision, algorithm) in arms.items():
+        for seed in SEEDS:
+            settings = config(recipe, seed) | {"decision": decision}
+            settings["algorithm"] |= algorithm
+            make_run(tmp_path, settings, {"eval/accuracy": 0.5})
+    rows = by_label(compare(tmp_path))
+    found = {label: row.baseline for label, row in rows.items() if not row.is_base}
+    assert found == {"plain": "", "without_std": "", "paper": "plain", "gold": "plain"}
+
+
 def test_a_baseline_is_chosen_by_name_and_among_its_own_algorithm(tmp_path: Path) -> None:
     for algorithm in ("grpo", "dapo"):
         for regularizer in ("none", "srkl"):

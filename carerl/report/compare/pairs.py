@@ -15,6 +15,7 @@ from dataclasses import replace
 from carerl.calibration import holm, paired_t
 from carerl.metrics.table import ece_metric, metric_line
 from carerl.report.compare.rows import LEVEL, Cell, ComparisonError, Row
+from carerl.runs.find import Run
 
 MIN_PAIRS = 5  # for a star
 
@@ -22,8 +23,9 @@ MIN_PAIRS = 5  # for a star
 def pair(rows: Sequence[Row], bases: Sequence[Row], baseline: str, gap: str | None) -> tuple[list[Row], list[str]]:
     """Returns the rows with baselines, differences, bounds and tests, and notes on the stars.
 
-    ``baseline`` names a row by label, recipe or regularizer; empty means the row whose regularizer is ``none``, for
-    each row the one with its own algorithm, task and model. ``gap``: see :func:`gap_metric`.
+    ``baseline`` names a row by label, recipe or regularizer; empty means the row whose regularizer is ``none`` and that
+    trains no decisions, for each row the one with its own algorithm, task and model, and of several the one that
+    differs in the fewest settings. ``gap``: see :func:`gap_metric`.
     """
     made = [_paired(row, _baseline_of(row, rows, baseline), bases, gap) for row in rows]
     tests = [(i, name, cell.p) for i, row in enumerate(made) for name, cell in row.cells.items() if cell.p is not None]
@@ -107,6 +109,15 @@ def _baseline_of(row: Row, rows: Sequence[Row], baseline: str) -> Row | None:
             raise ComparisonError(f"baseline={baseline}: no such row; the rows are {known}")
     else:
         matches = [other for other in rows if other.runs[0].regularizer == "none"]
+        plain = [other for other in matches if other.runs[0].settings.get("decision.name", "none") == "none"]
+        matches = plain or matches
     if len(matches) > 1:
         matches = [other for other in matches if other.runs[0].setting == run.setting]
+    nearest = min((_distance(run, other.runs[0]) for other in matches), default=0)
+    matches = [other for other in matches if _distance(run, other.runs[0]) == nearest]
     return matches[0] if len(matches) == 1 else None
+
+
+def _distance(run: Run, other: Run) -> int:
+    """Counts the settings in which two runs differ."""
+    return sum(run.settings.get(key) != other.settings.get(key) for key in {*run.settings, *other.settings})
