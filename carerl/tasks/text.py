@@ -3,9 +3,9 @@
 Training questions come from one data set, evaluation suites from others. A suite has the name of its data set.
 
 [ours] An epoch's order is a permutation from (seed, epoch), and epochs follow each other without a gap. A question that
-supervised finetuning leaves out is skipped, so that the others keep the order of RL. Evaluation
-questions are shuffled once, by a fixed seed that is not the run's, so that the first n are a fair subset and the same
-in every run. Validation questions are drawn from the training set by that seed too.
+supervised finetuning leaves out is skipped, so that the others keep the order of RL. Evaluation questions are shuffled
+once, by a fixed seed that is not the run's, so that the first n are a fair subset and the same in every run. Validation
+questions are drawn from the training set by that seed too.
 
 [ours] Training questions that overlap an evaluation prompt are dropped or refused
 (:mod:`~carerl.tasks.rows.decontamination`); those that overlap a validation question are always dropped. Questions
