@@ -253,6 +253,16 @@ def test_labels_are_read_by_what_stands_beside_them() -> None:
     assert grade("The best choice is 7.", "4", numbers).extracted == "4"
 
 
+def test_the_letters_a_and_i_are_no_mentions_where_no_option_has_them() -> None:
+    """They have patterns of their own, as they are words too."""
+    numbers = read_options((("1", "iron"), ("2", "gold")))
+    for spelled in ("I", "The correct option is I.", "option i", "choice a", "A is best.", "I - the last one", "or I"):
+        assert mentions(spelled, numbers) == spelled
+    for spelled in ("I", "The correct option is I.", "option i", "I - the last one"):
+        assert grade(spelled).outcome is Outcome.UNPARSED
+    assert grade("Option I was C. The correct option is C.").extracted == "C"
+
+
 def test_mentions_have_one_sign_each() -> None:
     options = read_options(METALS)
     for spelled in (

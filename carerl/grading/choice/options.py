@@ -175,9 +175,10 @@ def mentions(text: str, options: Options) -> str:
     text = _texts(text, options)
 
     def named(match: re.Match[str]) -> str:
-        label = next(group for group in match.groups() if group)
-        k = options.labels.index(options.by_label[label.casefold()])
-        return chr(_FIRST + k)
+        label = options.by_label.get(next(group for group in match.groups() if group).casefold())
+        if label is None:  # the patterns know A and I, which a question may not have
+            return match[0]
+        return chr(_FIRST + options.labels.index(label))
 
     if any(mark in text for mark in "([{<\"'"):
         text = options.wrapped.sub(named, text)
