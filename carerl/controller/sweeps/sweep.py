@@ -240,7 +240,7 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
         for kind, cell in line.jobs():
             begin, display = time.monotonic(), _CellDisplay(line, cell.name)
             try:
-                config = load([*_start(cell, display.warning), *overrides])
+                config = load([*_words(kind, cell, display.warning), *overrides])
                 with base_model.claim(config, display.warning, stop.check):
                     if _crew_key(config) != built_for:
                         closing.close()
@@ -266,6 +266,12 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
             line.done(text)
             if stop:
                 return
+
+
+def _words(kind: str, cell: Cell, say: Callable[[str], None]) -> Iterator[str]:
+    """Yields the words of a job. A base model's leave the cell's directory alone: another worker may be taking it for
+    the run itself, and has its lock."""
+    yield from cell.words if kind == BASE else _start(cell, say)
 
 
 def _start(cell: Cell, say: Callable[[str], None] = lambda text: None) -> Iterator[str]:

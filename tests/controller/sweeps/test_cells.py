@@ -11,7 +11,7 @@ import pytest
 from carerl.config.load import dump, load
 from carerl.controller import launch
 from carerl.controller.sweeps import sweep as controller
-from carerl.controller.sweeps.sweep import _record_failure, _start, sweep
+from carerl.controller.sweeps.sweep import BASE, CELL, _record_failure, _start, _words, sweep
 from carerl.errors import ConfigError
 from carerl.runs import commit
 from carerl.runs.directory import RunDirectory, RunDirectoryError
@@ -85,6 +85,15 @@ def test_a_run_that_another_process_writes_is_left_alone(tmp_path: Path) -> None
     _record_failure(cell, caught.value)
     assert sorted(path.name for path in cell.directory.iterdir()) == [".lock", "config.yaml", "metrics.jsonl"]
     run.release()
+
+
+def test_a_base_model_is_made_while_another_worker_has_the_cell(tmp_path: Path) -> None:
+    cell = one_cell(tmp_path)
+    run = begun(cell)
+    assert tuple(_words(BASE, cell, never)) == cell.words and cell.directory.is_dir()
+    run.release()
+    assert list(_words(CELL, cell, lambda text: None))[-1] == f"run_dir={cell.directory}"
+    assert not cell.directory.exists()
 
 
 def test_a_checkpoint_without_its_pointer_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
