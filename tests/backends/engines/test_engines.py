@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def sampling(n: int = 2, temperature: float = 1.0, seed: int = 3) -> Sampling:
 
 
 def largest_gap(model: Any, prompts: Any, groups: list[list[Completion]], temperature: float = 1.0) -> float:
-    """Between an engine's log-probs and a plain forward pass."""
+    """Between an engine's log-probs and a plain forward pass; infinite where it is no number, which ``max`` drops."""
     worst = 0.0
     for prompt, group in zip(prompts, groups, strict=True):
         for completion in group:
@@ -73,7 +74,8 @@ def largest_gap(model: Any, prompts: Any, groups: list[list[Completion]], temper
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             logp = torch.log_softmax(logits / temperature, dim=-1)
             for t, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
-                worst = max(worst, abs(float(logp[len(prompt) - 1 + t, token]) - logprob))
+                gap = abs(float(logp[len(prompt) - 1 + t, token]) - logprob)
+                worst = max(worst, math.inf if math.isnan(gap) else gap)
     return worst
 
 
