@@ -241,11 +241,12 @@ def plain_gradients(dtype: torch.dtype, estimator: str, cut: Any = MINIBATCHES) 
 
 
 def largest_relative_error(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor]]) -> float:
-    """Of the whole gradient vector, in the Euclidean norm, worst minibatch."""
+    """Of the whole gradient vector, in the Euclidean norm, worst minibatch. ``max`` would drop what is no number."""
     worst = 0.0
     for mine, theirs in zip(found, expected, strict=True):
         assert set(mine) == set(theirs)
         gap = sum(float((mine[n] - theirs[n]).double().square().sum()) for n in mine) ** 0.5
+        assert math.isfinite(gap)
         worst = max(worst, gap / sum(float(t.double().square().sum()) for t in theirs.values()) ** 0.5)
     return worst
 
