@@ -226,6 +226,6 @@ def test_a_bucket_is_not_overwritten_while_it_is_read(kind: str) -> None:
     engine = bare_engine()
     client = Late(engine)
     sender(kind, tensors, client).send()
-    assert client.received is not None
+    assert client.received is not None and client.received.bytes == sum(t.nbytes for t in tensors.values())
     for name, parameter in engine._model.named_parameters():
         assert torch.equal(parameter, tensors[name]), name
