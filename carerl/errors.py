@@ -77,7 +77,8 @@ def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
 def unknown_key(path: str, value: Any, owner: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> ConfigError:
     """Returns the error for a key that its section does not have. ``owner`` names the section in words. ``elsewhere``:
     dotted names of other sections' settings. One that ends in the same key is suggested (``learner.optimizer.lr`` for
-    ``lr``); one that is only similar must be more similar than every key of the section."""
+    ``lr``); one that is only similar must be more similar than every key of the section. A key of the section that is
+    nearly what was typed is suggested before it (``learner.ranks`` for ``learner.rank``)."""
     known = list(known)
     prefix, _, key = path.rpartition(".")
     by_name: dict[str, list[str]] = {}
@@ -85,7 +86,9 @@ def unknown_key(path: str, value: Any, owner: str, known: Iterable[str], elsewhe
         by_name.setdefault(setting.rpartition(".")[2], []).append(setting)
     similar = nearest(key, by_name, SURE)
     if similar is not None and closest(key, [similar]) > closest(key, known):
-        remedy = f"did you mean {' or '.join(by_name[similar])}?"
+        own = nearest(key, known, SURE)
+        meant = [path.removesuffix(key) + own] if own else []
+        remedy = f"did you mean {' or '.join([*meant, *by_name[similar]])}?"
     else:
         remedy = suggestion(key, known, prefix + "." if prefix else "")
     listing = ", ".join(known) or "no settings"

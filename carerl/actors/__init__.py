@@ -10,6 +10,7 @@
 ``health/``          waits for actors with limits (``asking``), tells failures in words (``failures``), keeps Ray's own
                      words in a file (``error_log``), notices heads and nodes that go (``heads``, ``draining``), ends
                      actors (``ending``), counts OOM kills (``oom``), bounds calls that may not return (``patience``)
+``turns``            whose turn it is on a GPU that an engine and a rank of the learner share
 ``profiling``        records where the time of actors and driver goes, Ray's part included
 ``gauges``           exports what a run logs as Ray's metrics, for Prometheus
 ==================== ==============================================================================================

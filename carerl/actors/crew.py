@@ -36,7 +36,9 @@ from carerl.actors.workers.reference import ReferenceWorker
 from carerl.backends.recording import Recording
 from carerl.config.cores import Threads
 from carerl.config.load import base_config
-from carerl.config.roles import actor_groups, reference_in_learner
+from carerl.config.plan.advice import advice
+from carerl.config.plan.peaks import Peak
+from carerl.config.roles import actor_groups, colocated, reference_in_learner
 from carerl.config.schema import RunConfig
 
 
@@ -55,7 +57,14 @@ class Crew:
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Gives all actors their settings and weights. May be called again for another run."""
-        self.ask([pending for handle in self.handles for pending in handle.load(config, model_dir)], "load")
+        handles = self.handles
+        if colocated(config):  # an engine measures what is free as it is built, so it is built first, and sleeps then
+            engines = next(handle for handle in handles if isinstance(handle, Engines))
+            learner = next(handle for handle in handles if isinstance(handle, Learner))
+            learner.release()
+            self.ask(engines.load(config, model_dir), "load")
+            handles = tuple(handle for handle in handles if handle is not engines)
+        self.ask([pending for handle in handles for pending in handle.load(config, model_dir)], "load")
 
     def threads(self) -> dict[str, Threads]:
         """Returns the threads that each actor computes with, by its role and number."""
@@ -72,6 +81,11 @@ class Crew:
         for name, recording in zip(self.names, found, strict=True):
             recording.process = name
         return list(found)
+
+    def peaks(self) -> dict[str, Peak]:
+        """Returns the most memory that each actor has had so far, by its role and number."""
+        found = self.ask([actor.peak.remote() for actor in self.actors], "memory")
+        return dict(zip(self.names, found, strict=True))
 
     def rss_gib(self) -> float:
         """Returns the peak resident memory of all actors together, GiB, without the processes that they start."""
@@ -164,11 +178,14 @@ def crew_of(started: Mapping[str, list[Any]], config: RunConfig, ask: Asker) -> 
     }
     make: dict[str, tuple[str, Callable[[list[Any]], Handle]]] = {
         "learner": ("learner", lambda actors: Learner(actors, config.learner.gpus_per_rank, ask)),
-        "rollout": ("engines", lambda actors: Engines(actors, ask)),
+        "rollout": ("engines", lambda actors: Engines(actors, ask, members["learner"] if colocated(config) else None)),
         "grading": ("graders", lambda actors: Graders(actors, ask)),
         "reference": ("reference", lambda actors: Reference(actors, ask)),
     }
-    members: dict[str, Any] = {name: build(started[role]) for role, (name, build) in make.items() if role in started}
+    members: dict[str, Any] = {}
+    for role, (name, build) in make.items():
+        if role in started:
+            members[name] = build(started[role])
     if reference_in_learner(config) and "learner" in members:
         members["reference"] = ReferenceInLearner()
     kind = CREWS.get(frozenset(members))
@@ -204,7 +221,13 @@ def crew(
     before = oom_kills()
     head = Head(drained)
     ask = Asker(
-        config.cluster, stopped, check, head.gone, lambda: oom_kills() - before, str(ray.util.get_node_ip_address())
+        config.cluster,
+        stopped,
+        check,
+        head.gone,
+        lambda: oom_kills() - before,
+        str(ray.util.get_node_ip_address()),
+        lambda role, phase: advice(config, role, phase),
     )
     everyone: list[Any] = []
     try:
@@ -220,7 +243,9 @@ def crew(
             everyone += [actor for actors in started.values() for actor in actors]
             try:
                 _wait_until_started(started, ask, check)
-                _prepare(started, config)
+                preparing = _prepare(started, config)
+                if colocated(config):  # nobody else takes memory of a GPU while its engine is built
+                    ask(preparing, "load")
                 with watched(room.nodes, drained, say):
                     yield crew_of(started, config, ask)
             finally:
@@ -229,14 +254,13 @@ def crew(
         raise ask.translated(error) from error
 
 
-def _prepare(started: dict[str, list[Any]], config: RunConfig) -> None:
-    """Has actors do what they can while a base model is made or the learner loads. Nobody waits for it: a failure here
-    is raised by their ``load``."""
+def _prepare(started: dict[str, list[Any]], config: RunConfig) -> list[Any]:
+    """Has actors do what they can while a base model is made or the learner loads. Nobody has to wait for it: a failure
+    here is raised by their ``load``. Returns what to wait for where engines share GPUs."""
     base = base_config(config) if config.model.base_recipe else None
-    for actor in started.get("rollout", []):
-        actor.prepare.remote(config, base)
     for actor in started.get("reference", []):
         actor.prepare.remote(config)
+    return [actor.prepare.remote(config, base) for actor in started.get("rollout", [])]
 
 
 def _wait_until_started(started: dict[str, list[Any]], ask: Asker, check: Callable[[], None]) -> None:

@@ -167,10 +167,11 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         grad_NO = grad.reshape(-1, grad.shape[-1])
-        grad_weight = grad_NO.t() @ x.reshape(-1, x.shape[-1])
+        trained = ctx.needs_input_grad[1]  # not beside adapters
+        grad_weight = grad_NO.t() @ x.reshape(-1, x.shape[-1]) if trained else None
         return _product(grad, weight.t().contiguous(), None), grad_weight, grad_NO.sum(0) if ctx.biased else None
 
 

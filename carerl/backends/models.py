@@ -99,12 +99,17 @@ def parameter_shapes(path: str, trust_remote_code: bool = False) -> dict[str, tu
 
     A head tied to the embedding is not a parameter of its own.
     """
+    model = model_on_meta(path, trust_remote_code)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def model_on_meta(path: str, trust_remote_code: bool = False) -> Any:
+    """Makes the model of a directory's config.json on the meta device, where nothing has memory."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:

@@ -1,10 +1,11 @@
 """Keeps the best model of a run by its validation questions, beside the newest (:mod:`carerl.config.selection`).
 
-``checkpoints/best`` points to ``checkpoints/best_000150/``: ``model/``, an ordinary Hugging Face directory,
-``best.json`` with the rule and every validation metric, and ``manifest.json``. It appears whole or not at all, like a
-checkpoint, but before the loop goes on: a checkpoint of the same step must find it. The model that was best when the
-newest checkpoint was written stays until the next checkpoint, so that a resumed run still has it. Step 0 takes part: if
-no step is better than the base model, the base model is the best.
+``checkpoints/best`` points to ``checkpoints/best_000150/``: ``model/``, an ordinary Hugging Face directory (with
+``learner.lora.export=adapter`` adapters alone, which ``carerl evaluate`` takes as well), ``best.json`` with the rule
+and every validation metric, and ``manifest.json``. It appears whole or not at all, like a checkpoint, but before the
+loop goes on: a checkpoint of the same step must find it. The model that was best when the newest checkpoint was written
+stays until the next checkpoint, so that a resumed run still has it. Step 0 takes part: if no step is better than the
+base model, the base model is the best.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ from carerl.actors.health.failures import ActorFailed, ActorRaised
 from carerl.backends.hashed import Written
 from carerl.config.reading.typed import plain
 from carerl.config.stored import command_to_go_on, committed
+from carerl.config.stored_weights import ADAPTER
 from carerl.controller.context import Context, Unfinished
 from carerl.controller.ending import disk
 from carerl.metrics.table import metric_line, summary_rows
@@ -82,7 +83,7 @@ def begin(context: Context[Any], step: int, kept: Callable[[], object] = lambda:
         )
 
     def appear(written: Mapping[str, Written]) -> None:
-        commit(partial, final, _seen(partial, written, card))
+        commit(partial, final, _seen(context, partial, written, card))
         point(context.run.checkpoints / "latest", final)
 
     def go_on() -> None:
@@ -201,14 +202,15 @@ def export(context: Context[Any], directory: Path, step: int) -> dict[str, str]:
     """Writes the weights as an ordinary Hugging Face directory ``model`` in ``directory``, with a card; returns the
     SHA-256 of the files that it wrote, by their names in ``directory``. Waits for it."""
     written = context.crew.learner.export(directory / "model", context.tokenizer, context.config.model.dtype)
-    return _seen(directory, written, _card(context, step))
+    return _seen(context, directory, written, _card(context, step))
 
 
-def _seen(directory: Path, written: Mapping[str, Written], card: ModelCard) -> dict[str, str]:
+def _seen(context: Context[Any], directory: Path, written: Mapping[str, Written], card: ModelCard) -> dict[str, str]:
     """Waits until this process sees what the ranks wrote into ``directory``, and puts the card beside the model in it.
     Returns the SHA-256 of the ranks' files, by their names in ``directory``."""
     files = {Path(path).relative_to(directory).as_posix(): file for path, file in written.items()}
-    _check_seen(directory, {name: file.size for name, file in files.items()} | {"model/config.json": 0})
+    config = ADAPTER if context.config.learner.lora.apart else "config.json"
+    _check_seen(directory, {name: file.size for name, file in files.items()} | {f"model/{config}": 0})
     describe_model(directory / "model", card)
     return {name: file.sha256 for name, file in files.items()}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from carerl.actors.crew import Crew
@@ -14,6 +15,7 @@ from carerl.backends import recorder
 from carerl.backends.hashed import Written
 from carerl.config.schema import RunConfig
 from carerl.controller.ending.stopping import StopFlag
+from carerl.controller.first_steps import FirstSteps
 from carerl.controller.profiling import Profiler
 from carerl.runs.directory import RunDirectory
 from carerl.runs.loop_state import LoopState
@@ -38,7 +40,8 @@ class Unfinished:
 @dataclass
 class Context(Generic[CrewT]):
     """Holds everything that a loop needs. ``model_dir``: the weights that the run starts from. ``step``: the last step
-    done. ``loop``: the state after it. ``unfinished``: at most one, as each has a copy in the learner's main memory."""
+    done. ``loop``: the state after it. ``unfinished``: at most one, as each has a copy in the learner's main memory.
+    ``twins``: the directories of runs whose evaluation at step 0 may be this run's too."""
 
     config: RunConfig
     task: Task
@@ -52,7 +55,9 @@ class Context(Generic[CrewT]):
     loop: LoopState
     profiler: Profiler
     step: int = 0
+    first_steps: FirstSteps = field(default_factory=FirstSteps)
     unfinished: Unfinished | None = None
+    twins: Sequence[Path] = ()
 
 
 @dataclass

@@ -17,17 +17,21 @@ from carerl.actors.crew import EvaluationCrew, TrainingCrew
 from carerl.backends.recorder import span
 from carerl.calibration import Estimate
 from carerl.config.lengths import asked, new_tokens
+from carerl.config.load import read
 from carerl.config.schema import RunConfig
+from carerl.config.sweep import start_key
 from carerl.controller import best
 from carerl.controller.context import Context
 from carerl.controller.decisions import answer_probabilities
 from carerl.controller.engine_queue import Rounds
+from carerl.controller.models import starting_weights
 from carerl.controller.preparation import stop_ids
 from carerl.controller.trace_swap import swap_traces
+from carerl.errors import ConfigError
 from carerl.loss.batching import pack_rows
 from carerl.runs.directory import RunDirectory
 from carerl.runs.samples import SampleStore
-from carerl.runs.tables import read_evaluations, write_evaluation
+from carerl.runs.tables import copy_evaluation, evaluation_metrics, read_evaluations, write_evaluation
 from carerl.seeds import derived_seed
 from carerl.tasks import Evaluation, Suite, Task
 from carerl.tasks.base import VALIDATION
@@ -48,7 +52,8 @@ def questions_due(config: RunConfig, step: int) -> int | None:
 
 def evaluate_if_due(context: Context[TrainingCrew], step: int) -> None:
     """Evaluates the model after ``step`` if an evaluation is due: samples, grades and scores the task's suites, writes
-    the evaluation into the run directory, logs it, and keeps the model if it is the best so far.
+    the evaluation into the run directory, logs it, and keeps the model if it is the best so far. The evaluation of the
+    model that the run starts from is a twin's, if one has made it.
 
     A stop that is asked for meanwhile leaves the evaluation undone: a run resumed from ``step`` begins with it."""
     config, questions = context.config, questions_due(context.config, step)
@@ -56,6 +61,34 @@ def evaluate_if_due(context: Context[TrainingCrew], step: int) -> None:
         return
     begin = time.perf_counter()
     context.display.stage("evaluate")
+    metrics = (_of_twin(context) if step == 0 else {}) or _evaluated_now(context, step, questions)
+    if not metrics:
+        return
+    context.trackers.log(step, {**metrics, "time/evaluate": time.perf_counter() - begin})
+    context.display.evaluation(step, metrics)
+    if config.checkpoint.best:
+        best.keep(context, step, metrics)
+
+
+def _of_twin(context: Context[TrainingCrew]) -> dict[str, float]:
+    """Takes over the evaluation of the model that the run starts from. Returns its metrics; empty if no twin has made
+    it, with these settings and from these weights."""
+    for twin in map(RunDirectory, context.twins):
+        metrics = evaluation_metrics(twin, 0)
+        try:
+            same = bool(metrics) and start_key(read(twin.config)) == start_key(context.config)
+        except ConfigError:  # of an earlier version: what it was run with is not known
+            same = False
+        if same and starting_weights.same(twin.path, context.run.path):
+            copy_evaluation(twin.evaluations, context.run.evaluations, 0)
+            context.display.message(f"the model before training was evaluated by {twin.name}: its figures are taken")
+            return metrics
+    return {}
+
+
+def _evaluated_now(context: Context[TrainingCrew], step: int, questions: int) -> dict[str, float]:
+    """Evaluates the model, and writes the evaluation down. Returns its metrics; empty if a stop was asked for."""
+    config = context.config
     store = None
     if config.evaluation.keep_samples:
         store = SampleStore(context.run.evaluations, step, context.tokenizer.decode, context.display.message)
@@ -70,7 +103,7 @@ def evaluate_if_due(context: Context[TrainingCrew], step: int) -> None:
             context.crew.engines, config, context.task, suite.name, results[suite.name], lambda: not context.stop
         )
         if context.stop:
-            return
+            return {}
     primary = [group for suite in suites if suite.primary for group in results[suite.name]]
     with span("score"):
         scored = evaluate(context.task, suites, results, swapped)
@@ -80,10 +113,7 @@ def evaluate_if_due(context: Context[TrainingCrew], step: int) -> None:
         write_evaluation(context.run.evaluations, step, replace(scored, metrics=metrics), asdict(config.evaluation))
         if store is not None:
             store.close()
-    context.trackers.log(step, {**metrics, "time/evaluate": time.perf_counter() - begin})
-    context.display.evaluation(step, metrics)
-    if config.checkpoint.best:
-        best.keep(context, step, metrics)
+    return metrics
 
 
 def chosen(config: RunConfig, task: Task, questions: int, whole: Collection[str] = ()) -> list[Suite]:

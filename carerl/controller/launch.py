@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -86,12 +86,14 @@ def run(
     stop: StopFlag,
     prepared: tuple[Task, Any] | None = None,
     opened: Callable[[Path, str], None] = lambda directory, command: None,
+    twins: Sequence[Path] = (),
 ) -> Result:
     """Carries out one run with actors that are there already (a sweep uses the same ones for many runs). Whatever
     happens, the run directory says how it ended.
 
     ``prepared``: task and tokenizer of these settings and this model, if they are at hand and their first lines were
-    shown. ``opened`` is called with the run directory and the command that resumes it."""
+    shown. ``opened`` is called with the run directory and the command that resumes it. ``twins``: the directories of
+    runs whose evaluation at step 0 is this one's too, where they start from the same weights."""
     config = base_model.pinned(config)
     task, tokenizer = prepared or prepare(config, model_dir)
     config = with_end_ids(config, task, model_dir)
@@ -101,7 +103,9 @@ def run(
     trackers = _trackers(config, directory, start, display)
     loop, state = LOOPS[config.kind], LoopState.after(config, start or 0, saved)
     profiler = Profiler(actors, config.profile, loop.recorded, start or 0)
-    context = Context(config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, state, profiler)
+    context = Context(
+        config, task, tokenizer, actors, directory, trackers, display, stop, model_dir, state, profiler, twins=twins
+    )
     result = Result("failed", start or 0, directory.path, {}, {}, 1)
     summary = _summary(context, result)
     opened(directory.path, command_to_go_on(directory.path, plain(config)))

@@ -31,8 +31,11 @@ class MismatchError(RunError):
 
 
 def synchronise(crew: TrainingCrew, version: int) -> dict[str, float]:
-    """Brings the learner's weights to all engines, as ``version``; returns metrics. Raises ActorFailed."""
+    """Brings the learner's weights to all engines, as ``version``; returns metrics. Engines that share the learner's
+    GPUs are awake from then on. Raises ActorFailed."""
+    crew.engines.wake_weights()
     sent = crew.engines.sync(crew.learner, version)
+    crew.engines.wake_cache()
     return {"sync/version": version, "sync/gib": sent.bytes / 2**30}
 
 

@@ -310,6 +310,15 @@ SYSTEM = (
         shown={"curves/mismatch": At(1, "probe after sync, max")},
     ),
     Metric("system/rss_gib", "GiB", "peak resident memory of the learner's ranks together"),
+    *(
+        Metric(f"system/resident_{role}_gib", "GiB", f"main memory of the largest {role} actor, at its peak so far")
+        for role in ("learner", "rollout", "reference", "grading")
+    ),
+    *(
+        Metric(f"system/{name}_{role}_gib", "GiB", f"GPU memory {words} of a {role} actor, at its peak so far")
+        for role in ("learner", "rollout", "reference")
+        for name, words in (("allocated", "in tensors"), ("fragmentation", "taken beyond tensors"))
+    ),
     Metric("time/generate", "s", "sampling", shown={"time": At()}),
     Metric("time/reward", "s", "grading", shown={"time": At()}),
     Metric("time/reference", "s", "batching, and the reference's forward pass", shown={"time": At()}),

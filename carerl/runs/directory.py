@@ -33,6 +33,7 @@ PACKAGES = (
     "transformers",
     "numpy",
     "deepspeed",
+    "peft",
     "omegaconf",
     "wandb",
     "carerl",

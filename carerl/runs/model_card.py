@@ -91,6 +91,8 @@ def describe_model(directory: Path, card: ModelCard) -> None:
     No length is set, as servers would take it for a limit."""
     (directory / "README.md").write_text(card.text(), encoding="utf-8")
     file = directory / "generation_config.json"
+    if not file.is_file():  # adapters alone: it is in the directory of the model that they are for
+        return
     generation = json.loads(file.read_text())
     sampling = card.evaluation
     greedy = sampling.temperature == 0

@@ -10,6 +10,7 @@ from carerl.text.redaction import REDACTED, SECRET_NAME, redact_text
 # tracking, cluster, plugins and the directories stay here: they say where a run lives, not what it is
 ALLOWED_FIELDS = (
     "recipe",
+    "scale",
     "description",
     "kind",
     "seed",

@@ -1,8 +1,9 @@
 """Writes and reads sweep.json: the cells that a sweep was asked for, so that a missing result shows.
 
-``{"cells": {NAME: {"row": "recipe=…", "settings": {"regularizer.alpha": ".5", "seed": "100"}}, …}}``; NAME is the
-cell's run directory beside the file. Extending a sweep adds its cells to those already there. Nothing removes a
-cell: delete one that is no longer wanted by hand.
+``{"cells": {NAME: {"row": "recipe=…", "settings": {"regularizer.alpha": ".5", "seed": "100"}}, …}, "published": ""}``;
+NAME is the cell's run directory beside the file, ``published`` the publication that the sweep is compared with.
+Extending a sweep adds its cells to those already there. Nothing removes a cell: delete one that is no longer wanted by
+hand.
 """
 
 from __future__ import annotations
@@ -42,10 +43,14 @@ class Cell:
         return (str(self.directory.parent), *sorted(word for word in self.words if not word.startswith("seed=")))
 
 
-def write_cells(directory: Path, cells: Sequence[Cell]) -> None:
-    """Adds the cells to those that the file of ``directory`` lists, atomically."""
+def write_cells(directory: Path, cells: Sequence[Cell], published: str = "") -> None:
+    """Adds the cells to those that the file of ``directory`` lists, atomically. ``published``: the publication to
+    compare them with; '' keeps the one that the file names."""
     asked = {cell.name: cell for cell in [*read_cells(directory), *cells]}
-    record = {"cells": {name: {"row": c.row, "settings": dict(c.settings)} for name, c in asked.items()}}
+    record = {
+        "cells": {name: {"row": c.row, "settings": dict(c.settings)} for name, c in asked.items()},
+        "published": published or read_publication(directory),
+    }
     write_text(directory / SWEEP_FILE, json.dumps(record, indent=1) + "\n")
 
 
@@ -65,6 +70,11 @@ def read_cells(directory: Path) -> list[Cell]:
         ]
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{path}: does not list a sweep's cells; mend it, or delete it") from None
+
+
+def read_publication(directory: Path) -> str:
+    """Returns the name of the publication that a sweep is compared with; '' if it names none."""
+    return str((read_json(directory / SWEEP_FILE) or {}).get("published") or "")
 
 
 def status(cell: Path) -> str:

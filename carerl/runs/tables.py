@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -109,6 +111,23 @@ def write_evaluation(
     table = pa.table({name: pa.array([_plain(row.get(name)) for row in evaluation.rows]) for name in names})
     write_parquet(stem.with_suffix(".parquet"), table)
     return json_path, stem.with_suffix(".parquet")
+
+
+def copy_evaluation(source: str | Path, target: str | Path, step: int) -> None:
+    """Takes over another run's evaluation of a step with all of its files; its record then says from which run it is.
+    Large files are links where the file system has them: nothing changes one in its place."""
+    stem = evaluation_stem(target, step)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for path in evaluation_stem(source, step).parent.glob(f"{stem.name}.*parquet"):
+        copy = stem.with_name(path.name)
+        copy.unlink(missing_ok=True)
+        try:
+            os.link(path, copy)
+        except OSError:
+            shutil.copyfile(path, copy)
+    record = read_json(evaluation_stem(source, step).with_suffix(".json")) or {}
+    record["taken_from"] = Path(source).parent.name
+    write_text(stem.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
 
 
 def read_evaluations(directory: str | Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from carerl.actors.crew import TrainingCrew
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.graders import Graders
 from carerl.actors.handles.learner import Learner
-from carerl.actors.handles.reference import Reference
+from carerl.actors.handles.reference import Reference, ReferenceInLearner
 from carerl.actors.workers.engine import EngineWorker
 from carerl.actors.workers.grader import GraderWorker
 from carerl.actors.workers.learner import LearnerWorker
@@ -27,19 +27,31 @@ def crew_in_process(
     monkeypatch: pytest.MonkeyPatch,
     rollout: Callable[[], Any] = EngineWorker,
     learner: Callable[[], Any] = LearnerWorker,
+    colocated: bool = False,
+    within: bool = False,
+    calls: list[str] | None = None,
 ) -> Iterator[TrainingCrew]:
-    """One worker a role; ``rollout`` and ``learner`` make others than the real ones."""
+    """One worker a role; ``rollout`` and ``learner`` make others than the real ones. ``colocated``: engine and rank
+    take turns, ``within``: the reference is in the rank and no worker of its own, as the run's settings must say too.
+    ``calls`` gets each call that reaches a worker."""
+    names = ["learner 0", "rollout 0", "grading 0", *([] if within else ["reference 0"])]
+
+    def told(name: str) -> Callable[[str, tuple[Any, ...]], None]:
+        return lambda method, arguments: None if calls is None else calls.append(f"{name}: {method}")
+
     without_ray(monkeypatch)
     monkeypatch.setattr(crew.ray, "put", lambda value: value)
-    actors = [Local(make()) for make in (learner, rollout, GraderWorker, ReferenceWorker)]
+    makers = (learner, rollout, GraderWorker, ReferenceWorker)
+    actors = [Local(make(), told(name)) for make, name in zip(makers, names, strict=not within)]
     try:
+        ranks = Learner([actors[0]], 0.0)
         yield TrainingCrew(
-            learner=Learner([actors[0]], 0.0),
-            engines=Engines([actors[1]]),
+            learner=ranks,
+            engines=Engines([actors[1]], sharing=ranks if colocated else None),
             graders=Graders([actors[2]]),
-            reference=Reference([actors[3]]),
+            reference=ReferenceInLearner() if within else Reference([actors[3]]),
             actors=actors,
-            names=["learner 0", "rollout 0", "grading 0", "reference 0"],
+            names=names,
         )
     finally:
         dist.destroy_process_group()

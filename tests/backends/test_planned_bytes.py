@@ -51,7 +51,7 @@ class Kept:
 
 def _sent(config: RunConfig) -> tuple[int, int]:
     """Returns the bytes that a rank sends by its own account, and those that come."""
-    source, client = _worker(config)._learner.source(DTYPES[config.model.dtype]), Kept()
+    source, client = _worker(config)._learner.trained(DTYPES[config.model.dtype]), Kept()
     first, second = (Place(rank, "127.0.0.1", lambda array: array) for rank in (0, 1))
     assert TRANSFERS["store"]("store", source, client, second, 1).send().bytes == 0, "only the first rank sends"
     assert client.arrays == []
@@ -59,10 +59,16 @@ def _sent(config: RunConfig) -> tuple[int, int]:
     return sent.bytes, sum(array.nbytes for array in client.arrays)
 
 
+ADAPTERS = ["learner.lora.rank=64"]
+APART = [*ADAPTERS, "learner.lora.export=adapter"]
+
+
+@pytest.mark.parametrize("lora", [[], ADAPTERS])
 @pytest.mark.parametrize("tied", ["true", "false"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_sync_sends_the_bytes_that_the_plan_says(dtype: str, tied: str) -> None:
-    config = settings(f"model.dtype={dtype}", f"model.shape.tie_embeddings={tied}", "model.shape.hidden_size=256")
+def test_a_sync_sends_the_bytes_that_the_plan_says(dtype: str, tied: str, lora: list[str]) -> None:
+    shape = [f"model.shape.tie_embeddings={tied}", "model.shape.hidden_size=256"]
+    config = settings(f"model.dtype={dtype}", *shape, *lora)
     sent, came = on_ranks(1, _sent, config)
     assert sent == plan(config).sync_bytes
     assert sent <= came < 1.001 * sent, "aligned"
@@ -79,10 +85,11 @@ def _written(config: RunConfig, folder: Path) -> None:
     worker.write()
 
 
-def test_a_checkpoint_takes_the_bytes_that_the_plan_says(tmp_path: Path) -> None:
-    config = settings("model.dtype=bfloat16", "model.shape.hidden_size=256")
+@pytest.mark.parametrize("lora", [[], ADAPTERS, APART])
+def test_a_checkpoint_takes_the_bytes_that_the_plan_says(tmp_path: Path, lora: list[str]) -> None:
+    config = settings("model.dtype=bfloat16", "model.shape.hidden_size=256", *lora)
     on_ranks(1, _written, config, tmp_path)
-    files = [*tmp_path.rglob("*.distcp"), tmp_path / "model" / "model.safetensors"]
+    files = [*tmp_path.rglob("*.distcp"), *tmp_path.rglob("*.safetensors")]
     written = sum(file.stat().st_size for file in files)
     planned = plan(config).checkpoint_bytes
     assert planned <= written < 1.05 * planned, "headers"

@@ -3,6 +3,8 @@
 A run reserves its resources as one Ray placement group before it starts an actor. If two runs want the same GPUs, one
 then waits for the other; otherwise each could hold half of them for ever. And a cluster with an autoscaler sees at once
 everything that a run needs.
+
+Actors that share a GPU have one bundle together, of that GPU: Ray takes both their shares from it.
 """
 
 from __future__ import annotations
@@ -49,17 +51,16 @@ def reserved(
 
     Waits for it, ``patience`` seconds longer than :data:`FREE_TIMEOUT_S`. Meanwhile calls ``say`` now and then with
     what the cluster has, and ``check`` every second, which may raise. Raises NotPlaced."""
-    wanted = [(group.role, _bundle(group)) for group in groups for _ in range(group.count)]
-    bundles = [bundle for _, bundle in wanted if bundle]
+    bundles = [bundle for group in groups for bundle in _bundles(group, groups) if bundle]
     if not bundles:
-        yield Room(_options(None, wanted, []), frozenset())
+        yield Room(_options(None, groups, []), frozenset())
         return
     held = placement_group(bundles, strategy="PACK")
     try:
         _wait(held, _total(bundles), FREE_TIMEOUT_S + patience, say, check)
         nodes = placement_group_table(held)["bundles_to_node_id"]
         indices = by_node(bundles, [nodes[index] for index in range(len(bundles))])
-        yield Room(_options(held, wanted, indices), frozenset(nodes.values()))
+        yield Room(_options(held, groups, indices), frozenset(nodes.values()))
     finally:
         # The head may be gone. That must neither hide what ended the run nor keep it from ending.
         in_time(lambda: remove_placement_group(held), REMOVE_S)
@@ -68,6 +69,15 @@ def reserved(
 def _bundle(group: ActorGroup) -> dict[str, float]:
     """Returns what one actor takes, without shares of 0, which Ray refuses."""
     return {kind: share for kind, share in (("CPU", group.cpus_each), ("GPU", group.gpus_each)) if share}
+
+
+def _bundles(group: ActorGroup, groups: Sequence[ActorGroup]) -> list[dict[str, float]]:
+    """Returns what is reserved for each actor of a group and for those that share it; nothing for the latter."""
+    if group.shares_with:
+        return []
+    guests = [_bundle(guest) for guest in groups if guest.shares_with == group.role]
+    total = _total([_bundle(group), *guests])
+    return [{kind: round(share, 4) for kind, share in total.items()}] * group.count  # Ray counts to four digits
 
 
 def by_node(bundles: Sequence[Mapping[str, float]], nodes: Sequence[str]) -> list[int]:
@@ -92,18 +102,20 @@ def by_node(bundles: Sequence[Mapping[str, float]], nodes: Sequence[str]) -> lis
     return taken
 
 
-def _options(
-    held: Any, wanted: Sequence[tuple[str, Mapping[str, float]]], indices: Sequence[int]
-) -> dict[str, list[dict[str, Any]]]:
-    """Returns for each role the arguments of ``.options()`` of its actors."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def _options(held: Any, groups: Sequence[ActorGroup], indices: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
+    """Returns for each role the arguments of ``.options()`` of its actors. ``indices``: the bundle of each actor that
+    has one of its own, in order."""
     using = iter(indices)
-    for role, bundle in wanted:
-        options: dict[str, Any] = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle.get("GPU", 0)}
-        if bundle:
-            place = PlacementGroupSchedulingStrategy(held, placement_group_bundle_index=next(using))
-            options["scheduling_strategy"] = place
-        found.setdefault(role, []).append(options)
+    places = [[next(using) if bundle else None for bundle in _bundles(group, groups)] for group in groups]
+    by_role = {group.role: own for group, own in zip(groups, places, strict=True)}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for group, own in zip(groups, places, strict=True):
+        for index in by_role[group.shares_with] if group.shares_with else own:
+            options: dict[str, Any] = {"num_cpus": group.cpus_each, "num_gpus": group.gpus_each}
+            if index is not None and _bundle(group):
+                place = PlacementGroupSchedulingStrategy(held, placement_group_bundle_index=index)
+                options["scheduling_strategy"] = place
+            found.setdefault(group.role, []).append(options)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from carerl.actors.handles.base import Handle, shares
 from carerl.actors.handles.learner import Learner
 from carerl.actors.health.asking import Asker
+from carerl.actors.turns import ASLEEP, Turns
 from carerl.backends.engines.base import Query, Request
 from carerl.backends.transfer.base import Sent
 from carerl.config.schema import RunConfig
@@ -16,11 +17,18 @@ from carerl.types import Completion, Example, Group, Sample, Sampling
 
 
 class Engines(Handle):
-    """Sends prompts and weights to the actors that generate. ``version``: the number of the weights that they hold."""
+    """Sends prompts and weights to the actors that generate. ``version``: the number of the weights that they hold.
 
-    def __init__(self, actors: list[Any], ask: Asker | None = None) -> None:
+    ``sharing``: the learner whose ranks share their GPUs with the engines; None for engines with GPUs of their own,
+    which never sleep."""
+
+    def __init__(self, actors: list[Any], ask: Asker | None = None, sharing: Learner | None = None) -> None:
         super().__init__(actors, ask)
         self.version = 0
+        self._sharing = sharing
+        self._turns = Turns(sharing is not None, ASLEEP)  # so they are before they are built, too
+        if sharing is not None:
+            sharing.share(self._turns, self.sleep)
 
     def connect(self, learner: Learner, config: RunConfig) -> None:
         """Has the learner make its sender to these engines, of the kind that the settings and the nodes allow."""
@@ -28,9 +36,49 @@ class Engines(Handle):
         kind = transfer_kind(config, together=set(nodes) == {first})
         learner.open_transfer(kind, self._actors, len(self._actors) * config.rollout.tensor_parallel)
 
+    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
+        """Starts loading, see :meth:`carerl.actors.handles.base.Handle.load`. Engines that share their GPUs sleep at
+        its end."""
+        self._turns.done("sleep")
+        return super().load(config, model_dir)
+
+    @property
+    def shared(self) -> bool:
+        """True if the engines share their GPUs with the learner."""
+        return self._turns.shared
+
+    def sleep(self) -> None:
+        """Has engines that share their GPUs give up the memory, and then the learner take back its own. Does nothing if
+        they sleep, or have GPUs of their own."""
+        if self._turns.due("sleep"):
+            self._all("sleep")
+            self._turns.done("sleep")
+            assert self._sharing is not None
+            self._sharing.resume()
+
+    def wake_weights(self) -> None:
+        """Has the learner give up memory that only training needs, and then engines that share it take memory for
+        weights, which :meth:`sync` brings. Raises WrongTurn."""
+        if self._turns.due("wake_weights"):
+            assert self._sharing is not None
+            self._sharing.rest()
+            self._all("wake_weights")
+            self._turns.done("wake_weights")
+
+    def wake_cache(self) -> None:
+        """Has engines that share their GPUs take the rest of their memory, after a sync. Raises WrongTurn."""
+        if self._turns.due("wake_cache"):
+            self._all("wake_cache")
+            self._turns.done("wake_cache")
+
+    def _all(self, method: str) -> None:
+        """Calls a method of every engine, and waits for all."""
+        self._ask([getattr(actor, method).remote() for actor in self._actors], "sync")
+
     def sync(self, learner: Learner, version: int) -> Sent:
         """Has the learner bring its weights to every engine, which calls them ``version`` from then on; returns what
-        was sent."""
+        was sent. Raises WrongTurn if engines that share their GPUs have no memory for weights."""
+        self._turns.check("sync")
         sent = learner.send(self._actors)
         self._ask([actor.accept.remote(sent, version) for actor in self._actors], "sync")
         self.version = version
@@ -48,7 +96,8 @@ class Engines(Handle):
 
     def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
         """Returns for each query the log-probs of its tokens after its prefix
-        (:class:`carerl.backends.engines.base.Query`). Is called while nothing is being generated."""
+        (:class:`carerl.backends.engines.base.Query`). Is called while nothing is being generated. Raises WrongTurn."""
+        self._turns.check("generate")
         pending = [
             actor.next_logprobs.remote(queries[part], self.version)
             for actor, part in shares(self._actors, len(queries))
@@ -57,14 +106,15 @@ class Engines(Handle):
 
     def start(self, sampling: Sampling) -> Generation:
         """Returns a generation with these settings, which still has no prompts."""
-        return Generation(self._actors, sampling, self.version, self._ask)
+        return Generation(self._actors, sampling, self.version, self._ask, self._turns)
 
 
 class Generation:
     """Sends numbered prompts through the engines, with one set of sampling settings and one version of the weights."""
 
-    def __init__(self, actors: list[Any], sampling: Sampling, version: int, ask: Asker) -> None:
+    def __init__(self, actors: list[Any], sampling: Sampling, version: int, ask: Asker, turns: Turns) -> None:
         self._actors, self._sampling, self._version, self._ask = actors, sampling, version, ask
+        self._turns = turns
         self._examples: dict[int, Example] = {}
         self._submitted: list[Any] = []
         self._open = [0] * len(actors)
@@ -76,7 +126,8 @@ class Generation:
 
     def submit(self, examples: Mapping[int, Example]) -> None:
         """Queues prompts, each at the engine that has the fewest left as far as is known. Their numbers determine their
-        seeds."""
+        seeds. Raises WrongTurn while the engines sleep."""
+        self._turns.check("generate")
         parts: list[list[Request]] = [[] for _ in self._actors]
         for number, example in examples.items():
             engine = self._open.index(min(self._open))
@@ -91,7 +142,9 @@ class Generation:
 
     def advance(self, steps: int = 0) -> Callable[[], list[tuple[int, Group]]]:
         """Has every engine decode ``steps`` tokens of each sequence (0: until all have ended), after the calls that it
-        has queued. Does not wait: the returned function does, and returns the groups that ended, sorted by number."""
+        has queued. Does not wait: the returned function does, and returns the groups that ended, sorted by number.
+        Raises WrongTurn while the engines sleep."""
+        self._turns.check("generate")
         busy = [engine for engine, open_ in enumerate(self._open) if open_]
         pending = [self._actors[engine].advance.remote(steps) for engine in busy]
 

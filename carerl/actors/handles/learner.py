@@ -11,6 +11,7 @@ from torch import Tensor
 
 from carerl.actors.handles.base import Handle, HeldBatch, Writing
 from carerl.actors.health.asking import WRITE, Asker
+from carerl.actors.turns import Turns
 from carerl.actors.workers.learner import LOOPBACK
 from carerl.backends.hashed import Written
 from carerl.backends.learners.split import deal
@@ -31,6 +32,12 @@ class Learner(Handle):
         port = self._ask(actors[0].meet.remote(len(actors), host), "start")
         joining = [actor.join.remote(rank, len(actors), host, port, gpus_per_rank) for rank, actor in enumerate(actors)]
         self._ask(joining, "start")
+        self._turns = Turns()
+        self._have_engines_sleep: Callable[[], None] = lambda: None
+
+    def share(self, turns: Turns, sleep: Callable[[], None]) -> None:
+        """Notes that engines share the ranks' GPUs. ``turns``: whose turn it is; ``sleep`` has the engines sleep."""
+        self._turns, self._have_engines_sleep = turns, sleep
 
     @property
     def first(self) -> Any:
@@ -42,8 +49,21 @@ class Learner(Handle):
         return list(self._ask([getattr(actor, method).remote(*arguments) for actor in self._actors], phase))
 
     def begin(self, config: RunConfig, model_dir: str) -> None:
-        """Loads settings and weights, and waits until they are loaded."""
+        """Loads settings and weights, and waits until they are loaded. Engines that share the GPUs sleep meanwhile."""
+        self._have_engines_sleep()
         self._ask(self.load(config, model_dir), "load")
+
+    def release(self) -> None:
+        """Has every rank give up its model, so that engines can be built on the GPUs that they share."""
+        self._all("load", "release")
+
+    def rest(self) -> None:
+        """Has every rank give up memory that only training needs. Until :meth:`resume` a rank refuses to train."""
+        self._all("sync", "rest")
+
+    def resume(self) -> None:
+        """Has every rank take back what :meth:`rest` gave up."""
+        self._all("sync", "resume")
 
     def set_reference_head(self, head: Any) -> None:
         """Gives every rank the reference's frozen head, by a pointer to it."""
@@ -59,7 +79,9 @@ class Learner(Handle):
     def update(self, held: HeldBatch, lr: float, strengths: Strengths, part_norms: bool = False) -> dict[str, float]:
         """Takes one optimizer step for each minibatch of the batch at learning rate ``lr``; returns their metrics,
         which are the same on every rank. ``strengths``: the coefficients of the loss's components. ``part_norms``: the
-        gradient norm of each component is measured too."""
+        gradient norm of each component is measured too. Raises WrongTurn while engines that share the GPUs are
+        awake."""
+        self._turns.check("update")
         return self._of_batch(held, "train", "update", lr, strengths, part_norms)[0]
 
     def _of_batch(self, held: HeldBatch, phase: str, method: str, *arguments: Any) -> list[Any]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
 
 from carerl.actors.health.error_log import ErrorLog
 from carerl.actors.health.failures import RESUME, ActorFailed, ActorStuck, Where, failure_of, origin, weight
+from carerl.config.plan.advice import NO_ADVICE, Advice
 from carerl.config.schema import ClusterConfig
 from carerl.progress import Pulse
 
@@ -76,6 +77,7 @@ class Asker:
     lost: Callable[[], str] = lambda: ""
     oom_kills: Callable[[], int] = lambda: 0
     node: str = ""  # of this process, whose count of OOM kills it is
+    advice: Callable[[str, str], Advice] = lambda role, phase: NO_ADVICE  # for a role whose memory runs out
     log: ErrorLog = field(default_factory=ErrorLog)
     members: dict[str, Member] = field(default_factory=dict)  # by Ray's id of the actor
 
@@ -170,6 +172,8 @@ class Asker:
     def _of(self, error: RayError, ref: Any, phase: str, seconds: float) -> ActorFailed:
         """Returns Ray's error in words. OOM kills count only on the driver's own node."""
         where = self._place(error, ref, phase, seconds)
+        with suppress(Exception):  # a plan that cannot be made must not hide what failed
+            where = replace(where, advice=self.advice(where.role, phase))
         return failure_of(error, where, self.oom_kills() if where.node in ("", self.node) else 0)
 
     def _place(self, error: RayError, ref: Any, phase: str, seconds: float) -> Where:

@@ -18,18 +18,21 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from carerl.config.plan.advice import NO_ADVICE, Advice
 from carerl.types import RunError
 
 
 @dataclass(frozen=True)
 class Where:
-    """Names an actor and what it was asked for, as messages do. ``seconds``: how long it was waited for."""
+    """Names an actor and what it was asked for, as messages do. ``seconds``: how long it was waited for. ``advice``:
+    what to change in this run if its memory runs out."""
 
     actor: str  # role and number: "learner 1"
     pid: int = 0
     node: str = ""  # the node's address
     phase: str = ""
     seconds: float = 0.0
+    advice: Advice = NO_ADVICE
 
     @property
     def role(self) -> str:
@@ -91,14 +94,17 @@ LOWER = {
     "grading": "lower grading.processes or grading.memory_mib",
 }
 _MEMORY_NAMES = ("MemoryError", "OutOfMemoryError")
-_MEMORY_WORDS = (
+_CARD_WORDS = (
     "cuda out of memory",
     "cuda error: out of memory",
     "cublas_status_alloc_failed",
     "no available memory for the cache blocks",  # vLLM
+    "free memory on device",  # vLLM as it starts
+)
+_MEMORY_WORDS = (
+    *_CARD_WORDS,
     "cannot allocate memory",
     "can't allocate memory",  # torch on the CPU
-    "free memory on device",  # vLLM as it starts
 )
 _MONITOR = "Ray's memory monitor killed it: its node's memory was nearly full"
 _MONITOR_WORDS = ("node_out_of_memory", "running low on memory", "memory monitor", "memory usage threshold")
@@ -187,7 +193,8 @@ def _raised(error: RayTaskError | OfAnother, where: Where) -> ActorFailed:
     if isinstance(cause, RayActorError):  # another actor died, whose result this one was given
         return _died(cause, where, 0)
     if name in _MEMORY_NAMES or any(words in text.lower() for words in _MEMORY_WORDS):
-        return ActorOutOfMemory(where, f"{name}: {_cut(said)}", _lower(where), details)
+        on_card = any(words in text.lower() for words in _CARD_WORDS)
+        return ActorOutOfMemory(where, f"{name}: {_cut(said)}", _lower(where, on_card), details)
     if isinstance(cause, RunError):  # its message says everything
         return ActorRaised(where, said, RESUME, details)
     if _FULL_DISK in text.lower():
@@ -205,9 +212,12 @@ def weight(failure: ActorFailed) -> int:
     return next((len(order) - k for k, kind in enumerate(order) if isinstance(failure, kind)), 0)
 
 
-def _lower(where: Where) -> str:
-    """Returns what to lower where memory runs out."""
-    return LOWER.get(where.role, "run with fewer or smaller actors")
+def _lower(where: Where, on_card: bool = False) -> str:
+    """Returns what to lower where memory runs out: what is largest in this run's plan first, then what always helps.
+    ``on_card``: the memory is a GPU's."""
+    always = LOWER.get(where.role, "run with fewer or smaller actors")
+    first = where.advice.card if on_card else where.advice.host
+    return f"{first}. Also possible: {always}" if first else always
 
 
 def _last_line(text: str) -> str:

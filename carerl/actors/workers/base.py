@@ -19,6 +19,8 @@ import torch
 
 from carerl import progress
 from carerl.config.cores import Threads, thread_count, usable_cores
+from carerl.config.plan.memory import GIB
+from carerl.config.plan.peaks import Peak
 from carerl.config.reading.compose import import_plugins
 from carerl.config.schema import RunConfig
 
@@ -73,6 +75,13 @@ class Worker:
     def rss_gib(self) -> float:
         """Returns the peak resident memory of this process, GiB."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+    def peak(self) -> Peak:
+        """Returns the most that this process has had of main memory and, where it computes on a GPU, of that."""
+        if not torch.cuda.is_initialized():
+            return Peak(self.rss_gib())
+        most = torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
+        return Peak(self.rss_gib(), *most, torch.cuda.mem_get_info()[1] / GIB)
 
     def node_ip(self) -> str:
         """Returns the address of this node."""

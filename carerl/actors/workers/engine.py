@@ -11,13 +11,15 @@ from typing import Any
 import ray
 
 from carerl import progress
+from carerl.actors.turns import Turns
 from carerl.actors.workers.base import Worker, local_files
 from carerl.actors.workers.engine_client import patience
 from carerl.actors.workers.learner import fresh_model
 from carerl.backends.engines import Query, Request
 from carerl.backends.transfer.base import Sent
 from carerl.backends.transfer.digest import DamagedWeights, Received
-from carerl.config.schema import RunConfig
+from carerl.config.roles import colocated
+from carerl.config.schema import LoraConfig, RunConfig
 from carerl.config.shapes import absolute_path
 from carerl.config.transfer import transfer_kind
 from carerl.types import Completion, Sampling
@@ -28,13 +30,15 @@ class StaleWeights(RuntimeError):
 
 
 class EngineWorker(Worker):
-    """Holds an engine. ``_version``: the number of the weights in it; None while they are not whole."""
+    """Holds an engine. ``_version``: the number of the weights in it; None while they are not whole. ``_turns``: whose
+    turn it is on its GPU, if it shares one with a rank of the learner."""
 
     def __init__(self) -> None:
         self._engine: Any = None
         self._built_with = ""
         self._version: int | None = None
-        self._model_dir, self._trusted = "", False
+        self._turns = Turns()
+        self._model_dir, self._trusted, self._lora = "", False, LoraConfig()
         self._failure: Exception | None = None  # what ``prepare`` failed with: raised by ``load``
         self._weights_of = ""  # the directory whose weights the engine was built with; '' once others were sent
         self._shapes: dict[str, tuple[int, ...]] | None = None  # shapes of the tensors that a sync must bring
@@ -43,7 +47,9 @@ class EngineWorker(Worker):
 
     def prepare(self, config: RunConfig, base: RunConfig | None = None) -> None:
         """Does in advance what ``load`` spends most of its time on: imports, and building the engine. While a ``base``
-        model is still to be trained, builds the engine with fresh weights of its shape."""
+        model is still to be trained, builds the engine with fresh weights of its shape, which a sync replaces: not for
+        adapters, whose engine keeps the weights that it is built with. One that shares its GPU is put to sleep at once.
+        """
         self._failure = None
         try:
             self._prepare(config, base)
@@ -58,7 +64,7 @@ class EngineWorker(Worker):
         place = absolute_path(config.model.path)
         if place and Path(place).is_dir():  # a model that must be fetched first is left to ``load``
             self._build(config, place)
-        elif base is not None and base.does.trains_on_corpus:
+        elif base is not None and base.does.trains_on_corpus and not config.learner.lora.rank:
             from carerl.backends.models import save_model
 
             with TemporaryDirectory() as folder:
@@ -68,7 +74,7 @@ class EngineWorker(Worker):
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Builds the engine, unless one of the same settings and shape is there already. It generates nothing until the
-        first sync (or :meth:`use_loaded`). Raises what ``prepare`` failed with."""
+        first sync (or :meth:`use_loaded`). One that shares its GPU sleeps. Raises what ``prepare`` failed with."""
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -79,18 +85,23 @@ class EngineWorker(Worker):
         self._build(config, model_dir)
         self._version, self._patience = None, patience(config)
         self._model_dir, self._trusted, self._shapes = model_dir, config.model.trust_remote_code, None
+        self._lora = config.learner.lora
 
     def _build(self, config: RunConfig, model_dir: str) -> None:
         from carerl.backends.engines import ENGINES
 
         settings = {**vars(config.rollout), "end_ids": []}  # end ids go along with every request
-        facts = [settings, _shape(model_dir), config.model.dtype, transfer_kind(config)]
+        lora = config.learner.lora
+        kept = [vars(lora), model_dir] if lora.rank else []  # no sync brings weights that adapters leave as they are
+        facts = [settings, _shape(model_dir), config.model.dtype, transfer_kind(config), colocated(config), kept]
         built_with = json.dumps(facts, default=str)
-        if built_with == self._built_with:
-            return
-        self._engine, self._built_with = None, ""
-        self._engine = ENGINES[config.rollout.engine].build(config, model_dir)
-        self._built_with, self._weights_of = built_with, model_dir
+        if built_with != self._built_with:
+            self._engine, self._built_with = None, ""
+            self._engine = ENGINES[config.rollout.engine].build(config, model_dir)
+            self._turns = Turns(colocated(config))
+            self._built_with, self._weights_of = built_with, model_dir
+        if self._turns.shared:
+            self.sleep()
 
     def use_loaded(self, version: int) -> None:
         """Takes the weights that the engine was just built with for those of ``version``. Raises StaleWeights."""
@@ -103,7 +114,8 @@ class EngineWorker(Worker):
         self._engine.init_transfer(info)
 
     def start_weight_update(self) -> None:
-        """Begins a sync. Until :meth:`accept` the engine refuses to generate."""
+        """Begins a sync. Until :meth:`accept` the engine refuses to generate. Raises WrongTurn."""
+        self._turns.check("sync")
         self._version, self._weights_of, self._received = None, "", None
         self._engine.start_update()
 
@@ -121,15 +133,18 @@ class EngineWorker(Worker):
     def accept(self, sent: Sent, version: int) -> None:
         """Calls the weights that came ``version`` from now on, and lets the engine generate.
 
-        Raises DamagedWeights if they are not what was sent, IncompleteWeights if they are not all of the model's.
+        Raises DamagedWeights if they are not what was sent, IncompleteWeights if they are not all of the model's, or of
+        its adapters.
         """
+        from carerl.backends.lora import adapter_shapes
         from carerl.backends.models import parameter_shapes
 
         received = self._received
         if received is None:
             raise DamagedWeights(f"a sync to version {version} was not brought to its end")
         if self._shapes is None:
-            self._shapes = parameter_shapes(self._model_dir, self._trusted)
+            model = self._model_dir, self._trusted
+            self._shapes = adapter_shapes(self._lora, *model) if self._lora.rank else parameter_shapes(*model)
         received.check_complete(self._shapes)
         if received.digest != sent.digest:
             raise DamagedWeights(
@@ -137,24 +152,47 @@ class EngineWorker(Worker):
             )
         self._version = version
 
+    def sleep(self) -> None:
+        """Has the engine give up its GPU's memory, its weights with it; does nothing if it sleeps."""
+        if self._turns.due("sleep"):
+            self._engine.sleep()
+            self._version, self._weights_of, self._received = None, "", None
+            self._turns.done("sleep")
+
+    def wake_weights(self) -> None:
+        """Has the engine take memory for weights, which a sync brings. Raises WrongTurn."""
+        if self._turns.due("wake_weights"):
+            self._engine.wake_weights()
+            self._turns.done("wake_weights")
+
+    def wake_cache(self) -> None:
+        """Has the engine take the rest of its memory. Raises StaleWeights while weights are not whole, WrongTurn."""
+        if self._turns.due("wake_cache"):
+            if self._version is None:
+                raise StaleWeights("wake_cache is refused: the engine's weights are not whole, call sync before")
+            self._engine.wake_cache()
+            self._turns.done("wake_cache")
+
     def submit(self, requests: list[Request], sampling: Sampling, version: int) -> None:
-        """Queues prompts. Raises StaleWeights."""
+        """Queues prompts. Raises StaleWeights, WrongTurn."""
         self._check(version)
         self._engine.submit(requests, sampling)
 
     def next_logprobs(self, queries: list[Query], version: int) -> list[tuple[float, ...]]:
-        """Returns for each query the log-probs of its tokens after its prefix. Raises StaleWeights."""
+        """Returns for each query the log-probs of its tokens after its prefix. Raises StaleWeights, WrongTurn."""
         self._check(version)
         found: list[tuple[float, ...]] = self._engine.next_logprobs(queries)
         return found
 
     def _check(self, version: int) -> None:
+        self._turns.check("generate")
         if self._version != version:
             raise StaleWeights(f"engine holds weights of version {self._version}, asked for {version}")
 
     def advance(self, steps: int) -> list[tuple[int, list[Completion]]]:
         """Decodes ``steps`` tokens of each sequence (0: until all have ended); returns what ended, with the numbers of
-        its prompts."""
+        its prompts. Raises WrongTurn."""
+        self._turns.check("generate")
         ended: list[tuple[int, list[Completion]]] = self._engine.advance(steps)
         assert self._version is not None, "submit has checked it"
         versions = (self._version, self._version)

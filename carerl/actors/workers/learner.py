@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from carerl import progress
+from carerl.actors.turns import WrongTurn
 from carerl.actors.workers.base import Worker, device_of, local_files
 from carerl.actors.workers.engine_client import EngineClient, patience
 from carerl.backends.hashed import Write, Written
@@ -26,6 +27,8 @@ from carerl.backends.transfer import TRANSFERS
 from carerl.backends.transfer.base import Place, Sender, Sent
 from carerl.config.roles import reference_in_learner
 from carerl.config.schema import RunConfig
+from carerl.config.transfer import allocator_errors, transfer_kind
+from carerl.errors import raise_all
 from carerl.loss.streams import ReferenceShare, with_shares
 from carerl.progress import Pulse
 from carerl.types import TokenBatch
@@ -38,6 +41,7 @@ class LearnerWorker(Worker):
     """One rank of the learner. The penalty is computed here, from gathered policy and reference log-probs."""
 
     _store: Any = None
+    _resting = False  # while an engine that shares this rank's GPU is awake
     _sender: Sender
     _client: EngineClient | None = None
     _unwritten: list[Write]
@@ -79,19 +83,25 @@ class LearnerWorker(Worker):
         """Loads the model, and makes objective and optimizer. With an empty ``model_dir`` makes a fresh model of the
         recipe's shape, initialised from the run's seed."""
         from carerl.algorithms import ALGORITHMS
+        from carerl.backends.allocator import grow_segments
+        from carerl.backends.learners.adapters import adapted
         from carerl.backends.learners.starting import from_files, in_memory
         from carerl.backends.learners.writing import meeting
         from carerl.backends.models import DTYPES, end_ids
         from carerl.loss.objective import Objective
         from carerl.regularizers import REGULARIZERS
 
-        self._release()
+        self.release()
         self.begin(config, config.learner.threads)
         torch.manual_seed(config.seed)
-        # Weights and optimizer state are float32 whatever the dtype of the files: bfloat16 loses an update of 1e-6.
+        # What is trained is float32 whatever the dtype of the files, and so is its optimizer state: bfloat16 loses an
+        # update of 1e-6.
         files = local_files(config, model_dir, weights=dist.get_rank() == 0) if model_dir else ""
         start = from_files(files, config.model.trust_remote_code) if files else in_memory(fresh_model(config))
         self._engine_dtype = DTYPES[config.model.dtype]
+        self._lora, self._base = config.learner.lora, (model_dir, config.model.revision)
+        if self._lora.rank:
+            start = adapted(start, self._lora, self._engine_dtype, config.seed)
         objective = Objective.supervised()
         if config.algorithm is not None:  # supervised training has none
             regularizer = config.regularizer
@@ -103,6 +113,9 @@ class LearnerWorker(Worker):
                 regularizer.place,
             )
         device = device_of(config.learner.gpus_per_rank)
+        if config.learner.gpus_per_rank:
+            raise_all(list(allocator_errors(config, os.environ)))
+            grow_segments(transfer_kind(config) != "ipc")
         self._learner = LEARNERS[config.learner.backend](start, config.learner, objective, device)
         self._bucket_mib, self._patience = config.sync.bucket_mib, patience(config)
         # An exported model ends its responses at the tokens of its own files too, whatever this run was asked for.
@@ -111,18 +124,18 @@ class LearnerWorker(Worker):
         meeting()  # now, and not at the first save: a network that does not allow it is found out at the start
         self._reference = None
         if reference_in_learner(config):
-            from carerl.backends.learners.reference import ShardedReference
+            from carerl.backends.learners.reference import AdaptersOff, ShardedReference
 
-            self._reference = ShardedReference.of(config, files, device)
+            self._reference = AdaptersOff() if self._lora.rank else ShardedReference.of(config, files, device)
 
-    def _release(self) -> None:
-        """Gives up what an earlier :meth:`load` made. The next one needs that memory. A thread that still writes a
-        checkpoint has copies of its own."""
+    def release(self) -> None:
+        """Gives up what an earlier :meth:`load` made. The next one needs that memory, or an engine that shares this GPU
+        and is about to be built. A thread that still writes a checkpoint has copies of its own."""
         if hasattr(self, "_learner"):
             self._learner.close()
         for name in ("_learner", "_reference", "_sender", "_client"):
             vars(self).pop(name, None)
-        self._unwritten = []
+        self._unwritten, self._resting = [], False
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -142,10 +155,25 @@ class LearnerWorker(Worker):
         *shares: ReferenceShare,
     ) -> dict[str, float]:
         """Takes one optimizer step a minibatch; returns metrics. ``scores``: what this rank's own reference adds,
-        ``hidden``, ``logprobs`` or nothing (''). ``shares``: what the reference's actors found for this rank's rows."""
+        ``hidden``, ``logprobs`` or nothing (''). ``shares``: what the reference's actors found for this rank's rows.
+        Raises WrongTurn while this rank rests."""
+        if self._resting:
+            raise WrongTurn("update is refused: the engine that shares this rank's GPU is awake, have it sleep before")
         with self._adding(scores) as add_reference:
             rows = with_shares(batch, shares)
             return self._learner.update(rows, minibatches, lr, strengths, add_reference, part_norms)
+
+    def rest(self) -> None:
+        """Gives up memory that only training needs: an engine that shares this GPU is about to wake."""
+        if not self._resting:
+            self._learner.rest()
+            self._resting = True
+
+    def resume(self) -> None:
+        """Takes back what :meth:`rest` gave up: the engine sleeps."""
+        if self._resting:
+            self._learner.resume()
+            self._resting = False
 
     def update_many(self, steps: list[tuple[TokenBatch, Any, float]]) -> list[dict[str, float]]:
         """Takes several steps of supervised training in one call; returns the metrics of each."""
@@ -169,12 +197,12 @@ class LearnerWorker(Worker):
         ``workers``: the processes that hold a part of a model, in all engines together."""
 
         place = Place(dist.get_rank(), self.node_ip(), ray.put)
-        source = self._learner.source(self._engine_dtype)
+        source = self._learner.trained(self._engine_dtype)
         self._client = EngineClient(engines, workers, self._patience)
         self._sender = TRANSFERS[kind](kind, source, self._client, place, self._bucket_mib)
 
     def send(self) -> Sent:
-        """Brings all weights to the engines. Collective; rank 0 returns what was sent."""
+        """Brings what was trained to the engines. Collective; rank 0 returns what was sent."""
         return self._sender.send()
 
     def save(self, directory: str) -> None:
@@ -188,20 +216,26 @@ class LearnerWorker(Worker):
 
     def export(self, directory: str, tokenizer: Any, first: bool, dtype: str) -> None:
         """Gathers the weights, in ``dtype``, and copies them to the ``first`` rank's host memory, whole; the other
-        ranks take part and keep nothing. :meth:`write` writes them, as a Hugging Face directory.
+        ranks take part and keep nothing. :meth:`write` writes them, as a Hugging Face directory. With
+        ``learner.lora.export=adapter`` it is adapters alone, float32, and a directory as peft writes it.
 
         The whole model is kept, and not a file of it at a time, so that training waits for the gathering alone. In
         bfloat16 it has a sixth of the bytes that the ranks copy to save model and optimizer."""
+        from carerl.backends.lora import save_adapters
         from carerl.backends.models import DTYPES, save_model
 
         copied: dict[str, Tensor] = {}
-        for name, tensor in self._learner.source(DTYPES[dtype]):
+        apart = self._lora.apart
+        for name, tensor in self._learner.trained(torch.float32) if apart else self._learner.source(DTYPES[dtype]):
             if first:
                 copied[name] = tensor.to("cpu", copy=True)
             progress.step()
-        if first:
-            write = partial(save_model, Path(directory), self._learner.hf_config, copied, tokenizer, self._end_ids)
-            self._unwritten.append(write)
+        if not first:
+            return
+        write = partial(save_model, Path(directory), self._learner.hf_config, copied, tokenizer, self._end_ids)
+        if apart:
+            write = partial(save_adapters, Path(directory), self._lora, self._base, copied, tokenizer)
+        self._unwritten.append(write)
 
     def write(self) -> dict[str, Written]:
         """Writes what :meth:`save` and :meth:`export` copied, and lets go of each copy once it is on the disk. Returns

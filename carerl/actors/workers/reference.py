@@ -24,9 +24,12 @@ class ReferenceWorker(Worker):
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Loads the weights and freezes them."""
+        from carerl.backends.allocator import grow_segments
         from carerl.backends.learners.reference import load_frozen
 
         self.begin(config, config.reference.threads)
+        if config.reference.gpus_per_actor:
+            grow_segments(True)
         vars(self).pop("_policy", None)  # an earlier run's: there may be no room for both
         self._rows, self._tokens = config.reference.micro_batch_rows, config.reference.micro_batch_tokens
         self._policy = load_frozen(config, local_files(config, model_dir), device_of(config.reference.gpus_per_actor))

@@ -91,6 +91,21 @@ class Engine(Protocol):
         with what was sent."""
         ...
 
+    def sleep(self) -> None:
+        """Gives up the memory of weights and cache, and what is in it: whoever shares the GPU has its turn.
+
+        Raises RequestsInFlight if a request has not ended: it would be forgotten.
+        """
+        ...
+
+    def wake_weights(self) -> None:
+        """Takes memory for weights, in which nothing is yet: an update of all weights follows."""
+        ...
+
+    def wake_cache(self) -> None:
+        """Takes the rest of the memory, once the weights are whole."""
+        ...
+
 
 class RequestsInFlight(RuntimeError):
     """Refuses a call that needs an engine in which every request has ended."""
@@ -102,6 +117,12 @@ def check_new_weights(requests: int) -> None:
         raise RequestsInFlight(
             f"{requests} requests have not ended: with new weights they would come from two policies"
         )
+
+
+def check_sleep(requests: int) -> None:
+    """Refuses sleep while ``requests`` requests have not ended. Raises RequestsInFlight."""
+    if requests:
+        raise RequestsInFlight(f"{requests} requests have not ended: an engine that sleeps would forget them")
 
 
 def check_queries(requests: int) -> None:

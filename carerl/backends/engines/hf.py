@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from carerl import progress
-from carerl.backends.engines.base import Query, Request, check_new_weights, check_queries
+from carerl.backends.engines.base import Query, Request, check_new_weights, check_queries, check_sleep
+from carerl.backends.lora import adapt, is_adapter, on_its_way
 from carerl.backends.models import load_model
 from carerl.backends.transfer.digest import Received, Tally
 from carerl.backends.transfer.host import HostReceiver
@@ -29,10 +30,16 @@ class HFEngine:
 
     def __init__(self, config: RunConfig, model_dir: str):
         self._device = torch.device("cuda" if config.rollout.gpus_per_actor > 0 else "cpu")
-        self._model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code).to(self._device).eval()
+        model = load_model(model_dir, config.model.dtype, config.model.trust_remote_code)
+        if config.learner.lora.rank:
+            adapt(model, config.learner.lora)
+        self._model = model.to(self._device).eval()
         self._max_rows = config.rollout.max_batch_rows
         self._queue: list[tuple[Request, Sampling]] = []
         self._receiver, self._tally = HostReceiver(), Tally()
+        self._adapted = config.learner.lora.rank > 0
+        # weights of an engine that sleeps: shapes of those that were dropped, on the host those that no sync brings
+        self._asleep: dict[torch.nn.Parameter, torch.Size | Tensor] = {}
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
         self._queue += [(request, sampling) for request in requests]
@@ -130,13 +137,32 @@ class HFEngine:
 
     @torch.no_grad()
     def update(self, info: dict[str, Any]) -> None:
-        own = dict(self._model.named_parameters())
+        own = {on_its_way(name): parameter for name, parameter in self._model.named_parameters()}
         for name, tensor in self._tally.passing(self._receiver.tensors(info)):
             if name in own and own[name].shape == tensor.shape:  # others are found when what came is compared
                 own[name].copy_(tensor)
 
     def finish_update(self) -> Received:
         return self._tally.received
+
+    def sleep(self) -> None:
+        """Drops the weights that a sync brings, and moves the others to the host: with adapters, the model's. Buffers
+        stay: they are small."""
+        check_sleep(len(self._queue))
+        for name, parameter in self._model.named_parameters():
+            stays = self._adapted and not is_adapter(name)
+            self._asleep[parameter] = parameter.data.cpu() if stays else parameter.shape
+            parameter.data = parameter.data.new_empty(0)
+        if self._device.type != "cpu":
+            torch.cuda.empty_cache()
+
+    def wake_weights(self) -> None:
+        while self._asleep:
+            parameter, kept = self._asleep.popitem()
+            parameter.data = kept.to(self._device) if isinstance(kept, Tensor) else parameter.data.new_empty(kept)
+
+    def wake_cache(self) -> None:
+        """Does nothing: the cache is made anew for each batch."""
 
 
 def _positions(attention_BS: Tensor) -> Tensor:

@@ -1,13 +1,20 @@
 """A rollout engine on vLLM, on CPU or GPU.
 
-vLLM runs inside this process. A process of its own would cost 26 s more at start on two cores and gain nothing: a Ray
-actor already is a process. Weights are replaced by vLLM's own calls of a weight transfer, on CPU and GPU alike
+vLLM's core runs inside this process. In a process of its own it decodes on by itself: ``advance`` would count messages
+instead of steps, requests would join a batch whenever they arrive, and a cancelled one would stop at any token. What an
+engine does would then depend on time, which :class:`carerl.backends.engines.base.Engine` rules out. Measured on two
+cores, three warm batches each: 7 % more tokens/s with the tiny model, 6 % fewer with the 135M one, a start that takes
+11 s longer, and seven calls of ``advance(8)`` for 48 tokens. ``python -m tests.gpu engine engine_mp`` measures both
+on a GPU.
+
+Weights are replaced by vLLM's own calls of a weight transfer, on CPU and GPU alike
 (:mod:`carerl.backends.transfer.vllm_worker`).
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
@@ -15,13 +22,16 @@ from typing import Any
 import torch
 
 from carerl import progress
-from carerl.backends.engines.base import Query, Request, check_new_weights, check_queries
+from carerl.backends.engines.base import Query, Request, check_new_weights, check_queries, check_sleep
 from carerl.backends.transfer.digest import DamagedWeights, Received
 from carerl.backends.whole_checkpoint import check_finite, check_weights
+from carerl.config.roles import shares_gpu
 from carerl.config.schema import RunConfig
 from carerl.config.transfer import transfer_kind
 from carerl.seeds import derived_seed
 from carerl.types import Completion, Sampling
+
+KEEP, DROP = 1, 2  # of weights while an engine sleeps: vLLM's levels
 
 
 def prepare(config: RunConfig) -> None:
@@ -30,12 +40,26 @@ def prepare(config: RunConfig) -> None:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    tell_batches(config)
     _tell_threads(config)
     if not config.rollout.gpus_per_actor:
         # The cores are shared with learner and reference, which take turns with the engine.
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(config.rollout.kv_cache_gib)))
+        # It would replace kv_cache_memory_bytes, in whole GiB.
+        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
     from vllm import LLM  # noqa: F401
+
+
+def tell_batches(config: RunConfig) -> None:
+    """Tells vLLM whether a sequence must come out the same in every batch. It reads the variable while it is imported,
+    and replaces torch's operations for the whole process. Raises RuntimeError where this process has vLLM of the other
+    kind already, from an earlier run of a sweep."""
+    wanted = "1" if config.rollout.batch_invariant else "0"
+    if "vllm" in sys.modules and os.environ.get("VLLM_BATCH_INVARIANT", "0") != wanted:
+        raise RuntimeError(
+            "rollout.batch_invariant cannot change in a process that has vLLM already: start a sweep for each value"
+        )
+    os.environ["VLLM_BATCH_INVARIANT"] = wanted
 
 
 def _tell_threads(config: RunConfig) -> None:
@@ -56,6 +80,9 @@ def receiving_backend(config: RunConfig) -> str:
     from carerl.backends.transfer.vllm_worker import backend_for
 
     return backend_for(transfer_kind(config))
+
+
+ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM makes room for so many
 
 
 class CachedPrefixes(RuntimeError):
@@ -80,6 +107,7 @@ class VLLMEngine:
                 "tensor_parallel_size": rollout.tensor_parallel,
                 # Otherwise vLLM would ask Ray for its workers' GPUs, and this actor holds them already.
                 "distributed_executor_backend": "mp" if rollout.tensor_parallel > 1 else "uni",
+                "enable_sleep_mode": shares_gpu(config),
             }
             if on_gpu
             else {
@@ -88,6 +116,17 @@ class VLLMEngine:
                 "enable_chunked_prefill": False,
             }
         )
+        lora = config.learner.lora
+        adapters: dict[str, Any] = {}
+        if lora.rank:
+            adapters = {
+                "enable_lora": True,
+                "max_loras": 1,
+                "max_lora_rank": min(rank for rank in ADAPTER_RANKS if rank >= lora.rank),
+                "lora_target_modules": list(lora.targets),  # otherwise the head would have adapters too
+            }
+        self._alpha = lora.alpha
+        self._sleep_level = KEEP if lora.rank else DROP
         self._llm = LLM(
             model=model_dir,
             skip_tokenizer_init=True,  # ids in, ids out: no text ever reaches the engine
@@ -108,7 +147,9 @@ class VLLMEngine:
             disable_log_stats=True,
             seed=0,
             **device,
+            **adapters,
         )
+        self._with_adapters, self._adapted = bool(adapters), False  # the latter: once adapters have come
         self._open: set[int] = set()
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
@@ -131,7 +172,7 @@ class VLLMEngine:
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
-            self._llm.llm_engine.add_request(str(request.number), prompt, params)
+            self._llm.llm_engine.add_request(str(request.number), prompt, params, lora_request=self._adapters())
             self._open.add(request.number)
 
     def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
@@ -166,7 +207,8 @@ class VLLMEngine:
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            engine.add_request(str(number), TokensPrompt(prompt_token_ids=list(query.prefix_ids)), params)
+            prompt = TokensPrompt(prompt_token_ids=list(query.prefix_ids))
+            engine.add_request(str(number), prompt, params, lora_request=self._adapters())
         found: dict[int, Any] = {}
         while engine.has_unfinished_requests():
             found |= {int(output.request_id): output.outputs[0].logprobs[0] for output in engine.step()}
@@ -175,6 +217,13 @@ class VLLMEngine:
             tuple(float(found[number][token].logprob) for token in query.token_ids)
             for number, query in enumerate(queries)
         ]
+
+    def _adapters(self) -> Any:
+        """Returns what a request names to be decoded with the adapters that have come; None before any have, and for a
+        model without adapters."""
+        from carerl.backends.transfer.vllm_worker import the_adapters
+
+        return the_adapters() if self._adapted else None
 
     def cancel(self) -> None:
         self._llm.llm_engine.abort_request([str(number) for number in sorted(self._open)])
@@ -201,7 +250,7 @@ class VLLMEngine:
 
     def finish_update(self) -> Received:
         """Puts the new weights in use. Raises CachedPrefixes if old keys and values would meet them."""
-        first, *others = self._llm.collective_rpc("carerl_finish")
+        first, *others = self._llm.collective_rpc("carerl_finish", args=(self._alpha,))
         if any(other != first for other in others):
             raise DamagedWeights("the engine's tensor-parallel workers did not receive the same weights")
         # vLLM keeps cached prefixes across an update, and only warns if it cannot forget them.
@@ -210,5 +259,26 @@ class VLLMEngine:
                 "vLLM did not forget its cached prefixes, because something still holds a block of its cache: old keys "
                 "and values would meet new weights"
             )
+        self._adapted = self._with_adapters
         found: Received = first
         return found
+
+    def sleep(self) -> None:
+        """Drops weights and cache: the next sync brings other weights, so a copy of them on the host would be for
+        nothing (vLLM's sleep level 2). With adapters the model's weights wait on the host (level 1), because a sync
+        brings adapters alone. vLLM keeps the model's buffers on the host, such as the tables of rotary
+        embeddings, forgets cached prefixes, and keeps CUDA graphs, whose addresses stay reserved. On the CPU it keeps
+        weights and cache too.
+
+        vLLM raises AssertionError if the GPU has less free memory after this than before, whoever took it. So the
+        learner must wait meanwhile.
+        """
+        check_sleep(len(self._open))
+        self._llm.sleep(level=self._sleep_level)
+
+    def wake_weights(self) -> None:
+        self._llm.wake_up(tags=["weights"])
+
+    def wake_cache(self) -> None:
+        """Takes memory for the cache. From here on vLLM's scheduler works again."""
+        self._llm.wake_up(tags=["kv_cache"])

@@ -24,10 +24,6 @@ class Stateful(Protocol):
     """Holds one rank's part of a model and its optimizer, and gives them out. Every call is made on all ranks
     together."""
 
-    def source(self, dtype: torch.dtype) -> WeightSource:
-        """Returns all weights, whole, in ``dtype``."""
-        ...
-
     def save(self, directory: Path) -> Write:
         """Copies this rank's part of model and optimizer to host memory, and returns the function that writes it into
         ``directory`` while training goes on."""
@@ -38,6 +34,15 @@ class Stateful(Protocol):
         the weights alone. Returns what a person should know of that, or ''."""
         ...
 
+    def rest(self) -> None:
+        """Gives up device memory that only training needs, until :meth:`resume`: an engine that shares the GPU is about
+        to wake. Passes without a gradient, :meth:`source` and :meth:`save` work meanwhile."""
+        ...
+
+    def resume(self) -> None:
+        """Takes back what :meth:`rest` gave up."""
+        ...
+
     def close(self) -> None:
         """Ends the learner's use, so that its memory is free once nobody refers to it. What :meth:`save` returned may
         still be written."""
@@ -46,6 +51,15 @@ class Stateful(Protocol):
 
 class Learner(Stateful, Protocol):
     """Trains one rank's part of a sharded policy. Every method is called on all ranks together."""
+
+    def source(self, dtype: torch.dtype) -> WeightSource:
+        """Returns all weights, whole, in ``dtype``, under the names of a Hugging Face checkpoint. Adapters are merged
+        into them."""
+        ...
+
+    def trained(self, dtype: torch.dtype) -> WeightSource:
+        """Returns what training changes, whole, in ``dtype``: all weights, or adapters alone."""
+        ...
 
     @property
     def hf_config(self) -> Any:
@@ -81,6 +95,11 @@ class Learner(Stateful, Protocol):
         """
         ...
 
+    def scores_of_base(self, part: TokenBatch, with_hidden: bool) -> Tensor:
+        """Returns what the model says of a micro-batch with its adapters off, see
+        :meth:`carerl.backends.learners.reference.FrozenPolicy.scores`."""
+        ...
+
     def set_reference_head(self, head_VD: Tensor | None) -> None:
         """Sets the frozen head that turns the reference's hidden states into its distribution. None gives it up."""
         ...
@@ -101,6 +120,11 @@ class Shards(Stateful, Protocol):
     hf_config: Any
     policy: Policy
     """The sharded module. Calling it is the forward pass."""
+
+    def source(self, dtype: torch.dtype, trained_only: bool = False) -> WeightSource:
+        """Returns all parameters, whole, in ``dtype``, under the module's names. ``trained_only``: leaves out those
+        that are frozen."""
+        ...
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """Adds a micro-batch's gradients, the mean over ranks. ``last``: True in the last micro-batch of a minibatch,

@@ -25,6 +25,7 @@ from carerl.backends.learners.files import stored_weights
 from carerl.backends.learners.fragments import MOMENTS, WEIGHT, Fragment, copied, fresh_optimizer, holds, stored
 from carerl.backends.learners.layers import offload_activations, prepare_layers
 from carerl.backends.learners.policy import Policy
+from carerl.backends.learners.resting import free_cached
 from carerl.backends.learners.starting import StartingModel, materialise
 from carerl.backends.models import DTYPES
 from carerl.backends.transfer.source import TensorMeta, WeightSource
@@ -45,7 +46,7 @@ class DeepSpeedShards:
         self._stage = config.zero_stage
         prepare_layers(start.model, config)
         module = Policy(start.model, config.head_chunk_tokens, device, config.compile)
-        settings = _settings(config, sum(parameter.numel() for parameter in module.parameters()))
+        settings = _settings(config, sum(p.numel() for p in module.parameters() if p.requires_grad))
         self._build(deepspeed, module, config)
         if config.activation_offload:
             offload_activations(module)
@@ -74,6 +75,13 @@ class DeepSpeedShards:
             materialise(module, self.device, cut, compute)
         else:
             materialise(module, self.device, dtype=compute)
+
+    def rest(self) -> None:
+        """Frees what torch keeps for later. DeepSpeed's own buffers, gradients among them, stay."""
+        free_cached(self.device)
+
+    def resume(self) -> None:
+        """Does nothing: :meth:`rest` has moved nothing."""
 
     def close(self) -> None:
         """Breaks what would keep the model in memory for as long as the process lives.
@@ -122,9 +130,12 @@ class DeepSpeedShards:
 
     # ---- weights -----------------------------------------------------------------------------------------------
 
-    def source(self, dtype: torch.dtype) -> WeightSource:
-        """Returns all weights, whole, in ``dtype``."""
-        return _Gathered(self._named, dtype, self._stage)
+    def source(self, dtype: torch.dtype, trained_only: bool = False) -> WeightSource:
+        """Returns all parameters, or those that are trained, whole, in ``dtype``."""
+        return _Gathered(self._trained() if trained_only else self._named, dtype, self._stage)
+
+    def _trained(self) -> dict[str, Any]:
+        return {name: parameter for name, parameter in self._named.items() if parameter.requires_grad}
 
     @torch.no_grad()
     def _fill(self, start: StartingModel, module: Policy) -> None:
@@ -138,13 +149,16 @@ class DeepSpeedShards:
             dist.broadcast(arrived, src=0)
             if name in buffers:
                 buffers[name].copy_(arrived)
+            elif not self._named[name].requires_grad:
+                _place(self._named[name], arrived)
             elif name in own:
                 _take(own[name], arrived)
         self._spread()
 
     def _fragments(self) -> Iterator[Fragment]:
-        """Yields what this rank holds of each parameter in float32, and of its moments once a step was taken."""
-        for name, parameter in self._named.items():
+        """Yields what this rank holds of each trained parameter in float32, and of its moments once a step was
+        taken."""
+        for name, parameter in self._trained().items():
             if self._stage == 3:
                 group, offset, count = self._optimizer.grad_position[self._optimizer.get_param_id(parameter)]
                 flat = self._optimizer.fp32_partitioned_groups_flat[group]
@@ -198,7 +212,7 @@ class DeepSpeedShards:
         self._drop_gathered()
         if not holds(directory):
             own = {fragment.name: fragment for fragment in self._fragments()}
-            for name, whole in stored_weights(directory, {name: _shape(p) for name, p in self._named.items()}):
+            for name, whole in stored_weights(directory, {name: _shape(p) for name, p in self._trained().items()}):
                 if name in own:
                     _take(own[name], whole)
             self._spread()
@@ -256,7 +270,7 @@ class _Gathered:
         from deepspeed.utils import safe_get_full_fp32_param
 
         for names in self._buckets():
-            if self._dtype.itemsize > self._named[names[0]].dtype.itemsize:  # the forward pass has them rounded
+            if self._rounded(names[0]):
                 for name in names:
                     yield name, safe_get_full_fp32_param(self._named[name]).to(self._dtype)
                 continue
@@ -269,12 +283,17 @@ class _Gathered:
         held = 0
         for name, parameter in self._named.items():
             size = torch.Size(_shape(parameter)).numel()
-            if names and held + size > BUCKET:
+            if names and (held + size > BUCKET or self._rounded(name) != self._rounded(names[0])):
                 yield names
                 names, held = [], 0
             names.append(name)
             held += size
         yield names
+
+    def _rounded(self, name: str) -> bool:
+        """Returns whether the forward pass has a weight rounded, and the optimizer has it as it is asked for."""
+        parameter = self._named[name]
+        return bool(parameter.requires_grad and self._dtype.itemsize > parameter.dtype.itemsize)
 
 
 def _shape(parameter: Any) -> tuple[int, ...]:
@@ -286,6 +305,16 @@ def _take(fragment: Fragment, whole: Tensor) -> None:
     """Copies this rank's stretch of a whole weight."""
     target_N = fragment.values[WEIGHT]
     target_N.copy_(whole.flatten()[fragment.start : fragment.start + target_N.numel()])
+
+
+def _place(parameter: Any, whole: Tensor) -> None:
+    """Copies a frozen weight, or in stage 3 this rank's part of it."""
+    part_N = getattr(parameter, "ds_tensor", None)
+    if part_N is None:
+        parameter.copy_(whole)
+        return
+    mine_N = whole.flatten()[dist.get_rank() * part_N.numel() :][: part_N.numel()]
+    part_N[: mine_N.numel()].copy_(mine_N)  # the last parts are padded
 
 
 def _library(device: torch.device) -> Any:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -18,6 +19,7 @@ from carerl.backends.hashed import Write
 from carerl.backends.learners.fragments import WEIGHT, fresh_optimizer, holds, stored
 from carerl.backends.learners.layers import offload_activations, prepare_layers
 from carerl.backends.learners.policy import Policy
+from carerl.backends.learners.resting import RestingOptimizer, free_cached
 from carerl.backends.learners.starting import StartingModel
 from carerl.backends.models import DTYPES
 from carerl.backends.transfer.source import TensorMeta, WeightSource
@@ -87,7 +89,7 @@ class FSDP2Shards:
         self.stream_dtype = torch.promote_types(own, torch.float32)  # float64 only for a float64 model
         self._mesh = mesh_of(config, device)
         self.policy = Policy(model, config.head_chunk_tokens, device, config.compile)
-        self._shard(config, own)
+        self._shard(config)
         fill(self.policy, start, self._mesh, torch.device("cpu") if config.cpu_offload else device)
         if config.activation_offload:
             offload_activations(self.policy)
@@ -101,12 +103,14 @@ class FSDP2Shards:
             weight_decay=optimizer.weight_decay,
             foreach=True,
         )
+        self._resting = RestingOptimizer(self.optimizer, device) if config.optimizer_offload else None
 
-    def _shard(self, config: LearnerConfig, own: torch.dtype) -> None:
+    def _shard(self, config: LearnerConfig) -> None:
         """Wraps the policy, whose weights are still to come. Layers that are large are gathered one by one."""
         compute = DTYPES[config.compute_dtype]
+        alike = all(parameter.dtype == compute for parameter in self.policy.parameters())
         mixed = MixedPrecisionPolicy(
-            param_dtype=None if compute == own else compute,
+            param_dtype=None if alike else compute,
             reduce_dtype=self.stream_dtype,
             cast_forward_inputs=False,  # the reference's hidden states keep their own precision
         )
@@ -155,37 +159,63 @@ class FSDP2Shards:
         dist.all_reduce(total, group=self._mesh.get_group("shard"))
         return float(total.sqrt())
 
-    def source(self, dtype: torch.dtype) -> WeightSource:
-        """Returns all weights, whole, in ``dtype``."""
-        return _Gathered(self.policy, dtype, self.device)
+    def source(self, dtype: torch.dtype, trained_only: bool = False) -> WeightSource:
+        """Returns all parameters, or those that are trained, whole, in ``dtype``."""
+        return _Gathered(self.policy, dtype, self.device, trained_only)
 
     def save(self, directory: Path) -> Write:
-        """Copies this rank's shards of model and optimizer to host memory. Returns the function that writes them, in
-        torch's distributed checkpoint format, see :func:`carerl.backends.learners.writing.copied`."""
-        from torch.distributed.checkpoint.state_dict import get_state_dict
-
+        """Copies this rank's shards of model and optimizer to host memory, without what is frozen. Returns the function
+        that writes them, in torch's distributed checkpoint format, see
+        :func:`carerl.backends.learners.writing.copied`."""
         from carerl.backends.learners.writing import copied
 
+        return copied(self._state(), directory)
+
+    def _state(self) -> dict[str, Any]:
+        """Returns this rank's shards of what is trained, and of the optimizer's state. What is frozen is in the model's
+        own files. torch would leave it out too, but for the second name of a tied weight."""
+        from torch.distributed.checkpoint.state_dict import get_state_dict
+
         model, optimizer = get_state_dict(self.policy, self.optimizer)
-        return copied({"model": model, "optimizer": optimizer}, directory)
+        every = self.policy.named_parameters(remove_duplicate=False)
+        frozen = {name for name, parameter in every if not parameter.requires_grad}
+        return {"model": {name: own for name, own in model.items() if name not in frozen}, "optimizer": optimizer}
 
     def load(self, directory: Path) -> str:
         """Restores what ``save`` wrote, also on another number of ranks. Of a checkpoint of deepspeed takes the weights
         alone. Reads it as data, see :mod:`carerl.backends.learners.files`. Returns what a person should know, or ''."""
         import torch.distributed.checkpoint as dcp
-        from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
 
         from carerl.backends.learners.files import Planner, Reader, plain_errors
 
         if holds(directory):
             self._take_weights(directory)
             return fresh_optimizer("deepspeed", "fsdp2")
-        model, optimizer = get_state_dict(self.policy, self.optimizer)
-        state = {"model": model, "optimizer": optimizer}
+        state = self._state()
         with plain_errors():
             dcp.load(state, storage_reader=Reader(str(directory)), planner=Planner())
-        set_state_dict(self.policy, self.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+        set_state_dict(
+            self.policy,
+            self.optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=StateDictOptions(strict=False),  # nothing lacks: what is in ``state`` was found in the files
+        )
         return ""
+
+    def rest(self) -> None:
+        """Frees gathered weights and what torch keeps for later; with ``learner.optimizer_offload`` moves the
+        optimizer's state to the host. Gradients are freed by every step."""
+        _reshard(self.policy)
+        if self._resting is not None:
+            self._resting.rest()
+        free_cached(self.device)
+
+    def resume(self) -> None:
+        """Moves the optimizer's state back."""
+        if self._resting is not None:
+            self._resting.resume()
 
     def close(self) -> None:
         """Does nothing: Python's collector finds all that refers to a sharded module."""
@@ -195,7 +225,7 @@ class FSDP2Shards:
         """Reads the weights of a checkpoint of deepspeed."""
         _reshard(self.policy)
         with stored(directory) as files:
-            for name, parameter in self.policy.named_parameters():
+            for name, parameter in _chosen(self.policy, trained_only=True):
                 local, row = parameter.to_local(), -(-parameter.shape[0] // self._mesh.size(1))  # type: ignore[attr-defined]
                 start = row * self._mesh.get_local_rank("shard") * math.prod(parameter.shape[1:])
                 read_N = torch.empty(local.numel())
@@ -207,23 +237,28 @@ class _Gathered:
     """Gathers one tensor after another, each cast before it travels. See
     :class:`~carerl.backends.transfer.source.WeightSource`."""
 
-    def __init__(self, policy: Policy, dtype: torch.dtype, device: torch.device):
-        self._policy, self._dtype, self._device = policy, dtype, device
+    def __init__(self, policy: Policy, dtype: torch.dtype, device: torch.device, trained_only: bool):
+        self._policy, self._dtype, self._device, self._trained_only = policy, dtype, device, trained_only
 
     def metadata(self) -> list[TensorMeta]:
         """Returns what will come, in order."""
         return [
             TensorMeta(name.removeprefix("model."), self._dtype, tuple(parameter.shape))
-            for name, parameter in self._policy.named_parameters()
+            for name, parameter in _chosen(self._policy, self._trained_only)
         ]
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         """Yields (name, tensor) in that order. Collective."""
         _reshard(self._policy)
-        for name, parameter in self._policy.named_parameters():
+        for name, parameter in _chosen(self._policy, self._trained_only):
             whole = parameter.to(self._device, self._dtype).full_tensor()  # type: ignore[attr-defined]
             yield name.removeprefix("model."), whole.detach()
+
+
+def _chosen(policy: Policy, trained_only: bool) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yields the parameters of a policy with their names, or those alone that are trained."""
+    return ((name, p) for name, p in policy.named_parameters() if p.requires_grad or not trained_only)
 
 
 def _reshard(policy: Policy) -> None:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from carerl.backends.hashed import Write
 from carerl.backends.learners.base import AddReference, Shards
 from carerl.backends.learners.split import deal, shares
 from carerl.backends.learners.totals import Totals
+from carerl.backends.lora import Adapters, Merged, adapters_off
 from carerl.backends.transfer.source import WeightSource
 from carerl.config.schema import LearnerConfig
 from carerl.loss.batching import Minibatch, Normalisers
@@ -51,6 +52,7 @@ class LearnerLoop:
         self.shards = shards
         self._objective = objective
         self._micro_batch_rows = config.micro_batch_rows
+        self._lora = config.lora
         self._bad_updates = 0
 
     @property
@@ -134,9 +136,23 @@ class LearnerLoop:
         """Sets the frozen head that turns the reference's hidden states into its distribution. None gives it up."""
         self.shards.policy.frozen_ref_head_VD = None if head_VD is None else head_VD.to(self.shards.device)
 
+    def scores_of_base(self, part: TokenBatch, with_hidden: bool) -> Tensor:
+        """Returns what the model says of a micro-batch with its adapters off: the reference of a run with adapters."""
+        policy = self.shards.policy
+        with torch.no_grad(), adapters_off(policy):
+            found = policy(part, None, False, with_hidden)["hidden_ND" if with_hidden else "logprobs_N"]
+        progress.step()
+        return cast(Tensor, found)
+
     def source(self, dtype: torch.dtype) -> WeightSource:
-        """Returns all weights, whole, in ``dtype``."""
-        return self.shards.source(dtype)
+        """Returns all weights, whole, in ``dtype``; adapters are merged into them."""
+        if not self._lora.rank:
+            return self.shards.source(dtype)
+        return Merged(self.shards.source(torch.promote_types(dtype, torch.float32)), self._lora, dtype)
+
+    def trained(self, dtype: torch.dtype) -> WeightSource:
+        """Returns what training changes, whole, in ``dtype``: all weights, or adapters alone."""
+        return Adapters(self.shards.source(dtype, trained_only=True)) if self._lora.rank else self.source(dtype)
 
     def save(self, directory: Path) -> Write:
         """Copies model and optimizer; returns the function that writes them."""
@@ -145,6 +161,14 @@ class LearnerLoop:
     def load(self, directory: Path) -> str:
         """Restores what :meth:`save` had written. Returns what a person should know of it, or ''."""
         return self.shards.load(directory)
+
+    def rest(self) -> None:
+        """Gives up device memory that only training needs."""
+        self.shards.rest()
+
+    def resume(self) -> None:
+        """Takes back what :meth:`rest` gave up."""
+        self.shards.resume()
 
     def close(self) -> None:
         """Ends the learner's use, so that its memory is free once nobody refers to it."""

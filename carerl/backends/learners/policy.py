@@ -58,19 +58,28 @@ class Policy(nn.Module):
         return hidden_BSD[predicts_BS.to(self.device)]
 
     def forward(
-        self, batch: TokenBatch, exact: Callable[[Tensor, Tensor], Tensor] | None, with_ref: bool
+        self,
+        batch: TokenBatch,
+        exact: Callable[[Tensor, Tensor], Tensor] | None,
+        with_ref: bool,
+        hidden_alone: bool = False,
     ) -> dict[str, Tensor | None]:
-        """Returns the fields of :class:`TokenStatistics`.
+        """Returns the fields of :class:`TokenStatistics`; with ``hidden_alone`` nothing but the last hidden states.
 
         ``with_ref``: uses the reference's hidden states if the batch has them. Raises ValueError if they are there and
-        :attr:`frozen_ref_head_VD` is not.
+        their head is not: :attr:`frozen_ref_head_VD`, or the policy's own if that is not trained.
         """
+        if hidden_alone:
+            return {"hidden_ND": self.hidden(batch)}
         policy = FactoredLogits(self.hidden(batch), self.head_VD)
         reference = None
         if with_ref and batch.ref_hidden is not None:
-            if self.frozen_ref_head_VD is None:
+            head_VD = self.frozen_ref_head_VD
+            if head_VD is None and not policy.head_VD.requires_grad:
+                head_VD = policy.head_VD
+            if head_VD is None:
                 raise ValueError("the batch has the reference's hidden states, but its head has not been set")
-            reference = FactoredLogits(batch.ref_hidden.values_ND.to(self.device), self.frozen_ref_head_VD)
+            reference = FactoredLogits(batch.ref_hidden.values_ND.to(self.device), head_VD)
         statistics = token_statistics(
             policy,
             response_ids(batch).to(self.device),

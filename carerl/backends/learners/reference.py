@@ -95,10 +95,7 @@ class ShardedReference:
             values = self._policy.scores(part, with_hidden)
             if with_hidden:
                 learner.set_reference_head(self._policy.head_VD.detach())  # whole, since the pass has gathered it
-                return part.with_streams(ref_hidden=TokenVectors.whole(values, part.response_lengths_B))
-            logprobs_BT = torch.zeros(part.rows, part.width, dtype=values.dtype)
-            put_rows(logprobs_BT, range(part.rows), part.response_lengths_B, values)
-            return part.with_streams(ref_logprobs_BT=logprobs_BT)
+            return _with_scores(part, values, with_hidden)
 
         try:
             yield add
@@ -106,3 +103,22 @@ class ShardedReference:
             if with_hidden:
                 learner.set_reference_head(None)
             self._policy.reshard()
+
+
+class AdaptersOff:
+    """The reference of a learner that trains adapters: the learner's own policy without them. So there is no second
+    model, and the head of its hidden states is the policy's, which is not trained."""
+
+    @contextmanager
+    def gathered(self, learner: Learner, with_hidden: bool) -> Iterator[AddReference]:
+        """Yields what adds the reference's streams to a micro-batch: hidden states or log-probs."""
+        yield lambda part: _with_scores(part, learner.scores_of_base(part, with_hidden), with_hidden)
+
+
+def _with_scores(part: TokenBatch, values: Tensor, with_hidden: bool) -> TokenBatch:
+    """Adds what :meth:`FrozenPolicy.scores` returned to a micro-batch."""
+    if with_hidden:
+        return part.with_streams(ref_hidden=TokenVectors.whole(values, part.response_lengths_B))
+    logprobs_BT = torch.zeros(part.rows, part.width, dtype=values.dtype)
+    put_rows(logprobs_BT, range(part.rows), part.response_lengths_B, values)
+    return part.with_streams(ref_logprobs_BT=logprobs_BT)

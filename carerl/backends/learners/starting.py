@@ -7,7 +7,7 @@ holds the whole model in float32: one of 32 billion parameters loads where a ran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -94,30 +94,30 @@ def from_files(path: str, trust_remote_code: bool = False) -> StartingModel:
     """
     model = empty_model(path, trust_remote_code)
     model.config.dtype = torch.float32  # as a loaded one says: learners keep their weights so
-    start = StartingModel(model, lambda device: _stored(start, path, trust_remote_code, device))
-    return start
+    names = StartingModel(model, lambda device: iter(())).names  # as in the files: adapters come later
+    return StartingModel(model, lambda device: _stored(model, names, path, trust_remote_code, device))
 
 
 def _stored(
-    start: StartingModel, path: str, trust_remote_code: bool, device: torch.device
+    model: Any, names: Sequence[str], path: str, trust_remote_code: bool, device: torch.device
 ) -> Iterator[tuple[str, Tensor]]:
     from safetensors import safe_open
 
     check_weights(path, trust_remote_code)
     stored = stored_tensors(path)
     with ExitStack() as files:
-        if converted_by_loader(start.model):  # names in the files are not the architecture's: its own loader knows
+        if converted_by_loader(model):  # names in the files are not the architecture's: its own loader knows
             dtypes = {tensor.dtype for tensor in stored.values()}
             dtype = STORED_DTYPES.get(dtypes.pop(), "float32") if len(dtypes) == 1 else "float32"
             get = load_model(path, dtype, trust_remote_code).state_dict().__getitem__
         else:
-            names = {tensor.file for tensor in stored.values()}
-            opened = {name: files.enter_context(safe_open(f"{path}/{name}", "pt")) for name in sorted(names)}
+            parts = sorted({tensor.file for tensor in stored.values()})
+            opened = {part: files.enter_context(safe_open(f"{path}/{part}", "pt")) for part in parts}
 
             def get(name: str) -> Tensor:
                 return opened[stored[name].file].get_tensor(name)
 
-        for name in start.names:
+        for name in names:
             tensor = get(name).to(device)
             refuse_not_finite(path, [(name, tensor)])
             yield name, tensor

@@ -1,5 +1,9 @@
 """Sends weights from GPU to GPU: kinds ``nccl`` (GPUs apart) and ``ipc`` (one GPU), by vLLM's own senders.
 
+With ``ipc`` every rank gathers every tensor into a buffer on its own GPU. Rank 0 sends the handles of all buffers to
+all engines, and an engine opens the one that is on its GPU, which it knows by the GPU's UUID. So ranks and engines may
+be as many as they like, on one node or several, as long as each engine is on the GPU of a rank.
+
 Nothing here touches the memory of the host. This is the only place that knows how vLLM's versions differ: 0.32 has
 senders that are made once and drive the four calls themselves, 0.25 has one function per engine class, which leaves
 ``start`` and ``finish`` to its caller.
@@ -31,9 +35,12 @@ class DeviceSender:
 
         self._kind, self._place = kind, place
         self._source = _Tallied(source)
+        bucket_bytes = int(bucket_mib * 2**20)
+        if kind == "ipc":  # its buffer must hold the largest tensor, an embedding of 1 GB for instance
+            bucket_bytes = max(bucket_bytes, *(meta.bytes for meta in source.metadata()))
         new = hasattr(factory, "WeightTransferTrainerFactory")
         send = _since_0_32 if new else {"nccl": _nccl_0_25, "ipc": _ipc_0_25}[kind]
-        self._send = send(kind, self._source, client, place, int(bucket_mib * 2**20))
+        self._send = send(kind, self._source, client, place, bucket_bytes)
 
     def send(self) -> Sent:
         """Brings all weights to the engines."""

@@ -10,10 +10,14 @@ leave out:
 - a tied head on the CPU: it has a packed copy, which a reload does not make anew because the checkpoint has no tensor
   for it
 - the current config of vLLM, which 0.25 does not set around these calls
+- adapters: the model keeps its weights, so nothing of it is reloaded. What comes is kept to the end of an update, and
+  then put in the place of the adapters before, in vLLM's own adapted layers. They add B·(A·x) to a layer's result, as
+  the learner's do. Added to weights in bfloat16 instead, a small product would be rounded away
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +32,9 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.lora.lora_model import LoRAModel
+from vllm.lora.peft_helper import PEFTHelper
+from vllm.lora.request import LoRARequest
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 from carerl.backends.transfer.digest import Received, Tally
@@ -40,6 +47,7 @@ class Receives:
     """Is added to vLLM's worker class."""
 
     carerl_tally: Tally | None = None  # of the update that is open
+    carerl_came: dict[str, Tensor]  # adapters of the update that is open
 
     def carerl_init(self, info: dict[str, Any]) -> None:
         """Prepares to receive."""
@@ -49,6 +57,9 @@ class Receives:
     def carerl_start(self) -> None:
         """Begins an update. One that was left open is ended first: its layers are put back as they were."""
         engine: Any = self.weight_transfer_engine  # type: ignore[attr-defined]
+        if self._carerl_adapted:
+            self._carerl_start_adapters()
+            return
         with set_current_vllm_config(self.vllm_config):  # type: ignore[attr-defined]
             if self.carerl_tally is not None:
                 self._carerl_unwrap()
@@ -69,16 +80,36 @@ class Receives:
         with set_current_vllm_config(self.vllm_config):  # type: ignore[attr-defined]
             self.update_weights(info)  # type: ignore[attr-defined]
 
-    def carerl_finish(self) -> Received:
-        """Ends the update; returns what came."""
+    def carerl_finish(self, alpha: float) -> Received:
+        """Ends the update; returns what came. ``alpha``: adapters' products are multiplied by alpha / rank."""
         tally = self.carerl_tally
         if tally is None:
             raise RuntimeError("no weight update is open")
+        if self._carerl_adapted:
+            put_adapters(self.model_runner.lora_manager, self.carerl_came, alpha)  # type: ignore[attr-defined]
+            self.carerl_came, self._weight_update_active = {}, False
+            self._carerl_unwrap()
+            return tally.received
         with set_current_vllm_config(self.vllm_config):  # type: ignore[attr-defined]
             self.finish_weight_update()  # type: ignore[attr-defined]
             repack_tied_head(self.weight_transfer_engine.model)  # type: ignore[attr-defined]
         self._carerl_unwrap()  # not before: an update whose end fails is one that was left open
         return tally.received
+
+    @property
+    def _carerl_adapted(self) -> bool:
+        return self.vllm_config.lora_config is not None  # type: ignore[attr-defined]
+
+    def _carerl_start_adapters(self) -> None:
+        """Begins an update of adapters, in place of one that was left open."""
+        tally, came = Tally(), {}
+
+        def keep(weights: Iterable[tuple[str, Tensor]], *args: Any, **kwargs: Any) -> None:
+            came.update({name: tensor.clone() for name, tensor in tally.passing(weights)})  # a bucket is overwritten
+
+        self.carerl_tally, self.carerl_came = tally, came
+        self.weight_transfer_engine.model.load_weights = keep  # type: ignore[attr-defined]
+        self._weight_update_active = True
 
     def _carerl_unwrap(self) -> None:
         self.carerl_tally = None
@@ -165,6 +196,28 @@ WeightTransferEngineFactory.register_engine(HOST, HostEngine)
 def backend_for(kind: str) -> str:
     """Returns vLLM's name of the engine that receives a kind of transfer."""
     return kind if kind in ("nccl", "ipc") else HOST
+
+
+def the_adapters() -> LoRARequest:
+    """Returns what vLLM knows the only adapters of an engine by."""
+    return LoRARequest("policy", 1, "in memory")
+
+
+def put_adapters(manager: Any, tensors: dict[str, Tensor], alpha: float) -> None:
+    """Puts adapters in the place of those before, in the layers of a worker. ``manager``: vLLM's, of the worker. Raises
+    RuntimeError for a layer without its A or its B, which vLLM would fail with."""
+    halves = Counter(name.rpartition(".lora_")[0] for name in tensors)
+    if odd := [layer or "no layer" for layer, count in halves.items() if not layer or count != 2]:
+        raise RuntimeError(f"{len(odd)} layers came without both of their adapters ({odd[0]})")
+    rank = next(len(tensor) for name, tensor in tensors.items() if name.endswith("lora_A.weight"))
+    helper = PEFTHelper(r=rank, lora_alpha=alpha, target_modules=[])
+    number, held = the_adapters().lora_int_id, manager._adapter_manager
+    adapters = LoRAModel.from_lora_tensors(
+        number, tensors, helper, device=manager.device, dtype=manager.lora_config.lora_dtype
+    )
+    held.remove_adapter(number)
+    held.add_adapter(adapters)
+    held.activate_adapter(number)
 
 
 def repack_tied_head(model: Any) -> None:

@@ -36,6 +36,7 @@ def train(context: Context[TrainingCrew], start: int) -> int:
     for number in range(start + 1, config.steps + 1):
         context.profiler.reach(number)
         step = TaughtStep(context, number)
+        step.hand_over()
         planned = step.plan()
         metrics = step.update(planned, context.crew.learner.hold(planned.batch, planned.minibatches))
         if questions_due(config, number) is not None:

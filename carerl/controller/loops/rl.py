@@ -3,6 +3,7 @@
 Who waits for whom. The driver runs the phases in this order, and each phase waits for its own actors:
 
 sample     engines and graders. Engines work in rounds; while one round's groups are graded, the next round is decoded.
+hand over  engines that share their GPUs with the learner, until they sleep. The sync wakes them again.
 plan       nobody: the driver turns groups into rows and minibatches.
 reference  the reference, until its scores are in the object store.
 update     every rank of the learner, until the last optimizer step.
@@ -43,6 +44,7 @@ def train(context: Context[TrainingCrew], start: int) -> int:
         context.profiler.reach(number)
         step = Step(context, algorithm, number)
         rollouts = step.sample()
+        step.hand_over()
         planned = step.plan(rollouts)
         held = step.reference(planned)
         scores = step.table_scores(held)  # before the update, under the weights that sampled

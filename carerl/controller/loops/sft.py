@@ -17,6 +17,7 @@ def train(context: Context[LearnerCrew], start: int) -> int:
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
         context.step = step
+        metrics |= context.first_steps.peaks(context.crew, config, context.display, step == config.steps)
         context.trackers.log(step, metrics)
         context.display.step(step, metrics)
 

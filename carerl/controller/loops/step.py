@@ -28,6 +28,12 @@ class PlannedStep:
         self._config, self._crew = context.config, context.crew
         self._clock = Clock(context.display)
 
+    def hand_over(self) -> None:
+        """Has engines that share the learner's GPUs sleep until the next sync. Counts as part of ``time/sync``."""
+        if self._crew.engines.shared:
+            with self._clock.phase("sync"):
+                self._crew.engines.sleep()
+
     def update(self, planned: StepBatch, held: HeldBatch) -> dict[str, float]:
         """Takes the optimizer steps, then adapts the strengths of the loss's components. Returns metrics of both."""
         config, loop = self._config, self._context.loop
@@ -53,6 +59,8 @@ class PlannedStep:
         context = self._context
         memory = {"system/rss_gib": self._crew.learner.rss_gib()} if self.number % 10 == 0 else {}
         metrics |= memory | self._clock.metrics(tokens)
+        last = self.number == self._config.steps
+        metrics |= context.first_steps.peaks(self._crew, self._config, context.display, last)
         context.step = self.number
         context.trackers.log(self.number, metrics)
         context.display.step(self.number, metrics)

@@ -55,6 +55,18 @@ def record(run_dir: Path, model_dir: str, revision: str = "") -> None:
         write_text(run_dir / RECORD, json.dumps(facts, indent=2) + "\n")
 
 
+def same(one: str | Path, other: str | Path) -> bool:
+    """Returns True if two runs are known to have started from the same weights."""
+    first, second = _recorded(one), _recorded(other)
+    return first is not None and second is not None and first["identity"] == second["identity"] != ""
+
+
+def differs(run_dir: str | Path, model_dir: str) -> bool:
+    """Returns True if a directory's weights are known not to be those that a run started from."""
+    recorded = _recorded(run_dir)
+    return recorded is not None and recorded["identity"] not in (identity(model_dir), "")
+
+
 def check_recipe(base: RunConfig, run_dir: str | Path, remedy: str) -> None:
     """Refuses to resume a run whose base recipe would make another base model now. Builds no model to find out.
 

@@ -3,7 +3,7 @@ one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,24 @@ LEARNERS_WEIGHTS = "float32"  # a folder of a rehearsed run: the learner's last 
 
 
 def weights_of(run: Path) -> Path:
-    """Returns the file of a rehearsed run's last weights."""
-    return run / LEARNERS_WEIGHTS / "model.safetensors"
+    """Returns the file of a rehearsed run's last weights, or of its adapters alone."""
+    adapters = run / LEARNERS_WEIGHTS / "adapter_model.safetensors"
+    return adapters if adapters.is_file() else run / LEARNERS_WEIGHTS / "model.safetensors"
 
 
-def unmoved(before: Path, after: Path) -> tuple[list[str], int]:
-    """Returns the names of the tensors that are equal in two safetensors files, and the number of all tensors."""
+def unmoved(before: Path, after: Path, targets: Collection[str] = ()) -> tuple[list[str], int]:
+    """Returns the names of the tensors that are equal in two safetensors files, and how many were compared: all, or the
+    weights of ``targets``, the layers with adapters. An adapter's B, which is in no first file, began at zero."""
     first, last = _tensors(before), _tensors(after)
-    return [name for name, tensor in last.items() if name in first and tensor.equal(first[name].float())], len(last)
+    trained = {f"{name}.weight" for name in (*targets, "lora_B")}
+    names = [name for name in last if not targets or ".".join(name.split(".")[-2:]) in trained]
+    still = [n for n in names if last[n].equal(first[n].float() if n in first else torch.zeros_like(last[n]))]
+    return still, len(names)
 
 
-def weight_faults(before: Path, after: Path) -> list[str]:
-    """Returns which weights training did not change."""
-    still, tensors = unmoved(before, after)
+def weight_faults(before: Path, after: Path, targets: Collection[str] = ()) -> list[str]:
+    """Returns which weights training did not change, see :func:`unmoved`."""
+    still, tensors = unmoved(before, after, targets)
     if not still:
         return []
     if len(still) == tensors:

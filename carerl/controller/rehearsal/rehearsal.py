@@ -152,7 +152,7 @@ def rehearse(config: RunConfig) -> Verdict:
     """Rehearses a validated recipe, says how it went, and writes it down. Raises ConfigError, before any actor has
     started, if something is wrong with the recipe, its data or its tokenizer."""
     begin = time.monotonic()
-    small, source = rehearsed(config, has_cpu_vllm()), _source(config)
+    small, source = rehearsed(config, has_cpu_vllm()), source_of(config)
     check_writable("runs_dir", _storage(config), RUN_MIB, "the rehearsal")
     directory = RunDirectory.create(_storage(config), small.recipe, small.seed)
     if source is not None:
@@ -187,7 +187,7 @@ def _storage(config: RunConfig) -> str:
     return config.runs_dir
 
 
-def _source(config: RunConfig) -> Path | None:
+def source_of(config: RunConfig) -> Path | None:
     """Returns the directory that tokenizer and ``config.json`` come from; None if the base model is made here. Raises
     ConfigError if the hub does not give them."""
     missing = data_missing(config.task) if isinstance(config.task, TextConfig) else []
@@ -221,7 +221,7 @@ def _record_faults(small: RunConfig, source: Path | None, place: Path, verdict: 
     """Carries out the rehearsal. An error that ends it becomes a fault of the verdict. Raises ConfigError."""
     try:
         if source is not None:
-            _draw(small, source)
+            draw(small, source, Path(small.model.path))
         prepared = prepare(small, small.model.path)
         task, tokenizer = prepared
         if isinstance(task, TextTask):
@@ -264,11 +264,11 @@ def has_cpu_vllm() -> bool:
     return False
 
 
-def _draw(small: RunConfig, source: Path) -> None:
+def draw(small: RunConfig, source: Path, place: Path) -> None:
     """Makes the model with random weights from which ``small`` starts. Raises ConfigError."""
     model = small.model
     try:
-        make_drawn_model(Path(model.path), source, model.shape, model.dtype, small.seed, model.trust_remote_code)
+        make_drawn_model(place, source, model.shape, model.dtype, small.seed, model.trust_remote_code)
     except (OSError, ValueError) as error:
         reason = f"no model can be made after it: {' '.join(str(error).split())}"
         remedy = "give a directory with config.json and the tokenizer's files; weights are not needed"
@@ -305,7 +305,9 @@ def both_runs(
     assert before is not None, "a run evaluates or generates first"
     evidence.moved, evidence.apart = before.gap(after), after.gap(learner)
     first = Path(model_dir) / "model.safetensors"
-    verdict.faults += checks.weight_faults(first, checks.weights_of(place / WHOLE))
+    lora = small.learner.lora
+    targets = lora.targets if lora.rank else ()
+    verdict.faults += checks.weight_faults(first, checks.weights_of(place / WHOLE), targets)
     verdict.faults += checks.engine_faults(before, after, learner)
     _say(f"rehearsal 2 of 3: stopped after step {STOP_AFTER}")
     own = RehearsedStop(stop)

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -33,12 +33,13 @@ from carerl.config.load import base_config, load
 from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig
 from carerl.config.stored import NAMED_AGAIN, has_checkpoint, words_to_name
-from carerl.config.sweep import check_stored, refuse_own, refuse_twice
+from carerl.config.sweep import check_stored, refuse_own, refuse_twice, start_key
 from carerl.controller.ending.stopping import Interrupted, StopFlag
 from carerl.controller.launch import run
 from carerl.controller.models import base_model, starting_weights
 from carerl.controller.models.cache import check_room
 from carerl.controller.preparation import check_model, say_trust
+from carerl.controller.sweeps.rehearsed import draw_once, made_small, without_weights
 from carerl.controller.sweeps.team import END, SAID, Line, run_jobs
 from carerl.errors import ConfigError
 from carerl.metrics.table import shown_in
@@ -49,11 +50,21 @@ from carerl.tracking.display import QuietDisplay
 
 NAME_CHARACTERS = 200  # of a cell's directory; file systems take 255 bytes
 BASE, CELL = "base", "cell"  # kinds of jobs
+REHEARSE = "rehearse=true"
 
 
-def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Path) -> list[Cell]:
-    """Returns the cells: every row (a command line's words) with every combination of the grid's values. Raises
-    ConfigError.
+class Job(NamedTuple):
+    """Tells a worker what to do. ``twins``: the directories of the cells whose evaluation at step 0 is this one's
+    too."""
+
+    kind: str
+    cell: Cell
+    twins: Sequence[Path] = ()
+
+
+def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Path, shared: str = "") -> list[Cell]:
+    """Returns the cells: every row (a command line's words) with every combination of the grid's values. ``shared`` are
+    words of all rows, which no directory's name has. Raises ConfigError.
 
     The last key of the grid varies slowest and rows vary fastest, so that with ``seed`` last all rows of one seed come
     together: they share a base model and make complete pairs early.
@@ -64,9 +75,9 @@ def cells(rows: Sequence[str], grid: Mapping[str, Sequence[str]], directory: Pat
         chosen = dict(zip(reversed(keys), values, strict=True))
         for row in rows:
             settings = {key: chosen[key] for key in keys}
-            words = Cell(directory, row, settings).words
-            refuse_own(words)
-            found.append(Cell(directory.absolute() / _slug(words), row, settings))
+            name = _slug(Cell(directory, row, settings).words)
+            found.append(Cell(directory.absolute() / name, f"{row} {shared}".rstrip(), settings))
+            refuse_own(found[-1].words)
     twice = [name for name, count in Counter(cell.name for cell in found).items() if count > 1]
     if twice and len({cell.words for cell in found if cell.name == twice[0]}) > 1:
         reason = "two cells would have this directory: their values differ in characters that a name leaves out"
@@ -86,9 +97,11 @@ def _slug(words: Sequence[str]) -> str:
     return f"{slug[:NAME_CHARACTERS]}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}"
 
 
-def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
+def sweep(
+    plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Callable[[str], None], published: str = ""
+) -> dict[str, str]:
     """Runs all cells that are not complete, and returns every cell's status. Checks all settings before any cell
-    starts.
+    starts. ``published``: the publication that they are to be compared with.
 
     Raises ConfigError for a cell whose settings are refused, or whose directory holds a run with other settings."""
     todo, configs = _left_to_do(plan, overrides)
@@ -97,26 +110,34 @@ def sweep(plan: Sequence[Cell], workers: int, overrides: Sequence[str], say: Cal
         say_trust(config)
         check_model(base_model.pinned(config), base_model.absolute(config.model.path))
     if todo:
-        place = todo[0].directory.parent
+        place = todo[0].cell.directory.parent
         _check_places(place, configs)
         with _locked(place):
             try:
-                write_cells(place, plan)  # so that a cell that failed or was not reached is known to belong here
+                write_cells(place, plan, published)  # a cell that failed or was not reached is known to belong here
             except ValueError as error:
                 raise ConfigError("out", str(place), str(error), "or give another out=") from None
             _run(todo, configs, workers, overrides, say)
     return {cell.name: status(cell.directory) for cell in plan}
 
 
-def _left_to_do(plan: Sequence[Cell], overrides: Sequence[str]) -> tuple[list[Cell], list[RunConfig]]:
-    """Checks the settings of all cells; returns the cells that are not complete, and their settings. Raises
-    ConfigError."""
-    pairs = [(cell, load([*cell.words, *overrides])) for cell in plan]
-    refuse_twice([(cell.name, config) for cell, config in pairs])
-    for cell, config in pairs:
+def _left_to_do(plan: Sequence[Cell], overrides: Sequence[str]) -> tuple[list[Job], list[RunConfig]]:
+    """Checks the settings of all cells; returns the jobs of those that are not complete, and their settings. Draws the
+    models of a rehearsal. Raises ConfigError."""
+    asked = [load([*cell.words, *overrides]) for cell in plan]
+    refuse_twice([(cell.name, config) for cell, config in zip(plan, asked, strict=True)])
+    configs = [made_small(config, cell.directory) for cell, config in zip(plan, asked, strict=True)]
+    for cell, config in zip(plan, configs, strict=True):
         _check_cell(cell, config)
-    left = [(cell, config) for cell, config in pairs if status(cell.directory) != "completed"]
-    return [cell for cell, _ in left], [config for _, config in left]
+    keys = [start_key(config) for config in configs]
+    twins = {key: [cell.directory for cell, own in zip(plan, keys, strict=True) if own == key] for key in keys}
+    jobs, left = [], []
+    for cell, config, whole, key in zip(plan, configs, asked, keys, strict=True):
+        if status(cell.directory) != "completed":
+            draw_once(whole, config)
+            jobs.append(Job(CELL, cell, [twin for twin in twins[key] if twin != cell.directory]))
+            left.append(config)
+    return jobs, left
 
 
 def _check_places(place: Path, configs: Sequence[RunConfig]) -> None:
@@ -143,7 +164,7 @@ def _locked(place: Path) -> Iterator[None]:
 
 
 def _run(
-    todo: Sequence[Cell],
+    todo: Sequence[Job],
     configs: Sequence[RunConfig],
     workers: int,
     overrides: Sequence[str],
@@ -154,10 +175,8 @@ def _run(
     with cluster(configs[0].cluster.address, base_model.object_store_mib(configs[0])) as resources, StopFlag() as stop:
         check_cluster(configs[0], resources.cpus / workers, resources.gpus / workers, grows=resources.joined)
         # Base models come first: otherwise all workers would wait for the one that builds what their next cells share.
-        first_of_base = {
-            _base_key(config): cell for config, cell in zip(reversed(configs), reversed(todo), strict=True)
-        }
-        jobs = [(BASE, cell) for cell in todo if cell in first_of_base.values()] + [(CELL, cell) for cell in todo]
+        first_of_base = {_base_key(config): job for config, job in zip(reversed(configs), reversed(todo), strict=True)}
+        jobs = [job._replace(kind=BASE) for job in todo if job in first_of_base.values()] + [*todo]
         # SIGTERM has each worker save the cell that it is at, and end. A second Ctrl-C kills them at once: otherwise
         # they would finish their steps on a cluster that is ending.
         run_jobs(jobs, workers, _worker, (address(), list(overrides)), heard, lambda: bool(stop))
@@ -170,12 +189,12 @@ class _Heard:
         self._cells, self._say = cells, say
         self._begin, self._done = time.monotonic(), 0
 
-    def __call__(self, kind: str, job: tuple[str, Cell], text: str) -> None:
+    def __call__(self, kind: str, job: Job, text: str) -> None:
         """Shows a report of :func:`carerl.controller.sweeps.team.run_jobs`; writes down why a worker died."""
         if kind == SAID:
             self._say(text)
             return
-        what, cell = job
+        what, cell, _ = job
         if kind == END:
             _write_error(cell, text)
         if what == CELL:
@@ -237,10 +256,10 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
     with StopFlag(signals=(signal.SIGTERM, signal.SIGHUP)) as stop, ExitStack() as closing:
         actors: Any = None
         built_for = ""
-        for kind, cell in line.jobs():
+        for kind, cell, twins in line.jobs():
             begin, display = time.monotonic(), _CellDisplay(line, cell.name)
             try:
-                config = load([*_words(kind, cell, display.warning), *overrides])
+                config = _settings(kind, cell, overrides, display.warning)
                 with base_model.claim(config, display.warning, stop.check):
                     if _crew_key(config) != built_for:
                         closing.close()
@@ -253,7 +272,8 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
                     if stop:
                         return
                     continue
-                result = run(config, actors, model_dir, display, stop)
+                result = run(config, actors, model_dir, display, stop, twins=twins)
+                without_weights(result, config)
                 text = f"{result.status} in {time.monotonic() - begin:.0f} s{_headline(result.final)}"
             except Interrupted as early:
                 text = f"interrupted: {early}"
@@ -268,10 +288,14 @@ def _worker(line: Line, cluster_address: str, overrides: list[str]) -> None:
                 return
 
 
-def _words(kind: str, cell: Cell, say: Callable[[str], None]) -> Iterator[str]:
-    """Yields the words of a job. A base model's leave the cell's directory alone: another worker may be taking it for
-    the run itself, and has its lock."""
-    yield from cell.words if kind == BASE else _start(cell, say)
+def _settings(kind: str, cell: Cell, overrides: Sequence[str], say: Callable[[str], None]) -> RunConfig:
+    """Returns the settings with which a cell is resumed or started. A base model's job leaves the cell's directory
+    alone: another worker may be taking it for the run itself, and has its lock. Raises ConfigError or
+    RunDirectoryError."""
+    first, *more = cell.words if kind == BASE else _start(cell, say)
+    if first.startswith("resume="):  # a rehearsal is resumed as it was stored, small
+        return load([first, *more, *(word for word in overrides if word != REHEARSE)])
+    return made_small(load([first, *more, *overrides]), cell.directory)
 
 
 def _start(cell: Cell, say: Callable[[str], None] = lambda text: None) -> Iterator[str]:

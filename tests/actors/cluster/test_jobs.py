@@ -236,6 +236,17 @@ def test_commands_go_to_another_machine_with_a_token_only(
         access.check_open("address", address, jobs.place_of(address).host)
 
 
+@pytest.mark.parametrize("words", ([], ["rehearse=true"]))
+def test_a_sweep_is_submitted_as_one_job(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {}
+    monkeypatch.setattr(jobs, "client", lambda address, patience: SimpleNamespace(
+        submit_job=lambda **job: sent.update(job) or "a"))  # fmt: skip
+    asked = ["sweep=paper_3b", "seed=100,101", "out=/shared/sweeps/paper", *words]
+    assert main([*asked, "wait=false", "python=py"]) == 0
+    assert sent["entrypoint"].split() == ["py", "-m", "carerl.sweep", *asked]
+    assert sent["metadata"] == {"sweep": "paper_3b", "out": "/shared/sweeps/paper"}
+
+
 def test_the_words_of_a_job_and_those_of_its_run_are_told_apart() -> None:
     given = ["recipe=care_grpo_tiny", "grace=20", "steps=3", "wait=false", "address=http://h:1", "id=a"]
     found, words = take(given, Options)
@@ -251,6 +262,10 @@ def test_the_words_of_a_job_and_those_of_its_run_are_told_apart() -> None:
         (["recipe=care_grpo_tinny"], "did you mean"),
         (["recipe=care_grpo_tiny", "seed=-1"], "at least 0"),
         (["recipe=care_grpo_tiny", "address=http://127.0.0.1:9"], "no job server answers"),
+        (["sweep=paper_3bb"], "did you mean paper_3b?"),
+        (["sweep=algorithms_tiny", "seed=1,-1"], "at least 0"),
+        (["sweep=algorithms_tiny", "run_dir=/x"], "directory of its own"),
+        (["sweep=algorithms_tiny", "out=s3://bucket/x"], "out = s3://bucket/x is refused"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_sent(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import resource
 import signal
 import threading
 import time
@@ -16,16 +17,19 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
 import carerl
 from carerl import progress
 from carerl.actors.cluster.cluster import cluster
 from carerl.actors.health.asking import WATCH, Asker
 from carerl.actors.health.ending import end, is_actor, is_stopped
-from carerl.actors.health.failures import ActorDied, ActorOutOfMemory, ActorRaised, ActorStuck
+from carerl.actors.health.failures import LOWER, ActorDied, ActorOutOfMemory, ActorRaised, ActorStuck
 from carerl.actors.workers.base import Worker
 from carerl.actors.workers.engine import StaleWeights
 from carerl.actors.workers.engine_client import wait
+from carerl.config.load import load
+from carerl.config.plan.advice import advice
 from carerl.config.schema import ClusterConfig
 from carerl.controller.ending.stopping import Interrupted, StopFlag
 from carerl.types import RunError
@@ -47,6 +51,16 @@ class Busy(Worker):
     def relay(self, other: Any, method: str, *arguments: Any) -> None:
         """As a learner calls an engine while it sends weights."""
         wait([getattr(other, method).remote(*arguments)], 600.0)
+
+    def take(self, gib: float) -> None:
+        """Asks for more memory than its process may have."""
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, before[1]))
+        try:
+            torch.empty(int(gib * 2**30), dtype=torch.uint8)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
 
     def fail(self, error: Exception | None) -> None:
         if error is not None:
@@ -240,6 +254,29 @@ def test_what_failed_on_its_way_to_another_actor_is_told(raising: tuple[Asker, A
     ask.wait([broken], "reference")  # whoever takes the value is told
     with pytest.raises(ActorOutOfMemory):
         ask([actor.work.remote(broken)], "train")
+
+
+def test_an_actor_out_of_memory_is_told_the_largest_part_of_its_own_plan(raising: tuple[Asker, Any, int]) -> None:
+    """Of the host's memory by a limit of the kernel's, of a card's in CUDA's words: a plan for each."""
+    ask, actor, _ = raising
+    config = load(["recipe=care_grpo_7b"])
+    ask.advice = lambda role, phase: advice(config, role, phase)
+    told = advice(config, "learner")
+    assert told.card and told.host and told.card != told.host
+    with pytest.raises(ActorOutOfMemory, match="can't allocate memory") as caught:
+        ask([actor.take.remote(8)], "train")
+    assert caught.value.remedy == f"{told.host}. Also possible: {LOWER['learner']}"
+    with pytest.raises(ActorOutOfMemory) as caught:
+        ask([actor.fail.remote(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))], "train")
+    assert caught.value.remedy == f"{told.card}. Also possible: {LOWER['learner']}"
+
+
+def test_a_plan_that_cannot_be_made_hides_no_failure(raising: tuple[Asker, Any, int]) -> None:
+    ask, actor, _ = raising
+    ask.advice = lambda role, phase: {}[role]
+    with pytest.raises(ActorOutOfMemory) as caught:
+        ask([actor.fail.remote(MemoryError("8 GiB"))], "train")
+    assert caught.value.remedy == LOWER["learner"]
 
 
 def bare_waits(source: str, file: str) -> list[str]:

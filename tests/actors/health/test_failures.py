@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from carerl.actors.health.failures import (
 from carerl.actors.health.oom import oom_kills
 from carerl.actors.workers.engine import StaleWeights
 from carerl.config.load import load
+from carerl.config.plan.advice import Advice
 from carerl.config.roles import actor_groups
 
 SIGKILLED = (
@@ -50,6 +52,10 @@ def died(text: str, preempted: bool = False) -> RayActorError:
     error = ActorDiedError()
     error.error_msg, error._preempted = text, preempted
     return error
+
+
+def raised(error: Exception) -> RayTaskError:
+    return RayTaskError("update", "", error).as_instanceof_cause()
 
 
 @pytest.mark.parametrize(
@@ -92,6 +98,27 @@ def test_what_an_actor_was_told_by_another_is_told_as_the_others() -> None:
 def test_an_actor_out_of_memory_is_told_which_of_its_own_settings_to_lower(role: str) -> None:
     found = failure_of(died(MONITOR), Where(f"{role} 0"))
     assert LOWER[role] in found.remedy and f"{role}." in LOWER[role]
+
+
+@pytest.mark.parametrize(
+    ("error", "kills", "memory"),
+    [
+        (died(MONITOR), 0, "host"),
+        (died(SIGKILLED), 1, "host"),
+        (died(SIGKILLED), 0, "host"),  # "if its node's dmesg shows an OOM kill"
+        (raised(MemoryError("8 GiB")), 0, "host"),
+        (raised(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")), 0, "host"),
+        (raised(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")), 0, "card"),
+        (raised(ValueError("No available memory for the cache blocks. Try increasing")), 0, "card"),
+    ],
+)
+def test_what_is_largest_in_the_plan_comes_first_for_the_memory_that_ran_out(
+    error: RayError, kills: int, memory: str
+) -> None:
+    where = replace(WHERE, advice=Advice(card="lower the card's", host="lower the host's"))
+    remedy = failure_of(error, where, kills).remedy
+    assert f"lower the {memory}'s. Also possible: {LOWER['learner']}" in remedy
+    assert LOWER["learner"] in failure_of(error, WHERE, kills).remedy, "without a plan"
 
 
 def test_every_role_has_an_advice() -> None:

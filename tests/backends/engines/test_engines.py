@@ -319,6 +319,24 @@ def test_pitfall_14_weights_are_not_replaced_under_requests_that_have_not_ended(
     assert largest_gap(after, PROMPTS, complete(engine, PROMPTS, sampling())) < 1e-5
 
 
+def test_an_engine_that_slept_runs_the_weights_that_came_after_it(engine: Engine) -> None:
+    """vLLM on the CPU keeps its memory, and makes the same calls: its scheduler is paused until all of it is awake."""
+    long_prompts = [tuple(10 + (i + j) % 50 for j in range(260)) for i in range(3)]
+    for seed in (10, 11):
+        model = fresh(seed)
+        complete(engine, long_prompts, sampling(n=1))  # leaves cached prefixes
+        engine.sleep()
+        engine.wake_weights()
+        bring(engine, weights(model))
+        engine.wake_cache()
+        assert largest_gap(model, long_prompts, complete(engine, long_prompts, sampling(n=2))) < 1e-5
+        assert largest_gap(model, PROMPTS, complete(engine, PROMPTS, sampling())) < 1e-5
+    engine.submit(requests(PROMPTS), sampling())
+    with pytest.raises(RequestsInFlight, match=f"{len(PROMPTS)} requests have not ended: an engine that sleeps"):
+        engine.sleep()
+    assert len(engine.advance()) == len(PROMPTS), "and it is still awake"
+
+
 def test_pitfall_13_a_response_ends_with_a_stop_token_or_counts_as_truncated(engine: Engine) -> None:
     """With one of those asked for, and with no other: the model's files name one more, which ends nothing here."""
     bring(engine, weights(fresh(9)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -35,10 +37,24 @@ def alone() -> Iterator[None]:
     if dist.is_initialized():
         yield
         return
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{_free_port()}", rank=0, world_size=1)
-    try:
-        yield
-    finally:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DS_ACCELERATOR", "cpu")  # as the learner sets them, and gone afterwards
+        environment.setenv("LOCAL_RANK", "0")
+        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{_free_port()}", rank=0, world_size=1)
+        try:
+            yield
+        finally:
+            _end_group()
+
+
+def _end_group() -> None:
+    """Ends the group, and what DeepSpeed has made beside it: the next learner of this process would be given that."""
+    if "deepspeed" in sys.modules:
+        import deepspeed
+
+        if deepspeed.comm.is_initialized():
+            deepspeed.comm.destroy_process_group()
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

@@ -271,10 +271,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one_group() -> Iterator[None]:
-    """For all that is asked of one rank: DeepSpeed keeps the first group that it meets in a process."""
-    with pytest.MonkeyPatch.context() as environment, alone():
-        environment.setenv("DS_ACCELERATOR", "cpu")  # as the learner sets them, and gone afterwards
-        environment.setenv("LOCAL_RANK", "0")
+    """For all that is asked of one rank."""
+    with alone():
         yield
 
 

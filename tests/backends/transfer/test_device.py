@@ -105,7 +105,7 @@ class Stubs:
                 client.update_weights(_told(source.metadata()))
                 _walk(source)
             else:
-                for part in _parts(source):
+                for part in _parts(source, info.packed_buffer_size_bytes):
                     client.update_weights({**part, "ipc_handles": {}, "tensor_sizes": []})
             client.finish_weight_update()
 
@@ -128,7 +128,7 @@ class Stubs:
             self.data("IPCTrainerSendWeightsArgs")(**given["trainer_args"]),
             self.data("IPCWeightTransferUpdateInfo"),
         )
-        for part in _parts(given["iterator"]):
+        for part in _parts(given["iterator"], args.packed_buffer_size_bytes):
             if self.rank == 0:
                 args.send_mode(update(**part, ipc_handles={}, tensor_sizes=[], packed=args.packed))
 
@@ -148,9 +148,12 @@ def _told(metadata: Any) -> dict[str, Any]:
     }
 
 
-def _parts(pairs: Any) -> Iterator[dict[str, Any]]:
-    """Two tensors at a time."""
+def _parts(pairs: Any, most: int) -> Iterator[dict[str, Any]]:
+    """Two tensors at a time, each of at most ``most`` bytes, as vLLM's buffer for handles takes them."""
     pairs = list(pairs)
+    for name, tensor in pairs:
+        if tensor.nbytes > most:
+            raise ValueError(f"Tensor '{name}' has size {tensor.nbytes} bytes, which exceeds buffer_size_bytes={most}.")
     for k in range(0, len(pairs), 2):
         yield {
             "names": [name for name, _ in pairs[k : k + 2]],
@@ -191,14 +194,14 @@ Opened = tuple[Any, list[Worker], Walked]
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, int], Opened]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Opened]:
     """A sender of this version and kind on a rank, to two engines of two tensor-parallel workers each."""
     monkeypatch.setattr(ray, "get", lambda values, timeout=None: values)
 
-    def made(version: str, kind: str, rank: int) -> Opened:
+    def made(version: str, kind: str, rank: int, weights: dict[str, Tensor] = WEIGHTS) -> Opened:
         stubs = Stubs(version, monkeypatch)
         stubs.rank = rank
-        workers, source = [Worker(stubs, kind) for _ in range(2)], Walked(WEIGHTS)
+        workers, source = [Worker(stubs, kind) for _ in range(2)], Walked(weights)
         client = EngineClient([Local(worker) for worker in workers], 4, 60.0)
         place = Place(rank, "127.0.0.1", lambda array: array)
         return TRANSFERS[kind](kind, source, client, place, 1), workers, source
@@ -221,6 +224,15 @@ def test_each_engine_gets_the_four_calls_in_order_for_every_sync(
     assert [worker.calls for worker in workers] == [["init", *["start", *parts, "finish"] * 2]] * 2
     assert [worker.names for worker in workers] == [list(WEIGHTS) * 2] * 2
     assert source.walks == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_buffer_for_handles_holds_the_largest_tensor(version: str, opened: Callable[..., Opened]) -> None:
+    """An embedding is often larger than a bucket, which is 1 MiB here."""
+    large = {"embedding": torch.ones(600_000, dtype=torch.bfloat16), **WEIGHTS}
+    sender, workers, _ = opened(version, "ipc", 0, large)
+    assert sender.send().bytes == 1_200_000 + 4 * 30
+    assert [worker.names for worker in workers] == [list(large)] * 2
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -266,3 +278,37 @@ def test_our_engine_has_every_method_that_vllm_asks_for(version: str) -> None:
     ]
     assert ast.unparse(call) == "WeightTransferEngineFactory.register_engine(HOST, HostEngine)", "in every process"
     signature(VERSIONS[version]["WeightTransferEngineFactory.register_engine"]).bind("a name", object)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("version", VERSIONS)
+def test_adapters_take_the_place_of_those_before_by_calls_that_each_version_has(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those before go first: vLLM keeps what it has under a number."""
+    from carerl.backends.transfer import vllm_worker
+
+    called: list[str] = []
+
+    def bound(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            called.append(name.rpartition(".")[2])
+            return signature(VERSIONS[version][name]).bind(*arguments, **named).arguments
+
+        return call
+
+    made = SimpleNamespace(from_lora_tensors=bound("LoRAModel.from_lora_tensors"))
+    monkeypatch.setattr(vllm_worker, "LoRAModel", made)
+    monkeypatch.setattr(vllm_worker, "PEFTHelper", bound("PEFTHelper"))
+    held = SimpleNamespace(
+        remove_adapter=bound("LoRAModelManager.remove_adapter"),
+        add_adapter=bound("LRUCacheLoRAModelManager.add_adapter"),
+        activate_adapter=bound("LRUCacheLoRAModelManager.activate_adapter"),
+    )
+    manager = SimpleNamespace(
+        _adapter_manager=held, device=torch.device("cpu"), lora_config=SimpleNamespace(lora_dtype=torch.float32)
+    )
+    tensors = {f"q_proj.lora_{half}.weight": torch.ones(2, 2) for half in "AB"}
+    vllm_worker.put_adapters(manager, tensors, 4.0)
+    assert called == ["PEFTHelper", "from_lora_tensors", "remove_adapter", "add_adapter", "activate_adapter"]
+    signature(VERSIONS[version]["LLMEngine.add_request"]).bind("0", [], object(), lora_request=object())

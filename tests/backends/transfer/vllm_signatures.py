@@ -26,12 +26,18 @@ READ = {
         "IPCWeightTransferEngine", "IPCWeightTransferInitInfo", "IPCWeightTransferUpdateInfo",
         "IPCTrainerSendWeightsArgs", "IPCTrainerInitInfo",
     ],
+    "lora/lora_model.py": ["LoRAModel"],
+    "lora/model_manager.py": ["LRUCacheLoRAModelManager", "LoRAModelManager"],
+    "lora/peft_helper.py": ["PEFTHelper"],
     "model_executor/model_loader/reload/layerwise.py": [
         "initialize_layerwise_reload", "finalize_layerwise_reload", "get_layerwise_info",
     ],
+    "v1/engine/llm_engine.py": ["LLMEngine"],
     "v1/worker/gpu_worker.py": ["Worker"],
 }  # fmt: skip
 METHODS = {  # of each class, those that are called or must be written
+    "LLMEngine": ["add_request"], "LoRAModel": ["from_lora_tensors"], "LoRAModelManager": ["remove_adapter"],
+    "LRUCacheLoRAModelManager": ["add_adapter", "activate_adapter"],
     "WeightTransferEngineFactory": ["register_engine"], "WeightTransferTrainerFactory": ["trainer_init"],
     "NCCLWeightTransferEngine": ["trainer_send_weights"], "IPCWeightTransferEngine": ["trainer_send_weights"],
     "Worker": [

@@ -118,6 +118,26 @@ def test_supervised_finetuning_passes(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "cross-entropy on the responses" in said and "rollout tables" not in said
 
 
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ([], "model.safetensors"),
+        (["learner.lora.export=adapter"], "adapter_model.safetensors"),
+        (["recipe=sft_decision_tiny", "task.validation_questions=0"], "model.safetensors"),
+    ],
+)
+def test_adapters_pass(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path, words: list[str], file: str
+) -> None:
+    """Without an actor for the reference, and with checkpoints of adapters from which a run is resumed."""
+    words = ["learner.lora.rank=8", "learner.optimizer.lr=0.02", *words]
+    verdict, evidence, _ = rehearse(monkeypatch, tmp_path, base_model, *words)
+    assert verdict.faults == [] and evidence.compared.tensors > 20
+    assert evidence.moved > 0.01 and evidence.apart < 1e-4
+    model = tmp_path / rehearsal.WHOLE / "checkpoints" / "latest" / "model"
+    assert [path.name for path in model.glob("*.safetensors")] == [file] and (model / "README.md").is_file()
+
+
 def test_decisions_are_tossed_and_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path) -> None:
     words = ["task.gold_noise=0.05", "decision.name=ce", "decision.reward=argmax"]
     verdict, evidence, small = rehearse(monkeypatch, tmp_path, base_model, *words)
@@ -168,6 +188,18 @@ def test_one_tensor_that_did_not_change_is_named(tmp_path: Path) -> None:
     save_file(first, tmp_path / "first")
     save_file({"a": torch.tensor([0.0, 1.0]), "b": first["b"], "c": torch.zeros(1)}, tmp_path / "last")
     assert checks.weight_faults(tmp_path / "first", tmp_path / "last") == ["1 of 3 weight tensors did not change: b"]
+
+
+def test_beside_adapters_only_an_adapted_weight_must_change_and_no_adapter_may_be_zero(tmp_path: Path) -> None:
+    first = {"0.q_proj.weight": torch.ones(2), "0.q_proj.bias": torch.ones(2), "0.k_proj.weight": torch.ones(2)}
+    save_file(first, tmp_path / "first")
+    save_file(first | {"0.q_proj.weight": torch.zeros(2)}, tmp_path / "merged")
+    assert checks.weight_faults(tmp_path / "first", tmp_path / "merged", ["q_proj"]) == []
+    (fault,) = checks.weight_faults(tmp_path / "first", tmp_path / "merged", ["q_proj", "k_proj"])
+    assert fault == "1 of 2 weight tensors did not change: 0.k_proj.weight"
+    save_file({"0.q_proj.lora_A.weight": torch.ones(2), "0.q_proj.lora_B.weight": torch.zeros(2)}, tmp_path / "apart")
+    (fault,) = checks.weight_faults(tmp_path / "first", tmp_path / "apart", ["q_proj"])
+    assert fault == "no weight changed: all 1 tensors are those of the start"
 
 
 def test_the_weights_of_a_passed_rehearsal_are_removed_and_of_a_failed_one_kept(
