@@ -1,5 +1,7 @@
 """The settings of ``python -m carerl.evaluate``: what a model is asked, and how.
 
+Adapters are evaluated as the model that they make of their base, which is written once (:func:`merged_place`).
+
 A model that was trained here brings its own: with ``model=`` a run (or a base model, or a checkpoint of a run) and no
 ``benchmarks=``, task, seed, engine and sampling are those of its evaluation in the loop, so that the same questions get
 the same answers. Any other model gets those of ``recipes/evaluation/benchmarks.yaml``.
@@ -8,7 +10,7 @@ the same answers. Any other model gets those of ``recipes/evaluation/benchmarks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from carerl.config.reading.typed import build, convert, plain
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local, shape_from_directory, stored_dtype
 from carerl.config.stored import newest_checkpoint
+from carerl.config.stored_weights import ADAPTER
 from carerl.config.sweep import differences
 from carerl.errors import ConfigError
 from carerl.tasks.benchmarks.config import TextConfig
@@ -71,9 +74,14 @@ class Model:
     trained_with: RunConfig | None = None
 
 
-def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda name: "") -> RunConfig:
+def evaluation_config(
+    words: Sequence[str],
+    fetch: Callable[[str], str] = lambda name: "",
+    merge: Callable[[str, Path, str], str] = lambda adapters, place, dtype: adapters,
+) -> RunConfig:
     """Reads the settings from the words of a command line. ``fetch`` returns the directory of a model that is not here
-    yet (a name of ``named_models.py`` or a hub id); '' if it cannot tell.
+    yet (a name of ``named_models.py`` or a hub id); '' if it cannot tell. ``merge`` puts a directory of adapters and
+    their base together in a place, in a dtype ('' for that of the base), and returns the directory.
 
     An evaluation that has not ended is resumed if ``out=`` names its directory (``resume`` is set). Raises
     ConfigError."""
@@ -95,6 +103,9 @@ def evaluation_config(words: Sequence[str], fetch: Callable[[str], str] = lambda
     if revision and (wanted in NAMED or looks_local(wanted)):
         raise ConfigError("model.revision", revision, "only a model of the hub has revisions", "leave it out")
     model = find_model(wanted, fetch if not revision else lambda name: fetch(f"{name}@{revision}"))
+    if (Path(model.path) / ADAPTER).is_file():
+        dtype = model.trained_with.model.dtype if model.trained_with else ""
+        model = replace(model, path=merge(model.path, merged_place(model.path), dtype))
     task = asked.get("task")
     own = model.trained_with if not isinstance(task, dict) or not {"benchmarks", "name"} & set(task) else None
     if own is not None:
@@ -149,16 +160,30 @@ def find_model(wanted: str, fetch: Callable[[str], str]) -> Model:
         return Model(str(place), made_by.recipe, made_by)
     if (place / "config.yaml").is_file():
         newest = newest_checkpoint(place)  # `latest` may be one behind, where a run was killed
-        if newest is None or not (newest / "model" / "config.json").is_file():
+        if newest is None or not _is_model(newest / "model"):
             raise ConfigError("model", wanted, "the run has no checkpoint", "let it come to its first, or give another")
         trained_with = read(place / "config.yaml")
         return Model(str(newest.resolve() / "model"), trained_with.recipe, trained_with)
-    inside = place / "model" if (place / "model" / "config.json").is_file() else place
+    inside = place / "model" if _is_model(place / "model") else place
     run = inside.parents[2] if len(inside.parents) > 2 else inside
     if inside.parent.parent.name == "checkpoints" and (run / "config.yaml").is_file():
         trained_with = read(run / "config.yaml")
         return Model(str(inside.resolve()), trained_with.recipe, trained_with)  # where `latest` and `best` lead to now
     return Model(str(inside), inside.name)
+
+
+def _is_model(folder: Path) -> bool:
+    """Returns whether a directory holds a model, or adapters of one."""
+    return (folder / "config.json").is_file() or (folder / ADAPTER).is_file()
+
+
+def merged_place(adapters: str) -> Path:
+    """Returns where adapters and their base are put together: ``merged`` beside the adapters, or in the run that they
+    are a checkpoint of. A checkpoint itself holds what its manifest lists and nothing else."""
+    place = Path(adapters)
+    if (place.parent / "manifest.json").is_file():
+        return place.parents[2] / "merged" / place.parent.name
+    return place / "merged"
 
 
 def _fit(config: RunConfig, asked: dict[str, Any]) -> None:

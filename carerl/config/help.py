@@ -66,6 +66,7 @@ def usage() -> str:
         "  carerl run recipe=care_grpo_tiny regularizer.alpha=0.9 seed=7",
         "  carerl run recipe=care_grpo_7b dry_run=true                   plan only: actors, batches, memory",
         "  carerl run recipe=care_grpo_7b rehearse=true                  all of it on this machine's CPU, made small",
+        "  carerl run recipe=care_grpo_3b scale=16_gpus                  the same on other GPUs",
         "  carerl run resume=RUN_DIR                                     resume an earlier run",
         "  carerl run --help rollout                                     all settings of a section, with units",
         "  carerl run --help algorithm=dapo                              those of one choice",
@@ -75,6 +76,7 @@ def usage() -> str:
         "recipes (from ./recipes, then from the package):",
     ]
     lines += _columns(compose.recipe_lines())
+    lines += ["", "scale is one of:", *_columns(compose.scale_lines())]
     for section, table in CHOICES.items():
         lines += ["", f"{section}.name is one of:", *_columns([(n, e.line) for n, e in table.items()])]
     return "\n".join(lines)

@@ -33,7 +33,7 @@ from carerl.config.reading.scalars import native, quoted_word, read_word, word_f
 from carerl.config.reading.typed import RETIRED, build, convert, plain
 from carerl.config.rehearsal import FIELD, check_rehearsal, leave_real_run
 from carerl.config.schema import RunConfig
-from carerl.config.stored import NAMED_AGAIN, check_named, has_checkpoint
+from carerl.config.stored import NAMED_AGAIN, as_recipe, check_named, has_checkpoint
 from carerl.config.tables import source_text
 from carerl.errors import SURE, ConfigError, closest, nearest
 from carerl.text.printable import printable
@@ -50,10 +50,10 @@ BASE_FORMAT = 1  # raise it when the same settings give another base model
 AUTO = "auto"  # of resume: resume the run in run_dir, or start one there
 # resumed with another value of one of these, a run would be another run
 FIXED_ON_RESUME = (
-    "kind", "rehearse", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward", "decision",
+    "kind", "scale", "rehearse", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward", "decision",
     "model.path", "model.revision", "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype",
-    "learner.optimizer", "learner.schedule", "learner.compute_dtype",
-    "rollout.temperature", "rollout.max_new_tokens", "rollout.end_ids",
+    "learner.optimizer", "learner.schedule", "learner.compute_dtype", "learner.lora.rank", "learner.lora.alpha",
+    "learner.lora.targets", "rollout.temperature", "rollout.max_new_tokens", "rollout.end_ids",
 )  # fmt: skip
 
 
@@ -103,12 +103,19 @@ def _recipe(asked: Tree) -> str:
     return str(name)
 
 
+def _scale(asked: Tree) -> str:
+    """Returns the file of ``scale/`` that is asked for in place of the recipe's own; '' for none."""
+    return convert(str, "scale", asked["scale"]) if "scale" in asked else ""
+
+
 def _composed(name: str, asked: Tree) -> Tree:
     """Composes the recipe with what is asked for on top, and imports its plugins."""
-    tree = compose.merge(compose.compose(name), asked)
+    scale = _scale(asked)
+    tree = compose.merge(as_recipe(compose.compose(name, scale=scale)), asked)
     if plugins := compose.as_plugins(tree.get("plugins")):
         compose.import_plugins(plugins)
-        tree = compose.merge(compose.compose(name), asked)  # again, now that their choices are known
+        recipe = as_recipe(compose.compose(name, scale=scale))
+        tree = compose.merge(recipe, asked)  # again, now that the plugins' choices are known
     if native(tree.get("resume")) not in (None, "", AUTO):
         reason = "a recipe says what a run does, and this one would resume a run"
         raise ConfigError("resume", native(tree["resume"]), reason, "take it out, and write resume= behind the command")
@@ -177,8 +184,9 @@ def _load_resumed(asked: Tree) -> RunConfig:
         if (new := _get(after, key)) != (old := _get(stored, key)):
             raise ConfigError(
                 key,
-                new,
-                f"the run in {folder} was started with {old}, and with another value it would be another run",
+                "none" if new == "" else new,
+                f"the run in {folder} was started with {'none' if old == '' else old}, and with another value it would "
+                "be another run",
                 f"leave {key} out, or start a new run without resume=",
             )
     config.run_dir = folder
@@ -192,7 +200,9 @@ def _refuse_unnamed(stored: Tree, asked: Tree, folder: str) -> list[str]:
 
     def named() -> Tree:
         recipe = asked.get("recipe")
-        return resolve(compose.merge(compose.compose(recipe), asked) if isinstance(recipe, str) and recipe else asked)
+        if not isinstance(recipe, str) or not recipe:
+            return resolve(asked)
+        return resolve(compose.merge(compose.compose(recipe, scale=_scale(asked)), asked))
 
     settings = _to_name(resolve(compose.merge(literal(resolve(stored, environment=False)), asked)))
     check_named(settings, lambda: _to_name(named()), folder)

@@ -16,7 +16,7 @@ from carerl.config.check.run import validate
 from carerl.config.reading.compose import Tree, leaves
 from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig, ShapeConfig
-from carerl.config.shapes import effective_shape
+from carerl.config.shapes import effective_shape, layer_matrices
 from carerl.errors import ConfigError
 
 FIELD = "rehearse"
@@ -96,6 +96,7 @@ def rehearsed(config: RunConfig, cpu_vllm: bool = True) -> RunConfig:
     if not cpu_vllm:
         c.rollout.engine = "hf"
     c.model.shape = shrunk(effective_shape(config)[0])
+    _adapters(c)
     if c.model.base_recipe:
         c.model.base_overrides = [*c.model.base_overrides, f"steps={BASE_STEPS}"]
     if 0 < c.learner.optimizer.lr < RATE:  # a rate of 0 trains nothing, and shall be found out
@@ -174,8 +175,17 @@ def _batch(c: RunConfig) -> None:
     c.rollout.max_batch_rows = min(c.rollout.max_batch_rows, BATCH_ROWS)
 
 
+def _adapters(c: RunConfig) -> None:
+    """Lowers the rank of adapters to what the small matrices have room for, and alpha with it."""
+    lora, matrices = c.learner.lora, layer_matrices(c.model.shape)
+    rank = min([lora.rank, *(min(matrices[name]) for name in lora.targets if name in matrices)])
+    if rank < lora.rank:
+        lora.rank, lora.alpha = rank, lora.alpha * rank / lora.rank
+
+
 def _actors(c: RunConfig) -> None:
-    """Leaves one actor of each role, on the CPU, with a small share of it."""
+    """Leaves one actor of each role, on the CPU, with a small share of it. Engine and rank still share a bundle, and
+    take turns, where the recipe has them colocated."""
     c.rollout.actors = c.reference.actors = c.grading.actors = c.grading.processes = c.learner.ranks = 1
     c.rollout.tensor_parallel, c.rollout.enforce_eager = 1, True
     c.rollout.kv_cache_gib = min(c.rollout.kv_cache_gib, CACHE_GIB)
@@ -184,4 +194,7 @@ def _actors(c: RunConfig) -> None:
     c.reference.cpus_per_actor = min(c.reference.cpus_per_actor, CPUS)
     c.learner.cpus_per_rank = min(c.learner.cpus_per_rank, CPUS)
     c.grading.cpus_per_actor = min(c.grading.cpus_per_actor, CPUS / 2)
+    c.learner.cpu_offload = c.learner.activation_offload = c.learner.optimizer_offload = False  # from no GPU
+    if c.sync.transfer in ("nccl", "ipc"):
+        c.sync.transfer = "auto"
     c.cluster.gpus_per_node, c.cluster.gpu_memory_gib = 0, 0.0

@@ -1,4 +1,8 @@
-"""Lists which actors a run starts, what each asks for, and on which node it comes to lie."""
+"""Lists which actors a run starts, what each asks for, and on which node it comes to lie.
+
+With ``cluster.placement=colocated`` rank k of the learner and engine k share a GPU: both lie in one bundle of Ray's.
+Elsewhere Ray hands out shares of a GPU first fit, so that two ranks could meet on one.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,20 @@ from carerl.errors import ConfigError
 
 @dataclass(frozen=True)
 class ActorGroup:
-    """Actors of one role. ``setting`` names the setting that decides their share."""
+    """Actors of one role. ``setting`` names the setting that decides their share of CPUs. ``shares_with``: the role
+    whose actor of the same number each of them shares a GPU with, in turn; '' for none."""
 
     role: str
     count: int
     cpus_each: float
     gpus_each: float
     setting: str
+    shares_with: str = ""
+
+    @property
+    def gpus_setting(self) -> str:
+        """The setting that decides their share of GPUs."""
+        return self.setting.replace(".cpus_", ".gpus_")
 
 
 def _learner(c: RunConfig) -> ActorGroup:
@@ -26,8 +37,9 @@ def _learner(c: RunConfig) -> ActorGroup:
 
 
 def _rollout(c: RunConfig) -> ActorGroup:
-    own = c.rollout
-    return ActorGroup("rollout", own.actors, own.cpus_per_actor, own.gpus_per_actor, "rollout.cpus_per_actor")
+    own, shares_with = c.rollout, "learner" if colocated(c) else ""
+    setting = "rollout.cpus_per_actor"
+    return ActorGroup("rollout", own.actors, own.cpus_per_actor, own.gpus_per_actor, setting, shares_with)
 
 
 def _reference(c: RunConfig) -> ActorGroup:
@@ -47,9 +59,23 @@ ROLES: dict[str, Callable[[RunConfig], ActorGroup]] = {
 }
 
 
+def colocated(config: RunConfig) -> bool:
+    """Returns True if each engine shares its GPU with a rank of the learner. Where either is missing, as in an
+    evaluation or in the training of a base model, nothing is shared: the settings of a cluster go along with a run to
+    those that it is made of."""
+    return config.cluster.placement == "colocated" and {"learner", "rollout"} <= set(config.does.roles)
+
+
+def shares_gpu(config: RunConfig) -> bool:
+    """Returns True if each engine shares a GPU, and not only bookkeeping, with a rank of the learner."""
+    return colocated(config) and config.learner.gpus_per_rank > 0
+
+
 def reference_in_learner(config: RunConfig) -> bool:
-    """Returns True if the run has a reference and the learner's ranks hold it: then no actor does."""
-    return config.reference.place == "learner" and "reference" in config.does.roles
+    """Returns True if the run has a reference and the learner's ranks hold it: then no actor does. Ranks that train
+    adapters hold it without a copy: it is their model without the adapters."""
+    here = config.reference.place == "learner" or config.learner.lora.rank > 0
+    return here and "reference" in config.does.roles
 
 
 def actor_groups(config: RunConfig) -> list[ActorGroup]:
@@ -70,8 +96,8 @@ class Node:
 def place(config: RunConfig) -> list[Node]:
     """Actors packed onto as few nodes as hold them, first fit in the order of :func:`actor_groups`.
 
-    Without GPUs, or with ``cluster.gpus_per_node=0``, one node is assumed. Raises ConfigError when one
-    actor needs more GPUs than a node has."""
+    An actor that shares a GPU with another lies where that one does. Without GPUs, or with ``cluster.gpus_per_node=0``,
+    one node is assumed. Raises ConfigError when one actor needs more GPUs than a node has."""
     per_node = float(config.cluster.gpus_per_node)
     groups = actor_groups(config)
     if per_node == 0:
@@ -79,20 +105,26 @@ def place(config: RunConfig) -> list[Node]:
         return [Node({g.role: g.count for g in groups}, total)]
     free: list[float] = []
     held: list[dict[str, int]] = []
+    guests = {group.shares_with: group for group in groups if group.shares_with}
     for group in groups:
-        if group.gpus_each > per_node:
+        if group.shares_with:
+            continue
+        together = [group, guests[group.role]] if group.role in guests else [group]
+        gpus = sum(one.gpus_each for one in together)
+        if gpus > per_node:
             raise ConfigError(
-                group.setting,
+                group.gpus_setting,
                 group.gpus_each,
                 f"a node has {per_node:g} GPUs",
                 "lower it or raise cluster.gpus_per_node",
             )
         for _ in range(group.count):
-            index = next((i for i, room in enumerate(free) if room >= group.gpus_each - 1e-9), None)
+            index = next((i for i, room in enumerate(free) if room >= gpus - 1e-9), None)
             if index is None:
                 free.append(per_node)
                 held.append({})
                 index = len(free) - 1
-            free[index] -= group.gpus_each
-            held[index][group.role] = held[index].get(group.role, 0) + 1
+            free[index] -= gpus
+            for one in together:
+                held[index][one.role] = held[index].get(one.role, 0) + 1
     return [Node(actors, per_node - room) for actors, room in zip(held, free, strict=True)]

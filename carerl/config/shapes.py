@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from carerl.config.named_models import PACKAGED
-from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.config.schema import LoraConfig, RunConfig, ShapeConfig
 from carerl.errors import ConfigError
 
 # what config.json must say of a decoder
@@ -43,7 +43,7 @@ def count_parameters(shape: ShapeConfig) -> Parameters:
     biases on q, k, v and o.
     """
     d, heads, kv, size = shape.hidden_size, shape.num_heads, shape.num_kv_heads, shape.head_dim
-    matrices = d * size * (2 * heads + 2 * kv) + 3 * d * shape.intermediate_size
+    matrices = sum(columns * rows for columns, rows in layer_matrices(shape).values())
     vectors = 2 * d
     if shape.architecture == "qwen2":
         vectors += (heads + 2 * kv) * size
@@ -60,6 +60,27 @@ def count_parameters(shape: ShapeConfig) -> Parameters:
         non_embedding=layers,
         matmul=shape.num_layers * matrices + table,
     )
+
+
+def layer_matrices(shape: ShapeConfig) -> dict[str, tuple[int, int]]:
+    """Returns columns and rows, those of inputs and of outputs, of a layer's matrices by name."""
+    d, queries, keys = shape.hidden_size, shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    mlp = shape.intermediate_size
+    return {
+        "q_proj": (d, queries),
+        "k_proj": (d, keys),
+        "v_proj": (d, keys),
+        "o_proj": (queries, d),
+        "gate_proj": (d, mlp),
+        "up_proj": (d, mlp),
+        "down_proj": (mlp, d),
+    }
+
+
+def count_adapters(shape: ShapeConfig, lora: LoraConfig) -> int:
+    """Counts the parameters of A (rank × inputs) and B (outputs × rank) of all adapters; 0 without any."""
+    sides = (sum(sides) for name, sides in layer_matrices(shape).items() if name in lora.targets)
+    return shape.num_layers * lora.rank * sum(sides)
 
 
 def looks_local(path: str) -> bool:

@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from carerl.config.reading.scalars import native
 from carerl.errors import ConfigError, raise_all
 
 TAKEN_OVER = (
-    "recipe", "description", "kind", "seed", "steps", "prompts_per_step", "task", "algorithm", "regularizer", "reward",
-    "decision", "model", "rollout", "reference", "grading", "learner", "sync", "evaluation", "checkpoint", "tracking",
-    "cluster", "profile", "rehearse",
+    "recipe", "scale", "description", "kind", "seed", "steps", "prompts_per_step", "task", "algorithm", "regularizer",
+    "reward", "decision", "model", "rollout", "reference", "grading", "learner", "sync", "evaluation", "checkpoint",
+    "tracking", "cluster", "profile", "rehearse",
 )  # fmt: skip
 OWN_PLACE = ("runs_dir", "run_dir", "resume", "dry_run")  # of the command that goes on, and harmless: no path is made
 HERE = ("", "auto", "local")  # addresses of Ray that no file could point elsewhere
@@ -39,6 +40,24 @@ NAMED_AGAIN: dict[str, tuple[Callable[[Any, Mapping[str, Any]], bool], str]] = {
     "tracking.wandb": (lambda value, config: _leaves(config), "would send the run to W&B"),
     "tracking.wandb_entity": (lambda value, config: bool(value) and _leaves(config), "would send the run there"),
 }
+
+
+def as_recipe(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a recipe's settings without what a run itself writes down. So the ``config.yaml`` of a run, which alone
+    names its ``recipe``, is a recipe as well: an empty ``scale`` is none, and the next run finds its end tokens itself.
+    Raises ConfigError for a ``scale`` in the file."""
+    whole = "recipe" in tree
+    if scale := native(tree.get("scale")):
+        reason = "it is for the command line: a recipe names the file among those that it extends"
+        remedy = "write extends: [scale/NAME] in the recipe"
+        if whole:
+            reason = "the file is that of a run: what this scale set stands in its settings already"
+            remedy = f"write scale: '' in the file, or the recipe's own name and scale={scale} in place of the file"
+        raise ConfigError("scale", scale, reason, remedy)
+    kept = {key: value for key, value in tree.items() if key != "scale"}
+    if whole and isinstance(rollout := kept.get("rollout"), Mapping):
+        kept["rollout"] = {key: value for key, value in rollout.items() if key != "end_ids"}
+    return kept
 
 
 def check_named(config: Mapping[str, Any], named: Callable[[], Mapping[str, Any]], folder: str) -> None:

@@ -18,6 +18,7 @@ from carerl.errors import ConfigError
 from carerl.types import RunError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"  # of a directory that holds adapters, as peft writes it
 POINTER = b"version https://git-lfs.github.com/spec/"
 PLAIN = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # bytes of a value
 MAX_HEADER = 100 * 2**20  # bytes, as the safetensors library has it
@@ -79,11 +80,9 @@ def check_kind(path: str) -> None:
     ``config.json`` say it: an adapter, GGUF files, quantised weights, a model for another purpose. Raises
     ConfigError."""
     folder = Path(path).expanduser()
-    if (folder / "adapter_config.json").is_file():
-        base = _read(folder / "adapter_config.json").get("base_model_name_or_path") or "its base model"
-        reason = f"it holds an adapter (adapter_config.json), which is only a change to {base}"
-        remedy = f"merge it into {base} first: peft's AutoPeftModelForCausalLM.from_pretrained(DIR).merge_and_unload()"
-        raise refusal(path, reason, remedy + ".save_pretrained(NEW), and put the tokenizer beside it")
+    if (folder / ADAPTER).is_file():
+        base = _read(folder / ADAPTER).get("base_model_name_or_path") or "its base model"
+        raise refusal(path, f"it holds an adapter ({ADAPTER}), which is only a change to {base}", by_peft(base))
     if not (folder / "config.json").is_file():
         if gguf := sorted(file.name for file in folder.glob("*.gguf")):
             reason = f"it holds a GGUF file ({gguf[0]}), which cannot be trained or served here"
@@ -103,6 +102,12 @@ def check_kind(path: str) -> None:
         if isinstance(name, str) and "For" in name and "ForCausalLM" not in name:
             reason = f"config.json says architectures: {name}, which is no model that writes text"
             raise refusal(path, reason, "give a decoder-only language model (…ForCausalLM)")
+
+
+def by_peft(base: str) -> str:
+    """Returns how a person puts adapters and their base together, as a remedy."""
+    remedy = f"merge it into {base} first: peft's AutoPeftModelForCausalLM.from_pretrained(DIR).merge_and_unload()"
+    return remedy + ".save_pretrained(NEW), and put the tokenizer beside it"
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -1,21 +1,26 @@
 """Sweep specs, and what a cell's directory says about the settings it was run with.
 
-``recipes/sweeps/NAME.yaml`` lists the rows of a comparison, each the words of a command line.
+``recipes/sweeps/NAME.yaml`` lists the rows of a comparison, each the words of a command line. ``settings`` has the
+words that all rows share, ``published`` names the paper whose figures stand beside ours
+(:mod:`carerl.config.published`).
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from carerl.config.load import read, settings_key
+from carerl.config.published import read_published
 from carerl.config.reading.compose import find, leaves, read_yaml, recipe_folders, recipe_names
 from carerl.config.reading.scalars import native, quoted_word
 from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig
 from carerl.errors import SURE, ConfigError, nearest, shown, suggestion
+from carerl.tasks.benchmarks.config import TextConfig
 
 # what the sweep itself sets, and what only says where a run lies or is watched
 NOT_COMPARED = (
@@ -32,25 +37,54 @@ def sweep_names() -> list[str]:
     return sorted({path.stem for folder in recipe_folders() for path in (folder / "sweeps").glob("*.yaml")})
 
 
-def sweep_rows(name: str) -> list[str]:
-    """Reads the rows of a sweep spec. Raises ConfigError."""
+@dataclass(frozen=True)
+class Spec:
+    """Holds what a sweep is asked to run. ``rows``: the words of command lines. ``shared``: further words of every
+    row. ``published``: the name of a publication, or ''."""
+
+    rows: list[str]
+    shared: str = ""
+    published: str = ""
+
+
+def sweep_spec(name: str) -> Spec:
+    """Reads a sweep spec, and the publication that it names. Raises ConfigError."""
     known = sweep_names()
     if name not in known:
         raise ConfigError("sweep", name, "there is no sweep of this name", suggestion(name, known))
     tree = read_yaml(find(f"sweeps/{name}", "sweep"))
-    rows = tree.get("rows")
-    unknown = sorted(set(tree) - {"description", "rows"})
+    rows, shared, published = (native(tree.get(key)) for key in ("rows", "settings", "published"))
+    unknown = sorted(set(tree) - {"description", "rows", "settings", "published"})
     if unknown:
-        raise ConfigError(
-            f"{name}.{unknown[0]}", native(tree[unknown[0]]), "a sweep spec has description and rows", "drop it"
-        )
+        reason = "a sweep spec has description, rows, settings and published"
+        raise ConfigError(f"{name}.{unknown[0]}", native(tree[unknown[0]]), reason, "drop it")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, str) and "recipe=" in row for row in rows):
         raise ConfigError(
-            f"{name}.rows", native(rows), "not a list of command lines", "write each as 'recipe=NAME key=value …'"
+            f"{name}.rows", rows, "not a list of command lines", "write each as 'recipe=NAME key=value …'"
         )
+    if not isinstance(shared, str | None) or not all("=" in word for word in row_words(shared or "")):
+        raise ConfigError(f"{name}.settings", shared, "not words of a command line", "write 'key=value key=value …'")
     for row in rows:
         row_words(row)
-    return [str(row) for row in rows]
+    if published is not None:
+        read_published(str(published), f"{name}.published")
+    return Spec([str(row) for row in rows], shared or "", str(published or ""))
+
+
+def asked_for(sweep: str | None, words: Sequence[str]) -> tuple[Spec, dict[str, list[str]]]:
+    """Returns what is to be run, and the grid (key to values). ``sweep``: the name of a spec; ``words``: the settings
+    of a command line, without the sweep's own options. Raises ConfigError."""
+    grid = {key: text for key, _, text in (word.partition("=") for word in words)}
+    recipes = grid.pop("recipe", None)
+    spec = Spec([f"recipe={shlex.quote(name)}" for name in split_values("recipe", recipes or "") if name])
+    if sweep is not None:
+        if spec.rows:
+            reason = f"the rows of sweep={sweep} name their recipes"
+            raise ConfigError("recipe", recipes, reason, "leave one of the two out")
+        spec = sweep_spec(sweep)
+    if not spec.rows:
+        raise ConfigError("recipe", None, "no recipe is given", "write recipe=NAME[,NAME…] or sweep=NAME")
+    return spec, {key: split_values(key, text) for key, text in grid.items()}
 
 
 def split_values(key: str, text: str) -> list[str]:
@@ -117,8 +151,8 @@ def refuse_own(words: Sequence[str]) -> None:
         if key == "dry_run":
             raise ConfigError(key, value, "a sweep has no plan", "plan a cell by python -m carerl.run … dry_run=true")
         if key == "rehearse":
-            remedy = "rehearse a cell by python -m carerl.run … rehearse=true, all recipes by python -m carerl.rehearse"
-            raise ConfigError(key, value, "a sweep's cells are real runs, and a rehearsal is not", remedy)
+            remedy = "leave it out of the row, and write rehearse=true behind carerl sweep"
+            raise ConfigError(key, value, "a sweep is rehearsed whole, or not at all", remedy)
 
 
 def refuse_twice(cells: Sequence[tuple[str, RunConfig]]) -> None:
@@ -150,6 +184,27 @@ def check_stored(directory: Path, asked: RunConfig, state: str) -> None:
         more = len(differing) - NAMED
         reason += "".join(f"; {text}" for text in also) + (f"; and {more} more differ" if more > 0 else "")
         raise ConfigError(key, now, reason, remedy)
+
+
+# what the evaluation of the model that a run starts from does not depend on
+NOT_OF_THE_START = (
+    *(key for key in NOT_COMPARED if key != "rollout.threads"), "recipe", "algorithm", "regularizer", "reward", "steps",
+    "prompts_per_step", "learner.optimizer", "learner.schedule", "learner.micro_batch_rows", "sync", "tracking",
+    "checkpoint.every", "checkpoint.keep", "cluster",
+)  # fmt: skip
+
+
+def start_key(config: RunConfig) -> str:
+    """Returns a key of the evaluation at step 0: runs of one key that start from the same weights have the same one.
+    The seed is part of it where it makes the model, the questions or the tosses of a coin."""
+    kept = {
+        key: value
+        for key, value in leaves(plain(config))
+        if not any(key == left or key.startswith(f"{left}.") for left in NOT_OF_THE_START)
+    }
+    if not config.model.base_recipe and isinstance(config.task, TextConfig) and config.coin_seed is None:
+        del kept["seed"]
+    return settings_key(kept)
 
 
 def differences(asked: dict[str, Any], stored: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -167,7 +167,8 @@ def test_the_usage_says_how_and_names_every_section() -> None:
     assert "--help rollout" in text and "all settings of a section" in text
     for section in ("learner.optimizer", "model.shape", "cluster", *CHOICES):
         assert f"{section}," in text or f" {section} " in text
-    assert "further sections: learner.optimizer, learner.schedule" in topic_text("learner")
+    assert "1_gpu_24gb RL of up to 1.5B parameters on one GPU of 24 GB" in text and "tiny_decisions RL of the" in text
+    assert "further sections: learner.lora, learner.optimizer, learner.schedule" in topic_text("learner")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from carerl.config.load import dump, load, parse
 from carerl.config.reading.compose import leaves
 from carerl.config.reading.typed import plain
 from carerl.config.rehearsal import changes, leave_real_run, rehearsed
-from carerl.config.roles import actor_groups
+from carerl.config.roles import actor_groups, colocated
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import count_parameters
 from carerl.config.sweep import refuse_own
@@ -35,6 +35,9 @@ OWN = {
     "greedy": "recipe=care_grpo_3b evaluation.temperature=0 evaluation.samples=1",
     "several engines a node": "recipe=care_grpo_7b rollout.tensor_parallel=4 rollout.gpus_per_actor=4 rollout.actors=1",
     "long prompts": "recipe=care_grpo_7b rollout.max_model_len=32768 task.max_prompt_tokens=9000",
+    "shared GPUs": "recipe=care_grpo_7b cluster.placement=colocated learner.ranks=8 rollout.actors=8 "
+    "learner.gpus_per_rank=.5 rollout.gpus_per_actor=.5 learner.optimizer_offload=true sync.transfer=ipc",
+    "host memory": "recipe=care_grpo_7b learner.cpu_offload=true learner.activation_offload=true sync.transfer=nccl",
     "online": "recipe=care_grpo_3b tracking.wandb=online",
     "one step": "recipe=care_grpo_3b steps=1 evaluation.every=0 checkpoint.every=0 tracking.rollouts_every=0",
 }
@@ -100,6 +103,11 @@ def test_every_difference_is_listed(words: str) -> None:
     assert "steps: 200 -> 3" in map(str, listed) or real.steps != 200
 
 
+def test_engine_and_rank_still_share_in_the_rehearsal_of_a_recipe_in_which_they_do() -> None:
+    small = rehearsed(asked(OWN["shared GPUs"]))
+    assert colocated(small) and not colocated(rehearsed(asked(OWN["host memory"])))
+
+
 def test_a_rate_above_0_is_raised_and_one_of_0_is_not() -> None:
     assert rehearsed(asked("recipe=care_grpo_7b")).learner.optimizer.lr == 3e-4
     assert rehearsed(asked("recipe=care_grpo_7b learner.optimizer.lr=.1")).learner.optimizer.lr == 0.1
@@ -153,8 +161,8 @@ def test_what_is_no_rehearsal_is_refused(words: str, part: str) -> None:
     assert caught.value.field == "rehearse" and part in str(caught.value)
 
 
-def test_a_sweep_and_an_evaluation_refuse_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"carerl\.run"):
+def test_a_row_of_a_sweep_and_an_evaluation_refuse_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"behind carerl sweep"):
         refuse_own(["recipe=care_grpo_tiny", "rehearse=true"])
     with pytest.raises(ConfigError, match=r"recipe=NAME rehearse=true"):
         evaluation_config([f"model={tmp_path}", "rehearse=true"])

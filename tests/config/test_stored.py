@@ -223,3 +223,16 @@ def test_the_newest_checkpoint_is_a_directory_and_not_the_pointer(tmp_path: Path
     assert stored.has_checkpoint(run)
     assert load([TINY, "steps=50", f"run_dir={run}", "resume=auto"]).resume == str(run)
     assert not stored.has_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("recipe", ["care_grpo_tiny", "care_grpo_0_5b", "sft_decision_4b"])
+def test_a_runs_file_is_a_recipe_of_the_same_run(recipe: str, tmp_path: Path) -> None:
+    """Every setting comes back but for the two that a run writes down: the recipe's name, and the end tokens, which the
+    next run finds in its own model."""
+    config = load([f"recipe={recipe}", "seed=7", "steps=9"])
+    config.rollout.end_ids = [151643, 151645]  # as the run writes them into its file
+    (tmp_path / "config.yaml").write_text(dump(config))
+    again = load([f"recipe={tmp_path / 'config.yaml'}"])
+    assert (again.recipe, again.rollout.end_ids, again.scale) == ("config", [], "")
+    config.recipe, config.rollout.end_ids = again.recipe, []
+    assert plain(again) == plain(config)

@@ -7,25 +7,37 @@ from pathlib import Path
 import pytest
 
 from carerl.config.load import dump, load
+from carerl.config.plan.plan import plan as planned
 from carerl.config.reading.typed import setting_paths
-from carerl.config.sweep import NOT_COMPARED, bare_word, check_stored, refuse_own, split_values, sweep_names, sweep_rows
+from carerl.config.rehearsal import rehearsed
+from carerl.config.sweep import (
+    NOT_COMPARED,
+    Spec,
+    bare_word,
+    check_stored,
+    refuse_own,
+    split_values,
+    start_key,
+    sweep_names,
+    sweep_spec,
+)
 from carerl.controller.sweeps.sweep import _brief, _record_failure, cells
 from carerl.errors import ConfigError
-from carerl.sweep import Options, main, parse
+from carerl.sweep import Options, main, parse, place
 
 TINY = "recipe=care_grpo_tiny"
 
 
 def test_commas_make_a_grid_and_brackets_keep_a_list_whole() -> None:
     words = [TINY, "regularizer.alpha=0,.2,.5", "learner.optimizer.betas=[0.9,0.99],[0.9,0.95]", "seed=100", "out=x"]
-    rows, grid, options = parse(words)
-    assert rows == [TINY] and options == Options(out="x")
+    spec, grid, options = parse(words)
+    assert spec == Spec([TINY]) and options == Options(out="x")
     assert grid == {
         "regularizer.alpha": ["0", ".2", ".5"],
         "learner.optimizer.betas": ["[0.9,0.99]", "[0.9,0.95]"],
         "seed": ["100"],
     }
-    plan = cells(rows, grid, Path("x"))
+    plan = cells(spec.rows, grid, Path("x"))
     assert len({cell.name for cell in plan}) == 6
     read = [load(cell.words) for cell in plan]
     assert {(c.regularizer.alpha, tuple(c.learner.optimizer.betas)) for c in read} == {  # type: ignore[attr-defined]
@@ -36,13 +48,16 @@ def test_commas_make_a_grid_and_brackets_keep_a_list_whole() -> None:
 def test_every_shipped_sweep_can_be_read() -> None:
     assert "regularizers_tiny" in sweep_names()
     for name in sweep_names():
-        assert all(load(row.split()).recipe for row in sweep_rows(name))
+        spec = sweep_spec(name)
+        plan = cells(spec.rows, {"seed": ["100"]}, Path("x"), spec.shared)
+        configs = [load([*cell.words, "dry_run=true"]) for cell in plan]
+        assert all(planned(config).actors for config in configs), "each has a plan"
 
 
 @pytest.mark.parametrize("name", ["regularizers_tny", "regularizer_tiny"])
 def test_the_nearest_sweep_is_named(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        sweep_rows(name)
+        sweep_spec(name)
     error = caught.value
     assert (error.field, error.value, error.remedy) == ("sweep", name, "did you mean regularizers_tiny?")
 
@@ -163,8 +178,8 @@ def test_no_word_of_a_sweep_is_lost_or_split_without_a_word(
 
 
 def test_a_text_with_a_comma_is_one_cell_and_arrives_whole(tmp_path: Path) -> None:
-    rows, grid, _ = parse(["recipe=care_grpo_tiny, none_grpo_tiny", 'description="a,b"', "seed=1"])
-    plan = cells(rows, grid, tmp_path)
+    spec, grid, _ = parse(["recipe=care_grpo_tiny, none_grpo_tiny", 'description="a,b"', "seed=1"])
+    plan = cells(spec.rows, grid, tmp_path)
     assert [load(cell.words).description for cell in plan] == ["a,b", "a,b"]
     assert [load(cell.words).recipe for cell in plan] == ["care_grpo_tiny", "none_grpo_tiny"]
 
@@ -174,8 +189,8 @@ def test_recipes_of_any_name_make_cells(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "recipes").mkdir()
     for name in ("my recipe", "it's", "x" * 240):
         (tmp_path / "recipes" / f"{name}.yaml").write_text("extends: [care_grpo_tiny]\n")
-    rows, grid, _ = parse([f"recipe=my recipe,it's,{'x' * 240}", "seed=1,2"])
-    plan = cells(rows, grid, tmp_path)
+    spec, grid, _ = parse([f"recipe=my recipe,it's,{'x' * 240}", "seed=1,2"])
+    plan = cells(spec.rows, grid, tmp_path)
     assert len({cell.name for cell in plan}) == 6 and max(len(cell.name) for cell in plan) < 255
     assert [load(cell.words).recipe for cell in plan[:3]] == ["my recipe", "it's", "x" * 240]
 
@@ -190,3 +205,43 @@ def test_hole_what_a_sweep_writes_of_a_failure_holds_no_secret(tmp_path: Path, m
         assert "correct-horse" not in _brief(error)
     text = (cell.directory / "error.txt").read_text()
     assert "RuntimeError: 401" in text and "correct-horse" not in text and "hunter2" not in text
+
+
+def test_what_all_rows_share_is_in_no_directory_and_the_command_wins_over_it(tmp_path: Path) -> None:
+    (one, other) = cells(
+        [TINY, "recipe=none_grpo_tiny steps=5"], {"seed": ["7"]}, tmp_path, "steps=9 prompts_per_step=8"
+    )
+    assert (one.name, other.name) == ("care_grpo_tiny-seed-7", "none_grpo_tiny-steps-5-seed-7")
+    assert load(one.words).steps == 9 and load(other.words).prompts_per_step == 8
+    (own,) = cells([TINY], {"steps": ["3"]}, tmp_path, "steps=9")
+    assert load(own.words).steps == 3
+    with pytest.raises(ConfigError) as caught:
+        cells([TINY], {}, tmp_path, "rehearse=true")
+    assert caught.value.field == "rehearse"
+
+
+def test_a_rehearsal_lies_beside_the_real_sweep(tmp_path: Path) -> None:
+    def where(*words: str) -> Path:
+        spec, _, options = parse(words)
+        return place(spec, options)
+
+    assert where("sweep=paper_3b") == Path("sweeps/paper_3b")
+    assert where("sweep=paper_3b", "rehearse=true") == Path("sweeps/rehearse_paper_3b")
+    assert where(TINY, f"out={tmp_path}/x", "rehearse=true") == tmp_path / "rehearse_x"
+
+
+def test_the_evaluation_at_the_start_is_one_for_runs_that_differ_in_training_alone() -> None:
+    spec = sweep_spec("paper_3b")
+    plan = cells(spec.rows, {"seed": ["100", "101"]}, Path("x"), spec.shared)
+    configs = [load([*cell.words, "dry_run=true"]) for cell in plan]
+    assert len({start_key(config) for config in configs}) == 1, "a model of the hub is one for all seeds"
+    first = start_key(configs[0])
+    words = [*plan[0].words, "dry_run=true"]
+    others = ["evaluation.samples=8", "evaluation.seed=1", "model.path=Qwen/Qwen2.5-7B", "task.benchmarks=[math500]"]
+    others += ["rollout.max_new_tokens=100", "learner.compute_dtype=float32", "rollout.engine=hf"]
+    for other in others:
+        assert start_key(load([*words, other])) != first, other
+    tiny = {start_key(load([TINY, f"seed={seed}"])) for seed in (1, 2)}
+    assert len(tiny) == 2, "the seed makes the tiny world's base model"
+    tossed = {start_key(rehearsed(load([*plan[0].words[:2], "rehearse=true", f"seed={s}"]))) for s in (1, 2)}
+    assert len(tossed) == 2 and first not in tossed, "and it tosses the coins of a rehearsal"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from carerl.config.load import load
-from carerl.config.transfer import transfer_kind
+from carerl.config.transfer import allocator_errors, transfer_kind
 from carerl.errors import ConfigError
 
 TINY, GPUS = "recipe=care_grpo_tiny", "recipe=care_grpo_3b"
+HALVES = "learner.gpus_per_rank=0.5 rollout.gpus_per_actor=0.5"
+PAIRS = f"cluster.placement=colocated learner.ranks=4 rollout.actors=4 {HALVES}"
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,12 @@ TINY, GPUS = "recipe=care_grpo_tiny", "recipe=care_grpo_3b"
         (f"{GPUS} sync.transfer=shm", True, "shm"),
         (f"{GPUS} learner.gpus_per_rank=0.5 rollout.gpus_per_actor=0.5", True, "shm"),
         (f"{GPUS} learner.gpus_per_rank=0.5 rollout.gpus_per_actor=0.6", True, "nccl"),
+        (f"{GPUS} {PAIRS}", True, "ipc"),
+        (f"{GPUS} {PAIRS}", False, "ipc"),  # each engine is on the GPU of a rank, wherever the pairs are
+        (f"{GPUS} {PAIRS} sync.transfer=shm", True, "shm"),
+        (f"{GPUS} {PAIRS} rollout.engine=hf", True, "shm"),
+        (f"{TINY} cluster.placement=colocated", True, "shm"),
+        (f"{TINY} cluster.placement=colocated", False, "store"),
         (f"{GPUS} rollout.engine=hf", True, "shm"),
         (f"{GPUS} rollout.engine=hf", False, "store"),
     ],
@@ -47,19 +55,42 @@ def test_what_only_the_nodes_show_is_refused_when_they_are_known(words: str, rea
         transfer_kind(config, together=False)
 
 
-HALVES = "learner.gpus_per_rank=0.5 rollout.gpus_per_actor=0.5"
-
-
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (f"{HALVES} sync.transfer=nccl", "does not connect two processes on one GPU"),
-        (f"{HALVES} sync.transfer=ipc", "nothing places them so"),
-        ("sync.transfer=ipc learner.ranks=1 rollout.actors=1", "have GPUs apart"),
+        (f"{PAIRS} sync.transfer=nccl", "does not connect two processes on one GPU"),
+        (f"{HALVES} sync.transfer=ipc", "nothing places an engine on the GPU of a rank"),
+        (f"{HALVES} sync.transfer=ipc learner.ranks=1 rollout.actors=1", "nothing places an engine"),
+        ("sync.transfer=ipc learner.ranks=1 rollout.actors=1", "nothing places an engine"),
     ],
 )
 def test_a_way_that_shares_of_gpus_rule_out_is_refused(words: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
         load([GPUS, *words.split()])
     assert caught.value.field == "sync.transfer"
-    load([GPUS, *HALVES.split(), "learner.ranks=1", "rollout.actors=1", "sync.transfer=ipc"])
+    load([GPUS, *PAIRS.split(), "sync.transfer=ipc"])
+
+
+GROWS = "max_split_size_mb:512, expandable_segments:True"
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "refused"),
+    [
+        (PAIRS, {"PYTORCH_CUDA_ALLOC_CONF": GROWS}, "PYTORCH_CUDA_ALLOC_CONF"),
+        (PAIRS, {"PYTORCH_ALLOC_CONF": "expandable_segments:true"}, "PYTORCH_ALLOC_CONF"),
+        # torch reads the first alone
+        (PAIRS, {"PYTORCH_ALLOC_CONF": "max_split_size_mb:512", "PYTORCH_CUDA_ALLOC_CONF": GROWS}, ""),
+        (PAIRS, {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}, ""),
+        (PAIRS, {}, ""),
+        (f"{PAIRS} sync.transfer=shm", {"PYTORCH_CUDA_ALLOC_CONF": GROWS}, ""),
+        ("", {"PYTORCH_CUDA_ALLOC_CONF": GROWS}, ""),  # by nccl
+    ],
+)
+def test_growing_segments_of_a_users_own_are_refused_where_handles_to_them_are_sent(
+    words: str, environment: dict[str, str], refused: str
+) -> None:
+    found = list(allocator_errors(load([GPUS, *words.split()]), environment))
+    assert [error.field for error in found] == [refused] * bool(refused)
+    assert all("sync.transfer=shm" in error.remedy and "expandable_segments" in error.remedy for error in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from carerl.config.roles import ActorGroup, actor_groups
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import effective_shape, read_model_json, shape_from_directory
 from carerl.config.stored_weights import check_kind, check_pointers, first_words, no_model
+from carerl.config.transfer import allocator_errors
 from carerl.errors import ConfigError, raise_all
 from carerl.grading.pool import GraderPool
 from carerl.tasks.base import VALIDATION, SupervisedTask, Task, TaughtTask
@@ -301,11 +303,12 @@ def training_examples(task: Task, prompts_per_step: int) -> Iterator[Example]:
 def check_cluster(config: RunConfig, cpus: float, gpus: float, grows: bool = False) -> None:
     """Refuses a plan whose actors ask for more than the cluster has in total (``cpus``, ``gpus``: of the
     whole cluster). Ray would leave the rest pending for ever. Where the cluster ``grows`` and the settings say how long
-    its nodes may take, that is waited for instead. Raises ConfigError."""
+    its nodes may take, that is waited for instead. One that does not grow was started here, so that its actors have the
+    environment of this process, which is checked too. Raises ConfigError."""
     if grows and config.cluster.wait_seconds:
         return
     groups = actor_groups(config)
-    errors = []
+    errors = [] if grows else list(allocator_errors(config, os.environ))
     for kind, available, share in (
         ("CPUs", cpus, [(g, g.count * g.cpus_each) for g in groups]),
         ("GPUs", gpus, [(g, g.count * g.gpus_each) for g in groups]),
@@ -326,5 +329,7 @@ def check_cluster(config: RunConfig, cpus: float, gpus: float, grows: bool = Fal
 
 
 def _share(group: ActorGroup, total: float, kind: str) -> str:
-    each = group.cpus_each if kind == "CPUs" else group.gpus_each
-    return f"{group.role} {group.count} x {each:g} = {total:g} ({group.setting})"
+    each, setting = group.cpus_each, group.setting
+    if kind == "GPUs":
+        each, setting = group.gpus_each, group.gpus_setting
+    return f"{group.role} {group.count} x {each:g} = {total:g} ({setting})"

@@ -9,8 +9,10 @@ What can only be known with the model, the task or the cluster at hand is checke
 from __future__ import annotations
 
 from carerl.config.check.learner import learner_pairings
+from carerl.config.check.lora import lora_pairings
 from carerl.config.check.loss import decision_pairings, loss_pairings, reward_pairings
 from carerl.config.check.model import model_pairings, path_pairings
+from carerl.config.check.placement import placement_pairings
 from carerl.config.check.places import run_dir_errors
 from carerl.config.check.sync import sync_pairings
 from carerl.config.check.work import (
@@ -22,6 +24,7 @@ from carerl.config.check.work import (
 )
 from carerl.config.plan.cards import card_pairings
 from carerl.config.plan.memory import fit_pairings
+from carerl.config.plan.shared import shared_fit_pairings
 from carerl.config.schema import RunConfig
 from carerl.config.selection import selection_pairings
 from carerl.config.tables import CHOICES
@@ -95,5 +98,6 @@ def _own(c: RunConfig) -> Errors:
 PAIRINGS = (
     _kind, _swaps, run_dir_errors, path_pairings, model_pairings, _own, batch_pairings, loss_pairings,
     decision_pairings, selection_pairings, reward_pairings, reference_pairings, length_pairings, engine_pairings,
-    learner_pairings, sync_pairings, transfer_pairings, gpu_pairings, card_pairings, fit_pairings,
+    learner_pairings, lora_pairings, placement_pairings, sync_pairings, transfer_pairings, gpu_pairings, card_pairings,
+    fit_pairings, shared_fit_pairings,
 )  # fmt: skip

@@ -32,16 +32,19 @@ def describe_card(config: RunConfig) -> str:
     )
     changed = [n for n in ("gpu_memory_gib", "gpu_tflops", "gpu_bandwidth_tbps") if getattr(own, n)]
     changes = f" ({', '.join(changed)} as given)" if changed else ""
-    if own.gpu:
-        return f"{own.gpu}: {figures}{changes}"
-    return f"none is named, {ASSUMED} is assumed: {figures}{changes}; write cluster.gpu=, one of {', '.join(CARDS)}"
+    named = own.gpu or f"none is named, {ASSUMED} is assumed"
+    more = "for another card write" if own.gpu else "write"
+    return f"{named}: {figures}{changes}; {more} cluster.gpu=, one of {', '.join(CARDS)}"
 
 
 def card_pairings(c: RunConfig) -> Iterator[ConfigError]:
-    """Yields an error where a card without bfloat16 is to compute in it."""
+    """Yields an error where a card without bfloat16 is to compute in it, or to sample the same in every batch."""
     on_gpu = {group.role for group in actor_groups(c) if group.gpus_each}
     if not on_gpu or not c.cluster.gpu or CARDS[c.cluster.gpu].bf16_tflops:
         return
+    if c.rollout.batch_invariant and "rollout" in on_gpu:  # compute capability 8.0 has both
+        reason = "vLLM's batch-invariant kernels need compute capability 8.0, and this card has less"
+        yield ConfigError("cluster.gpu", c.cluster.gpu, reason, "write rollout.batch_invariant=false")
     dtypes = {
         "model.dtype": c.model.dtype if "rollout" in on_gpu else "",
         "learner.compute_dtype": c.learner.compute_dtype if "learner" in on_gpu else "",

@@ -3,6 +3,8 @@
 Figures in GiB, each an estimate. Ray's object store is counted where a value lies in it. Left out: the driver (2 GiB
 and a step's batch), the operating system, and files that the kernel caches. N parameters; b bytes of ``model.dtype``.
 
+- resting, and at every other moment too: processes, what a learner offloads, and weights of an engine that sleeps which
+  no sync brings back; the latter two as :mod:`carerl.config.plan.pinned` counts them
 - loading: the learner's first rank has two tensors of the files at one time, a reference b·N; vLLM reads files straight
   to its GPU
 - weight sync: buckets, see :mod:`carerl.config.plan.sync`
@@ -17,15 +19,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from carerl.config.plan.memory import GIB, actor_memory, hidden_states_gib, offloaded_bytes
+from carerl.config.plan.memory import GIB, actor_memory, hidden_states_gib, kept_asleep_gib, offloaded_bytes
+from carerl.config.plan.processes import process_gib
 from carerl.config.plan.rows import rows_of
-from carerl.config.plan.sharding import BYTES, saved_bytes
-from carerl.config.plan.sync import largest_tensor, sync_bytes, sync_host_bytes
+from carerl.config.plan.sharding import BYTES, saved_bytes, trained
+from carerl.config.plan.sync import exported_bytes, largest_tensor, sync_host_bytes
 from carerl.config.roles import Node, actor_groups, reference_in_learner
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import count_parameters
 
-PROCESS_GIB = 1.5  # an actor's interpreter with torch and, in an engine, vLLM
 PRIMARY_QUESTIONS = 500  # of the suite that is scored, where all are asked: MATH-500's
 
 
@@ -63,11 +65,13 @@ def _resting(config: RunConfig, shape: ShapeConfig, held: dict[str, int]) -> flo
     """Adds up processes, what graders may take, and the models of actors without a GPU."""
     groups = tuple(actor_groups(config))
     models = actor_memory(config, shape, groups)
-    total = PROCESS_GIB * sum(held.values())
+    gpus = {group.role: group.gpus_each > 0 for group in groups}
+    total = sum(process_gib(config, role, gpus[role]) * count for role, count in held.items())
     total += held.get("grading", 0) * config.grading.processes * config.grading.memory_mib / 1024
     for group in groups:
         if not group.gpus_each and group.role in models:
             total += held.get(group.role, 0) * sum(models[group.role].values())
+    total += held.get("rollout", 0) * kept_asleep_gib(config, shape)
     return total + held.get("learner", 0) * offloaded_bytes(config, shape) / GIB
 
 
@@ -114,18 +118,18 @@ def _hidden(config: RunConfig, held: dict[str, int], sent: float) -> float:
 
 
 def _checkpoint(config: RunConfig, shape: ShapeConfig, held: dict[str, int], exports: bool) -> float:
-    total = held.get("learner", 0) * saved_bytes(config, count_parameters(shape).total)
-    total += sync_bytes(config, shape) if exports else 0
+    total = held.get("learner", 0) * saved_bytes(config, shape)
+    total += exported_bytes(config, shape) if exports else 0
     return total / GIB
 
 
 def checkpoint_bytes(config: RunConfig, shape: ShapeConfig) -> int:
-    """Returns the size of one checkpoint on disk: weights and both moments in float32, 12N, and the exported model in
-    ``model.dtype``, b·N."""
-    return 12 * count_parameters(shape).total + sync_bytes(config, shape)
+    """Returns the size of one checkpoint on disk: what is trained and both moments in float32, 12N, and the exported
+    model."""
+    return 12 * trained(config, shape) + exported_bytes(config, shape)
 
 
 def disk_bytes(config: RunConfig, shape: ShapeConfig) -> int:
     """Returns the most that a run's checkpoints take: those kept, one being written, and the best model."""
     kept = (config.checkpoint.keep + 1) * checkpoint_bytes(config, shape)
-    return kept + (2 * sync_bytes(config, shape) if config.checkpoint.best else 0)
+    return kept + (2 * exported_bytes(config, shape) if config.checkpoint.best else 0)

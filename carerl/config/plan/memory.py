@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from carerl.config.plan.cards import card_of, is_named
+from carerl.config.plan.pinned import pinned_growth
 from carerl.config.plan.rows import rows_of
-from carerl.config.plan.sharding import BUCKET, BYTES, offloaded, on_device, replicated, shard_ranks
-from carerl.config.plan.sync import largest_tensor
-from carerl.config.roles import ActorGroup, actor_groups, reference_in_learner
+from carerl.config.plan.sharding import BUCKET, BYTES, WIDE, offloaded, on_device, replicated, shard_ranks, trained
+from carerl.config.plan.smaller import LARGER, STATE, smaller
+from carerl.config.plan.sync import largest_tensor, sync_bytes
+from carerl.config.roles import ActorGroup, actor_groups, reference_in_learner, shares_gpu
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import count_parameters, effective_shape
 from carerl.errors import ConfigError
@@ -23,7 +25,6 @@ from carerl.errors import ConfigError
 GIB = float(2**30)
 CONTEXT_GIB = 1.5  # of a GPU: CUDA context, NCCL's and cuBLAS's buffers [assumed]
 TIGHT = 0.85  # of a GPU's memory: above it, fragmentation alone can end a run [assumed]
-STATE = ("weights", "gradients", "optimizer")  # parts that follow from the parameter count without any estimate
 
 Parts = dict[str, float]
 
@@ -42,9 +43,9 @@ def learner_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
     - gathered: two layers whole at one time, b bytes each (one is used while the next arrives), and the root
       (embedding, head and last norm), which stays whole from the forward pass to the end of the backward pass; where
       weights are sharded or cast
-    - root gradients: whole in b bytes, and in float32 while they are summed over ranks
+    - root gradients: whole in b bytes, and in float32 while they are summed over ranks; none with adapters
     - buckets of DeepSpeed: what is reduced or gathered at one time, in b and in 4 bytes
-    - reference, where the ranks hold it: its part, and a layer or an embedding of it whole
+    - reference, where the ranks hold one: its part, and a layer or an embedding of it whole
     - activations of ``micro_batch_rows`` rows of ``max_model_len`` tokens: per token and layer
       ``6d + 2(h + kv)·head + 4·mlp`` numbers kept for the backward pass (inputs of both norms, queries, keys,
       values, attention's output, the gated MLP's four); with checkpointing d per layer and one layer's all; with
@@ -52,29 +53,31 @@ def learner_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
     - head: C·V numbers for C tokens of logits at a time, see ``head_chunks``, float32 (float64 for that compute dtype)
     - head matrices, V·d each, whole on every rank: the policy's gradient while it is summed, in float32; the frozen
       reference head, which evaluations use whatever the estimator; and of either a float32 copy where
-      :func:`widens_head`
+      :func:`widens_head`. With adapters neither of the two: the head is frozen, and the reference's is the same
     """
     p = count_parameters(shape)
-    held = on_device(config, p.total)
+    held = on_device(config, shape)
+    adapted = config.learner.lora.rank > 0
     b = BYTES[config.learner.compute_dtype]
     tokens = min(config.learner.micro_batch_rows, _rows_per_rank(config)) * config.rollout.max_model_len
     chunk = min(config.learner.head_chunk_tokens, tokens)
     wide = max(b, BYTES["float32"])
     on_gpu = config.learner.gpus_per_rank > 0
-    matrices = wide + (wide if widens_head(config.learner.compute_dtype, on_gpu) else 0)
+    matrices = (0 if adapted else wide) + (wide if widens_head(config.learner.compute_dtype, on_gpu) else 0)
     if "reference" in config.does.roles:
         own = config.reference.compute_dtype
-        matrices += BYTES[own] + (wide if widens_head(own, on_gpu) else 0)
+        matrices += (0 if adapted else BYTES[own]) + (wide if widens_head(own, on_gpu) else 0)
     root, layer = root_parameters(shape), (p.total - root_parameters(shape)) // shape.num_layers
-    copied = not replicated(config) and (shard_ranks(config) > 1 or b != BYTES["float32"])
-    buckets = min(BUCKET, p.total) * (b + BYTES["float32"]) if config.learner.backend == "deepspeed" else 0
+    stored = BYTES[config.model.dtype if adapted else "float32"]
+    copied = not replicated(config) and (shard_ranks(config) > 1 or b != stored)
+    reduced = min(BUCKET, trained(config, shape)) if config.learner.backend == "deepspeed" else 0
     return {
         "weights": held.weights / GIB,
         "gradients": held.gradients / GIB,
         "optimizer": held.optimizer / GIB,
         "gathered": b * (2 * layer + root) / GIB if copied else 0.0,
-        "root gradients": (b + wide) * root / GIB if copied else 0.0,
-        "buckets": buckets / GIB,
+        "root gradients": (b + wide) * root / GIB if copied and not adapted else 0.0,
+        "buckets": reduced * (b + BYTES["float32"]) / GIB,
         "reference": _reference_on_ranks(config, shape) / GIB,
         "activations": b * tokens * _kept_numbers(config, shape, offloaded=config.learner.activation_offload) / GIB,
         "head": head_chunks(config) * wide * chunk * shape.vocab_size / GIB,
@@ -93,9 +96,16 @@ def _kept_numbers(config: RunConfig, shape: ShapeConfig, offloaded: bool) -> int
     return shape.num_layers * per_layer
 
 
+def kept_share(config: RunConfig, shape: ShapeConfig) -> float:
+    """Returns how much of the activations of a training pass a pass without a gradient has: one layer's."""
+    kept = _kept_numbers(config, shape, offloaded=config.learner.activation_offload)
+    return min(1.0, _layer_numbers(shape) / kept)
+
+
 def _reference_on_ranks(config: RunConfig, shape: ShapeConfig) -> float:
-    """Returns the bytes of the frozen reference on a rank, without its head, where the learner's ranks hold it."""
-    if not reference_in_learner(config):
+    """Returns the bytes of the frozen reference on a rank, without its head, where the learner's ranks hold one of its
+    own: that of adapters is the learner's model."""
+    if not reference_in_learner(config) or config.learner.lora.rank:
         return 0.0
     p, b = count_parameters(shape), BYTES[config.reference.compute_dtype]
     layer = (p.total - root_parameters(shape)) // shape.num_layers
@@ -105,12 +115,29 @@ def _reference_on_ranks(config: RunConfig, shape: ShapeConfig) -> float:
 
 
 def offloaded_bytes(config: RunConfig, shape: ShapeConfig) -> float:
-    """Returns the main memory that one rank's offloaded state and activations take."""
-    held = offloaded(config, count_parameters(shape).total).total
-    if not config.learner.activation_offload:
+    """Returns the main memory that one rank's offloaded state and activations take. Of adapters, which are small,
+    nothing is rounded up."""
+    away, learner = offloaded(config, shape), config.learner
+    growth = 1.0 if learner.lora.rank else pinned_growth(shape, WIDE, shard_ranks(config))
+    held = away.total
+    if learner.backend == "fsdp2":
+        held += (growth - 1) * (away.weights + away.gradients)
+    if learner.optimizer_offload:
+        held += growth * on_device(config, shape).optimizer
+    if not learner.activation_offload:
         return held
-    tokens = min(config.learner.micro_batch_rows, _rows_per_rank(config)) * config.rollout.max_model_len
-    return held + BYTES[config.learner.compute_dtype] * tokens * _kept_numbers(config, shape, offloaded=False)
+    tokens = min(learner.micro_batch_rows, _rows_per_rank(config)) * config.rollout.max_model_len
+    return held + BYTES[learner.compute_dtype] * tokens * _kept_numbers(config, shape, offloaded=False)
+
+
+def kept_asleep_gib(config: RunConfig, shape: ShapeConfig) -> float:
+    """Returns the main memory that one engine's weights take while a rank of the learner has its GPU: those that no
+    sync brings back, which with adapters is the whole model. vLLM pins it, and keeps it while the engine is awake."""
+    if not (shares_gpu(config) and config.learner.lora.rank):
+        return 0.0
+    b = BYTES[config.model.dtype]
+    growth = pinned_growth(shape, b) if config.rollout.engine == "vllm" else 1.0
+    return growth * b * count_parameters(shape).total / GIB
 
 
 def widens_head(dtype: str, on_gpu: bool) -> bool:
@@ -159,7 +186,7 @@ def rollout_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
     Weights b·N. The KV cache is what the engine reserves: ``kv_cache_gib`` on the CPU, on GPUs what
     ``gpu_memory_utilization`` of the card's memory leaves beside the weights (the plain engine reserves none: what
     ``max_batch_rows`` sequences of full length take). Activations: logits of one token per sequence in float32,
-    4·rows·V.
+    4·rows·V. Adapters: as they came, and in the layers.
     """
     r = config.rollout
     weights = BYTES[config.model.dtype] * count_parameters(shape).total / GIB
@@ -170,7 +197,8 @@ def rollout_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
         cache = r.kv_cache_gib
     else:
         cache = max(0.0, _engine_budget(config) - weights - logits)
-    return {"weights": weights, "KV cache": cache, "logits": logits}
+    adapters = {"adapters": 2 * sync_bytes(config, shape) / GIB} if config.learner.lora.rank else {}
+    return {"weights": weights, **adapters, "KV cache": cache, "logits": logits}
 
 
 def _engine_budget(config: RunConfig) -> float:
@@ -207,7 +235,7 @@ def loading_gib(role: str, config: RunConfig, shape: ShapeConfig) -> float:
     gradients at once. A reference has its weights; an engine takes its budget at once."""
     n = count_parameters(shape).total
     if role == "learner":
-        held = on_device(config, n)
+        held = on_device(config, shape)
         now = held.weights + (held.gradients + held.optimizer / 3 if config.learner.backend == "deepspeed" else 0.0)
         return (now + 2 * BYTES[config.model.dtype] * largest_tensor(shape)) / GIB
     if role == "rollout" and config.rollout.engine == "vllm":
@@ -220,13 +248,6 @@ def hidden_states_gib(config: RunConfig, shape: ShapeConfig) -> float:
     full length: b·tokens·d, packed."""
     tokens = rows_of(config).total * config.rollout.max_new_tokens
     return BYTES[config.reference.compute_dtype] * tokens * shape.hidden_size / GIB
-
-
-# what makes a part smaller, by role
-SMALLER = {
-    "learner": {"activations": "learner.micro_batch_rows", "head": "learner.head_chunk_tokens"},
-    "reference": {"activations": "reference.micro_batch_tokens", "head": "learner.head_chunk_tokens"},
-}
 
 
 @dataclass(frozen=True)
@@ -255,14 +276,16 @@ class Overflow:
 
 
 def overflows(config: RunConfig, shape: ShapeConfig, actors: tuple[ActorGroup, ...]) -> list[Overflow]:
-    """Returns the actors on GPUs that need more than ``TIGHT`` of the memory that they may take, by role and moment."""
+    """Returns the actors on GPUs that need more than ``TIGHT`` of the memory that they may take, by role and moment.
+    Of an engine and a rank that share a GPU it checks the engine's budget; :mod:`carerl.config.plan.shared` does the
+    rest."""
     found: list[Overflow] = []
     for group in actors:
         if not group.gpus_each or group.role == "grading":
             continue
         if group.role == "rollout" and config.rollout.engine == "vllm":
             found += [o for o in [_engine_overflow(config, shape)] if not o.fits]
-        else:
+        elif not (shares_gpu(config) and group.role in ("learner", "rollout")):
             found += [o for o in _model_overflow(config, shape, group) if o.needed_gib > TIGHT * o.room_gib]
     return found
 
@@ -274,16 +297,12 @@ def _model_overflow(config: RunConfig, shape: ShapeConfig, group: ActorGroup) ->
     parts = actor_memory(config, shape, (group,))[role]
     largest = max(parts, key=lambda name: parts[name])
     state, loading = sum(parts.get(name, 0.0) for name in STATE), loading_gib(role, config, shape)
-    lower = SMALLER.get(role, {}).get(largest)
-    more = "raise learner.ranks, " if role == "learner" else ""
-    if role == "learner" and largest in STATE and not config.learner.cpu_offload:
-        more += "write learner.cpu_offload=true, "
-    more += "or " if more else ""
-    remedy = f"lower {lower}, {more}use a larger card" if lower else f"{more}use a larger card"
+    more = ["raise learner.ranks"] if role == "learner" and largest not in STATE else []
+    remedy = ", or ".join(filter(None, [smaller(config, role, largest, True), *more, LARGER]))
     step = f"{largest} {parts[largest]:.1f}"
     whole = f"{'its part and two tensors' if role == 'learner' else 'the whole model'} {loading:.1f}"
     return [
-        Overflow(role, "loading", CONTEXT_GIB + loading, room, whole, "use a larger card", loading > room),
+        Overflow(role, "loading", CONTEXT_GIB + loading, room, whole, LARGER, loading > room),
         Overflow(role, "a step", CONTEXT_GIB + sum(parts.values()), room, step, remedy, state > room),
     ]
 
@@ -293,10 +312,9 @@ def _engine_overflow(config: RunConfig, shape: ShapeConfig) -> Overflow:
     r, budget, parts = config.rollout, _engine_budget(config), rollout_memory(config, shape)
     one = r.max_model_len * kv_bytes_per_token(config, shape) / GIB
     needed = CONTEXT_GIB + parts["weights"] + parts["logits"] + one
-    remedy = (
-        f"the room is rollout.gpu_memory_utilization={r.gpu_memory_utilization:g} of it: raise that, or write "
-        f"rollout.tensor_parallel={2 * r.tensor_parallel} rollout.gpus_per_actor={2 * r.tensor_parallel}"
-    )
+    split = f"write rollout.tensor_parallel={2 * r.tensor_parallel} rollout.gpus_per_actor={2 * r.tensor_parallel}"
+    more = LARGER if shares_gpu(config) else split
+    remedy = f"the room is rollout.gpu_memory_utilization={r.gpu_memory_utilization:g} of it: raise that, or {more}"
     largest = f"weights {parts['weights']:.1f}"
     return Overflow("rollout", "a step", needed, budget, largest, remedy, parts["weights"] > budget)
 

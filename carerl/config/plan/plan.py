@@ -6,11 +6,12 @@ counted from the data, if data and tokenizer are on this machine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from carerl.config.check.prompts import planned_prompts
 from carerl.config.load import dump
-from carerl.config.plan.cards import describe_card
+from carerl.config.plan.cards import card_of, describe_card
 from carerl.config.plan.host_memory import NodeMemory, checkpoint_bytes, disk_bytes, host_memory
 from carerl.config.plan.memory import (
     GIB,
@@ -23,8 +24,11 @@ from carerl.config.plan.memory import (
     loading_gib,
     overflows,
 )
+from carerl.config.plan.resident import resident_parts
 from carerl.config.plan.rows import rows_of
 from carerl.config.plan.seconds import assumptions, stage_seconds, work_of
+from carerl.config.plan.sharding import trained
+from carerl.config.plan.shared import Moment, shared_moments, shared_overflows
 from carerl.config.plan.sync import WAYS, planned_kind, sync_bytes
 from carerl.config.roles import ActorGroup, Node, actor_groups, place, reference_in_learner
 from carerl.config.schema import RunConfig, ShapeConfig
@@ -79,9 +83,12 @@ class Plan:
     nodes: tuple[Node, ...]
     batch: BatchPlan
     card: str  # what is counted with, in words; empty without GPUs
+    card_gib: float  # of that card
     memory: dict[str, Parts]  # role -> part -> GiB of one actor
     loading: dict[str, float]  # role -> GiB of one actor's GPU while it loads, for roles on GPUs
+    shared: tuple[Moment, ...]  # of a GPU that an engine and a rank of the learner share; empty where none is
     overflows: tuple[Overflow, ...]  # actors that do not fit their GPUs, or hardly
+    resident: dict[str, Parts]  # role -> part -> GiB of main memory of its largest actor, at its peak
     host: tuple[NodeMemory, ...]  # of each node; empty where no actor has a model
     sync_bytes: int  # of one weight sync, to each engine
     sync_way: str  # how weights go, in words
@@ -103,7 +110,7 @@ def plan(config: RunConfig) -> Plan:
     actors, nodes = tuple(actor_groups(config)), tuple(place(config))
     on_gpus = [group.role for group in actors if group.gpus_each]
     memory = actor_memory(config, shape, actors)
-    found = tuple(overflows(config, shape, actors))
+    found = (*overflows(config, shape, actors), *shared_overflows(config, shape))
     return Plan(
         title=f"{config.recipe}: {config.description}",
         recipe=dump(config),
@@ -114,16 +121,19 @@ def plan(config: RunConfig) -> Plan:
         nodes=nodes,
         batch=batch_plan(config),
         card=describe_card(config) if on_gpus else "",
+        card_gib=card_of(config).memory_gib,
         memory=memory,
         loading={role: loading_gib(role, config, shape) for role in on_gpus if role in memory},
+        shared=shared_moments(config, shape),
         overflows=found,
+        resident={group.role: resident_parts(config, shape, group.role) for group in actors},
         host=host_memory(config, shape, nodes) if memory else (),
         sync_bytes=sync_bytes(config, shape),
         sync_way=WAYS[planned_kind(config, nodes)],
         checkpoint_bytes=checkpoint_bytes(config, shape),
         disk_bytes=disk_bytes(config, shape),
         compute=compute_estimate(config, shape, nodes),
-        notes=tuple(_notes(config, shape, memory)),
+        notes=(*_notes(config, shape, memory), *_across_nodes(config, nodes)),
         prompts=planned_prompts(config),
     )
 
@@ -165,8 +175,28 @@ def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, .
     return ComputeEstimate(stages, gpus, hours, assumptions(work))
 
 
+def _across_nodes(c: RunConfig, nodes: Sequence[Node]) -> list[str]:
+    """Returns the advice to hold the model once on each node, where the learner's ranks are on several."""
+    held = [node.actors["learner"] for node in nodes if "learner" in node.actors]
+    if c.learner.backend != "fsdp2" or c.learner.shard_ranks or len(held) < 2 or len(set(held)) > 1:
+        return []
+    return [
+        f"the learner's {c.learner.ranks} ranks hold the model once together, over {len(held)} nodes: weights cross "
+        f"the network in every micro-batch. learner.shard_ranks={held[0]} holds it once on each node, which takes "
+        f"{len(held)} times the memory for weights, gradients and optimizer"
+    ]
+
+
 def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[str]:
     notes = c.decision.lines(c)
+    if lora := c.learner.lora.rank:
+        adapters, whole = trained(c, shape), count_parameters(shape).total
+        notes.append(
+            f"adapters of rank {lora} on {', '.join(c.learner.lora.targets)}: {adapters:,} parameters are trained and "
+            f"sent to the engines, {adapters / whole:.2g} times the model's {whole:,}, which stay in "
+            f"{c.model.dtype if c.learner.backend == 'fsdp2' else c.learner.compute_dtype} without gradients and "
+            "optimizer state; the reference is the learner without its adapters, not a second model"
+        )
     rows = c.rollout.max_batch_rows * c.rollout.max_model_len * kv_bytes_per_token(c, shape) / GIB
     if "rollout" in memory and rows > memory["rollout"]["KV cache"]:
         notes.append(

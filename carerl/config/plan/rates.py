@@ -20,9 +20,11 @@ COPY, DIGEST, PICKLE, UNPICKLE = 16.0, 8.0, 1.1, 1.15
 # [ours] GB/s, not measured here
 TO_HOST = 2.5  # from a GPU to pageable memory, by every rank of a node at one time
 TO_HOST_ALONE = 6.0  # by one rank
+PINNED = 20.0  # between a GPU and pinned memory, in either direction, by every rank of a node at one time
 TO_GPU = 5.0  # from pageable memory to a GPU
 STORE = 4.0  # a copy into Ray's object store
 NETWORK = 2.0  # one object from node to node
 FABRIC = 50.0  # a GPU's own share of the network between nodes
 DISK = 1.0  # of the shared file system
+TURN_S = 1.0  # [ours] until an engine sleeps and wakes again: its memory is unmapped and mapped
 TABLE_S = 1e-5  # a token of a rollout table, in the driver

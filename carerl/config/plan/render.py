@@ -20,6 +20,8 @@ def render(plan: Plan) -> str:
         ("Batch", _batch(plan) if plan.actors else []),
         ("Prompts", list(plan.prompts)),
         ("Memory of one actor, GiB (estimates)", _memory(plan) if plan.actors else []),
+        ("Memory of a GPU that an engine and a rank share, GiB (estimates)", _shared(plan)),
+        ("Main memory of each actor at its peak, GiB (estimates)", _resident(plan)),
         ("Main memory of each node, GiB (estimates)", _host(plan)),
         ("Weights on the way and on disk", _weights(plan) if plan.actors else []),
         ("GPU-hours", _compute(plan)),
@@ -79,6 +81,30 @@ def _memory(plan: Plan) -> list[str]:
     return table([("role", "total", "loading", "of which"), *rows])
 
 
+def _shared(plan: Plan) -> list[str]:
+    """Makes a row for each moment of a shared GPU."""
+    if not plan.shared:
+        return []
+    rows = [
+        (m.name, f"{sum(m.engine.values()):.3g}", f"{sum(m.rank.values()):.3g}", f"{m.total:.3g}", m.largest)
+        for m in plan.shared
+    ]
+    most = max(plan.shared, key=lambda moment: moment.total)
+    return [
+        *table([("moment", "engine", "rank", "with CUDA's own", "largest parts"), *rows]),
+        f"engine and rank take turns, each with the whole card: of {plan.card_gib:.3g} GiB they take "
+        f"{most.total:.3g} at most, in {most.name}",
+    ]
+
+
+def _resident(plan: Plan) -> list[str]:
+    rows = [
+        (role, f"{sum(parts.values()):.3g}", ", ".join(f"{name} {gib:.3g}" for name, gib in parts.items()))
+        for role, parts in plan.resident.items()
+    ]
+    return table([("role", "total", "of which"), *rows]) if rows else []
+
+
 def _host(plan: Plan) -> list[str]:
     """Makes a row for each node: its memory at each moment, and the largest of them."""
     if not plan.host:
@@ -88,7 +114,11 @@ def _host(plan: Plan) -> list[str]:
         (f"node {k}", *(f"{node.moments[name]:.3g}" for name in names), f"{node.peak:.3g}")
         for k, node in enumerate(plan.host)
     ]
-    return [*table([("", *names, "peak"), *rows]), "every response at full length, graders at their limit"]
+    return [
+        *table([("", *names, "peak"), *rows]),
+        "every response at full length, graders at their limit; beside that the driver (about 2 GiB), the system, and "
+        "files that the kernel keeps while there is room",
+    ]
 
 
 def _weights(plan: Plan) -> list[str]:
@@ -107,8 +137,10 @@ def _compute(plan: Plan) -> list[str]:
     if c is None:
         return []
     stages = [(name, f"{seconds:.1f}", f"{seconds / c.step:.0%}") for name, seconds in c.stages.items() if seconds]
+    digits = 0 if c.gpu_hours >= 10 else 1
     return [
-        f"about {c.gpu_hours:,.0f} GPU-hours on {c.gpus:g} GPUs ({c.gpu_hours / c.gpus:,.1f} hours)",
+        f"about {c.gpu_hours:,.{digits}f} GPU-hours on {c.gpus:g} GPU{'s' if c.gpus > 1 else ''} "
+        f"({c.gpu_hours / c.gpus:,.1f} hours)",
         *table([("one step", "seconds", "share"), *stages, ("in all", f"{c.step:.1f}", "")]),
         *(f"assumed: {a}" for a in c.assumptions),
     ]

@@ -30,6 +30,7 @@ from carerl.config.plan.rates import (
     PADDED,
     PADDED_REFERENCE,
     PICKLE,
+    PINNED,
     SEQUENCE_S,
     STEP_S,
     STORE,
@@ -37,12 +38,13 @@ from carerl.config.plan.rates import (
     TO_GPU,
     TO_HOST,
     TO_HOST_ALONE,
+    TURN_S,
     UNPICKLE,
 )
 from carerl.config.plan.rows import rows_of
-from carerl.config.plan.sharding import BYTES, saved_bytes, shard_ranks, traffic
-from carerl.config.plan.sync import WAYS, planned_kind, sync_bytes, sync_parts
-from carerl.config.roles import Node, reference_in_learner
+from carerl.config.plan.sharding import BYTES, on_device, saved_bytes, shard_ranks, traffic
+from carerl.config.plan.sync import WAYS, exported_bytes, planned_kind, sync_parts
+from carerl.config.roles import Node, reference_in_learner, shares_gpu
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import Parameters, count_parameters
 
@@ -106,6 +108,7 @@ def stage_seconds(work: Work) -> dict[str, float]:
             "layers": layers_seconds(work),
             "head": training_head_seconds(work, 0.0),
             "weight sync": sum(sync_parts(c, work.shape, work.nodes).values()) * _evaluations(c) / c.steps,
+            "taking turns": turn_seconds(work) * _evaluations(c) / c.steps,
             "checkpoint": checkpoint,
         }
     due = reference_share(c)
@@ -119,10 +122,19 @@ def stage_seconds(work: Work) -> dict[str, float]:
         "head": training_head_seconds(work, due),
         "part norms": part_norms_seconds(work, due),
         "weight sync": sum(sync_parts(c, work.shape, work.nodes).values()),
+        "taking turns": turn_seconds(work),
         "parity probe": probe_seconds(work) / c.sync.probe_every if c.sync.probe_every else 0.0,
         "rollout table": due * table / max(1, c.tracking.rollouts_every),
         "checkpoint": checkpoint,
     }
+
+
+def turn_seconds(work: Work) -> float:
+    """Returns the seconds in which a shared GPU goes from the engine to the rank and back."""
+    if not shares_gpu(work.config):
+        return 0.0
+    moved = on_device(work.config, work.shape).optimizer if work.config.learner.optimizer_offload else 0.0
+    return TURN_S + 2 * moved / (PINNED * 1e9)
 
 
 def reference_share(c: RunConfig) -> float:
@@ -190,9 +202,10 @@ def hidden_seconds(work: Work) -> float:
 
 def layers_seconds(work: Work) -> float:
     """Returns the seconds of the learner's layers in all optimizer steps: forward and backward, three forward passes'
-    FLOP and with checkpointing four; or the time of the links, where that is longer."""
+    FLOP and with checkpointing one more; frozen weights have no gradient, which is one less. Or the time of the links,
+    where that is longer. What adapters themselves compute is not counted: 1 % or less of their layers."""
     c, step = work.config, rows_of(work.config)
-    passes = step.epochs * (4 if c.learner.gradient_checkpointing else 3)
+    passes = step.epochs * (3 + c.learner.gradient_checkpointing - (c.learner.lora.rank > 0))
     compute = passes * _forward_seconds(work, 1.0)
     updates = step.minibatches * step.epochs
     micro = math.ceil(_rows_per_rank(work) / c.learner.micro_batch_rows)
@@ -213,7 +226,7 @@ def _rows_per_rank(work: Work) -> int:
 def _link_seconds(work: Work, micro_batches: int) -> float:
     """Returns the seconds of one update on the links: those of a node, or the network where the ranks that hold the
     model together are on several nodes. What goes between replicas always takes the network."""
-    c, moved = work.config, traffic(work.config, work.parameters.total)
+    c, moved = work.config, traffic(work.config, work.shape)
     here = max(node.actors.get("learner", 0) for node in work.nodes)
     inside = work.card.link_gbps if shard_ranks(c) <= here else min(work.card.link_gbps, FABRIC)
     near, far = moved.micro_batch * micro_batches + moved.update, moved.across
@@ -222,13 +235,15 @@ def _link_seconds(work: Work, micro_batches: int) -> float:
 
 def training_head_seconds(work: Work, due: float) -> float:
     """Returns the seconds of the head in training. Products a response token: log-probs, again in the backward pass,
-    and two gradients, each of two terms in bfloat16 (:mod:`carerl.loss.products`): 4, or 6 in bfloat16. Where hidden
+    and two gradients, or one where the head is frozen, each of two terms in bfloat16 (:mod:`carerl.loss.products`): 4,
+    or 6 in bfloat16. Where hidden
     states come with the batch, the reference's too: once in the forward pass and once more in the backward pass of an
     exact divergence."""
     c = work.config
     own, other = c.learner.compute_dtype, c.reference.compute_dtype
     extra = (2.0 if c.regularizer.beta > 0 else 1.0) * due if due and sends_hidden(c) else 0.0
-    seconds = work.head_seconds(6 if own == "bfloat16" else 4, 1.0, c.learner.ranks, own)
+    gradients = 1 if c.learner.lora.rank else 2
+    seconds = work.head_seconds(2 + gradients * (2 if own == "bfloat16" else 1), 1.0, c.learner.ranks, own)
     return rows_of(c).epochs * (seconds + work.head_seconds(extra, 1.0, c.learner.ranks, other))
 
 
@@ -276,9 +291,9 @@ def table_seconds(work: Work) -> float:
 def checkpoint_seconds(work: Work) -> float:
     """Returns the seconds that training waits for a checkpoint: every rank copies what it saves to the host, and the
     first one the whole model too. Files are written while training goes on."""
-    c, n = work.config, work.parameters.total
+    c = work.config
     all_ranks, alone = (TO_HOST, TO_HOST_ALONE) if c.learner.gpus_per_rank else (COPY, COPY)
-    return (saved_bytes(c, n) / all_ranks + sync_bytes(c, work.shape) / alone) / 1e9
+    return (saved_bytes(c, work.shape) / all_ranks + exported_bytes(c, work.shape) / alone) / 1e9
 
 
 def _checkpoints(c: RunConfig) -> int:
@@ -302,13 +317,15 @@ def assumptions(work: Work) -> tuple[str, ...]:
     """Returns what the seconds assume, in words, beside the card's figures."""
     sync = sync_parts(work.config, work.shape, work.nodes)
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in sync.items() if seconds >= 0.05)
+    apart = f"{PADDED_REFERENCE:g} times the tokens in the reference's actors, "
+    apart = "" if reference_in_learner(work.config) else apart
     return (
         f"responses of {work.response:.0f} tokens and prompts of {work.prompt:.0f} in the mean "
         f"({MEAN_RESPONSE:.0%} and {MEAN_PROMPT:.0%} of their limits), one response of full length in every step",
         f"{MFU_TRAIN:.0%} of the matmul rate in training and {MFU_SCORE:.0%} in scoring, {_head_rate(work.config)} in "
         f"the head, {DECODE_EFFICIENCY:.0%} of a decode step's limit and then "
         f"{STEP_S * 1e3:g} ms + {SEQUENCE_S * 1e6:g} us a sequence of Python",
-        f"padding: {PADDED_REFERENCE:g} times the tokens in the reference's actors, {PADDED:g} in the learner",
+        f"padding: {apart}{PADDED:g} times the tokens in the learner",
         f"weight sync {WAYS[planned_kind(work.config, work.nodes)]}, in seconds: {parts or 'less than 0.1'}; in GB/s "
         f"copy {COPY:g}, digest {DIGEST:g}, pickle {PICKLE:g} and unpickle {UNPICKLE:g} a core (measured), GPU to host "
         f"{TO_HOST:g}, from one rank alone {TO_HOST_ALONE:g}, host to GPU {TO_GPU:g}, object store {STORE:g}, network "

@@ -15,7 +15,7 @@ from carerl.config.plan.rates import (
     TO_GPU,
     TO_HOST_ALONE,
 )
-from carerl.config.plan.sharding import BYTES, replicated, shard_ranks
+from carerl.config.plan.sharding import BYTES, WIDE, replicated, shard_ranks, trained
 from carerl.config.roles import Node
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import count_parameters
@@ -30,7 +30,15 @@ WAYS = {
 
 
 def sync_bytes(config: RunConfig, shape: ShapeConfig) -> int:
-    """Returns what one weight sync brings to each engine: b·N, b bytes of ``model.dtype``."""
+    """Returns what one weight sync brings to each engine: b·N, b bytes of ``model.dtype``, N parameters that are
+    trained."""
+    return BYTES[config.model.dtype] * trained(config, shape)
+
+
+def exported_bytes(config: RunConfig, shape: ShapeConfig) -> int:
+    """Returns the size of a checkpoint's model: b·N of all parameters, or of adapters alone in float32."""
+    if config.learner.lora.apart:
+        return WIDE * trained(config, shape)
     return BYTES[config.model.dtype] * count_parameters(shape).total
 
 

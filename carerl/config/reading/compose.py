@@ -1,7 +1,8 @@
 """Recipe files: where they are found, how they are read, and how ``extends:`` puts them together.
 
 Order of composition, later wins: the files named in ``extends`` from first to last, the file's own keys,
-then the command line. Mappings merge key by key; everything else, lists included, is replaced.
+then the command line. Mappings merge key by key; everything else, lists included, is replaced. ``scale=NAME`` on the
+command line puts ``scale/NAME`` in the place of the files of ``scale/`` that the recipe extends.
 
 A section chosen by ``name`` (task, algorithm, regularizer, reward) changes its meaning when a later layer changes the
 name: keys inherited from earlier layers that the newly chosen dataclass does not have, or has with another default, are
@@ -29,6 +30,7 @@ from carerl.config.tables import CHOICES, choice_config
 from carerl.errors import ConfigError, suggestion
 
 Tree = dict[str, Any]
+SCALE = "scale/"  # the folder of files that say how large a run is, and on how many GPUs
 SUFFIXES = (".yaml", ".yml")  # of recipe files; those that are listed, and found by name, have the first
 
 
@@ -47,16 +49,27 @@ def recipe_names() -> list[str]:
     return sorted({p.stem for folder in recipe_folders() for p in folder.glob("*.yaml") if p.name[0] != "."})
 
 
+def scale_names() -> list[str]:
+    """Lists the files that say how large a run is, and on how many GPUs, sorted."""
+    return sorted({path.stem for folder in recipe_folders() for path in (folder / SCALE).glob("*.yaml")})
+
+
 def recipe_lines() -> list[tuple[str, str]]:
     """Returns (name, one line) of every recipe that can be run; the line of a broken file says what is wrong with
     it."""
-    lines = []
-    for name in recipe_names():
-        try:
-            lines.append((name, str(read_file(name).get("description") or "")))
-        except ConfigError as error:
-            lines.append((name, f"({error.reason})"))
-    return lines
+    return [(name, _line_of(name)) for name in recipe_names()]
+
+
+def scale_lines() -> list[tuple[str, str]]:
+    """Returns (name, one line) of every file of ``scale/``."""
+    return [(name, _line_of(f"{SCALE}{name}")) for name in scale_names()]
+
+
+def _line_of(name: str) -> str:
+    try:
+        return str(read_file(name).get("description") or "")
+    except ConfigError as error:
+        return f"({error.reason})"
 
 
 def label(name: str) -> str:
@@ -163,8 +176,9 @@ def read_file(name: str, asked_by: str = "recipe") -> Tree:
     return read_yaml(find(name, asked_by))
 
 
-def compose(name: str, asked_by: str = "recipe") -> Tree:
-    """Composes a recipe with everything that it extends. ``description`` is the file's own, never inherited.
+def compose(name: str, asked_by: str = "recipe", scale: str = "") -> Tree:
+    """Composes a recipe with everything that it extends. ``description`` is the file's own, never inherited. ``scale``:
+    the file of ``scale/`` that takes the place of those that the recipe extends.
 
     Raises ConfigError under the field ``asked_by``, with the nearest name, when there is no such recipe."""
     name = str(name)
@@ -180,7 +194,9 @@ def compose(name: str, asked_by: str = "recipe") -> Tree:
     if inside is None and (other := _by_name(label(name))) is not None:
         reason = f"there is another recipe of this name, {other}, and runs are told apart by it"
         raise ConfigError(asked_by, name, reason, "rename your file")
-    return _compose(name, asked_by, ())
+    if scale:
+        _check_scale(scale, name, _scales_of(name, asked_by))
+    return _compose(name, asked_by, (), f"{SCALE}{scale}" if scale else "")
 
 
 def fragment(name: str) -> Tree:
@@ -189,27 +205,74 @@ def fragment(name: str) -> Tree:
     return _compose(name, "recipe", ())
 
 
-def _compose(name: str, asked_by: str, chain: tuple[str, ...]) -> Tree:
+def _compose(name: str, asked_by: str, chain: tuple[str, ...], scale: str = "") -> Tree:
     if name in chain:
         raise ConfigError(
             asked_by, name, "extends goes in a circle: " + " -> ".join([*chain, name]), "break the circle"
         )
     own = read_file(name, asked_by)
-    base = _compose_extends(own, name, (*chain, name))
+    base = _compose_extends(own, name, (*chain, name), scale)
     base.pop("description", None)
     return merge(base, {k: v for k, v in own.items() if k != "extends"})
 
 
-def _compose_extends(own: Tree, name: str, chain: tuple[str, ...]) -> Tree:
+def _compose_extends(own: Tree, name: str, chain: tuple[str, ...], scale: str = "") -> Tree:
+    """Composes what a file extends. ``scale``: what stands in the place of the files of ``scale/``, once; '' leaves
+    them."""
+    parents, asked_by = _parents(own, name), f"{name}: extends"
+    first = next((parent for parent in parents if parent.startswith(SCALE)), "") if scale else ""
+    tree: Tree = {}
+    for parent in parents:
+        if not parent.startswith(SCALE) or not scale:
+            tree = merge(tree, _compose(parent, asked_by, chain, scale))
+        elif parent == first:
+            tree = merge(tree, _compose(scale, "scale", chain))
+    return tree
+
+
+def _parents(own: Tree, name: str) -> list[str]:
     parents = own.get("extends") or []
     if isinstance(parents, str):
         parents = [parents]
     if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
         raise ConfigError(f"{name}: extends", native(parents), "extends is a list of names", "write extends: [a, b]")
-    tree: Tree = {}
-    for parent in parents:
-        tree = merge(tree, _compose(parent, f"{name}: extends", chain))
-    return tree
+    return [str(parent) for parent in parents]
+
+
+def _scales_of(name: str, asked_by: str) -> list[str]:
+    """Returns the files of ``scale/``, without the folder, that a recipe or what it extends names."""
+    found = []
+    for parent in _parents(read_file(name, asked_by), name):
+        found += [parent.removeprefix(SCALE)] if parent.startswith(SCALE) else _scales_of(parent, f"{name}: extends")
+    return found
+
+
+def _check_scale(scale: str, name: str, own: list[str]) -> None:
+    """Refuses a file of ``scale/`` that is not there, or not for this recipe. ``own``: the files that the recipe
+    extends. Raises ConfigError."""
+    names = scale_names()
+    if scale not in names:
+        reason = f"the recipes' folder {SCALE} has no file of this name"
+        raise ConfigError("scale", scale, reason, suggestion(scale, names, "scale="))
+    if not own:
+        reason = f"recipe {label(name)} extends no file of {SCALE}, so there is nothing that it could replace"
+        raise ConfigError("scale", scale, reason, "leave scale= out")
+    use, uses = _use(scale), {_use(one) for one in own}
+    if use not in uses:
+        reason = f"by its name it is for {use}, and recipe {label(name)} is for {' and '.join(sorted(uses))}"
+        fitting = [one for one in names if _use(one) in uses]
+        raise ConfigError("scale", scale, reason, f"choose one of {', '.join(fitting)}, or leave scale= out")
+
+
+def _use(scale: str) -> str:
+    """Returns what a file of ``scale/`` is for, by its name: each kind sets what the recipes of another cannot have.
+
+    >>> _use("tiny_decisions"), _use("8_gpus_finetune"), _use("1_gpu_24gb")
+    ('the tiny world', 'supervised finetuning', 'RL of language models')
+    """
+    if scale.partition("_")[0] == "tiny":
+        return "the tiny world"
+    return "supervised finetuning" if scale.endswith("_finetune") else "RL of language models"
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:

@@ -19,6 +19,7 @@ from carerl.config.check.at_hand import (
     training_examples,
 )
 from carerl.config.load import load
+from carerl.config.roles import place
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError
 from carerl.tasks import TASKS, TextTask
@@ -327,6 +328,33 @@ def test_a_cluster_with_too_few_cpus_or_gpus() -> None:
         check_cluster(tiny, cpus=2.0, gpus=0.0)
     assert "4.5 CPUs" in caught.value.reason and "rollout 4 x 1 = 4" in caught.value.reason
     assert "learner 1 x 0.2 = 0.2" in caught.value.reason
+
+
+def test_missing_gpus_are_told_with_the_settings_of_gpus() -> None:
+    """Each actor's by itself; and in a plan an actor, or two that share, for which no node is large enough."""
+    config = load(["recipe=care_grpo_3b"])
+    with pytest.raises(ConfigError) as caught:
+        check_cluster(config, cpus=1000.0, gpus=4.0)
+    assert "the plan needs 8 GPUs" in caught.value.reason and "cpus_per" not in caught.value.reason
+    for setting in ("learner.gpus_per_rank", "rollout.gpus_per_actor", "reference.gpus_per_actor"):
+        assert f"({setting})" in caught.value.reason
+    with pytest.raises(ConfigError) as caught:
+        check_cluster(config, cpus=1.0, gpus=8.0)
+    assert "(reference.cpus_per_actor)" in caught.value.reason and "gpus_per" not in caught.value.reason
+    config.reference.gpus_per_actor, config.cluster.gpus_per_node = 2.0, 1
+    with pytest.raises(ConfigError) as caught:
+        place(config)
+    assert (caught.value.field, caught.value.value) == ("reference.gpus_per_actor", 2.0)
+
+
+def test_an_environment_that_the_actors_will_have_is_checked_with_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(["recipe=care_grpo_1_5b", "scale=1_gpu_80gb"])
+    check_cluster(config, cpus=16.0, gpus=1.0)
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    with pytest.raises(ConfigError) as caught:
+        check_cluster(config, cpus=16.0, gpus=1.0)
+    assert caught.value.field == "PYTORCH_CUDA_ALLOC_CONF"
+    check_cluster(config, cpus=16.0, gpus=1.0, grows=True)  # other machines' processes have an environment of their own
 
     large = load(["recipe=care_grpo_3b"])
     check_cluster(large, cpus=64, gpus=8)

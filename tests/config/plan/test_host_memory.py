@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from carerl.config.load import load
-from carerl.config.plan.host_memory import PROCESS_GIB, NodeMemory, largest_hidden_gib
+from carerl.config.plan.host_memory import NodeMemory, largest_hidden_gib
 from carerl.config.plan.memory import GIB
+from carerl.config.plan.pinned import pinned_growth
 from carerl.config.plan.plan import plan
+from carerl.config.plan.processes import ON_CPU, ON_GPU, WITH_TOKENIZER
 from carerl.config.plan.render import render
 from carerl.config.shapes import count_parameters
 
@@ -22,7 +24,7 @@ def test_7b_on_two_nodes_by_hand() -> None:
     tensor = 152064 * 3584  # the largest one
     learners, engines = plan(config).host
     # 8 ranks, 8 graders of one process and 1 GiB; 6 engines and 2 references
-    resting = 16 * PROCESS_GIB + 8, 8 * PROCESS_GIB
+    resting = 8 * ON_GPU + 8 * WITH_TOKENIZER + 8, 8 * ON_GPU
     assert (learners.moments["resting"], engines.moments["resting"]) == pytest.approx(resting)
     assert learners.moments["loading"] == pytest.approx(resting[0] + 2 * 2 * tensor / GIB)
     assert engines.moments["loading"] == pytest.approx(resting[1] + 2 * 2 * n / GIB)
@@ -45,8 +47,9 @@ def test_what_is_offloaded_rests_on_the_host() -> None:
     config = load(["recipe=care_grpo_7b"])
     n = count_parameters(config.model.shape).total
     plain = nodes("recipe=care_grpo_7b")[0].moments["resting"]
+    growth = pinned_growth(config.model.shape, 4, 8)  # of weights and gradients
     for words, bytes_each in (
-        (["learner.cpu_offload=true"], 16 * n / 8),
+        (["learner.cpu_offload=true"], (growth * 8 + 8) * n / 8),
         (["learner.cpu_offload=true", "learner.backend=deepspeed"], 12 * n / 8),
         (["learner.cpu_offload=true", "learner.backend=deepspeed", "learner.zero_stage=3"], 14 * n / 8),
         # a layer's inputs of 8 rows of 3,072 tokens, and all that one layer keeps
@@ -77,7 +80,7 @@ def test_models_without_a_gpu_rest_on_the_host() -> None:
     (node,) = nodes("recipe=care_grpo_tiny")
     parts = plan(load(["recipe=care_grpo_tiny"])).memory
     models = sum(sum(part.values()) for part in parts.values())
-    assert node.moments["resting"] == pytest.approx(4 * PROCESS_GIB + 1 + models)
+    assert node.moments["resting"] == pytest.approx(sum(ON_CPU.values()) + 1 + models)
     assert "weight sync" not in nodes("recipe=base_tiny")[0].moments
     assert nodes("recipe=base_bytes") == ()
 

@@ -152,6 +152,18 @@ def test_tiny_plan_has_no_gpu_hours_and_large_ones_state_their_assumptions() -> 
         assert f"assumed: {assumed}" in text
 
 
+def test_a_person_with_one_card_reads_of_that_card_alone() -> None:
+    """What it is, what is free of it, and nothing of actors that the run does not have."""
+    made = plan(load(["recipe=care_grpo_0_5b", "scale=1_gpu_24gb"]))
+    text = render(made)
+    most = max(made.shared, key=lambda moment: moment.total)
+    assert f"of 22 GiB they take {most.total:.3g} at most, in {most.name}" in text and most.total < 22
+    assert "for another card write cluster.gpu=, one of" in text and "rtx4090" in text
+    assert "reference's actors" not in text and "padding: 1.07 times the tokens in the learner" in text
+    assert "1.5 GPU-hours on 1 GPU (1.5 hours)" in text
+    assert "beside that the driver (about 2 GiB)" in text
+
+
 def test_placement_packs_whole_actors_onto_nodes() -> None:
     nodes = plan(load(["recipe=care_grpo_7b"])).nodes
     assert len(nodes) == 2 and all(node.gpus <= 8 for node in nodes)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from carerl.config.load import load
+from carerl.config.load import dump, load
 from carerl.config.reading import compose
 from carerl.config.reading.scalars import native
 from carerl.errors import ConfigError
@@ -156,3 +156,77 @@ def test_plugins_add_lines_before_the_tables_are_read(write, tmp_path: Path, mon
 
 def test_interpolation_repeats_another_value() -> None:
     assert load(["recipe=care_grpo_tiny", "evaluation.seed=${seed}", "seed=7"]).evaluation.seed == 7
+
+
+def test_a_scale_takes_the_place_of_the_recipes_own(write) -> None:
+    """At any depth, once for several files, and without a trace of what it replaces."""
+    write("scale/large", "steps: 500\nprompts_per_step: 64\nseed: 9\n")
+    write("scale/longer", "extends: [scale/large]\nsteps: 900\n")
+    write("scale/laptop", "extends: [scale/small]\nsteps: 3\n")
+    write("scale/small", "steps: 5\nprompts_per_step: 8\n")
+    write("first", "extends: [scale/large, scale/longer]\nkind: rl\n")
+    write("mine", "extends: [first]\nrunner: {a: 1}\n")
+    assert compose.compose("mine")["steps"] == "900"
+    assert compose.compose("mine", scale="laptop") == {
+        "steps": "3", "prompts_per_step": "8", "kind": "rl", "runner": {"a": "1"},
+    }  # fmt: skip
+
+
+def test_a_scale_is_asked_for_by_name_and_stays_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(["recipe=care_grpo_3b", "scale=16_gpus", "steps=7"])
+    assert (config.scale, config.rollout.actors, config.learner.ranks, config.steps) == ("16_gpus", 6, 8, 7)
+    assert load(["recipe=care_grpo_3b"]).learner.ranks == 4
+    (tmp_path / "config.yaml").write_text(dump(config))
+    assert load([f"resume={tmp_path}"]).scale == "16_gpus"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yaml").write_text("extends: [care_grpo_3b]\nscale: 16_gpus\n")
+    for words, reason, remedy in (
+        (["recipe=care_grpo_3b", "scale=16_gpu"], "no file of this name", "scale=16_gpus"),
+        (["recipe=care_grpo_3b", "scale=scale/16_gpus"], "no file of this name", "scale=16_gpus"),
+        (["recipe=base_bytes", "scale=16_gpus"], "extends no file of scale/", "leave scale= out"),
+        (["recipe=mine"], "for the command line", "extends: [scale/NAME]"),
+        (["recipe=./config.yaml"], "the file is that of a run", "the recipe's own name and scale=16_gpus"),
+        ([f"resume={tmp_path}", "scale=8_gpus"], "was started with 16_gpus, and with another", "leave scale out"),
+        (["recipe=care_grpo_tiny", "scale=1_gpu_24gb"], "recipe care_grpo_tiny is for the tiny", "one of tiny, tiny_"),
+        (["recipe=care_grpo_3b", "scale=tiny"], "by its name it is for the tiny world", "one of 16_gpus, "),
+        (["recipe=care_grpo_3b", "scale=8_gpus_finetune"], "it is for supervised finetuning", "1_gpu_24gb"),
+        (["recipe=sft_decision_4b", "scale=1_gpu_24gb"], "is for supervised finetuning", "one of 8_gpus_finetune, or"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(words)
+        assert caught.value.field == "scale" and reason in caught.value.reason and remedy in caught.value.remedy
+
+
+def test_a_run_without_a_scale_says_so_when_it_is_resumed_with_one(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(dump(load(["recipe=care_grpo_3b"])))
+    with pytest.raises(ConfigError) as caught:
+        load([f"resume={tmp_path}", "scale=16_gpus"])
+    assert f"the run in {tmp_path} was started with none, and" in caught.value.reason
+    (tmp_path / "config.yaml").write_text(dump(load(["recipe=care_grpo_3b", "scale=16_gpus"])))
+    with pytest.raises(ConfigError) as caught:
+        load([f"resume={tmp_path}", "scale="])
+    assert str(caught.value).startswith("scale = none is refused")
+
+
+@pytest.mark.parametrize("recipe", ["care_grpo_tiny", "grpo_decision_tiny", "care_dapo_7b", "sft_decision_4b"])
+def test_every_scale_that_is_offered_for_a_recipe_is_one_that_it_takes(recipe: str) -> None:
+    """But for what the recipe needs of its own scale: the noisy golds of the decision recipes."""
+    taken, refused = [], []
+    for scale in compose.scale_names():
+        try:
+            taken.append(load([f"recipe={recipe}", f"scale={scale}", "dry_run=true"]).scale)
+        except ConfigError as error:
+            refused.append((scale, error.field, error.remedy))
+    assert taken
+    for scale, field, remedy in refused:
+        assert (field, scale) in (("scale", scale), ("decision.reward", "tiny"))
+        if field == "scale":
+            assert set(remedy.removeprefix("choose one of ").split(", or ")[0].split(", ")) >= set(taken)
+
+
+def test_the_noisy_golds_are_a_whole_scale() -> None:
+    """Named alone, it still has the tiny engine and learner: what stood before it would be replaced as well."""
+    config = load(["recipe=care_grpo_tiny", "scale=tiny_decisions"])
+    assert (config.steps, config.rollout.max_model_len, config.learner.optimizer.lr) == (400, 64, 1e-3)
+    assert config.task.gold_noise == 0.05  # type: ignore[attr-defined]
