@@ -9,7 +9,8 @@ differences.csv into DIR (default: compare), and every picture as SVG and PNG be
 Runs on text benchmarks make the paper's table (MATH, GSM8K, SelfAware, TruthfulQA, ECE), others the tiny world's. Runs
 that differ only in alpha or beta are joined to a curve. Further tables compare at equal beta, at equal divergence, or
 at an equal number of generated tokens; they interpolate between a curve's points and never beyond its ends. Cells of a
-sweep that have no result are listed with the reason.
+sweep that have no result are listed with the reason. Where a sweep names a publication (recipes/published), the paper's
+figures stand beside ours.
 
 Stars mark differences from the baseline (Holm-corrected); a second table has these differences with their one-sided
 95 % bounds. baseline= names a row by its label, recipe or regularizer; the default is the row without a penalty.
@@ -36,11 +37,10 @@ from carerl import cli
 from carerl.config.check.places import check_writable
 from carerl.config.reading.paths import local
 from carerl.report.compare.comparison import Comparison
-from carerl.report.compare.page import FIGURES, terminal_table, terminal_tables, write_comparison
+from carerl.report.compare.page import FIGURES, terminal_table, terminal_tables
 from carerl.report.compare.tables import difference_notes, main_tables, notes
-from carerl.report.compare.views import View, views
-from carerl.runs.find import find_runs, find_sweeps, read_run
-from carerl.runs.sweep_file import read_cells
+from carerl.report.compare.views import View
+from carerl.report.compare.whole import compare
 from carerl.text.printable import printable
 from carerl.text.terminal import command
 
@@ -63,18 +63,14 @@ def _compare(words: list[str]) -> int:
     paths, out = [local("RUN", path) for path in given], Path(options.out or "compare")
     check_writable("out", out)
     try:
-        cells = [cell for sweep in find_sweeps(paths) for cell in read_cells(sweep)]
-        runs = [read_run(path) for path in find_runs(paths)]
-        comparison = Comparison.of(runs, options.baseline, cells)
-        beside = views(comparison)
-        written = write_comparison(comparison, beside, out)
+        compared = compare(paths, out, options.baseline)
     except (ValueError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         print(f"compare: {printable('; '.join(lines))}", file=sys.stderr)
         return 2
-    _show(comparison, beside)
-    texts = [path for path in written if path.parent == out]
-    figures = len(written) - len(texts)
+    _show(compared.comparison, compared.views)
+    texts = [path for path in compared.written if path.parent == out]
+    figures = len(compared.written) - len(texts)
     print(printable(f"written: {', '.join(map(str, texts))}; {figures} pictures in {out / FIGURES}"))
     return 0
 

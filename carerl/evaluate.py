@@ -5,7 +5,8 @@
     carerl evaluate model=DIR benchmarks=[gsm8k,my.jsonl] data=FOLDER questions=200 out=evaluations/mine
 
 model=            a run, a checkpoint, a Hugging Face directory, a hub id, smollm2 (a small model from the package
-                  index), or base_bytes (an untrained model that reads bytes, to try the plumbing with)
+                  index), or base_bytes (an untrained model that reads bytes, to try the plumbing with). Adapters are
+                  put together with their base first: the whole model is written to merged/ in the run, or beside them
 benchmarks=       names, or .jsonl files of your own
 data=             a folder with the benchmarks' data; a benchmark that is not there comes from the hub
 samples=16        responses to a question
@@ -43,9 +44,10 @@ def main(words: Sequence[str] | None = None) -> int:
 def _evaluate(words: list[str]) -> int:
     from carerl.controller.evaluate_model import launch
     from carerl.controller.models.base_model import fetch_model
+    from carerl.controller.models.merged import merged_model
 
     try:
-        return launch(evaluation_config(words, fetch_model)).exit_code
+        return launch(evaluation_config(words, fetch_model, merged_model)).exit_code
     except ConfigError as error:
         raise as_typed(error, words) from None
 

@@ -1,10 +1,12 @@
-"""Submit a run to a Ray cluster as a job, and follow it to its end.
+"""Submit a run or a sweep to a Ray cluster as a job, and follow it to its end.
 
     carerl job recipe=care_dapo_7b run_dir=/shared/runs/first resume=auto address=http://head:8265
+    carerl job sweep=paper_3b seed=100,101 out=/shared/sweeps/paper_3b address=http://head:8265
 
-is `ray job submit -- python -m carerl.run …` and does what one has to remember otherwise: the settings are checked
-before anything is sent, the cluster's token is sent along, `ray job stop` leaves the run time to save, and the exit
-code is the run's own. The words are those of `carerl run`, and:
+The first is `ray job submit -- python -m carerl.run …`, the second the same with carerl.sweep, and both do what one has
+to remember otherwise: the settings are checked before anything is sent, the cluster's token is sent along, `ray job
+stop` leaves the run time to save, and the exit code is the run's own. The words are those of `carerl run` or `carerl
+sweep`, and:
 
 address=         the job server; RAY_API_SERVER_ADDRESS or http://127.0.0.1:8265 without it
 wait=false       submit, print the job's id, and return
@@ -15,8 +17,8 @@ python=python    the interpreter on the cluster
 id=              the job's id
 patience=0       seconds to wait for the server to answer
 
-With run_dir=… resume=auto the same command, submitted again, resumes from the newest checkpoint. Ctrl-C ends the
-following, not the job.
+With run_dir=… resume=auto the same command, submitted again, resumes from the newest checkpoint; a sweep with out=…
+does so anyway. Ctrl-C ends the following, not the job.
 
 Exit codes: the run's (0 done; 2 the settings are refused; 1 anything else); 143 stopped, and the output says whether it
 had the time to save; 0 with wait=false.
@@ -24,6 +26,7 @@ had the time to save; 0 with wait=false.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -35,13 +38,15 @@ from carerl.actors.cluster import jobs, uploads
 from carerl.config.load import load
 from carerl.config.load import parse as parse_settings
 from carerl.config.reading.paths import local, refuse_address
-from carerl.config.reading.scalars import native
+from carerl.config.reading.scalars import native, truth
 from carerl.config.rehearsal import PREFIX, check_rehearsal
+from carerl.config.sweep import asked_for, refuse_own, row_words
 from carerl.errors import ConfigError
 from carerl.text.printable import printable_log
 from carerl.text.terminal import command
 
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".jar", ".whl")
+SWEEPS_OWN = ("sweep", "out", "workers", "rehearse")
 SECONDS = cli.whole(0, unit="seconds", example=300)
 
 
@@ -70,14 +75,15 @@ def main(words: Sequence[str] | None = None) -> int:
 def _job(words: list[str]) -> int:
     options, settings = cli.take(words, Options)
     address = options.address or os.environ.get("RAY_API_SERVER_ADDRESS") or jobs.ADDRESS
-    facts = _checked(settings)
+    swept = any(word.startswith("sweep=") for word in settings)
+    facts = _checked_sweep(settings) if swept else _checked(settings)
     kept = uploads.kept_back(options.working_dir) if _is_folder(options.working_dir) else {}
     if kept:
         print(uploads.told(options.working_dir, kept), flush=True)
     client = jobs.client(address, options.patience)
     job = jobs.submit(
         client,
-        [options.python, "-m", "carerl.run", *settings],
+        [options.python, "-m", "carerl.sweep" if swept else "carerl.run", *settings],
         facts,
         grace=options.grace,
         working_dir=options.working_dir,
@@ -120,6 +126,20 @@ def _checked(words: Sequence[str]) -> dict[str, str]:
         check_rehearsal(replace(config, dry_run="dry_run" in asked))
         return {"recipe": PREFIX + config.recipe, "seed": str(config.seed)}
     return {"recipe": config.recipe, "seed": str(config.seed), "run_dir": asked.get("run_dir", "")}
+
+
+def _checked_sweep(words: Sequence[str]) -> dict[str, str]:
+    """Checks the settings of all cells as those of plans, and returns the labels of the job. Raises ConfigError."""
+    own = {key: value for key, _, value in (word.partition("=") for word in words) if key in SWEEPS_OWN}
+    refuse_address("out", own.get("out", ""))
+    spec, grid = asked_for(own["sweep"], [word for word in words if word.partition("=")[0] not in SWEEPS_OWN])
+    for row, values in itertools.product(spec.rows, itertools.product(*grid.values())):
+        cell = [*row_words(f"{row} {spec.shared}"), *map("=".join, zip(grid, values, strict=True))]
+        refuse_own(cell)
+        config = load([*cell, "dry_run=true"])
+        if truth(own.get("rehearse", "")):
+            check_rehearsal(replace(config, dry_run=False))
+    return {"sweep": own["sweep"], "out": own.get("out", "")}
 
 
 if __name__ == "__main__":

@@ -8,13 +8,18 @@ A comma separates the values of a key, unless it stands in quotes or brackets. A
 sweep=NAME     takes the rows from recipes/sweeps/NAME.yaml instead of recipe=
 out=DIR        the sweep's directory; the same command with the same out= resumes it
 workers=1      cells that run at the same time
+rehearse=true  every cell made small, on this machine, with outcomes by the toss of a coin; it lies beside the real
+               sweep, in rehearse_<its name>
+
+Cells that start from the same weights and are asked the same questions share the evaluation at step 0: the first makes
+it. At its end the sweep compares its cells as `carerl compare DIR` does, in DIR/compare, and beside a paper's figures
+where the spec names a publication. sweep=paper_3b is the table of the CARE-RFT paper.
 
 Exit codes: 0 every cell is complete; 1 some are not; 2 the settings are refused.
 """
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -23,8 +28,10 @@ from pathlib import Path
 from carerl import cli
 from carerl.config.reading.compose import label
 from carerl.config.reading.paths import local
-from carerl.config.sweep import bare_word, row_words, split_values, sweep_rows
+from carerl.config.rehearsal import PREFIX
+from carerl.config.sweep import Spec, asked_for, bare_word, row_words
 from carerl.errors import ConfigError
+from carerl.text.printable import printable
 from carerl.text.terminal import command
 
 
@@ -35,6 +42,7 @@ class Options:
     sweep: str | None = cli.option(None)
     out: str = cli.option("", local)
     workers: int = cli.option(1, cli.whole(1, example=2))
+    rehearse: bool = cli.option(False, cli.flag)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,36 +51,52 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _sweep(words: list[str]) -> int:
-    rows, grid, options = parse(words)
-    from carerl.controller.sweeps.sweep import cells, sweep
+    spec, grid, options = parse(words)
+    from carerl.actors.cluster.jobs import check_storage
+    from carerl.controller.sweeps.sweep import REHEARSE, cells, sweep
 
-    name = options.sweep or label(row_words(rows[0])[0].partition("=")[2])
-    directory = Path(options.out or Path("sweeps") / name)
-    plan = cells(rows, grid, directory)
-    ended = sweep(plan, options.workers, ["tracking.display=quiet"], lambda text: print(text, flush=True))
+    directory = place(spec, options)
+    check_storage("out", str(directory))
+    plan = cells(spec.rows, grid, directory, spec.shared)
+    overrides = ["tracking.display=quiet", *([REHEARSE] if options.rehearse else [])]
+    ended = sweep(plan, options.workers, overrides, lambda text: print(text, flush=True), spec.published)
     absent = sorted(name for name, status in ended.items() if status != "completed")
     for name in absent:
         print(f"not complete: {name} ({ended[name]})")
-    print(f"{len(ended) - len(absent)} of {len(ended)} cells complete in {directory}")
-    print(f"compare them with: carerl compare {directory}")
+    print(f"{len(ended) - len(absent)} of {len(ended)} cells complete in {directory}", flush=True)
+    if len(absent) < len(ended):
+        _compare(directory)
     return 1 if absent else 0
 
 
-def parse(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]], Options]:
-    """Returns the rows, the grid (key to values) and the sweep's own options. Raises ConfigError."""
+def place(spec: Spec, options: Options) -> Path:
+    """Returns the sweep's directory. That of a rehearsal lies beside the real sweep's, so that one command serves
+    both."""
+    name = options.sweep or label(row_words(spec.rows[0])[0].partition("=")[2])
+    real = Path(options.out or Path("sweeps") / name)
+    return real.with_name(f"{PREFIX}{real.name}") if options.rehearse else real
+
+
+def _compare(directory: Path) -> None:
+    """Writes the comparison of the cells that are complete. A fault of it is told, and is none of the sweep's."""
+    from carerl.report.compare.whole import compare
+
+    out = directory / "compare"
+    try:
+        compare([str(directory)], out)
+    except (ValueError, OSError) as error:
+        print(printable(f"not compared: {' '.join(str(error).split())}"))
+        print(printable(f"compare them with: carerl compare {directory}"))
+        return
+    print(printable(f"compared: {out / 'compare.html'}; in the terminal: carerl compare {directory}"))
+
+
+def parse(words: Sequence[str]) -> tuple[Spec, dict[str, list[str]], Options]:
+    """Returns what is to be run, the grid (key to values) and the sweep's own options. Raises ConfigError."""
     _check_keys(words)
     options, settings = cli.take(words, Options)
-    grid = {key: text for key, _, text in (word.partition("=") for word in settings)}
-    recipes = grid.pop("recipe", None)
-    rows = [f"recipe={shlex.quote(name)}" for name in split_values("recipe", recipes or "") if name]
-    if options.sweep is not None:
-        if rows:
-            reason = f"the rows of sweep={options.sweep} name their recipes"
-            raise ConfigError("recipe", recipes, reason, "leave one of the two out")
-        rows = sweep_rows(options.sweep)
-    if not rows:
-        raise ConfigError("recipe", None, "no recipe is given", "write recipe=NAME[,NAME…] or sweep=NAME")
-    return rows, {key: split_values(key, text) for key, text in grid.items()}, options
+    spec, grid = asked_for(options.sweep, settings)
+    return spec, grid, options
 
 
 def _check_keys(words: Sequence[str]) -> None:

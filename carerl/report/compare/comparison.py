@@ -66,7 +66,7 @@ class Comparison:
             samples=samples.pop() if len(samples) == 1 else None,
             left_out=tuple(left_out),
             absent=tuple((" ".join(cell.words), reason) for cell, reason in reasons),
-            notes=(*notes, *_floor_notes(finished), *calibration_notes(rows)),
+            notes=(*_rehearsal_notes(finished), *notes, *_floor_notes(finished), *calibration_notes(rows)),
             evaluated=evaluated,
             differences=tuple(question_differences(rows, evaluated)),
         )
@@ -122,6 +122,15 @@ def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[str, str]]
         if id(run) not in kept
     ]
     return [run for run in runs if id(run) in kept], repeated
+
+
+def _rehearsal_notes(runs: Sequence[Run]) -> list[str]:
+    """Says of rehearsals that they are no results."""
+    rehearsed = sum(bool(run.config.get("rehearse")) for run in runs)
+    if not rehearsed:
+        return []
+    which = "All of these runs are" if rehearsed == len(runs) else f"{rehearsed} of these {len(runs)} runs are"
+    return [f"{which} REHEARSALS, of drawn weights and outcomes by the toss of a coin: no number here is a result."]
 
 
 def _floor_notes(runs: Sequence[Run]) -> list[str]:

@@ -140,7 +140,7 @@ def _markdown_table(table: TextTable, keys: dict[str, str]) -> str:
 
 
 def _marked(name: str, labels: Sequence[str], keys: dict[str, str]) -> str:
-    return f"{name} [{', '.join(keys[label] for label in labels)}]"
+    return f"{name} [{', '.join(keys[label] for label in labels)}]" if labels else name
 
 
 def _markdown_notes(lines: Sequence[str]) -> str:
@@ -303,8 +303,8 @@ def latex(comparison: Comparison, views: Sequence[View]) -> str:
 def _latex_table(table: TextTable, keys: dict[str, str], below: Sequence[str]) -> str:
     lines = []
     for (name, *cells), labels in zip(table.lines, table.sources, strict=True):
-        mark = ",".join(keys[label] for label in labels)
-        lines.append(" & ".join([rf"{_tex(name)}\textsuperscript{{{mark}}}", *map(_tex, cells)]) + r" \\")
+        mark = rf"\textsuperscript{{{','.join(keys[label] for label in labels)}}}" if labels else ""
+        lines.append(" & ".join([f"{_tex(name)}{mark}", *map(_tex, cells)]) + r" \\")
     caption = [rf"\caption{{{_tex(table.title)}}}"] if table.title else []
     return "\n".join(
         [

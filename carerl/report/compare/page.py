@@ -109,8 +109,8 @@ def terminal_table(table: TextTable, plain: Collection[str] = ()) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class _LinkedTable:
-    """Holds a text table whose cells lead to a row: lines of (anchor, where the numbers come from, cells, True if it
-    belongs to the line above it)."""
+    """Holds a text table whose cells lead to a row: lines of (anchor or '', where the numbers come from, cells, True if
+    it belongs to the line above it)."""
 
     title: str
     head: Sequence[str]
@@ -159,9 +159,9 @@ def _linked(table: TextTable, anchors: dict[str, str]) -> _LinkedTable:
     lines = []
     for number, ((name, *cells), labels) in enumerate(zip(table.lines, table.sources, strict=True)):
         below = number in table.scaled
-        shown = name.removeprefix(f"{labels[0]} ") if below else name  # it stands under the row that it is of
+        shown = name.removeprefix(f"{labels[0]} ") if below and labels else name  # it stands under its row
         two_lines = [cell.replace(" [", "\n[") for cell in cells]
-        lines.append((anchors[labels[0]], f"from {', '.join(labels)}", [shown, *two_lines], below))
+        lines.append((anchors[labels[0]] if labels else "", f"from {', '.join(labels)}", [shown, *two_lines], below))
     return _LinkedTable(table.title, table.head, lines)
 
 

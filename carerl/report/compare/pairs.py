@@ -42,7 +42,10 @@ def _paired(row: Row, against: Row | None, bases: Sequence[Row], gap: str | None
     base = next((b for b in bases if b.runs[0].base_key == row.runs[0].base_key), None)
     closed = None
     if base and gap and all(gap in r.cells for r in (row, against, base)):
-        closed = gap_closed(*(r.cells[gap].values for r in (row, against, base)))
+        before = base.cells[gap].values
+        if not base.runs[0].settings.get("model.base_recipe"):  # one model for all seeds
+            before = dict.fromkeys(row.cells[gap].values, base.cells[gap].mean)
+        closed = gap_closed(row.cells[gap].values, against.cells[gap].values, before)
     cells = {name: _difference(name, cell, against.cells.get(name)) for name, cell in row.cells.items()}
     return replace(row, baseline=against.label, gap_closed=closed, cells=cells)
 

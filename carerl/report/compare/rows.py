@@ -132,8 +132,8 @@ def group_rows(runs: Sequence[Run], columns: Sequence[str], cells: Sequence[Swep
 
 
 def base_rows(runs: Sequence[Run], columns: Sequence[str]) -> list[Row]:
-    """Returns the base models' rows, one per model, task and evaluation. Each seed counts once: the mean over its
-    runs."""
+    """Returns the base models' rows, one per model, task and evaluation. Each seed counts once: the mean over its runs.
+    A model that is not trained here is one for all seeds, and its evaluation has a seed of its own: it counts once."""
     models: dict[Any, list[Run]] = {}
     for run in runs:
         if run.base:
@@ -143,11 +143,15 @@ def base_rows(runs: Sequence[Run], columns: Sequence[str]) -> list[Row]:
         per_seed: dict[int, list[Mapping[str, float]]] = {}
         for run in group:
             per_seed.setdefault(run.seed, []).append(run.base)
-        pooled = [(seed, _mean_metrics(found, columns)) for seed, found in sorted(per_seed.items())]
+        pooled: list[tuple[int, Mapping[str, float]]] = [
+            (seed, _mean_metrics(found, columns)) for seed, found in sorted(per_seed.items())
+        ]
         others = [other[0].base_settings for other in models.values()]
         label = " · ".join(["base", *differing(group[0].base_settings, others)])
         short = "base" if len(models) == 1 else label
         by_seed = sorted(group, key=lambda run: run.seed)
+        if not group[0].settings.get("model.base_recipe"):
+            by_seed, pooled = by_seed[:1], [(by_seed[0].seed, by_seed[0].base)]
         rows.append(Row(label, short, by_seed, _cells(pooled, columns), is_base=True))
     return rows
 

@@ -60,8 +60,8 @@ def difference_text(name: str, cell: Cell | None, separator: str = " ") -> str:
 @dataclass(frozen=True, slots=True)
 class TextTable:
     """Holds a table whose first column names the method; every line has as many cells as ``head``. ``sources`` has, for
-    each line, the labels of the rows that its numbers come from. ``scaled`` numbers the lines of a row after post-hoc
-    calibration, which stand below it."""
+    each line, the labels of the rows that its numbers come from: none for figures of a paper. ``scaled`` numbers the
+    lines that stand below another and belong to it, such as a row after post-hoc calibration."""
 
     title: str
     head: Sequence[str]

@@ -6,14 +6,17 @@ Each is a picture, tables and what a reader must know, as far as there is someth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from carerl.config.published import Published
 from carerl.metrics.table import abstention_metric, accuracy_metric, ece_metric, metric_line
 from carerl.report.compare.comparison import Comparison
 from carerl.report.compare.decisions import NOTES, decision_table
 from carerl.report.compare.frontier import DIVERGENCE, at_equal_beta, curves, matched, reach
 from carerl.report.compare.pictures import frontier as plots
+from carerl.report.compare.published import published_notes, published_table
 from carerl.report.compare.rows import Cell
 from carerl.report.compare.tables import (
     TextTable,
@@ -55,6 +58,15 @@ def views(comparison: Comparison) -> list[View]:
         notes = question_difference_notes(comparison.differences)
         found.append(View("Paired differences over questions", notes, shown))
     return found
+
+
+def published_views(
+    comparison: Comparison, published: Published, awaited: Sequence[Mapping[str, Any]] = ()
+) -> list[View]:
+    """Returns the view of a paper's table beside ours; none if no row of it was asked for. ``awaited``: the settings of
+    the cells that have no result."""
+    table = published_table(comparison, published, awaited)
+    return [View(table.title, published_notes(comparison, published, awaited), [table])] if table else []
 
 
 def _metrics(comparison: Comparison) -> list[str]:
