@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
 from carerl.algorithms import ALGORITHMS
 from carerl.config.load import dump, load, read
+from carerl.config.plan.cards import is_named
 from carerl.config.plan.plan import plan
 from carerl.config.plan.render import render
 from carerl.config.reading import compose
 from carerl.config.reading.compose import leaves
 from carerl.config.reading.scalars import native
 from carerl.config.reading.typed import plain
+from carerl.config.roles import shares_gpu
+from carerl.errors import ConfigError
 from carerl.regularizers import REGULARIZERS
 
+README = (Path(__file__).parents[2] / "recipes" / "README.md").read_text(encoding="utf-8")
 METHODS = ("none", "rkl", "care")
 FAMILIES = {
     (algorithm, size): [f"{method}_{algorithm}_{size}" for method in METHODS]
     for algorithm in ("grpo", "dapo", "gspo")
-    for size in ("tiny", "3b", "7b")
+    for size in ("tiny", "3b", "7b", *(("0_5b", "1_5b", "14b") if algorithm != "gspo" else ()))
 }
 DECISIONS = {
     "1_7b": ["calibration_aware_1_7b", "sft_decision_1_7b"],
@@ -74,6 +80,48 @@ def test_tiny_actors_ask_for_less_than_one_cpu_together(name: str) -> None:
     actors = plan(load([f"recipe={name}"])).actors
     assert sum(a.count * a.cpus_each for a in actors) <= 1.0
     assert sum(a.count * a.gpus_each for a in actors) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "gpus"),
+    [
+        *((f"{size} scale=1_gpu_{card}gb", 1) for size in ("0_5b", "1_5b") for card in (24, 48, 80)),
+        ("7b scale=1_gpu_80gb learner.lora.rank=32", 1),
+        ("3b", 8),
+        ("3b scale=8_gpus_colocated", 8),
+        ("7b scale=8_gpus_colocated", 8),
+        ("7b", 16),
+        ("7b scale=16_gpus_colocated", 16),
+        ("14b", 16),
+        ("7b scale=64_gpus", 64),
+        ("14b scale=64_gpus", 64),
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["grpo", "dapo"])
+def test_fits_the_gpus_that_it_is_for(algorithm: str, words: str, gpus: int) -> None:
+    """By the plan, with room to spare for fragmentation."""
+    config = load([f"recipe=care_{algorithm}_{words.split()[0]}", *words.split()[1:]])
+    made = plan(config)
+    assert sum(node.gpus for node in made.nodes) == gpus
+    if gpus == 1:  # the smallest machines with a GPU of 24 GB have four CPUs
+        assert sum(group.count * group.cpus_each for group in made.actors) <= 4
+    assert [str(overflow) for overflow in made.overflows] == []
+
+
+# "1_gpu" is what those of a size have in common, and the last is not for RL
+SIZED = [name for name in compose.scale_names() if "gpu" in name and name not in ("1_gpu", "8_gpus_finetune")]
+
+
+@pytest.mark.parametrize("scale", SIZED)
+def test_where_gpus_are_shared_the_card_is_named_and_what_overflows_it_is_refused(scale: str) -> None:
+    """Not where each actor has its own: there the user's cards may be larger than the one that is assumed."""
+    words = ["recipe=care_grpo_14b", f"scale={scale}", "rollout.gpu_memory_utilization=0.97"]
+    config = load([*words, "dry_run=true"])
+    assert is_named(config) == shares_gpu(config)
+    if shares_gpu(config):
+        with pytest.raises(ConfigError, match="does NOT fit") as caught:
+            load(words)
+        assert caught.value.field == "cluster.gpu"
 
 
 def _everything_but_the_regularizer(name: str) -> dict[str, object]:
@@ -193,3 +241,17 @@ def test_the_tiny_world_teaches_the_questions_whose_golds_are_noisy() -> None:
     same = (config.task, config.prompts_per_step, config.steps, config.learner, config.evaluation)
     assert same == (rl.task, rl.prompts_per_step, rl.steps, rl.learner, rl.evaluation), "on the same questions"
     assert config.model == load(["recipe=care_grpo_tiny"]).model, "from the same base"
+
+
+def test_the_readmes_table_of_scales_is_what_the_scales_set() -> None:
+    """Every file of scale/ has a line; steps, prompts, lengths and learning rate are those of a run with it."""
+    table = re.findall(r"(?m)^\| `(\w+)` \|[^|\n]+\|[^|\n]+\| (.+) \|$", README)
+    assert sorted(scale for scale, _ in table) == compose.scale_names()
+    for scale, cells in table:
+        takes = {"tiny": "care_grpo_tiny", "finetune": "sft_decision_4b"}
+        recipe = next((name for word, name in takes.items() if word in scale), "care_grpo_0_5b")
+        config = load([f"recipe={recipe}", f"scale={scale}", "dry_run=true"])
+        rollout, rate = config.rollout, config.learner.optimizer.lr
+        lengths = f"{rollout.max_new_tokens:,} of {rollout.max_model_len:,}"
+        assert cells.split(" | ")[:3] == [str(config.steps), str(config.prompts_per_step), lengths], scale
+        assert float(cells.split(" | ")[3]) == rate, scale
