@@ -47,7 +47,7 @@ for overlay in cluster/kuberay/overlays/*/; do
     out=cluster/kuberay/rendered/$(basename "$overlay").yaml
     {
         echo "# Made by make check-cluster (kubectl kustomize) from cluster/kuberay/overlays/$(basename "$overlay"). Do not edit."
-        echo "# sources: sha256 d8222481047baff47915e9ffb8ae60c32a744a174aa25c4d757296b364679fe6$digest"
+        echo "# sources: sha256 $digest"
         $tools/bin/kubectl kustomize "$overlay"
     } >"$out.partial"
     mv "$out.partial" "$out"

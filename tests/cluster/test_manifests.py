@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ import carerl
 from carerl.config.load import load
 from carerl.config.plan.memory import GIB, hidden_states_gib
 from carerl.config.plan.plan import Plan, plan
+from carerl.config.plan.processes import process_gib
 from carerl.config.schema import RunConfig
 from tests.cluster.manifests import (
     OVERLAYS,
@@ -58,17 +60,37 @@ def test_no_pod_has_a_privilege(pod: Pod) -> None:
     assert spec["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
     assert not [volume for volume in spec["volumes"] if "hostPath" in volume]
+    allowed = ["IPC_LOCK"] if pins_memory(pod) else []
     for container in containers(pod):
-        assert confined(container["securityContext"]), container["name"]
+        assert confined(container["securityContext"], allowed), container["name"]
 
 
-def confined(context: Document) -> bool:
+def pins_memory(pod: Pod) -> bool:
+    """Whether a pod's network reads and writes its memory by itself (RDMA), which pins it."""
+    return pod.role == "worker" and pod.where.partition(":")[0].endswith("-rdma")
+
+
+def confined(context: Document, allowed: Sequence[str] = ()) -> bool:
     return (
         context["allowPrivilegeEscalation"] is False
         and context["privileged"] is False
         and context["readOnlyRootFilesystem"] is True
-        and context["capabilities"] == {"drop": ["ALL"]}
+        and context["capabilities"] == {"drop": ["ALL"], **({"add": list(allowed)} if allowed else {})}
     )
+
+
+def test_rdma_takes_one_capability_and_one_device_and_costs_the_namespace_its_refusals() -> None:
+    """Only where it is asked for; the head, whose NCCL nobody uses, has neither."""
+    with_rdma = [overlay for overlay in OVERLAYS if overlay.endswith("-rdma")]
+    assert with_rdma == ["care-dapo-7b-rdma", "eight-nodes-rdma"]
+    for overlay in with_rdma:
+        (pod,) = [pod for pod in PODS if pins_memory(pod) and pod.where.startswith(f"{overlay}:")]
+        (resources,) = [container["resources"] for container in pod.spec["containers"]]
+        assert [resources[kind]["rdma/rdma_shared_device_a"] for kind in ("requests", "limits")] == ["1", "1"]
+        (labels,) = [d["metadata"]["labels"] for d in documents(overlay) if d["kind"] == "Namespace"]
+        assert labels["pod-security.kubernetes.io/enforce"] == "privileged", "no other level allows IPC_LOCK"
+        assert labels["pod-security.kubernetes.io/warn"] == "restricted"
+    assert not [other.where for other in PODS if not pins_memory(other) and "rdma/" in str(other.spec)]
 
 
 def test_the_autoscaler_is_as_confined_and_alone_has_the_api_token() -> None:
@@ -176,7 +198,8 @@ def test_no_service_is_reachable_from_outside() -> None:
 def test_the_namespace_refuses_other_pods_by_itself() -> None:
     for overlay in OVERLAYS:
         (namespace,) = [d for d in documents(overlay) if d["kind"] == "Namespace"]
-        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+        level = "privileged" if overlay.endswith("-rdma") else "restricted"
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == level
         others = {d["metadata"]["namespace"] for d in documents(overlay) if d["kind"] != "Namespace"}
         assert others == {namespace["metadata"]["name"]}
 
@@ -220,13 +243,36 @@ def named_run(overlay: str) -> tuple[RunConfig, Plan]:
 
 
 def test_every_recipe_that_is_wanted_has_its_manifest() -> None:
-    recipes = {overlay: named_run(overlay)[0].recipe for overlay in OVERLAYS}
-    assert recipes == {
-        "care-dapo-7b": "care_dapo_7b",
-        "cpu-smoke": "care_grpo_tiny",
-        "one-gpu-node": "care_dapo_3b",
-        "ray-cluster": "care_dapo_7b",
+    runs = {overlay: named_run(overlay)[0] for overlay in OVERLAYS}
+    assert {overlay: (run.recipe, run.scale) for overlay, run in runs.items()} == {
+        "care-dapo-7b": ("care_dapo_7b", ""),
+        "care-dapo-7b-rdma": ("care_dapo_7b", ""),
+        "cpu-smoke": ("care_grpo_tiny", ""),
+        "eight-nodes": ("care_dapo_7b", "64_gpus"),
+        "eight-nodes-rdma": ("care_dapo_7b", "64_gpus"),
+        "one-gpu": ("care_grpo_1_5b", "1_gpu_24gb"),
+        "one-node": ("care_dapo_3b", ""),
+        "ray-cluster": ("care_dapo_7b", ""),
     }
+    # Of one run each, but for the pair with and without RDMA: two jobs that are there at once do not share a directory.
+    jobs = {overlay: run.run_dir for overlay, run in runs.items() if run.run_dir and not overlay.endswith("-rdma")}
+    assert len(set(jobs.values())) == len(jobs)
+
+
+def test_the_readmes_table_of_overlays_is_what_they_run() -> None:
+    readme = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
+    table = re.findall(r"(?m)^\| `([\w-]+)` \| [^|\n]+ \| `([^`]+)` \| `([^`]+)` \|$", readme)
+    assert len(table) == 4
+    for overlay, words, script in table:
+        run = named_run(overlay)[0]
+        assert words == " ".join(filter(None, [run.recipe, run.scale and f"scale={run.scale}"]))
+        assert f"{script.rpartition('/')[2]} recipe={words}\n" in (ROOT / "cluster" / script).read_text()
+
+
+def test_sizes_are_those_that_they_are_called_after() -> None:
+    sizes = {overlay: (worker(overlay).replicas, gpus(worker(overlay))) for overlay in OVERLAYS}
+    expected = {"one-gpu": (1, 1), "one-node": (1, 8), "eight-nodes": (8, 8), "eight-nodes-rdma": (8, 8)}
+    assert {overlay: sizes[overlay] for overlay in expected} == expected
 
 
 def worker(overlay: str) -> Pod:
@@ -252,9 +298,9 @@ def test_the_plan_fits_the_gpus_and_cpus_that_the_manifest_grants(overlay: str) 
     assert len([node for node in planned.nodes if node.gpus]) <= pod.replicas
     assert all(node.gpus <= gpus(pod) for node in planned.nodes)
     assert sum(a.count * a.cpus_each for a in planned.actors) <= pod.replicas * ray_cpus(pod)
-    # Ray may lay the actors otherwise than the plan: the worst node is full of those that ask for most CPUs a GPU,
-    # and has all that need no GPU.
-    dearest = max((a.cpus_each for a in planned.actors if a.gpus_each), default=0.0)
+    # Ray may lay the actors otherwise than the plan: the worst node is full of those that ask for most CPUs a GPU (two
+    # that share one ask together), and has all that need no GPU.
+    dearest = max((a.cpus_each / a.gpus_each for a in planned.actors if a.gpus_each), default=0.0)
     free = sum(a.count * a.cpus_each for a in planned.actors if not a.gpus_each)
     assert gpus(pod) * dearest + free <= ray_cpus(pod)
     head = next(p for p in pods(overlay) if p.role == "head")
@@ -276,9 +322,6 @@ def test_the_object_store_lies_in_shared_memory_that_holds_it(pod: Pod) -> None:
     assert store < mounted_memory(pod) < quantity(pod.spec["containers"][0]["resources"]["limits"]["memory"])
 
 
-PROCESS_GIB = 1.5  # an actor's interpreter with torch and, in an engine, vLLM
-
-
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_plan_fits_the_memory_that_the_manifest_grants(overlay: str) -> None:
     config, planned = named_run(overlay)
@@ -294,14 +337,15 @@ def test_the_plan_fits_the_memory_that_the_manifest_grants(overlay: str) -> None
     # Learners read the weights in float32 on the way to their GPU, the others in the model's own dtype; on CPUs what
     # the plan says of each actor stays there.
     def host(role: str) -> float:
+        process = process_gib(config, role, any(a.gpus_each for a in planned.actors if a.role == role))
         if role == "grading":
-            return PROCESS_GIB + config.grading.processes * config.grading.memory_mib / 1024
+            return process + config.grading.processes * config.grading.memory_mib / 1024
         if any(a.gpus_each for a in planned.actors):
-            return PROCESS_GIB + (4 if role == "learner" else bytes_each) * planned.parameters.total / GIB
-        return PROCESS_GIB + sum(planned.memory[role].values())
+            return process + (4 if role == "learner" else bytes_each) * planned.parameters.total / GIB
+        return process + sum(planned.memory[role].values())
 
-    # Several overlays have one node, others two: the worst holds as many of the dearest as it has GPUs.
-    dear = max((host(a.role) for a in planned.actors if a.gpus_each), default=0.0)
+    # Some overlays have one node, others more: the worst holds as many of the dearest as its GPUs have room for.
+    dear = max((host(a.role) / a.gpus_each for a in planned.actors if a.gpus_each), default=0.0)
     rest = sum(a.count * host(a.role) for a in planned.actors if not a.gpus_each)
     wanted = store / GIB + gpus(pod) * dear + rest
     granted = quantity(pod.spec["containers"][0]["resources"]["limits"]["memory"]) / GIB

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.cluster.manifests import KUBERAY, OVERLAYS, RENDERED, digest, documents, tool
+from tests.cluster.manifests import KUBERAY, OVERLAYS, RENDERED, ROOT, digest, documents, tool
 
 
 def test_there_is_one_rendered_file_an_overlay_and_none_is_older_than_its_sources() -> None:
@@ -17,6 +17,10 @@ def test_there_is_one_rendered_file_an_overlay_and_none_is_older_than_its_source
     for overlay in OVERLAYS:
         head = (RENDERED / f"{overlay}.yaml").read_text().splitlines()[1]
         assert head == f"# sources: sha256 {digest()}", "render again: make check-cluster"
+
+
+def test_what_renders_writes_the_digest_that_is_asked_for() -> None:
+    assert 'echo "# sources: sha256 $digest"\n' in (ROOT / "cluster" / "check.sh").read_text()
 
 
 @pytest.mark.skipif(not tool("kubectl"), reason="no kubectl; make check-cluster installs it")

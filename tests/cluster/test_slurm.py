@@ -1,11 +1,12 @@
-"""cluster/slurm.sbatch, run by bash with stand-ins for SLURM's and Ray's commands: what is run, and what a signal does.
+"""cluster/slurm.sbatch and the sizes in cluster/slurm, run by bash with stand-ins for SLURM's and Ray's commands.
 
-Not covered: SLURM itself; that Ray's nodes find each other.
+Covered: what is run, and what a signal does. Not covered: SLURM itself; that Ray's nodes find each other.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,9 +16,12 @@ from pathlib import Path
 import pytest
 
 from carerl.config.load import load
-from tests.cluster.manifests import ROOT, tool
+from carerl.config.plan.plan import plan
+from tests.cluster.manifests import ROOT, documents, tool
 
 SCRIPT = ROOT / "cluster" / "slurm.sbatch"
+SIZES = {"one_gpu": (1, 1), "one_node": (1, 8), "eight_nodes": (8, 8)}  # nodes, GPUs of each
+SCRIPTS = [SCRIPT, *(ROOT / "cluster" / "slurm" / f"{name}.sbatch" for name in SIZES)]
 
 # srun runs what it is given, but for Ray's nodes, which stay until they are ended. python writes down how it was called
 # as the run; told to stop, it saves and exits as carerl.run does.
@@ -50,10 +54,10 @@ class Job:
             path.write_text(f"#!/usr/bin/env bash\n{body}\n")
             path.chmod(0o755)
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, script: Path = SCRIPT, **environment: str) -> subprocess.Popen[str]:
         own = {"SLURM_SUBMIT_DIR": str(self.folder), "SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "node[1-2]"}
         return subprocess.Popen(
-            ["bash", str(SCRIPT), *words],
+            ["bash", str(script), *words],
             env={"PATH": os.environ["PATH"], "STATE": str(self.state)} | own | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -61,8 +65,8 @@ class Job:
             start_new_session=True,
         )
 
-    def run(self, *words: str, **environment: str) -> tuple[int, str]:
-        with self.start(*words, **environment) as job:
+    def run(self, *words: str, script: Path = SCRIPT, **environment: str) -> tuple[int, str]:
+        with self.start(*words, script=script, **environment) as job:
             said, _ = job.communicate(timeout=60)
         return job.returncode, said
 
@@ -115,12 +119,65 @@ def test_a_run_that_fails_after_the_warning_is_not_queued_again(job: Job) -> Non
     assert job.read("scontrol") == ""
 
 
-def test_bash_reads_it() -> None:
-    assert subprocess.run(["bash", "-n", str(SCRIPT)], check=False).returncode == 0
+def header(script: Path) -> dict[str, str]:
+    """What a script asks SLURM for."""
+    lines = [line.removeprefix("#SBATCH --") for line in script.read_text().splitlines() if line.startswith("#SBATCH")]
+    return dict(line.split("=", 1) if "=" in line else (line, "") for line in lines)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_another_size_asks_for_its_own_and_does_the_same(job: Job, name: str) -> None:
+    """All but the size is asked for alike: the warning before the limit, the queue, the log."""
+    script = ROOT / "cluster" / "slurm" / f"{name}.sbatch"
+    size = ("nodes", "gpus-per-node", "cpus-per-task", "mem", "exclusive")
+    own, common = header(script), header(SCRIPT)
+    assert (int(own["nodes"]), int(own["gpus-per-node"])) == SIZES[name]
+    assert {k: v for k, v in own.items() if k not in size} == {k: v for k, v in common.items() if k not in size}
+    assert ("exclusive" in own) == (own["gpus-per-node"] == "8"), "one GPU leaves the others to others"
+    (job.folder / "cluster").symlink_to(ROOT / "cluster")  # sbatch runs a copy of its script, elsewhere
+    code, said = job.run("recipe=care_grpo_tiny", "seed=3", script=script, CODE="2")
+    expected = f"-m carerl.run recipe=care_grpo_tiny seed=3 run_dir={job.folder}/runs/care_grpo_tiny resume=auto"
+    assert (code, job.read("run")) == (2, expected), said
+    store = int(job.read("nodes").split("--object-store-memory=")[1].split()[0])
+    assert store < int(own["mem"].removesuffix("G")) * 2**30 / 4
+
+
+def example(script: Path) -> list[str]:
+    """The words of the run that a script's own comment starts with it."""
+    words = re.search(rf"sbatch cluster/(?:slurm/)?{script.name} (recipe=.+)$", script.read_text(), re.MULTILINE)
+    assert words, "its comment starts a run"
+    return words[1].split()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_run_that_it_names_fits_what_it_asks_for(script: Path) -> None:
+    """GPUs and CPUs as Ray counts them, with every actor that needs no GPU on one node, and main memory by the plan."""
+    own = header(script)
+    nodes, gpus, cpus = (int(own[key]) for key in ("nodes", "gpus-per-node", "cpus-per-task"))
+    planned = plan(load([*example(script), "dry_run=true"]))
+    assert planned.fits and sum(node.gpus for node in planned.nodes) == nodes * gpus
+    dearest = max(actor.cpus_each / actor.gpus_each for actor in planned.actors if actor.gpus_each)
+    assert gpus * dearest + sum(a.count * a.cpus_each for a in planned.actors if not a.gpus_each) <= cpus
+    granted = int(own["mem"].removesuffix("G"))
+    assert all(node.peak <= granted for node in planned.host)
+
+
+@pytest.mark.parametrize(
+    ("script", "overlay"), [*((f"slurm/{name}", name.replace("_", "-")) for name in SIZES), ("slurm", "care-dapo-7b")]
+)
+def test_it_names_the_run_that_kubernetes_has_at_this_size(script: str, overlay: str) -> None:
+    (job,) = [d for d in documents(overlay) if d["kind"] == "RayJob"]
+    entrypoint = job["spec"]["entrypoint"].split()
+    own = [word for word in entrypoint[3:] if not word.startswith(("run_dir=", "resume="))]
+    assert example(ROOT / "cluster" / f"{script}.sbatch") == own
+
+
+def test_bash_reads_them() -> None:
+    assert all(subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0 for script in SCRIPTS)
 
 
 @pytest.mark.skipif(not tool("shellcheck"), reason="no shellcheck; make check-cluster installs it")
 def test_shellcheck_finds_nothing() -> None:
-    scripts = [SCRIPT, *sorted((ROOT / "cluster").glob("*.sh")), ROOT / ".ci" / "run"]
+    scripts = [*SCRIPTS, *sorted((ROOT / "cluster").glob("*.sh")), ROOT / ".ci" / "run"]
     found = subprocess.run([str(tool("shellcheck")), *map(str, scripts)], capture_output=True, text=True, check=False)
     assert found.stdout == "" and found.returncode == 0
