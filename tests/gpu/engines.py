@@ -13,7 +13,7 @@ import torch
 import carerl.backends.engines.vllm as engine_module
 from carerl.backends.engines.vllm import VLLMEngine
 from carerl.backends.learners.policy import Policy
-from carerl.config.schema import ModelConfig, RolloutConfig, RunConfig, SyncConfig
+from carerl.config.schema import ClusterConfig, LearnerConfig, ModelConfig, RolloutConfig, RunConfig, SyncConfig
 from carerl.loss.batching import pack_rows
 from carerl.loss.parity import Gaps, GapStatistics
 from carerl.types import Completion, Sampling
@@ -26,10 +26,13 @@ CONTEXT, RESPONSE, ROWS = (256, 192, 16) if TOY else (3072, 2048, 256)
 MOST_MEAN = 0.05  # nats, of |engine - learner| in bfloat16
 
 
-def start(report: Report, model: Any, share: float, transfer: str = "shm", **extra: Any) -> VLLMEngine:
+def start(
+    report: Report, model: Any, share: float, transfer: str = "shm", colocated: bool = False, **extra: Any
+) -> VLLMEngine:
     """Starts an engine for a model's config as a run does, without a file of weights.
 
-    ``share``: of the GPU's memory. ``transfer``: how weights will come. ``extra``: further settings of ``vllm.LLM``.
+    ``share``: of the GPU's memory. ``transfer``: how weights will come. ``colocated``: it shares its GPU with a rank of
+    the learner. ``extra``: further settings of ``vllm.LLM``.
     """
     import vllm
 
@@ -49,6 +52,8 @@ def start(report: Report, model: Any, share: float, transfer: str = "shm", **ext
             enforce_eager=TOY,
         ),
         sync=SyncConfig(transfer=transfer),
+        learner=LearnerConfig(gpus_per_rank=0.0 if TOY else 0.5),
+        cluster=ClusterConfig(placement="colocated" if colocated else "disaggregated"),
     )
     begun = time.monotonic()
     with (

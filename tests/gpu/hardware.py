@@ -25,6 +25,15 @@ QWEN_7B: dict[str, Any] = {
     "num_hidden_layers": 28,
     "tie_word_embeddings": False,
 }
+QWEN_0_5B: dict[str, Any] = {
+    "vocab_size": 151_936,
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 24,
+    "tie_word_embeddings": True,
+}
 QWEN_1_5B: dict[str, Any] = {
     "vocab_size": 151_936,
     "hidden_size": 1536,
@@ -110,3 +119,33 @@ def model_directory(config: Any) -> str:
     config.dtype = "bfloat16"
     config.save_pretrained(directory)
     return str(directory)
+
+
+def drawn_directory(config: Any, directory: Path) -> None:
+    """Writes a whole model as any loader takes it: bfloat16 weights that are drawn, and a tokenizer of bytes.
+
+    Weights are drawn on the device, a tensor after the other, because 7B take minutes on a host's core. Files are not
+    forced to the disk, so that they are read from the host's memory a moment later. Matrices keep the spread of their
+    input, and logits spread by one or two nats: an engine that lacks a layer is far off.
+    """
+    from safetensors.torch import save_file
+
+    from carerl.backends.models import parameter_shapes
+    from carerl.tasks.byte_tokenizer import EOS, make_byte_tokenizer
+
+    config.dtype, config.eos_token_id = "bfloat16", EOS
+    config.save_pretrained(directory)
+    make_byte_tokenizer(context=config.max_position_embeddings).save_pretrained(directory)
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    weights = {}
+    for name, shape in parameter_shapes(str(directory)).items():
+        tensor = torch.empty(shape, dtype=torch.bfloat16, device=DEVICE)
+        if name.endswith("norm.weight"):
+            tensor.fill_(1.0)
+        elif name.endswith(".bias"):
+            tensor.normal_(0.0, 0.02, generator=generator)
+        else:
+            outer = "embed_tokens" in name or "lm_head" in name
+            tensor.normal_(0.0, (1.5 if outer else 1.0) * shape[-1] ** -0.5, generator=generator)
+        weights[name] = tensor.cpu()
+    save_file(weights, directory / "model.safetensors", {"format": "pt"})

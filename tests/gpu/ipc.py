@@ -52,13 +52,14 @@ class Caller:
         self._pipe.recv()
 
 
-def send(pipe: Connection) -> None:
-    """Sends a drawn model's weights, in a process of its own. Lives until it is told to end, as the memory is its."""
+def send(pipe: Connection, updates: int = UPDATES) -> None:
+    """Sends a drawn model's weights so many times, in a process of its own. Lives until it is told to end, as the
+    memory is its."""
     model = drawn_model(qwen_config(SHAPE, spread=SPREAD), torch.bfloat16).requires_grad_(False)
     pipe.recv()  # the engine is there
     place = Place(0, "127.0.0.1", lambda stored: stored)
     sender = TRANSFERS[KIND](KIND, Given(dict(model.named_parameters())), Caller(pipe), place, 512)
-    for _ in range(UPDATES):
+    for _ in range(updates):
         pipe.send(("sent", sender.send().digest))
     pipe.recv()
 

@@ -46,6 +46,11 @@ class Report:
         """Writes a value that must not be smaller. NaN is."""
         self._write(Row(self._section, name, value, f">= {least:g}", value >= least))
 
+    def near(self, name: str, value: float, wanted: float, share: float) -> None:
+        """Writes a value that must not be further from the one that is wanted than ``share`` of it. NaN is."""
+        bar = f"{wanted:.3g} within {share:.0%}"
+        self._write(Row(self._section, name, value, bar, abs(value - wanted) <= share * wanted))
+
     def equal(self, name: str, value: Any, wanted: Any) -> None:
         """Writes a value that must be the one that is wanted."""
         self._write(Row(self._section, name, value, f"= {wanted}", value == wanted))
@@ -55,9 +60,22 @@ class Report:
         self._write(Row(self._section, name, value, "must not happen", False))
 
     def _write(self, row: Row) -> None:
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(row.line())
+        append(self._file, row)
         print(row, flush=True)
+
+
+def append(file: Path, row: Row) -> list[Row]:
+    """Appends a row to a file; returns it as the only one of a list."""
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(row.line())
+    return [row]
+
+
+def whole_lines(file: Path) -> None:
+    """Cuts a last line that was not written to its end off a file, so that another can be appended."""
+    if file.exists():
+        kept = file.read_bytes()
+        file.write_bytes(kept[: kept.rfind(b"\n") + 1])
 
 
 def read(file: Path) -> list[Row]:

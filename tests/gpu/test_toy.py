@@ -21,7 +21,7 @@ from tests.gpu.runner import Section, run
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = """
-import os, pathlib, subprocess, sys, time
+import os, pathlib, subprocess, sys, tempfile, time
 
 def good(report):
     report.tell("plain", 1)
@@ -37,6 +37,14 @@ def crashes(report):
     raise RuntimeError("on purpose")
 
 def dies(report):
+    os.abort()
+
+def dies_writing(report):
+    report.tell("lines so far", 1)
+    report.tell("lines so far", len(pathlib.Path(os.environ["ROWS"]).read_text().splitlines()))
+    report.tell("folder", tempfile.mkdtemp())
+    with open(os.environ["ROWS"], "a") as file:
+        file.write('{"section": "half of a li')
     os.abort()
 
 def hangs(report):
@@ -106,6 +114,33 @@ def test_rows_are_appended_as_lines_of_json(section: Callable[..., Section], tmp
     assert lines[1] == {"section": "good", "name": "small enough", "value": 1.0, "bar": "<= 2", "ok": True}
 
 
+def test_a_section_that_is_killed_leaves_the_rows_that_it_had_and_no_file(
+    section: Callable[..., Section], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROWS", str(tmp_path / "gpu_check.jsonl"))
+    rows = run({name: section(name) for name in ("good", "dies_writing", "misses")}, 60, tmp_path)
+    assert read(tmp_path / "gpu_check.jsonl") == rows
+    dead = [row for row in rows if row.section == "dies_writing"]
+    assert [row.name for row in dead] == ["lines so far", "lines so far", "folder", "exit code"]
+    assert dead[1].value == 3, "those of the section before it, and its own, while it runs"
+    assert not Path(dead[2].value).exists()
+    assert len(of(rows, "misses")) == 3
+
+
+def test_a_word_means_all_sections_that_begin_with_it_if_none_is_called_so(section: Callable[..., Section]) -> None:
+    table = {
+        "part_one": section("misses", toy=True),
+        "part_two": section("crashes"),
+        "parting": section("good"),
+        "good": section("good"),
+        "good_too": section("misses"),
+    }
+    assert main(["part"], False, None, table) == 4
+    assert main(["good"], False, None, table) == 0
+    assert main(["par"], False, None, table) == REFUSED
+    assert main(["part"], True, None, table) == REFUSED
+
+
 def test_a_line_that_was_not_written_to_its_end_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "rows"
     Report("s", file).tell("whole", 1)
@@ -137,7 +172,6 @@ def test_a_toy_run_without_words_is_of_what_needs_neither_a_gpu_nor_vllm(section
 
 
 def test_a_learner_that_fails_is_a_row_and_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOY", "1")
     from tests.gpu import learner
 
     def one(name: str, report: Report, settings: dict[str, Any]) -> None:
@@ -145,6 +179,7 @@ def test_a_learner_that_fails_is_a_row_and_costs_no_other(tmp_path: Path, monkey
             raise RuntimeError("out of memory")
         report.tell(f"{name}: seconds", 1)
 
+    monkeypatch.setattr(learner, "TOY", True)
     monkeypatch.setattr(learner, "LEARNERS", {"first": None, "second": None})
     monkeypatch.setattr(learner, "one", one)
     monkeypatch.setattr(learner, "with_reference", lambda name, report, estimator: None)
