@@ -26,8 +26,8 @@ check: setup
 	@echo "== format: ruff format --check" && $(PY) -m ruff format --check .
 	@echo "== types: mypy" && $(PY) -m mypy
 
-test: check ## set up, then lint, format check, types and the default tests
-	@echo "== tests: pytest" && $(PY) -m pytest $(ARGS)
+test: check ## set up, then lint, format check, types and the default tests, in two processes
+	@echo "== tests: pytest" && $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: setup ## the tests behind the markers slow, engine and e2e
 	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -m "slow or engine or e2e" $(ARGS)

@@ -18,12 +18,14 @@ import yaml
 from carerl.backends.models import load_model, load_tokenizer, make_base_bytes
 from carerl.config.load import load
 from carerl.config.schema import ShapeConfig
+from carerl.report.compare.whole import compare
 from carerl.runs.directory import RunDirectory
 from carerl.runs.jsonl import JsonlTracker
-from carerl.runs.sweep_file import read_cells
+from carerl.runs.sweep_file import Cell, read_cells, write_cells
 from carerl.tasks.byte_tokenizer import VOCAB_SIZE
 from carerl.tracking.wandb_server import server_of_a_strangers_file
 from carerl.types import RunError
+from tests.runs.synthetic_runs import config, make_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -122,6 +124,23 @@ def test_a_sweeps_list_names_cells_beside_it_only(tmp_path: Path) -> None:
         (sweep / "sweep.json").write_text(json.dumps({"cells": {name: {"row": "recipe=x", "settings": {}}}}))
         with pytest.raises(ValueError, match="does not list a sweep's cells"):
             read_cells(sweep)
+
+
+def test_the_cells_of_a_sweeps_list_import_nothing_in_a_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their settings are looked at, to say which rows of a paper have not run yet."""
+    (tmp_path / "evil_of_a_sweep.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    sweep = tmp_path / "sweep"
+    words = "recipe=care_grpo_3b plugins=[evil_of_a_sweep]"
+    cells = [Cell(sweep / "a", words, {}), Cell(sweep / "b", f"recipe={tmp_path}/recipe.yaml", {})]
+    write_cells(sweep, cells, "care_rft")
+    (tmp_path / "recipe.yaml").write_text("extends: care_grpo_3b\nplugins: [evil_of_a_sweep]\n")
+    make_run(sweep, config("none_grpo_3b", 1), {"eval/gsm8k/maj": 0.5}, {})
+    (view, *_) = compare([str(sweep)], tmp_path / "out").views
+    assert [line[0] for line in view.tables[0].lines if line[1] == "paper"] == ["Base", "GRPO", "GRPO + CARE"]
+    assert "evil_of_a_sweep" not in sys.modules
 
 
 def test_a_run_directory_with_links_is_no_way_to_other_files(tmp_path: Path) -> None:

@@ -48,20 +48,35 @@ def ray_head(place: Path, *options: str, port: int = 0, environment: Mapping[str
         **(environment or {}),
     }
     log = place / "head.log"
+    with _started(log, variables, "--head", *options) as process:
+        deadline = time.monotonic() + 90
+        while _free(port) and time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{jobs}", log)
+
+
+@contextmanager
+def ray_node(head: Head, place: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Another node of a head's cluster, on this machine too. It has joined once Ray counts it: whoever needs it waits
+    for that."""
+    variables = {**os.environ, **(environment or {})}
+    with _started(place / "node.log", variables, f"--address={head.address}", *options):
+        yield
+
+
+@contextmanager
+def _started(log: Path, variables: Mapping[str, str], *options: str) -> Iterator[subprocess.Popen[bytes]]:
     with open(log, "w") as file:
         process = subprocess.Popen(
-            [RAY, "start", "--head", "--block", *options],
+            [RAY, "start", "--block", *options],
             stdout=file,
             stderr=subprocess.STDOUT,
             env=variables,
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 90
-        while _free(port) and time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.2)
-        yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{jobs}", log)
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from carerl.runs.samples import read_samples
 from carerl.runs.tables import read_evaluations
 from tests.backends.model_directories import Q_PROJ, reweighted, sound
+from tests.config.test_published import write
+from tests.controller.sweeps.test_comparison import PAPER
 
 SMALL = [
     "steps=3", "prompts_per_step=8", "algorithm.group_size=4", "model.base_overrides=[steps=40]",
@@ -156,13 +159,43 @@ def test_two_learner_ranks_two_engines_and_the_plain_engine(tmp_path: Path) -> N
 @pytest.mark.e2e
 @pytest.mark.timeout(900)
 def test_a_sweep_keeps_going_past_a_failed_cell_and_can_be_repeated(tmp_path: Path) -> None:
-    words = ["recipe=care_grpo_tiny", "sync.probe_q999_abort=0,1e-12", *SMALL[:-1], "seed=100", f"out={tmp_path / 's'}"]
+    """And it ends in the comparison, beside a paper's figures; the base was evaluated once."""
+    write(tmp_path, "mine", PAPER | {"settings": {"model.path": "base_tiny"}})
+    (tmp_path / "recipes" / "sweeps").mkdir()
+    rows = ["recipe=none_grpo_tiny", "recipe=care_grpo_tiny sync.probe_q999_abort=1e-12", "recipe=care_grpo_tiny"]
+    spec = {"published": "mine", "settings": " ".join(SMALL[:-1]), "rows": rows}
+    (tmp_path / "recipes" / "sweeps" / "mine.yaml").write_text(json.dumps(spec))
+    words = ["sweep=mine", "seed=100", f"out={tmp_path / 's'}"]
     done = command("sweep", *words, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    assert "1 of 2 cells complete" in done.stdout and "sync.probe_q999_abort" in done.stdout
+    assert "2 of 3 cells complete" in done.stdout and "sync.probe_q999_abort" in done.stdout
+    bases = {path.parents[1].name: json.loads(path.read_text()) for path in tmp_path.glob("s/*/*/step_000000.json")}
+    assert {name: base.get("taken_from") for name, base in bases.items()} == {
+        "none_grpo_tiny-seed-100": None,
+        "care_grpo_tiny-seed-100": "none_grpo_tiny-seed-100",
+    }
     begin = time.monotonic()
     again = command("sweep", *words, cwd=tmp_path)
-    assert "2 cells, 1 complete already" in again.stdout and time.monotonic() - begin < 400
+    assert "3 cells, 2 complete already" in again.stdout and time.monotonic() - begin < 400
+    assert "compared: " in again.stdout
+    text = (tmp_path / "s" / "compare" / "compare.md").read_text()
+    assert "| GRPO | paper |  | 0.500 |" in text and "| CARE | paper |  | 0.600 |" in text
+    assert len(re.findall(r"\| ours \| 1 \| 0\.\d{3} \[.*\] \([+-]0\.\d{3}\) \|", text)) == 2, text
+    assert "sync.probe_q999_abort=1e-12" in text.partition("Absent cells:")[2]
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_sweep_is_rehearsed_whole_beside_the_real_one(tmp_path: Path) -> None:
+    words = ["recipe=none_grpo_tiny,care_dapo_tiny", "seed=100", f"out={tmp_path / 's'}", "rehearse=true"]
+    done = command("sweep", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 cells complete" in done.stdout and not (tmp_path / "s").exists()
+    place = tmp_path / "rehearse_s"
+    assert "REHEARSALS" in (place / "compare" / "compare.md").read_text()
+    assert not list(place.glob("*/checkpoints"))
+    assert "2 cells, 2 complete already" in command("sweep", *words, cwd=tmp_path).stdout
 
 
 def test_help_names_every_recipe_and_needs_no_cluster(tmp_path: Path) -> None:

@@ -94,6 +94,18 @@ def test_a_folder_that_is_sent_along_brings_its_recipes(head: str, tmp_path: Pat
     assert lost.returncode == 2 and "Ray removes when the job ends" in lost.stdout
 
 
+def test_a_sweep_is_a_job_and_ends_in_its_comparison(head: str, tmp_path: Path) -> None:
+    sweeps = tmp_path / "project" / "recipes" / "sweeps"
+    sweeps.mkdir(parents=True)
+    (sweeps / "mine.yaml").write_text(json.dumps({"settings": " ".join([*SMALL[1:], "steps=1"]), "rows": [SMALL[0]]}))
+    words = ["sweep=mine", "seed=100", "working_dir=."]
+    done = job(head, *words, f"out={tmp_path / 'out'}", cwd=tmp_path / "project")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 1 cells complete" in done.stdout and (tmp_path / "out" / "compare" / "compare.html").is_file()
+    lost = job(head, *words, "out=here", cwd=tmp_path / "project")
+    assert lost.returncode == 2 and "Ray removes when the job ends" in lost.stdout
+
+
 def test_rays_own_command_with_nothing_but_the_token(head: str, tmp_path: Path) -> None:
     command = ["python", "-m", "carerl.run", *SMALL, "steps=1", f"run_dir={tmp_path / 'run'}"]
     sent = ray_job("submit", f"--address={head}", "--", sys.executable, *command[1:])
