@@ -187,6 +187,7 @@ def _actors(c: RunConfig) -> None:
     """Leaves one actor of each role, on the CPU, with a small share of it. Engine and rank still share a bundle, and
     take turns, where the recipe has them colocated."""
     c.rollout.actors = c.reference.actors = c.grading.actors = c.grading.processes = c.learner.ranks = 1
+    c.learner.shard_ranks = 0
     c.rollout.tensor_parallel, c.rollout.enforce_eager = 1, True
     c.rollout.kv_cache_gib = min(c.rollout.kv_cache_gib, CACHE_GIB)
     c.rollout.gpus_per_actor = c.reference.gpus_per_actor = c.learner.gpus_per_rank = 0.0

@@ -41,7 +41,12 @@ OWN = {
     "online": "recipe=care_grpo_3b tracking.wandb=online",
     "one step": "recipe=care_grpo_3b steps=1 evaluation.every=0 checkpoint.every=0 tracking.rollouts_every=0",
 }
-EVERY = {**{name: f"recipe={name}" for name in trained_recipes()}, **OWN}
+RECIPE_OF = {"8_gpus_finetune": "sft_decision_4b", "tiny": "care_grpo_tiny", "tiny_decisions": "grpo_decision_tiny"}
+SCALES = {  # a recipe at each scale: what one rank cannot have must go, wherever it stands
+    f"at {path.stem}": f"recipe={RECIPE_OF.get(path.stem, 'care_grpo_1_5b')} scale={path.stem}"
+    for path in sorted((Path(__file__).resolve().parents[2] / "recipes" / "scale").glob("*.yaml"))
+}
+EVERY = {**{name: f"recipe={name}" for name in trained_recipes()}, **SCALES, **OWN}
 
 
 def asked(words: str, *more: str) -> RunConfig:
