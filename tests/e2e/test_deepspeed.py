@@ -19,7 +19,7 @@ from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.models import base_model
 from carerl.controller.session import Result
 from carerl.tracking.display import QuietDisplay
-from tests.e2e.test_pipeline import InterruptAt, final_weights, rows, small, start
+from tests.e2e.test_pipeline import InterruptAt, check_goes_on, rows, small, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -50,13 +50,7 @@ def test_engines_have_the_learners_weights_after_every_sync(whole: Result) -> No
 def test_a_run_stopped_and_gone_on_with_equals_one_never_stopped(
     actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path, at: int
 ) -> None:
-    stopped = start(actors, small(tmp_path, *DEEPSPEED), InterruptAt(at))
-    assert (stopped.status, stopped.step) == ("interrupted", at)
-    resumed = start(actors, load([f"resume={stopped.run_dir}"]))
-    assert (resumed.status, resumed.step) == ("completed", 4)
-    assert rows(resumed.run_dir) == rows(whole.run_dir)
-    expected = final_weights(whole.run_dir)
-    assert all(tensor.equal(expected[name]) for name, tensor in final_weights(resumed.run_dir).items())
+    check_goes_on(actors, small(tmp_path, *DEEPSPEED), whole, at)
 
 
 class Warned(QuietDisplay):
