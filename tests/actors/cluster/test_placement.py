@@ -41,6 +41,7 @@ def test_a_run_waits_for_one_that_holds_what_it_needs_and_holds_nothing_meanwhil
     seen: list[float] = []
     with ExitStack() as first:
         first.enter_context(reserved([group(3, 0.5)], 0, nothing, nothing))
+        _until_free(0.5)
 
         def check() -> None:
             """Once nothing is held, Ray may take up to a second to come back to what waits: then it is called again."""
@@ -51,9 +52,9 @@ def test_a_run_waits_for_one_that_holds_what_it_needs_and_holds_nothing_meanwhil
 
         with reserved([group(1, 0.5), group(1, 0.5, "learner")], 0, nothing, check) as room:
             assert {role: len(options) for role, options in room.options.items()} == {"rollout": 1, "learner": 1}
-            assert free() == 1.0
+            _until_free(1.0)
     assert seen == [0.5, 0.5]
-    _all_free()
+    _until_free(2.0)
 
 
 def test_actors_lie_on_what_is_reserved_for_them() -> None:
@@ -70,7 +71,7 @@ def test_actors_lie_on_what_is_reserved_for_them() -> None:
         found = {role: ray.get([actor.place.remote() for actor in group]) for role, group in actors.items()}
         assert len({*found["rollout"][:2], *found["learner"]}) == 1 and found["learner"][0] is not None
         assert found["rollout"][2] is None, "an actor that asks for nothing has no place"
-        assert free() == 1.0, "nothing is taken beside the reservation"
+        _until_free(1.0)  # nothing is taken beside the reservation
 
 
 @pytest.mark.parametrize("gpus", [0.0, 0.5])
@@ -95,7 +96,7 @@ def test_rank_k_and_engine_k_share_bundle_k_and_its_gpu(gpus: float) -> None:
         }
         assert bundles["learner"] == bundles["rollout"] and list(bundles) == ["learner", "rollout", "reference"]
         assert sorted([*bundles["learner"], *bundles["reference"]]) == [0, 1, 2]
-        assert free() == 0.8, "two pairs of .5 and the reference's .2"
+        _until_free(0.8)  # two pairs of .5 and the reference's .2
         actors = {
             role: [Actor.options(**options).remote() for options in found] for role, found in room.options.items()
         }
@@ -103,7 +104,7 @@ def test_rank_k_and_engine_k_share_bundle_k_and_its_gpu(gpus: float) -> None:
         assert cards["learner"] == cards["rollout"], "engine k sees the GPU of rank k, and no other"
         held = [card for role in ("learner", "reference") for found in cards[role] for card in found]
         assert len(set(held)) == len(held) == (3 if gpus else 0)
-    _all_free()
+    _until_free(2.0)
 
 
 def test_the_learners_ranks_are_kept_together_whatever_order_ray_packs_in() -> None:
@@ -131,7 +132,7 @@ def test_what_never_comes_is_given_up_and_named(monkeypatch: pytest.MonkeyPatch)
         "after 3 s the cluster has not handed out 3 CPUs. 1 nodes have 2 CPUs, free are"
     )
     assert said and said[0].startswith("waiting for 3 CPUs; 1 nodes have 2 CPUs, free are 2 CPUs (")
-    _all_free()
+    _until_free(2.0)
 
 
 def test_a_stop_ends_the_wait() -> None:
@@ -145,7 +146,7 @@ def test_a_stop_ends_the_wait() -> None:
         with reserved([group(3, 1.0)], 0, nothing, check):
             pass
     assert caught.value.exit_code == 143
-    _all_free()
+    _until_free(2.0)
 
 
 def test_a_plan_of_nothing_but_idle_shares() -> None:
@@ -158,13 +159,13 @@ def test_every_recipe_of_one_machine_fits_its_reservation() -> None:
         groups = actor_groups(load([f"recipe={recipe}"]))
         with reserved(groups, 0, nothing, nothing) as room:
             assert {g.role: g.count for g in groups} == {role: len(found) for role, found in room.options.items()}
-    _all_free()
+    _until_free(2.0)
 
 
-def _all_free() -> None:
-    """A reservation's end reaches the scheduler a moment later."""
+def _until_free(cpus: float) -> None:
+    """Waits until so many CPUs are free: what Ray says of them is a moment old, at a reservation's start and end."""
     for _ in range(300):
-        if free() == 2.0:
+        if free() == cpus:
             return
         ray.get(ray.remote(num_cpus=0)(nothing).remote())  # a round trip through the scheduler
-    raise AssertionError(f"free are {free()} CPUs of 2")
+    raise AssertionError(f"free are {free()} CPUs, not {cpus}")
