@@ -20,11 +20,11 @@ FLOORS: dict[str, int] = {
     room: floor
     for floor, rooms in enumerate(
         (
-            ("text", "progress", "seeds"),
+            ("text", "progress", "seeds", "records"),
             ("types", "errors", "metrics"),
             ("settings",),
             ("regularizers", "algorithms", "rewards", "decisions", "calibration", "grading"),
-            ("loss", "tasks"),
+            ("loss", "tasks", "preferences", "inference"),
             ("config",),
             ("backends", "runs"),
             ("actors", "tracking", "report"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from carerl.types import TokenBatch, TokenVectors
+from carerl.records.vectors import TokenVectors
+from carerl.types import TokenBatch
 
 LENGTHS = torch.tensor([2, 0, 3, 1, 0, 4])
 
