@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
@@ -15,16 +16,23 @@ from carerl.actors.health.asking import Asker
 
 class Local:
     """An actor handle on an object of this process. ``before(method, arguments)`` is told of every call. A call to a
-    concurrency group runs on a thread beside, one after the other, as in Ray."""
+    concurrency group runs on a thread beside, one after the other, as in Ray. ``copies``: what goes in and out is
+    copied, as between processes; otherwise both sides have the same objects."""
 
-    def __init__(self, worker: Any, before: Callable[[str, tuple[Any, ...]], None] = lambda name, args: None) -> None:
+    def __init__(
+        self,
+        worker: Any,
+        before: Callable[[str, tuple[Any, ...]], None] = lambda name, args: None,
+        copies: bool = False,
+    ) -> None:
         self.worker, self._before = worker, before
+        self._sent: Callable[[Any], Any] = (lambda x: pickle.loads(pickle.dumps(x))) if copies else (lambda x: x)
         self._beside = ThreadPoolExecutor(1)
 
     def __getattr__(self, name: str) -> Any:
         def remote(*arguments: Any) -> Any:
             self._before(name, arguments)
-            return getattr(self.worker, name)(*arguments)
+            return self._sent(getattr(self.worker, name)(*self._sent(arguments)))
 
         def options(concurrency_group: str = "", **settings: Any) -> Any:
             beside = SimpleNamespace(remote=lambda *arguments: self._beside.submit(remote, *arguments))

@@ -12,7 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from carerl.backends.initial import init_tiny
+from carerl.backends.models import make_model, save_model
+from carerl.config.load import base_config, dump, load
+from carerl.tasks import TASKS
 from carerl.tasks.byte_tokenizer import EOS, VOCAB_SIZE, make_byte_tokenizer
+from carerl.tasks.tiny.tokenizer import make_tokenizer
 
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
 WEIGHTS = "model.safetensors"
@@ -62,4 +67,15 @@ def replaced(place: Path, name: str, content: bytes) -> Path:
 
 def renamed(place: Path, old: str, new: str) -> Path:
     (place / old).rename(place / new)
+    return place
+
+
+def untrained_base(place: Path) -> Path:
+    """Writes a base model of the tiny world as the cache holds it, but untrained."""
+    base = base_config(load(["recipe=care_grpo_tiny", "seed=100"]))
+    task = TASKS["tiny"].build(base.task, base.seed)
+    generator = torch.Generator().manual_seed(1)
+    model = make_model(base.model.shape, task.stop_ids, lambda made: init_tiny(made, generator))
+    save_model(place, model.config, {n: p.detach() for n, p in model.named_parameters()}, make_tokenizer())
+    (place / "carerl_base.yaml").write_text(dump(base))
     return place

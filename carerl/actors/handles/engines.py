@@ -1,8 +1,12 @@
-"""The engines as a driver uses them: prompts in, groups of responses out, under one version of the weights."""
+"""The engines as a driver uses them: prompts in, responses out, under one version of the weights.
+
+:class:`Flow` sends requests and gives completions as they end. :class:`Generation` is a flow of a task's questions,
+whose completions are groups of samples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from carerl.actors.handles.base import Handle, shares
@@ -11,9 +15,13 @@ from carerl.actors.health.asking import Asker
 from carerl.actors.turns import ASLEEP, Turns
 from carerl.backends.engines.base import Query, Request
 from carerl.backends.transfer.base import Sent
+from carerl.config.judging import judge_run
 from carerl.config.schema import RunConfig
+from carerl.config.shapes import absolute_path
 from carerl.config.transfer import transfer_kind
 from carerl.types import Completion, Example, Group, Sample, Sampling
+
+ROUND = 16  # tokens; after so many, whoever waits for completions can be stopped
 
 
 class Engines(Handle):
@@ -104,65 +112,151 @@ class Engines(Handle):
         ]
         return [found for part in self._ask(pending, "next tokens") for found in part]
 
+    def likeliest(self, prefixes: Sequence[tuple[int, ...]], k: int = 2) -> list[list[tuple[int, float]]]:
+        """Returns for each prefix the ``k`` likeliest next tokens and their log-probs, see
+        :meth:`carerl.backends.engines.base.Engine.likeliest`. Is called while nothing is being generated. Raises
+        WrongTurn."""
+        self._turns.check("generate")
+        pending = [
+            actor.likeliest.remote(prefixes[part], k, self.version)
+            for actor, part in shares(self._actors, len(prefixes))
+        ]
+        return [found for part in self._ask(pending, "next tokens") for found in part]
+
+    def complete(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        go_on: Callable[[], bool] = lambda: True,
+        homes: Sequence[Hashable] = (),
+    ) -> list[list[Completion]]:
+        """Returns the ``sampling.n`` completions of each request, in the order of the requests; [] if it was stopped.
+
+        Args:
+            requests: each with a number of its own.
+            sampling: a request may have a seed and a length of its own, see
+                :class:`carerl.backends.engines.base.Request`.
+            go_on: is called after every few tokens. Returns False to stop: the engines then forget the rest.
+            homes: one a request, as for :meth:`Flow.submit`. Requests with a long prefix in common should share one.
+
+        Raises WrongTurn while the engines sleep.
+        """
+        flow = self.flow()
+        flow.submit(requests, sampling, homes)
+        ended: dict[int, list[Completion]] = {}
+        while flow.open:
+            ended |= dict(flow.advance(ROUND)())
+            if not go_on():
+                flow.cancel()
+                return []
+        return [ended[request.number] for request in requests]
+
+    def flow(self) -> Flow:
+        """Returns a flow of requests under the version of the weights that the engines have now."""
+        return Flow(self._actors, self.version, self._ask, self._turns)
+
     def start(self, sampling: Sampling) -> Generation:
         """Returns a generation with these settings, which still has no prompts."""
-        return Generation(self._actors, sampling, self.version, self._ask, self._turns)
+        return Generation(self.flow(), sampling)
 
 
-class Generation:
-    """Sends numbered prompts through the engines, with one set of sampling settings and one version of the weights."""
+class JudgeEngines(Engines):
+    """Sends prompts to the engines of a second model, whose weights nobody replaces."""
 
-    def __init__(self, actors: list[Any], sampling: Sampling, version: int, ask: Asker, turns: Turns) -> None:
-        self._actors, self._sampling, self._version, self._ask = actors, sampling, version, ask
-        self._turns = turns
-        self._examples: dict[int, Example] = {}
+    def load(self, config: RunConfig, model_dir: str) -> list[Any]:
+        """Starts loading the second model of a run on every actor; returns what to wait for."""
+        own = judge_run(config)
+        return super().load(own, absolute_path(own.model.path))
+
+
+class Flow:
+    """Sends numbered requests through the engines, under one version of the weights. Requests join while others are
+    decoded."""
+
+    def __init__(self, actors: list[Any], version: int, ask: Asker, turns: Turns) -> None:
+        self._actors, self._version, self._ask, self._turns = actors, version, ask, turns
         self._submitted: list[Any] = []
         self._open = [0] * len(actors)
+        self._homes: dict[Hashable, int] = {}
 
     @property
     def open(self) -> int:
-        """The number of prompts that are not known to have ended."""
+        """The number of requests that are not known to have ended."""
         return sum(self._open)
 
-    def submit(self, examples: Mapping[int, Example]) -> None:
-        """Queues prompts, each at the engine that has the fewest left as far as is known. Their numbers determine their
-        seeds. Raises WrongTurn while the engines sleep."""
+    def submit(self, requests: Sequence[Request], sampling: Sampling, homes: Sequence[Hashable] = ()) -> None:
+        """Queues requests. No other request of this flow that has not ended has the same number.
+
+        ``homes``: one a request, or none. All requests of one home go to the same engine, now and later, so that what
+        their prompts have in common is in its prefix cache. Otherwise a request goes to the engine that has the fewest
+        left as far as is known. Raises WrongTurn while the engines sleep.
+        """
         self._turns.check("generate")
         parts: list[list[Request]] = [[] for _ in self._actors]
-        for number, example in examples.items():
+        for k, request in enumerate(requests):
             engine = self._open.index(min(self._open))
-            parts[engine].append(Request(number, example.prompt_ids))
+            if homes:
+                engine = self._homes.setdefault(homes[k], engine)
+            parts[engine].append(request)
             self._open[engine] += 1
-            self._examples[number] = example
         self._submitted += [
-            actor.submit.remote(share, self._sampling, self._version)
+            actor.submit.remote(share, sampling, self._version)
             for actor, share in zip(self._actors, parts, strict=True)
             if share
         ]
 
-    def advance(self, steps: int = 0) -> Callable[[], list[tuple[int, Group]]]:
+    def advance(self, steps: int = 0) -> Callable[[], list[tuple[int, list[Completion]]]]:
         """Has every engine decode ``steps`` tokens of each sequence (0: until all have ended), after the calls that it
-        has queued. Does not wait: the returned function does, and returns the groups that ended, sorted by number.
-        Raises WrongTurn while the engines sleep."""
+        has queued. Does not wait: the returned function does, and returns the completions of the requests that ended,
+        with their numbers, sorted by number. Raises WrongTurn while the engines sleep."""
         self._turns.check("generate")
         busy = [engine for engine, open_ in enumerate(self._open) if open_]
         pending = [self._actors[engine].advance.remote(steps) for engine in busy]
 
-        def wait() -> list[tuple[int, Group]]:
+        def wait() -> list[tuple[int, list[Completion]]]:
             self._ask(self._submitted, "generate")  # raises if an engine refused a prompt
             self._submitted.clear()
-            ended: list[tuple[int, Group]] = []
+            ended: list[tuple[int, list[Completion]]] = []
             for engine, part in zip(busy, self._ask(pending, "generate"), strict=True):
                 self._open[engine] -= len(part)
-                ended += [(number, self._group(number, completions)) for number, completions in part]
+                ended += part
             return sorted(ended, key=lambda pair: pair[0])
 
         return wait
 
     def cancel(self) -> None:
-        """Has the engines forget all prompts that have not ended."""
+        """Has the engines forget all requests that have not ended."""
         self._ask([actor.cancel.remote() for actor in self._actors], "generate")
         self._open = [0] * len(self._actors)
+
+
+class Generation:
+    """Sends a task's questions through the engines, by number, with one set of sampling settings."""
+
+    def __init__(self, flow: Flow, sampling: Sampling) -> None:
+        self._flow, self._sampling = flow, sampling
+        self._examples: dict[int, Example] = {}
+
+    @property
+    def open(self) -> int:
+        """The number of prompts that are not known to have ended."""
+        return self._flow.open
+
+    def submit(self, examples: Mapping[int, Example]) -> None:
+        """Queues prompts. Their numbers determine their seeds. Raises WrongTurn while the engines sleep."""
+        self._examples |= examples
+        requests = [Request(number, example.prompt_ids) for number, example in examples.items()]
+        self._flow.submit(requests, self._sampling)
+
+    def advance(self, steps: int = 0) -> Callable[[], list[tuple[int, Group]]]:
+        """Has every engine decode ``steps`` tokens of each sequence, see :meth:`Flow.advance`. The returned function
+        waits, and returns the groups that ended, sorted by number."""
+        wait = self._flow.advance(steps)
+        return lambda: [(number, self._group(number, completions)) for number, completions in wait()]
+
+    def cancel(self) -> None:
+        """Has the engines forget all prompts that have not ended."""
+        self._flow.cancel()
 
     def _group(self, number: int, completions: list[Completion]) -> Group:
         example = self._examples[number]

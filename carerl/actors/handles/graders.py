@@ -53,13 +53,17 @@ class Graders(Handle):
         GradingError if no response could be graded, or if their share is above ``most``."""
         samples = [sample for group in groups for sample in group.samples]
         invalid = sum(sample.outcome is Outcome.INVALID for sample in samples)
+        return self.check_counts(invalid, len(samples), len(groups), most)
+
+    def check_counts(self, invalid: int, responses: int, prompts: int, most: float = 1.0) -> str:
+        """Does what :meth:`check` does, with counts: so many of the ``responses`` could not be graded."""
         if not invalid:
             return ""
-        share = invalid / len(samples)
+        share = invalid / responses
         failure = f"the last failure: {printable(self._raised)}"
-        if invalid == len(samples):
-            raise GradingError(f"no response of {len(groups)} prompts could be graded; {failure}")
-        text = f"{invalid} of {len(samples)} responses could not be graded; {failure}"
+        if invalid == responses:
+            raise GradingError(f"no response of {prompts} prompts could be graded; {failure}")
+        text = f"{invalid} of {responses} responses could not be graded; {failure}"
         if share > most:
             raise GradingError(
                 f"{text}\n  remedy: mend the grader or the reward. Such responses count as wrong; "

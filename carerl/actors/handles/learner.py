@@ -101,8 +101,9 @@ class Learner(Handle):
         return lambda: self._ask(pending, "train")[0]
 
     def log_probs(self, held: HeldBatch) -> dict[str, Tensor]:
-        """Returns float32 (B, T) streams of a batch: ``logprobs``, ``entropy``, and ``rkl``, which is 0 unless the
-        reference gives hidden states (:mod:`carerl.backends.learners.base`)."""
+        """Returns float32 (B, T) streams of a batch: ``logprobs``, ``entropy``, ``peak`` (the likeliest token's
+        log-prob), and ``rkl``, which is 0 unless the reference gives hidden states
+        (:mod:`carerl.backends.learners.base`)."""
         parts = self._of_batch(held, "score", "log_probs")
         whole = {name: torch.zeros(held.rows, held.width) for name in parts[0][1]}
         for rows, values in parts:
@@ -140,8 +141,12 @@ class Learner(Handle):
 
     def export(self, directory: Path, tokenizer: Any, dtype: str) -> dict[str, Written]:
         """Writes the weights, in ``dtype``, as a Hugging Face directory; returns the files of the weights."""
+        return self.begin_export(directory, tokenizer, dtype).files()
+
+    def begin_export(self, directory: Path, tokenizer: Any, dtype: str) -> Writing:
+        """Does what :meth:`export` does, and does not wait once the weights are copied."""
         self._gather(directory, tokenizer, dtype)
-        return self._write("export").files()
+        return self._write("export")
 
     def _gather(self, directory: Path, tokenizer: Any, dtype: str) -> None:
         """Has the first rank copy the whole model, to be written into a directory."""

@@ -184,6 +184,12 @@ class EngineWorker(Worker):
         found: list[tuple[float, ...]] = self._engine.next_logprobs(queries)
         return found
 
+    def likeliest(self, prefixes: list[tuple[int, ...]], k: int, version: int) -> list[list[tuple[int, float]]]:
+        """Returns the ``k`` likeliest next tokens after each prefix. Raises StaleWeights, WrongTurn."""
+        self._check(version)
+        found: list[list[tuple[int, float]]] = self._engine.likeliest(prefixes, k)
+        return found
+
     def _check(self, version: int) -> None:
         self._turns.check("generate")
         if self._version != version:

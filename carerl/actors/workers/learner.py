@@ -182,7 +182,8 @@ class LearnerWorker(Worker):
     def log_probs(
         self, minibatches: Any, scores: str, batch: TokenBatch, *shares: ReferenceShare
     ) -> tuple[list[int], dict[str, Tensor]]:
-        """Returns this rank's rows of the batch, and their (rows, T) streams ``logprobs``, ``entropy`` and ``rkl``."""
+        """Returns this rank's rows of the batch, and their (rows, T) streams ``logprobs``, ``entropy``, ``rkl``
+        and ``peak``."""
         with self._adding(scores) as add_reference:
             return self._learner.log_probs(with_shares(batch, shares), minibatches, add_reference)
 

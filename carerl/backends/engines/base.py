@@ -11,15 +11,25 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from carerl.backends.transfer.digest import Received
+from carerl.records.spread import MOST_TOP, Floor
 from carerl.types import Completion, Sampling
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt with a number. No other request in the engine has the same number."""
+    """A prompt with a number. No other request in the engine has the same number.
+
+    ``seed``: of its generator; None derives it from the sampling's seed and the number. ``max_new_tokens``: fewer than
+    the sampling's; None for those. ``top``: how many of the likeliest tokens the spread of each token is computed from;
+    0 for no spread. ``floor``: what may end the response early; it needs ``top``.
+    """
 
     number: int
     prompt_ids: tuple[int, ...]
+    seed: int | None = None
+    max_new_tokens: int | None = None
+    top: int = 0
+    floor: Floor | None = None
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,12 @@ class Engine(Protocol):
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
         """Queues ``sampling.n`` completions of each request.
 
-        A request draws from its own generator, seeded by (``sampling.seed``, its number). So a response depends on its
-        prompt, the weights and its seed, and not on the rest of the batch. Log-probs are of the distribution that is
-        sampled from, temperature included.
+        A request draws from its own generator, seeded by its ``seed`` or (``sampling.seed``, its number). So a response
+        depends on its prompt, the weights and its seed, and not on the rest of the batch. Log-probs and spreads are of
+        the distribution that is sampled from, temperature included; at temperature 0 of that at temperature 1.
+
+        A floor is asked about each token as it is drawn, unless the response ends by itself with it, and nothing is
+        drawn after the token at which it says so. Raises ValueError, see :func:`check_requests`.
         """
         ...
 
@@ -64,6 +77,15 @@ class Engine(Protocol):
         is not cached.
 
         Raises RequestsInFlight if a request has not ended: the query might have to wait for all requests in the queue.
+        """
+        ...
+
+    def likeliest(self, prefixes: Sequence[tuple[int, ...]], k: int) -> list[list[tuple[int, float]]]:
+        """Returns for each prefix the ``k`` likeliest next tokens, each with its log-prob (nats) over the whole
+        vocabulary at temperature 1: the likeliest first, of equally likely ones the lower id. Fewer if the vocabulary
+        is smaller. Costs what :meth:`next_logprobs` costs.
+
+        Raises RequestsInFlight if a request has not ended.
         """
         ...
 
@@ -109,6 +131,30 @@ class Engine(Protocol):
 
 class RequestsInFlight(RuntimeError):
     """Refuses a call that needs an engine in which every request has ended."""
+
+
+def check_requests(requests: Sequence[Request], sampling: Sampling) -> None:
+    """Refuses requests that no engine can serve as they are meant. Raises ValueError.
+
+    A seed or a floor is for one response. Where top-p or top-k leave tokens out, some of the likeliest tokens have
+    probability 0, and means of log-probs are infinite.
+    """
+    for request in requests:
+        if sampling.n != 1 and (request.seed is not None or request.floor is not None):
+            raise ValueError(f"request {request.number} has a seed or a floor of its own, for {sampling.n} responses")
+        if request.top > MOST_TOP:
+            raise ValueError(f"request {request.number} asks for {request.top} of at most {MOST_TOP} likeliest tokens")
+        if request.floor is not None and not request.top:
+            raise ValueError(f"request {request.number} has a floor, but asks for no spread")
+        if request.top and (sampling.top_p < 1 or sampling.top_k > 0):
+            raise ValueError(f"request {request.number} asks for spreads, which top_p and top_k would make infinite")
+        if request.max_new_tokens is not None and not 1 <= request.max_new_tokens <= sampling.max_new_tokens:
+            raise ValueError(f"request {request.number} asks for {request.max_new_tokens} new tokens")
+
+
+def limit(request: Request, sampling: Sampling) -> int:
+    """Returns how many tokens a response to the request has at most."""
+    return sampling.max_new_tokens if request.max_new_tokens is None else request.max_new_tokens
 
 
 def check_new_weights(requests: int) -> None:

@@ -6,7 +6,7 @@ to ``rollout.max_batch_rows`` rows together, with a key–value cache and left p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -15,14 +15,79 @@ import torch
 from torch import Tensor
 
 from carerl import progress
-from carerl.backends.engines.base import Query, Request, check_new_weights, check_queries, check_sleep
+from carerl.backends.engines.base import (
+    Query,
+    Request,
+    check_new_weights,
+    check_queries,
+    check_requests,
+    check_sleep,
+    limit,
+)
 from carerl.backends.lora import adapt, is_adapter, on_its_way
 from carerl.backends.models import load_model
 from carerl.backends.transfer.digest import Received, Tally
 from carerl.backends.transfer.host import HostReceiver
 from carerl.config.schema import RunConfig
+from carerl.inference.confidence import spreads_of
+from carerl.records.spread import TokenSpread
 from carerl.seeds import derived_seed
 from carerl.types import Completion, Sampling
+
+
+class _Row:
+    """One response as it is drawn. ``k``: its number among those to the request."""
+
+    def __init__(self, request: Request, sampling: Sampling, k: int):
+        self.request, self._sampling = request, sampling
+        seed = derived_seed(sampling.seed, request.number) + k if request.seed is None else request.seed
+        self._generator = torch.Generator().manual_seed(seed)
+        self._watcher = request.floor.watch() if request.floor is not None else None
+        self._tokens: list[int] = []
+        self._logprobs: list[float] = []
+        self._spreads: list[TokenSpread] = []
+        self._stopped = self._floored = False
+
+    @property
+    def ended(self) -> bool:
+        return self._stopped or self._floored or len(self._tokens) >= limit(self.request, self._sampling)
+
+    def draw(self, logp_V: Tensor, spread: TokenSpread | None) -> Tensor:
+        """Returns the next token, a scalar. A row that has ended goes along with its batch: its tokens count for
+        nothing. ``spread``: of these log-probs, if the request asks."""
+        if self.ended:
+            return torch.tensor(0)
+        noise_V = torch.empty(logp_V.shape[0]).exponential_(generator=self._generator)
+        # argmax of p / Exp(1) noise is an exact draw from p.
+        chosen = logp_V.argmax() if self._sampling.temperature == 0 else (logp_V - noise_V.log()).argmax()
+        token = int(chosen)
+        self._tokens.append(token)
+        self._logprobs.append(float(logp_V[token]))
+        self._stopped = token in self._sampling.stop_ids
+        if spread is not None:
+            self._spreads.append(spread)
+            if self._watcher is not None and not self._stopped:
+                self._floored = self._watcher(token, spread)
+        return chosen
+
+    def completion(self) -> Completion:
+        """Returns the response, which has ended."""
+        return Completion(
+            tuple(self._tokens),
+            tuple(self._logprobs),
+            truncated=not self._stopped and not self._floored,
+            spreads=tuple(self._spreads),
+            floored=self._floored,
+        )
+
+
+def _spreads(rows: list[_Row], logp_BV: Tensor) -> dict[int, TokenSpread]:
+    """Returns how spread the distributions are of the open rows whose requests ask, by row. Exact."""
+    found: dict[int, TokenSpread] = {}
+    for top in {row.request.top for row in rows if row.request.top}:
+        asked = [b for b, row in enumerate(rows) if row.request.top == top and not row.ended]
+        found |= zip(asked, spreads_of(logp_BV[asked], top), strict=True)
+    return found
 
 
 class HFEngine:
@@ -42,6 +107,7 @@ class HFEngine:
         self._asleep: dict[torch.nn.Parameter, torch.Size | Tensor] = {}
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        check_requests(requests, sampling)
         self._queue += [(request, sampling) for request in requests]
 
     def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
@@ -54,20 +120,28 @@ class HFEngine:
             ended += self._complete(batch, sampling)
         return ended
 
-    @torch.inference_mode()
     def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
+        rows = self._next_rows([query.prefix_ids for query in queries])
+        return [tuple(logp_V[list(query.token_ids)].tolist()) for query, logp_V in zip(queries, rows, strict=True)]
+
+    def likeliest(self, prefixes: Sequence[tuple[int, ...]], k: int) -> list[list[tuple[int, float]]]:
+        found = []
+        for logp_V in self._next_rows(prefixes):
+            ordered_V, order_V = logp_V.sort(descending=True, stable=True)  # of equal ones the lower id stays in front
+            found.append(list(zip(order_V[:k].tolist(), ordered_V[:k].tolist(), strict=True)))
+        return found
+
+    @torch.inference_mode()
+    def _next_rows(self, prefixes: Sequence[tuple[int, ...]]) -> Iterator[Tensor]:
+        """Yields (V,) the log-probs of the next token after each prefix, at temperature 1."""
         check_queries(len(self._queue))
-        found: list[tuple[float, ...]] = []
-        for start in range(0, len(queries), self._max_rows):
-            part = queries[start : start + self._max_rows]
-            ids_BS, attention_BS = self._padded([list(query.prefix_ids) for query in part])
+        for start in range(0, len(prefixes), self._max_rows):
+            ids_BS, attention_BS = self._padded([list(prefix) for prefix in prefixes[start : start + self._max_rows]])
             logits_BV = self._model(
                 input_ids=ids_BS, attention_mask=attention_BS, position_ids=_positions(attention_BS), logits_to_keep=1
             ).logits[:, -1]
             progress.step()
-            logp_BV = logits_BV.float().cpu().log_softmax(-1)
-            found += [tuple(logp_BV[b, list(query.token_ids)].tolist()) for b, query in enumerate(part)]
-        return found
+            yield from logits_BV.float().cpu().log_softmax(-1)
 
     def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Returns ids and attention mask (B, S), padded on the left."""
@@ -81,24 +155,17 @@ class HFEngine:
 
     def _complete(self, requests: list[Request], sampling: Sampling) -> list[tuple[int, list[Completion]]]:
         n = sampling.n
-        rows = [list(request.prompt_ids) for request in requests for _ in range(n)]
-        seeds = [derived_seed(sampling.seed, request.number) + k for request in requests for k in range(n)]
-        done: list[Completion] = []
+        rows = [_Row(request, sampling, k) for request in requests for k in range(n)]
         for start in range(0, len(rows), self._max_rows):
-            part = slice(start, start + self._max_rows)
-            done += self._decode(rows[part], seeds[part], sampling)
+            self._decode(rows[start : start + self._max_rows], sampling)
+        done = [row.completion() for row in rows]
         return [(request.number, done[i * n : (i + 1) * n]) for i, request in enumerate(requests)]
 
     @torch.inference_mode()
-    def _decode(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Completion]:
-        ids_BS, attention_BS = self._padded(rows)
-        ends = set(sampling.stop_ids)
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        tokens: list[list[int]] = [[] for _ in rows]
-        logprobs: list[list[float]] = [[] for _ in rows]
-        open_rows = set(range(len(rows)))
+    def _decode(self, rows: list[_Row], sampling: Sampling) -> None:
+        ids_BS, attention_BS = self._padded([list(row.request.prompt_ids) for row in rows])
         cache = None
-        for _ in range(sampling.max_new_tokens):
+        while not all(row.ended for row in rows):
             out = self._model(
                 input_ids=ids_BS,
                 attention_mask=attention_BS,
@@ -110,23 +177,10 @@ class HFEngine:
             progress.step()
             cache = out.past_key_values
             logp_BV = processed_logprobs(out.logits[:, -1].float().cpu(), sampling)
-            noise_BV = torch.stack([torch.empty(logp_BV.shape[1]).exponential_(generator=g) for g in generators])
-            # argmax of p / Exp(1) noise is an exact draw from p.
-            chosen_B = logp_BV.argmax(-1) if sampling.temperature == 0 else (logp_BV - noise_BV.log()).argmax(-1)
-            for b in sorted(open_rows):
-                token = int(chosen_B[b])
-                tokens[b].append(token)
-                logprobs[b].append(float(logp_BV[b, token]))
-                if token in ends:
-                    open_rows.discard(b)
-            if not open_rows:
-                break
+            spreads = _spreads(rows, logp_BV)
+            chosen_B = torch.stack([row.draw(logp_BV[b], spreads.get(b)) for b, row in enumerate(rows)])
             ids_BS = chosen_B[:, None].to(self._device)
             attention_BS = torch.cat([attention_BS, torch.ones_like(attention_BS[:, :1])], dim=1)
-        return [
-            Completion(tuple(t), tuple(lp), truncated=b in open_rows)
-            for b, (t, lp) in enumerate(zip(tokens, logprobs, strict=True))
-        ]
 
     def init_transfer(self, info: dict[str, Any]) -> None:
         self._receiver.init(info["segments"])

@@ -22,13 +22,21 @@ from typing import Any
 import torch
 
 from carerl import progress
-from carerl.backends.engines.base import Query, Request, check_new_weights, check_queries, check_sleep
+from carerl.backends.engines.base import (
+    Query,
+    Request,
+    check_new_weights,
+    check_queries,
+    check_requests,
+    check_sleep,
+)
+from carerl.backends.engines.vllm_requests import Watch
 from carerl.backends.transfer.digest import DamagedWeights, Received
 from carerl.backends.whole_checkpoint import check_finite, check_weights
 from carerl.config.roles import shares_gpu
 from carerl.config.schema import RunConfig
 from carerl.config.transfer import transfer_kind
-from carerl.seeds import derived_seed
+from carerl.records.spread import MOST_TOP
 from carerl.types import Completion, Sampling
 
 KEEP, DROP = 1, 2  # of weights while an engine sleeps: vLLM's levels
@@ -139,6 +147,7 @@ class VLLMEngine:
             # Log-probs of the distribution that is sampled from, not of the raw logits: an importance weight needs
             # them when the temperature is not 1.
             logprobs_mode="processed_logprobs",
+            max_logprobs=MOST_TOP,
             trust_remote_code=config.model.trust_remote_code,
             load_format="safetensors",  # a pickled file can run code as it is read
             generation_config="vllm",  # take no sampling defaults from the model's files
@@ -150,42 +159,49 @@ class VLLMEngine:
             **adapters,
         )
         self._with_adapters, self._adapted = bool(adapters), False  # the latter: once adapters have come
-        self._open: set[int] = set()
+        self._words = int(self._llm.llm_engine.model_config.get_vocab_size())
+        self._open: dict[int, Watch] = {}
 
     def submit(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        check_requests(requests, sampling)
+        for request in requests:
+            watch = self._open[request.number] = Watch(request, self._words)
+            self._add(str(request.number), request.prompt_ids, streamed=watch.streamed, **watch.settings(sampling))
+
+    def _add(self, name: str, prompt_ids: Sequence[int], streamed: bool = False, **settings: Any) -> None:
+        """Sends a request to vLLM's core. ``streamed``: its tokens come after each step, and not all at its end."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        for request in requests:
-            params = SamplingParams(
-                n=sampling.n,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=sampling.max_new_tokens,
-                seed=derived_seed(sampling.seed, request.number),
-                stop_token_ids=sorted(sampling.stop_ids),
-                ignore_eos=True,  # vLLM has end tokens of its own; only stop_token_ids end a response
-                logprobs=0,
-                flat_logprobs=True,  # lists, not an object for each token
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
-            self._llm.llm_engine.add_request(str(request.number), prompt, params, lora_request=self._adapters())
-            self._open.add(request.number)
+        kind = RequestOutputKind.CUMULATIVE if streamed else RequestOutputKind.FINAL_ONLY
+        params = SamplingParams(detokenize=False, output_kind=kind, **settings)
+        prompt = TokensPrompt(prompt_token_ids=list(prompt_ids))
+        self._llm.llm_engine.add_request(name, prompt, params, lora_request=self._adapters())
 
     def advance(self, steps: int = 0) -> list[tuple[int, list[Completion]]]:
+        """Decodes, see :class:`carerl.backends.engines.base.Engine`.
+
+        Only requests with a floor are streamed. What a floor ends is aborted before the next step: nothing of it is
+        decoded any more, and its blocks are free. On a GPU vLLM may have begun that step already, and drops its token.
+        """
         engine = self._llm.llm_engine
-        ended = []
+        ended: list[tuple[int, list[Completion]]] = []
         for _ in range(steps) if steps else count():
             if not engine.has_unfinished_requests():
                 break
-            ended += [output for output in engine.step() if output.finished]
+            for output in engine.step():
+                number = int(output.request_id)
+                if number not in self._open:
+                    continue  # a step that had begun as its floor ended it
+                watch = self._open[number]
+                floored = watch.ends(output)
+                if floored and not output.finished:
+                    engine.abort_request([output.request_id])
+                if floored or output.finished:
+                    ended.append((number, [watch.completion(one, floored) for one in output.outputs]))
+                    del self._open[number]
             progress.step()
-        numbered = [(int(output.request_id), [self._completion(o) for o in output.outputs]) for output in ended]
-        self._open.difference_update(number for number, _ in numbered)
-        return numbered
+        return ended
 
     def next_logprobs(self, queries: Sequence[Query]) -> list[tuple[float, ...]]:
         """Sends a request of one token for each query. The prefix is taken from the cache, and only the log-probs asked
@@ -194,29 +210,39 @@ class VLLMEngine:
         The alternatives are worse: ``prompt_logprobs`` would read the whole prefix again, and ``allowed_token_ids``
         changes the distribution.
         """
-        from vllm import SamplingParams, TokensPrompt
-        from vllm.sampling_params import RequestOutputKind
+        settings = [{"logprob_token_ids": list(query.token_ids)} for query in queries]
+        found = self._next_tokens([query.prefix_ids for query in queries], settings)
+        return [
+            tuple(float(logprobs[token].logprob) for token in query.token_ids)
+            for query, logprobs in zip(queries, found, strict=True)
+        ]
 
+    def likeliest(self, prefixes: Sequence[tuple[int, ...]], k: int) -> list[list[tuple[int, float]]]:
+        """Sends a request of one token for each prefix. vLLM breaks ties as it likes, so more tokens are asked for than
+        are wanted. The lower id is told from a higher one among ``MOST_TOP`` equally likely tokens, not among more."""
+        if k > MOST_TOP:
+            raise ValueError(f"{k} tokens are asked for, but vLLM gives at most {MOST_TOP}")
+        settings = [{"logprobs": min(MOST_TOP, self._words)}] * len(prefixes)
+        found = self._next_tokens(prefixes, settings)
+        by_rank = [
+            sorted(
+                ((token, float(one.logprob)) for token, one in logprobs.items()), key=lambda pair: (-pair[1], pair[0])
+            )
+            for logprobs in found
+        ]
+        return [ranked[:k] for ranked in by_rank]
+
+    def _next_tokens(self, prefixes: Sequence[tuple[int, ...]], settings: Sequence[dict[str, Any]]) -> list[Any]:
+        """Returns vLLM's log-probs of the next token after each prefix, at temperature 1, by token."""
         check_queries(len(self._open))
         engine = self._llm.llm_engine
-        for number, query in enumerate(queries):
-            params = SamplingParams(
-                temperature=1.0,
-                max_tokens=1,
-                logprob_token_ids=list(query.token_ids),
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            prompt = TokensPrompt(prompt_token_ids=list(query.prefix_ids))
-            engine.add_request(str(number), prompt, params, lora_request=self._adapters())
+        for number, (prefix_ids, own) in enumerate(zip(prefixes, settings, strict=True)):
+            self._add(str(number), prefix_ids, temperature=1.0, max_tokens=1, **own)
         found: dict[int, Any] = {}
         while engine.has_unfinished_requests():
             found |= {int(output.request_id): output.outputs[0].logprobs[0] for output in engine.step()}
             progress.step()
-        return [
-            tuple(float(found[number][token].logprob) for token in query.token_ids)
-            for number, query in enumerate(queries)
-        ]
+        return [found[number] for number in range(len(prefixes))]
 
     def _adapters(self) -> Any:
         """Returns what a request names to be decoded with the adapters that have come; None before any have, and for a
@@ -228,15 +254,6 @@ class VLLMEngine:
     def cancel(self) -> None:
         self._llm.llm_engine.abort_request([str(number) for number in sorted(self._open)])
         self._open.clear()
-
-    @staticmethod
-    def _completion(output: Any) -> Completion:
-        ids, flat = tuple(output.token_ids), output.logprobs
-        drawn = [flat.token_ids[start] for start in flat.start_indices]  # the sampled token comes first
-        if tuple(drawn) != ids:
-            raise RuntimeError(f"vLLM sampled {ids[:8]}… but gave log-probs of {drawn[:8]}…")
-        logprobs = tuple(float(flat.logprobs[start]) for start in flat.start_indices)
-        return Completion(ids, logprobs, truncated=output.finish_reason == "length")
 
     def init_transfer(self, info: dict[str, Any]) -> None:
         self._llm.collective_rpc("carerl_init", args=(info,))

@@ -86,7 +86,8 @@ class Learner(Stateful, Protocol):
     def log_probs(
         self, batch: TokenBatch, minibatches: Sequence[Minibatch] = (), add_reference: AddReference | None = None
     ) -> tuple[list[int], dict[str, Tensor]]:
-        """Returns this rank's rows and their streams (rows, T) ``logprobs``, ``entropy`` and ``rkl``.
+        """Returns this rank's rows and their streams (rows, T) ``logprobs``, ``entropy``, ``rkl`` and ``peak``, the
+        log-prob of the likeliest token.
 
         ``minibatches``: those that the batch is to be trained in, so that each row is on the same rank as there.
 

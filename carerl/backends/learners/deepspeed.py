@@ -243,8 +243,8 @@ class _Entrance:
     def __init__(self, engine: Any):
         object.__setattr__(self, "_engine", engine)
 
-    def __call__(self, *arguments: Any) -> Any:
-        return self._engine(*arguments)
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._engine(*arguments, **named)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine.module, name)

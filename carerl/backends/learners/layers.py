@@ -33,9 +33,9 @@ def offload_activations(policy: nn.Module) -> None:
         frozen = isinstance(head, Tensor) and _same_memory(saved, head)
         return saved if frozen else _away(saved)
 
-    def offloaded(*arguments: Any) -> Any:
+    def offloaded(*arguments: Any, **named: Any) -> Any:
         with torch.autograd.graph.saved_tensors_hooks(away, _back):
-            return forward(*arguments)
+            return forward(*arguments, **named)
 
     policy.forward = offloaded
 

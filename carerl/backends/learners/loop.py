@@ -36,7 +36,7 @@ from carerl.loss.streams import flatten, put_rows
 from carerl.loss.tally import PARTS, ObjectiveOutput
 from carerl.types import RunError, TokenBatch
 
-STREAMS = ("logprobs", "entropy", "rkl")
+STREAMS = ("logprobs", "entropy", "rkl", "peak")
 
 
 class NonFiniteGradient(RunError):
@@ -125,8 +125,9 @@ class LearnerLoop:
             part = batch.select(rows) if rows else _no_tokens(batch)
             if add_reference is not None:
                 part = add_reference(part)
-            stats = self._statistics(part)
-            for name, values_N in zip(STREAMS, (stats.logprobs_N, stats.entropy_N, stats.rkl_N), strict=True):
+            stats = self._statistics(part, peaks=True)
+            found = (stats.logprobs_N, stats.entropy_N, stats.rkl_N, stats.peak_N)
+            for name, values_N in zip(STREAMS, found, strict=True):
                 if rows and values_N is not None:
                     put_rows(streams[name], rows, part.response_lengths_B, values_N)
         rows = mine[self.shards.rank]
@@ -209,9 +210,9 @@ class LearnerLoop:
                 found[PARTS[name][1]] = norm, 1.0
         return found
 
-    def _statistics(self, part: TokenBatch) -> TokenStatistics:
+    def _statistics(self, part: TokenBatch, peaks: bool = False) -> TokenStatistics:
         with_ref = part.ref_hidden is not None
-        found = TokenStatistics(**self.shards.policy(part, self._objective.exact, with_ref))
+        found = TokenStatistics(**self.shards.policy(part, self._objective.exact, with_ref, peaks=peaks))
         progress.step()
         return found
 

@@ -63,10 +63,12 @@ class Policy(nn.Module):
         exact: Callable[[Tensor, Tensor], Tensor] | None,
         with_ref: bool,
         hidden_alone: bool = False,
+        peaks: bool = False,
     ) -> dict[str, Tensor | None]:
         """Returns the fields of :class:`TokenStatistics`; with ``hidden_alone`` nothing but the last hidden states.
 
-        ``with_ref``: uses the reference's hidden states if the batch has them. Raises ValueError if they are there and
+        ``with_ref``: uses the reference's hidden states if the batch has them. ``peaks``: the likeliest token's
+        log-prob is computed too. Raises ValueError if they are there and
         their head is not: :attr:`frozen_ref_head_VD`, or the policy's own if that is not trained.
         """
         if hidden_alone:
@@ -88,6 +90,7 @@ class Policy(nn.Module):
             reference=reference,
             exact=exact if with_ref else None,
             soft_targets=self._soft_targets(batch),
+            peaks=peaks,
         )
         return {name: getattr(statistics, name) for name in TokenStatistics.__dataclass_fields__}
 

@@ -27,7 +27,8 @@ from carerl.backends.learners.starting import StartingModel, from_files
 from carerl.backends.models import DTYPES, load_model
 from carerl.config.schema import RunConfig
 from carerl.loss.streams import put_rows
-from carerl.types import TokenBatch, TokenVectors
+from carerl.records.vectors import TokenVectors
+from carerl.types import TokenBatch
 
 
 class FrozenPolicy(Policy):

@@ -122,7 +122,8 @@ def test_what_is_largest_in_the_plan_comes_first_for_the_memory_that_ran_out(
 
 
 def test_every_role_has_an_advice() -> None:
-    assert set(LOWER) == {group.role for group in actor_groups(load(["recipe=care_grpo_tiny"]))}
+    groups = [*actor_groups(load(["recipe=care_grpo_tiny"])), *actor_groups(load(["recipe=caspo_7b", "dry_run=true"]))]
+    assert set(LOWER) == {group.role for group in groups}
 
 
 def test_the_heaviest_of_several_failures_is_the_cause() -> None:

@@ -31,7 +31,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     real, before = torch.set_num_threads, torch.get_num_threads()
 
     class LLM:
-        llm_engine = SimpleNamespace(abort_request=lambda requests: None)
+        llm_engine = SimpleNamespace(
+            abort_request=lambda requests: None, model_config=SimpleNamespace(get_vocab_size=lambda: 64)
+        )
 
         def __init__(self, **settings: Any) -> None:
             seen["OMP_NUM_THREADS"], seen["at start"] = os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads()

@@ -261,7 +261,7 @@ def test_pitfall_14_keys_and_values_that_vllm_does_not_forget_end_the_sync(worke
         pytest.skip("transformers keeps none")
     engine.submit(requests([tuple(10 + j % 50 for j in range(260))]), sampling())
     engine.advance(1)
-    held, engine._open = engine._open, set()
+    held, engine._open = engine._open, {}
     with pytest.raises(CachedPrefixes, match="still holds a block"):
         deliver([Local(worker)], weights(fresh(7)))
     with pytest.raises(StaleWeights, match="version None"):

@@ -31,10 +31,13 @@ from carerl.backends.models import make_model
 from carerl.config.schema import LearnerConfig, OptimizerConfig, ShapeConfig
 from carerl.loss.batching import Minibatch, make_batch, normalisers
 from carerl.loss.objective import Objective
+from carerl.loss.preferred import plan_preferred, with_preferences
 from carerl.loss.strata import STRATA
+from carerl.preferences.records import Pair
+from carerl.records.vectors import TokenVectors
 from carerl.regularizers import REGULARIZERS
 from carerl.regularizers.srkl import SRKLConfig
-from carerl.types import Example, Group, Sample, TokenBatch, TokenVectors
+from carerl.types import Example, Group, Sample, TokenBatch
 from tests.backends.learners.ranks import on_ranks
 
 BETA, ALPHA, CLIP, TEMPERATURE = 3.0, 0.8, 0.2, 0.7
@@ -309,13 +312,67 @@ def all_that_two_ranks_are_asked(directory: str) -> dict[str, Any]:
         "empty rank, layer by layer": layer_by_layer(gradients, torch.float64, "full", 2, 7, EMPTY_RANK),
         "two epochs": trained(torch.float64, "score", 5, TWO_EPOCHS),
         "everything on": with_everything_on(checkpointing=False),
+        "preferences": [preferred(micro) for micro in (1, 3)],
     }
+
+
+# Five pairs of unequal steps: ten rows, so that ranks and micro-batches of three cut pairs apart.
+PAIRS = [
+    Pair(
+        f"e{n}", (1 + n, 2, 3)[: 1 + n % 3], 0, (4, 5, 6, n)[: 1 + n % 4], (7 + n, 8, 9)[: 1 + n % 2], "wrong", 0.5, 0.5
+    )
+    for n in range(5)
+]
+DPO_BETA, NLL_WEIGHT = 0.7, 0.2
+
+
+def pair_logprobs(network: Any, rows: TokenBatch) -> list[Tensor]:
+    """Of every row's tokens, from the plain model, with a gradient."""
+    starts, lengths = rows.prompt_lengths_B.tolist(), rows.response_lengths_B.tolist()
+    found = []
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        ids = rows.input_ids_BS[row, start : start + length]
+        found.append(log_softmax_of_response(network, row, rows).gather(1, ids[:, None])[:, 0])
+    return found
+
+
+def preferred(micro: int) -> list[dict[str, Tensor]]:
+    """The gradient of a learner that is given rows and weights alone, scored by the plain model."""
+    step = plan_preferred(PAIRS, TEMPERATURE)
+    streams = []
+    for seed in (1, 2):
+        stream_BT = torch.zeros(step.batch.mask_BT.shape, dtype=torch.float64)
+        stream_BT[step.batch.mask_BT] = torch.cat(pair_logprobs(model(seed, torch.float64), step.batch)).detach()
+        streams.append(stream_BT)
+    step, _ = with_preferences(step, *streams, DPO_BETA, NLL_WEIGHT)
+    config = LearnerConfig(micro_batch_rows=micro, head_chunk_tokens=3, compute_dtype="float64")
+    shards = ReadGradient(in_memory(model(1, torch.float64)), config, torch.device("cpu"))
+    LearnerLoop(shards, config, Objective.supervised()).update(step.batch, step.minibatches, 1e-2)
+    return shards.gradients
+
+
+def plain_preferred() -> dict[str, Tensor]:
+    """The gradient of DPO with the anchor, by autograd through -log sigmoid."""
+    network, reference = model(1, torch.float64), model(2, torch.float64)
+    rows = plan_preferred(PAIRS, TEMPERATURE).batch
+    lp, lr = pair_logprobs(network, rows), [found.detach() for found in pair_logprobs(reference, rows)]
+    ratio = [(mine - theirs).sum() for mine, theirs in zip(lp, lr, strict=True)]
+    h = torch.stack([DPO_BETA * (w - r) for w, r in zip(ratio[::2], ratio[1::2], strict=True)])
+    loss = -torch.nn.functional.logsigmoid(h).mean() - NLL_WEIGHT * torch.cat(lp[::2]).mean()
+    loss.backward()
+    return {f"model.{n}": p.grad.clone() for n, p in network.named_parameters()}
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     directory = tmp_path_factory.mktemp("checkpoint") / "c"
     return directory, on_ranks(2, all_that_two_ranks_are_asked, str(directory))
+
+
+def test_pairs_cut_apart_by_ranks_and_micro_batches_have_the_gradient_of_dpo(two_ranks: Any) -> None:
+    expected = [plain_preferred()]
+    for found in (on_ranks(1, preferred, 3), *two_ranks[1]["preferences"]):
+        assert largest_relative_error(found, expected) < 1e-10
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ from carerl.config.load import load
 from carerl.config.schema import LearnerConfig, RunConfig, ShapeConfig
 from carerl.loss.batching import Minibatch, make_batch, normalisers
 from carerl.loss.objective import Objective
+from carerl.records.vectors import TokenVectors
 from carerl.regularizers import REGULARIZERS
 from carerl.tasks.tiny.tokenizer import make_tokenizer
-from carerl.types import Example, Group, Sample, Sampling, TokenBatch, TokenVectors
+from carerl.types import Example, Group, Sample, Sampling, TokenBatch
 from tests.allocations import Allocations, allocations
 from tests.backends.engines.completions import complete
 from tests.backends.learners.ranks import on_ranks
