@@ -312,11 +312,11 @@ SYSTEM = (
     Metric("system/rss_gib", "GiB", "peak resident memory of the learner's ranks together"),
     *(
         Metric(f"system/resident_{role}_gib", "GiB", f"main memory of the largest {role} actor, at its peak so far")
-        for role in ("learner", "rollout", "reference", "grading")
+        for role in ("learner", "rollout", "reference", "grading", "judge")
     ),
     *(
         Metric(f"system/{name}_{role}_gib", "GiB", f"GPU memory {words} of a {role} actor, at its peak so far")
-        for role in ("learner", "rollout", "reference")
+        for role in ("learner", "rollout", "reference", "judge")
         for name, words in (("allocated", "in tensors"), ("fragmentation", "taken beyond tensors"))
     ),
     Metric("time/generate", "s", "sampling", shown={"time": At()}),

@@ -16,10 +16,13 @@ from typing import Any, NamedTuple
 GROUPS: dict[str, str] = {
     "train": "the update of the policy",
     "rollout": "what was sampled to train on",
+    "round": "what a round of preferences consists of",
     "decision": "the tokens that name an option, in training",
     "regularizer": "divergence to the reference, and the penalty",
+    "preference": "pairs of steps, in training",
     "eval": "evaluations: right or wrong",
     "calibration": "evaluations: whether confidence can be believed",
+    "decode": "methods of inference, by suite",
     "system": "memory",
     "time": "seconds, and rates",
     "sync": "from learner to engines",
@@ -46,6 +49,7 @@ VIEWS: dict[str, str] = {
     "decisions": "comparisons: the decisions of every suite, in domain and out of it",
     "evaluation": "rows of an evaluation's table, suites side by side",
     "column": "the label in a table of one suite alone",
+    "decoding": "columns of the table of methods of inference",
     "choose": "what checkpoint.best can choose by",
     "strata": "split by the loss into right and wrong, and by confidence",
     "parts/": "what such a split, or a histogram, consists of",
@@ -53,7 +57,7 @@ VIEWS: dict[str, str] = {
     "reference/": "the same picture, as the muted line that the others are read against",
     "workspace/": "a section of the W&B workspace; a new name makes a section of its own",
 }
-PARTS = {"suite": r"[^/]+", "n": r"\d+"}  # of names: what a part in braces matches
+PARTS = {"suite": r"[^/]+", "method": r"[^/]+", "n": r"\d+"}  # of names: what a part in braces matches
 
 
 class At(NamedTuple):
@@ -66,8 +70,8 @@ class At(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A line of the table. ``label`` and ``short`` (at most 10 characters) may hold ``{suite}`` and ``{n}`` as the name
-    does; without a label the metric is called by its name.
+    """A line of the table. ``label`` and ``short`` (at most 10 characters) may hold ``{suite}``, ``{method}`` and
+    ``{n}`` as the name does; without a label the metric is called by its name.
 
     ``unit``: as a reader says it; ``1`` for a pure number, ``share`` for one between 0 and 1. ``better``: +1 more is
     better, -1 less is better, 0 neither. ``digits``: decimals in tables. ``note``: a sentence under tables whose label

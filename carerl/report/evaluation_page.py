@@ -10,6 +10,7 @@ import yaml
 
 from carerl.calibration import ESTIMATORS, reliability_bins
 from carerl.metrics.table import format_number, shown_in, suite_column, suite_label
+from carerl.report.decoding import decoding_section
 from carerl.report.evaluation_table import (
     Lines,
     ScaledLines,
@@ -23,6 +24,7 @@ from carerl.report.pictures.evaluation import OUTCOMES, coverage_lines, decision
 from carerl.report.pictures.reliability import reliability
 from carerl.report.posthoc import MAJORITY, Rescaled, kind_of, rescale
 from carerl.report.render import badges, render, sampling_words
+from carerl.runs.decoded import read_decoded
 from carerl.runs.directory import RunDirectory
 from carerl.runs.files import write_text
 from carerl.runs.questions import Asked, reported
@@ -96,6 +98,7 @@ def _contents(run: RunDirectory, config: Row) -> dict[str, Any]:
         "narrow": len(suites) > ROOM,
         "estimators": estimators(record, list(answered)),
         "estimator_columns": [suite_column(kind).label_in("column") for kind in PER_SAMPLE],
+        "decoding": decoding_section(record, read_decoded(run.evaluations, record["step"])),
         "samples": samples(read_sample_texts(run.evaluations, record["step"]), questions),
     }
 

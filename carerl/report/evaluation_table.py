@@ -16,6 +16,7 @@ from rich.text import Text
 
 from carerl.calibration import Estimate
 from carerl.metrics.table import by_suite, format_number, metric_line, shown_in, suite_label
+from carerl.report.decoding import MethodTable, method_tables
 from carerl.report.posthoc import (
     MAJORITY,
     SCALERS,
@@ -36,6 +37,9 @@ from carerl.text.printable import printable
 _OF_SUITE = re.compile(r"(?:eval|calibration)/([^/]+)/[^/]+")
 ABSENT = f"{', '.join(scaler.sign for scaler in SCALERS)}: absent: "
 LABEL_WIDTH, CELL_WIDTH = 30, 24
+METHODS_WIDTH = 120  # of a table of methods, unless a terminal has another
+BETWEEN = 3  # columns of a terminal between two of a table
+TREES = "decode.show=ID prints the trees of a question; report.html has one of each benchmark"
 Lines = list[tuple[str, list[str]]]
 ScaledLines = list[tuple[str, str, list[str]]]  # the label of the line that a scaler changes, then as in Lines
 
@@ -49,8 +53,9 @@ def evaluation_rows(
     metrics, bounds = record["metrics"], record.get("intervals") or {}
     suites = _suites(metrics)
     if not suites:
-        shown_alone = {n: v for n, v in metrics.items() if not metric_line(n).is_part}
-        return [""], [(metric_line(n).label, [cell_text(n, v, bounds.get(n))]) for n, v in shown_alone.items()]
+        own = {n: v for n, v in metrics.items() if not n.startswith("decode/")}  # those have tables of their own
+        alone = {n: v for n, v in own.items() if not metric_line(n).is_part}
+        return [""], [(metric_line(n).label, [cell_text(n, v, bounds.get(n))]) for n, v in alone.items()]
     silent = tuple(f"calibration/{suite}/" for suite in suites if metrics.get(f"eval/{suite}/answered") == 0)
     there = [name for name in metrics if not name.startswith(silent)]  # the calibration of no answers is none
     cells = {name: cell_text(name, metrics[name], bounds.get(name)) for name in there}
@@ -159,20 +164,51 @@ def print_evaluation(record: Mapping[str, Any], directory: RunDirectory, file: I
     suites, lines = evaluation_rows(record, settings)
     scaled, words = scaled_rows(record, questions, settings)
     lines += [(label, cells) for _, label, cells in scaled]
+    tables = method_tables(record)
     labels = max([LABEL_WIDTH, *(len(label) + 1 for label, _ in lines)])
-    console = Console(file=stream, width=None if stream.isatty() else labels + CELL_WIDTH * max(2, len(suites)))
-    fitting = max(1, (console.width - labels) // CELL_WIDTH)
-    for start in range(0, len(suites), fitting):  # as many benchmarks beside each other as there is room for
-        part = slice(start, start + fitting)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("", no_wrap=True)
-        for suite in suites[part]:
-            table.add_column(Text(printable(suite)), justify="right", no_wrap=True)
-        for label, cells in lines:
-            table.add_row(*(Text(printable(cell)) for cell in (label, *cells[part])))
-        console.print(table)
+    widest = max(2, len(suites))
+    console = Console(file=stream, width=None if stream.isatty() else labels + CELL_WIDTH * widest)
+    _print_table(console, suites, lines, labels)
+    for table in tables:
+        _print_methods(stream, table)
     if record.get("intervals"):
         console.print(Text(interval_words(record), style="bright_black"))
     for line in words:
         console.print(Text(printable(line), style="bright_black"))
+    if tables:
+        console.print(Text(TREES, style="bright_black"), soft_wrap=True)
     console.print(Text(f"run directory: {directory.path}", style="bright_black"), soft_wrap=True)
+
+
+def _print_methods(stream: IO[str], table: MethodTable) -> None:
+    """Prints the methods of a suite beside each other, with each interval below its figure: in as few tables of equal
+    width as there is room for."""
+    console = Console(file=stream, width=None if stream.isatty() else METHODS_WIDTH)
+    heads = [method for method, _ in table.lines]
+    lines = [(label, [cell.replace(" [", "\n[") for cell in cells]) for label, cells in table.turned]
+    parts = heads + [part for _, cells in lines for cell in cells for part in cell.split("\n")]
+    cell_width, labels = max(map(len, parts)) + BETWEEN, max(len(label) for label, _ in lines) + BETWEEN
+    fitting = max(1, (console.width - labels) // cell_width)
+    size = -(-len(heads) // -(-len(heads) // fitting))
+    console.print(Text(f"methods of inference on {printable(table.suite)}"))
+    for start in range(0, len(heads), size):
+        beside = slice(start, start + size)
+        _print_beside(console, heads[beside], [(label, cells[beside]) for label, cells in lines])
+
+
+def _print_table(console: Console, heads: Sequence[str], lines: Lines, labels: int) -> None:
+    """Prints lines under heads: as many columns beside each other as there is room for."""
+    fitting = max(1, (console.width - labels) // CELL_WIDTH)
+    for start in range(0, len(heads), fitting):
+        part = slice(start, start + fitting)
+        _print_beside(console, heads[part], [(label, cells[part]) for label, cells in lines])
+
+
+def _print_beside(console: Console, heads: Sequence[str], lines: Lines) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for head in heads:
+        table.add_column(Text(printable(head)), justify="right", no_wrap=True)
+    for label, cells in lines:
+        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in (label, *cells)))
+    console.print(table)

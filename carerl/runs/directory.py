@@ -1,7 +1,7 @@
 """Gives each run a directory: its name, its paths, and who may write in it.
 
 ``runs/<recipe>-s<seed>-<YYYYMMDD-HHMMSS>-<4 hex>/`` holds config.yaml, versions.json, metrics.jsonl,
-rollouts/, evaluations/, checkpoints/, summary.json and report.html.
+rollouts/, rounds/, evaluations/, checkpoints/, summary.json and report.html.
 """
 
 from __future__ import annotations
@@ -172,6 +172,10 @@ class RunDirectory:
         return self.path / "rollouts"
 
     @property
+    def rounds(self) -> Path:
+        return self.path / "rounds"
+
+    @property
     def evaluations(self) -> Path:
         return self.path / "evaluations"
 
@@ -185,6 +189,9 @@ class RunDirectory:
 
     def rollout_file(self, step: int) -> Path:
         return self.rollouts / f"step_{step:06d}.parquet"
+
+    def round_dir(self, step: int) -> Path:
+        return self.rounds / f"{step:02d}"
 
     def checkpoint_dir(self, step: int) -> Path:
         return self.checkpoints / f"step_{step:06d}"

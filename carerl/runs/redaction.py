@@ -20,13 +20,16 @@ ALLOWED_FIELDS = (
     "algorithm",
     "regularizer",
     "decision",
+    "preference",
     "reward",
     "model",
     "rollout",
     "reference",
+    "judge",
     "learner",
     "sync",
     "evaluation",
+    "decode",
     "checkpoint",
 )
 

@@ -6,13 +6,13 @@ While an evaluation is under way they lie in parts (``step_000000.parts/``). In 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from carerl.runs.tables import evaluation_stem, write_parquet
+from carerl.runs.parts import Parts, check_same
+from carerl.runs.tables import evaluation_stem
 from carerl.types import Decision, Example, Group, Outcome, Sample
 
 COLUMNS: dict[str, str] = {
@@ -36,9 +36,13 @@ COLUMNS: dict[str, str] = {
     "tokens": "int64",
     "weight_version": "int64",
 }
-TOKEN_COLUMNS = {"response_ids": "int32", "logprobs": "float32"}  # lists, one entry a token
-# lists, one entry an option of the decision, whose token is at decision_position; empty where there is none
-OPTION_COLUMNS = {"options": "string", "option_ids": "int64", "option_probs": "float64", "right_options": "string"}
+TOKEN_COLUMNS = {"response_ids": "list<int32>", "logprobs": "list<float>"}  # one entry a token
+OPTION_COLUMNS = {  # one entry an option of the decision, whose token is at decision_position; empty without one
+    "options": "list<string>",
+    "option_ids": "list<int64>",
+    "option_probs": "list<double>",
+    "right_options": "list<string>",
+}
 _LATER_COLUMNS: dict[str, Any] = {"decision_position": None} | dict.fromkeys(
     OPTION_COLUMNS, ()
 )  # older parts lack them
@@ -58,77 +62,53 @@ class SampleStore:
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         stem = evaluation_stem(directory, step)
-        self.parts, self.table = stem.with_suffix(".parts"), stem.with_suffix(".samples.parquet")
-        self._decode, self._warn = decode, warn
-        self._rows: list[dict[str, Any]] = []
+        self._parts = Parts(
+            stem.with_suffix(".parts"),
+            stem.with_suffix(".samples.parquet"),
+            COLUMNS | TOKEN_COLUMNS | OPTION_COLUMNS,
+            ("suite", "number", "sample"),
+            _LATER_COLUMNS,
+            warn,
+        )
+        self._decode = decode
 
     def add(self, suite: str, groups: Mapping[int, Group]) -> None:
         """Adds graded groups, by their numbers. They stay in memory until :meth:`write_part` or :meth:`close`. A group
         that is added again, because more is known about it now, replaces the earlier one."""
-        self._rows += [row for number, group in groups.items() for row in self._group_rows(suite, number, group)]
+        self._parts.add(row for number, group in groups.items() for row in self._group_rows(suite, number, group))
 
     def write_part(self) -> None:
         """Writes what was added since the last part to disk."""
-        if self._rows:
-            taken = [int(path.stem.removeprefix("part_")) for path in self.parts.glob("part_*.parquet")]
-            _write(self.parts / f"part_{max(taken, default=-1) + 1:05d}.parquet", self._rows)
-            self._rows = []
+        self._parts.write_part()
 
     def finished(self, suite: str, examples: Sequence[Example]) -> Finished:
         """Returns the groups of a suite that were on disk when the store was made, by their numbers. Raises ValueError
         if they are of other questions, or of these with another prompt or gold answer."""
         groups: Finished = {}
         for number, rows in sorted(self._earlier.get(suite, {}).items()):
-            first, example = rows[0], examples[number] if number < len(examples) else None
-            if example is None or (first["example_id"], first["prompt"], first["gold"]) != (
-                example.id,
-                self._decode(list(example.prompt_ids)),
-                example.gold,
-            ):
-                raise ValueError(
-                    f"question {number} of {suite} was {first['example_id']}, with its prompt and gold answer, and is "
-                    "not any more: the data or the prompt has changed"
-                )
-            groups[number] = Group(example, [_sample(row) for row in sorted(rows, key=lambda r: r["sample"])])
+            check_same(suite, number, rows[0], examples, self._prompt)
+            samples = [_sample(row) for row in sorted(rows, key=lambda row: row["sample"])]
+            groups[number] = Group(examples[number], samples)
         return groups
 
     @cached_property
-    def _earlier(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
+    def _earlier(self) -> dict[str, dict[int, list[Mapping[str, Any]]]]:
         """The rows on disk by suite and number."""
-        found: dict[str, dict[int, list[dict[str, Any]]]] = {}
-        for row in _newest(self._read_parts()):
+        found: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
+        for row in self._parts.read():
             found.setdefault(row["suite"], {}).setdefault(row["number"], []).append(row)
         return found
 
     def close(self) -> Path:
         """Writes the whole table, in the order in which suites came and of their questions, and removes the parts.
         Returns its path."""
-        rows = [{**_LATER_COLUMNS, **row} for row in _newest([*self._read_parts(), *self._rows])]
-        suites = {name: k for k, name in enumerate(dict.fromkeys(row["suite"] for row in rows))}
-        rows.sort(key=lambda row: (suites[row["suite"]], row["number"], row["sample"]))
-        _write(self.table, rows)
-        shutil.rmtree(self.parts, ignore_errors=True)
-        self._rows = []
-        return self.table
+        return self._parts.close()
 
-    def _read_parts(self) -> list[dict[str, Any]]:
-        """Returns the rows on disk: those of the table where there is one, else those of the parts."""
-        import pyarrow.parquet as pq
-
-        if self.table.is_file():
-            rows: list[dict[str, Any]] = pq.read_table(self.table).to_pylist()
-            return rows
-        found: list[dict[str, Any]] = []
-        for path in sorted(self.parts.glob("part_*.parquet")):
-            try:
-                found += pq.read_table(path).to_pylist()
-            except (OSError, ValueError) as error:
-                self._warn(f"{path} cannot be read ({error}): its questions are asked again")
-                path.rename(path.with_suffix(".damaged"))
-        return found
+    def _prompt(self, example: Example) -> str:
+        return self._decode(list(example.prompt_ids))
 
     def _group_rows(self, suite: str, number: int, group: Group) -> Iterable[dict[str, Any]]:
-        prompt = self._decode(list(group.example.prompt_ids))
+        prompt = self._prompt(group.example)
         for index, sample in enumerate(group.samples):
             yield {
                 "suite": suite,
@@ -153,11 +133,6 @@ class SampleStore:
                 "logprobs": sample.rollout_logprobs,
                 **_decision_row(sample),
             }
-
-
-def _newest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns each sample once, as it was added last."""
-    return list({(row["suite"], row["number"], row["sample"]): row for row in rows}.values())
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:
@@ -200,15 +175,6 @@ def _decision(row: Mapping[str, Any]) -> tuple[Decision | None, tuple[float, ...
     chosen = next(label for label, token in token_ids.items() if token == row["response_ids"][row["decision_position"]])
     decision = Decision(row["decision_position"], chosen, token_ids, tuple(row["right_options"]))
     return decision, tuple(row["option_probs"]) or None
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    import pyarrow as pa
-
-    columns = {name: pa.array([row[name] for row in rows], pa.type_for_alias(kind)) for name, kind in COLUMNS.items()}
-    for name, kind in {**TOKEN_COLUMNS, **OPTION_COLUMNS}.items():
-        columns[name] = pa.array([list(row[name]) for row in rows], pa.list_(pa.type_for_alias(kind)))
-    write_parquet(path, pa.table(columns))
 
 
 def read_samples(directory: str | Path, step: int) -> list[dict[str, Any]]:

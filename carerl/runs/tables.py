@@ -67,14 +67,15 @@ def write_rollouts(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     columns: dict[str, Any] = {}
     for name, kind in ROLLOUT_COLUMNS.items():
-        columns[name] = pa.array([_plain(row.get(name)) for row in rows], type=_arrow_type(kind))
+        columns[name] = pa.array([_plain(row.get(name)) for row in rows], type=arrow_type(kind))
     extra = [name for row in rows for name in row if name not in ROLLOUT_COLUMNS]
     for name in dict.fromkeys(extra):
         columns[name] = pa.array([_plain(row.get(name)) for row in rows])
     write_parquet(Path(path), pa.table(columns))
 
 
-def _arrow_type(kind: str) -> Any:
+def arrow_type(kind: str) -> Any:
+    """Returns the Arrow type of a name such as ``int64`` or ``list<string>``."""
     import pyarrow as pa
 
     item = kind.removeprefix("list<").removesuffix(">")

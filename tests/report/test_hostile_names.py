@@ -19,6 +19,7 @@ from carerl.report.pictures.svg import Picture, page_id
 from carerl.runs.directory import RunDirectory
 from carerl.runs.tables import read_evaluations
 from tests.report.test_run_page import Page
+from tests.runs.synthetic_decoding import add_decoded, tree, vote
 from tests.runs.synthetic_evaluations import make_text_evaluation
 from tests.runs.synthetic_runs import BASE, bins, config, fill_run, make_run
 
@@ -99,6 +100,8 @@ class Words(HTMLParser):
 @pytest.mark.parametrize("name", [name for name in NAMES if "\ud83d" not in name])
 def test_an_evaluations_page_and_table(tmp_path: Path, name: str) -> None:
     run = make_text_evaluation(tmp_path, "model", suites=(name, "validation"), count=6)
+    decoded = {name: {name: [tree(name), vote([name, None], "b")], "cat": [tree("a", name), tree("b")]}}
+    add_decoded(run, decoded, text=name, prompt=name)
     check_harmless(write_evaluation_report(run).read_text())
     shown = io.StringIO()
     print_evaluation(read_evaluations(run / "evaluations")[0], RunDirectory(run), shown)

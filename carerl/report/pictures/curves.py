@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from carerl.loss.strata import EDGES
-from carerl.metrics.table import names_in, shown_in, views_of
+from carerl.metrics.table import METRICS, metric_line, names_in, shown_in, suite_label, views_of
 from carerl.report.pictures.svg import CARD, DASHED, LINE, MUTED, PowersOfTen, colour, style, to_svg
 from carerl.report.smoothing import running_median, smooth
 from carerl.runs.jsonl import series
@@ -36,18 +36,24 @@ class Panel:
     unit: bool = False  # values lie between 0 and 1: show all of it
     biased: bool = False
 
-    @property
-    def lines(self) -> list[tuple[str, str]]:
-        """(metric, label) in the order drawn."""
-        return _lines(f"curves/{self.name}")
+    def lines(self, names: Collection[str]) -> list[tuple[str, str]]:
+        """Returns (metric, label) in the order drawn. ``names``: those that a run logged; a line of several metrics
+        stands for those among them."""
+        return _lines(f"curves/{self.name}", names)
 
-    @property
-    def references(self) -> list[tuple[str, str]]:
-        return _lines(f"reference/{self.name}")
+    def references(self, names: Collection[str]) -> list[tuple[str, str]]:
+        """Returns the same of what the lines are read against."""
+        return _lines(f"reference/{self.name}", names)
 
 
-def _lines(view: str) -> list[tuple[str, str]]:
-    return [(metric.name, metric.label_in(view)) for metric in shown_in(view)]
+def _lines(view: str, names: Collection[str]) -> list[tuple[str, str]]:
+    """Returns metrics with their labels; of a line of all suites the suite is the label, as the panel says what it
+    is."""
+    lines = [metric_line(name) for name in names_in(view, names)]
+    return [
+        (line.name, suite_label(line.suite) if line.suite and line.name not in METRICS else line.label_in(view))
+        for line in lines
+    ]
 
 
 PANELS: tuple[Panel, ...] = (
@@ -73,6 +79,16 @@ PANELS: tuple[Panel, ...] = (
     Panel("decision_loss", "Cross-entropy at decisions", "Nats per decision, without decision.weight."),
     Panel("ece", "Expected calibration error", "Less is better.", biased=True),
     Panel("f1", "Recognising the unknowable", "More is better.", unit=True),
+    Panel(
+        "step_entropy_gap",
+        "Entropy of wrong steps less that of right ones",
+        "Nats per token, evaluated responses. Above 0 the model is less sure where it goes wrong.",
+    ),
+    Panel("step_ece", "ECE of steps", "A step's confidence, 1 − entropy / log V, against its verdict.", biased=True),
+    Panel("step_auroc", "AUROC of steps", "Of a step's confidence for its verdict; .5 tells nothing.", unit=True),
+    Panel("chosen_logprob", "Log-prob of the chosen steps", "Nats per step, of the pairs of each round."),
+    Panel("preference_loss", "Preference loss", "Nats, means over a round's optimizer steps."),
+    Panel("preference_logprobs", "Log-probs of chosen and rejected steps", "Nats per step, before each update."),
     Panel("entropy", "Entropy", "Nats per response token."),
     Panel("divergence", "Divergence to the reference", "Nats per response token."),
     Panel(
@@ -114,7 +130,8 @@ def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = (
     ``fewer``: the steps whose evaluation asked fewer questions than others. In a biased panel their points are
     hollow and have a light line of their own.
     """
-    found = [(label, *series(rows, metric)) for metric, label in panel.lines]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    found = [(label, *series(rows, metric)) for metric, label in panel.lines(names)]
     drawn = [(label, steps, values) for label, steps, values in found if steps]
     if panel.log:  # a difference of exactly 0 has no place on a logarithmic axis
         drawn = [(label, steps, values) for label, steps, values in drawn if max(values) > 0]
@@ -127,7 +144,7 @@ def curve(panel: Panel, rows: list[dict[str, float]], fewer: Collection[int] = (
             # a second curve that lies on the first stays visible as a dashed one
             stroke = {"color": colour(index), "linestyle": DASHED if index % 2 else "solid", "marker": "o"}
             _line(axes, label, steps, values, stroke, apart, panel.log)
-        for metric, label in panel.references:
+        for metric, label in panel.references(names):
             _line(axes, label, *series(rows, metric), {"color": MUTED, "linestyle": DASHED, "linewidth": 1.2}, apart)
         if panel.log:
             _logarithmic(axes)

@@ -12,13 +12,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from carerl.calibration.ranking import accuracy_over_coverage, coverage_places
-from carerl.report.pictures.panels import WIDTH, coverage_axes, legend_on_top, margins
+from carerl.report.pictures.panels import WIDTH, coverage_axes, cut_label, legend_on_top, margins
 from carerl.report.pictures.svg import CARD, DASHES, INK, MUTED, SERIES, Picture, colour, style
 from carerl.runs.questions import Asked
 from carerl.tasks.decided import INNER_EDGES
 
 WRITTEN = 0.045  # the least share that has room for its number
-LABEL_CHARACTERS = 40  # of a benchmark's label in a picture
 OUTCOMES: dict[str, str] = {  # in the order of the bars, with their colours
     "correct": colour(2),
     "wrong": colour(1),
@@ -33,7 +32,7 @@ def outcome_bars(shares: Mapping[str, Mapping[str, float]]) -> Picture:
     """Draws a bar for each suite, from right to invalid. ``shares``: label of a suite -> outcome -> its share of the
     samples."""
     height = 0.85 + 0.46 * len(shares)
-    labels = [_cut(label) for label in shares]
+    labels = [cut_label(label) for label in shares]
     longest = max(map(len, labels))
     with style():
         figure = Figure(figsize=(WIDTH, height))
@@ -82,13 +81,8 @@ def decision_bars(shares: Mapping[str, Sequence[float]]) -> Picture:
         axes.grid(visible=False, axis="x")
         patches = [Patch(color=colour(number), alpha=0.8) for number in range(len(shares))]
         margins(figure, 0.627, 0.114, 0.42, 0.5)
-        legend_on_top(figure, patches, [_cut(label) for label in shares], 0.047, min(len(shares), 6), length=1.0)
+        legend_on_top(figure, patches, [cut_label(label) for label in shares], 0.047, min(len(shares), 6), length=1.0)
         return Picture("decisions", "Histogram of the probability of the decision, by benchmark", figure)
-
-
-def _cut(label: str) -> str:
-    """Cuts a benchmark's label to the room in a picture; a file's name can be longer."""
-    return label if len(label) <= LABEL_CHARACTERS else f"{label[: LABEL_CHARACTERS - 1]}…"
 
 
 def coverage_lines(found: Mapping[str, Asked]) -> Picture:
@@ -107,5 +101,5 @@ def coverage_lines(found: Mapping[str, Asked]) -> Picture:
         coverage_axes(axes, least)
         axes.set_ylabel("accuracy on those answered")
         margins(figure, 0.627, 0.114, 0.42, 0.5)
-        legend_on_top(figure, handles, [_cut(label) for label in found], 0.047, min(len(found), 6))
+        legend_on_top(figure, handles, [cut_label(label) for label in found], 0.047, min(len(found), 6))
         return Picture("coverage", "Accuracy over coverage, a line for each benchmark", figure)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from carerl.report.pictures.svg import CARD, MUTED
 
 WIDTH = 11.4  # inches, of the page's column
+LABEL_CHARACTERS = 40  # of a benchmark's label in a picture
 FloatArray = NDArray[np.float64]
 
 
@@ -41,6 +42,11 @@ def legend_on_top(
         columnspacing=1.6,
         fontsize=9.5,
     )
+
+
+def cut_label(label: str) -> str:
+    """Cuts a benchmark's label to the room in a picture; a file's name can be longer."""
+    return label if len(label) <= LABEL_CHARACTERS else f"{label[: LABEL_CHARACTERS - 1]}…"
 
 
 def coverage_axes(axes: Any, least: float) -> None:

@@ -8,8 +8,9 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
+import carerl.tasks  # noqa: F401 (declares what its tasks log)
 from carerl.loss.strata import COEFFICIENT_BINS
-from carerl.report.pictures.curves import PANELS, coefficient_histogram, curve, time_split
+from carerl.report.pictures.curves import PANELS, coefficient_histogram, curve, panels, time_split
 from carerl.report.pictures.reliability import reliability
 from carerl.report.smoothing import running_median, smooth
 from tests.runs.synthetic_runs import bins
@@ -53,8 +54,16 @@ def test_evaluations_on_fewer_questions_have_a_line_of_their_own() -> None:
 
 
 def test_a_reference_alone_is_no_curve() -> None:
-    panel = next(panel for panel in PANELS if panel.references)
+    panel = next(panel for panel in PANELS if panel.references([]))
     assert curve(panel, [{"step": 0.0, "calibration/facts_ece_floor": 0.02}]) is None
+
+
+def test_a_measure_of_every_suite_has_a_line_for_each_suite_that_was_logged() -> None:
+    panel = next(panel for panel in panels() if panel.name == "step_entropy_gap")
+    rows = [{"step": s, "eval/q3/step_entropy_gap": 0.1 * s, "eval/math500/step_entropy_gap": 0.2} for s in (0, 1, 2)]
+    drawn = curve(panel, rows)
+    assert drawn is not None and drawn.count(">MATH-500<") == drawn.count(">questions of 3 steps<") == 1
+    assert curve(panel, [{"step": 0.0, "eval/q3/step_right": 0.5}]) is None
 
 
 def test_a_curve_is_drawn_only_of_what_was_logged() -> None:
