@@ -2,10 +2,10 @@
 
 ``confidence`` says how sure a model is of its responses; :func:`measure` says how well that confidence is calibrated.
 Metrics: ``bins`` (ECE and its kin, reliability diagrams), ``proper_scores`` (Brier, NLL), ``ranking`` (AUROC, AURC,
-accuracy at coverage), ``attempts`` (pass@k). Beside them: ``floors`` (ECE of a perfect model), ``debiased`` (ECE
-without its bias, with an interval), ``intervals`` (over questions), ``paired`` (two runs on the same questions),
-``temperature`` and ``isotonic`` (post-hoc calibration, as ``calibrator`` says), ``votes`` (the majority),
-``over_seeds`` (intervals and tests over seeds).
+accuracy at coverage), ``attempts`` (pass@k), ``steps`` (of the confidence of a response's steps). Beside them:
+``floors`` (ECE of a perfect model), ``debiased`` (ECE without its bias, with an interval), ``intervals`` (over
+questions), ``paired`` (two runs on the same questions), ``temperature`` and ``isotonic`` (post-hoc calibration, as
+``calibrator`` says), ``votes`` (the majority), ``over_seeds`` (intervals and tests over seeds).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from .over_seeds import PairedTest, holm, paired_t, t_half_width
 from .paired import paired_differences
 from .proper_scores import BrierDecomposition, brier, brier_decomposition, brier_scores, nll, nll_scores
 from .ranking import accuracy_at_coverage, aurc, auroc, risk_coverage
+from .steps import step_measures
 from .temperature import Temperature, fit_temperature, scale_confidence
 from .votes import majority
 
@@ -84,6 +85,7 @@ __all__ = [
     "scale_confidence",
     "sequence_confidence",
     "share_interval",
+    "step_measures",
     "t_half_width",
     "verbalized_confidence",
     "vote_clip",

@@ -71,6 +71,9 @@ class TokenStatistics:
     cross_entropy_N: Tensor | None = None
     """−sum_k w_k log policy(id_k) over the soft targets, with gradient."""
 
+    peak_N: Tensor | None = None
+    """Log-prob of the policy's likeliest token, without gradient; only if it was asked for."""
+
 
 def token_statistics(
     policy: FactoredLogits,
@@ -81,13 +84,15 @@ def token_statistics(
     reference: FactoredLogits | None = None,
     exact: Exact | None = None,
     soft_targets: SoftTargets | None = None,
+    peaks: bool = False,
 ) -> TokenStatistics:
     """Computes the statistics of N response tokens. N may be 0: the (empty) results still lead to all parameters.
 
     Policy and reference are the softmax of their logits divided by ``temperature``, the same for both. Everything is
     computed in float32 whatever the inputs' type (float64 if one is), also under autocast: a bfloat16 logit of 20 is
     wrong by .06. On CUDA, bfloat16 hidden states and heads are multiplied as they are, with float32 sums. The reference
-    and the weights of soft targets get no gradient, and gradients have none of their own.
+    and the weights of soft targets get no gradient, and gradients have none of their own. ``peaks``: whether the
+    log-prob of the likeliest token is wanted too.
 
     Raises ValueError for a reference with another vocabulary than the policy's, ``exact`` without a reference, and a
     temperature or chunk that is not positive.
@@ -108,7 +113,7 @@ def token_statistics(
         None if soft_targets is None else soft_targets.ids_NK,
         None if soft_targets is None else soft_targets.weights_NK,
     )
-    settings = _Settings(temperature, chunk_tokens, exact)
+    settings = _Settings(temperature, chunk_tokens, exact, peaks)
     return TokenStatistics(*_ChunkedHead.apply(settings, *inputs))  # type: ignore[no-untyped-call]
 
 
@@ -129,6 +134,7 @@ class _Settings:
     temperature: float
     chunk_tokens: int
     exact: Exact | None
+    peaks: bool
 
 
 class _ChunkedHead(torch.autograd.Function):
@@ -152,10 +158,12 @@ class _ChunkedHead(torch.autograd.Function):
                     logr_CV = reference.log_softmax(x.ref_hidden_ND[part])
                 ids_CK, weights_CK = (None if t is None else t[part] for t in (x.ce_ids_NK, x.ce_weights_NK))
                 logp_CV = policy.log_softmax(x.hidden_ND[part])
-                found.append(_of_chunk(logp_CV, logr_CV, settings.exact, x.target_ids_N[part], ids_CK, weights_CK))
+                peak_C = logp_CV.amax(-1) if settings.peaks else None
+                of_targets = _of_chunk(logp_CV, logr_CV, settings.exact, x.target_ids_N[part], ids_CK, weights_CK)
+                found.append((*of_targets, peak_C))
                 del logp_CV, logr_CV  # before the next chunk's are made
         results = tuple(_concatenate(column) for column in zip(*found, strict=True))
-        ctx.mark_non_differentiable(*(t for t in results[2:4] if t is not None))
+        ctx.mark_non_differentiable(*(t for t in (*results[2:4], results[6]) if t is not None))
         return results
 
     @staticmethod
@@ -164,7 +172,7 @@ class _ChunkedHead(torch.autograd.Function):
         """Returns the gradients of hidden states and head, each as wide as its input."""
         x: Any = _Inputs(*ctx.saved_tensors)
         settings, wide = ctx.settings, ctx.wide
-        g_picked_N, g_entropy_N, _, _, g_exact_N, g_ce_N = gradients
+        g_picked_N, g_entropy_N, _, _, g_exact_N, g_ce_N, _ = gradients
         inputs = (x.hidden_ND, x.head_VD)
         d_hidden_ND, d_head_VD = (
             torch.zeros_like(t, dtype=wide) if needed else None
@@ -236,7 +244,7 @@ def _of_chunk(
     ce_ids_CK: Tensor | None,
     ce_weights_CK: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    """Returns the results of a chunk, each (C,), in the order of :class:`TokenStatistics`."""
+    """Returns the results of a chunk, each (C,), in the order of :class:`TokenStatistics`, without the peak."""
     picked_C = logp_CV.gather(-1, targets_C[:, None])[:, 0]
     entropy_C = -logp_CV.exp().mul_(logp_CV).sum(-1)
     ref_C = rkl_C = exact_C = ce_C = None

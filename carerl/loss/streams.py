@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carerl.types import TokenBatch, TokenVectors
+from carerl.records.vectors import TokenVectors
+from carerl.types import TokenBatch
 
 
 @dataclass

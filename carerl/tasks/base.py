@@ -13,12 +13,14 @@ from carerl.calibration import ReliabilityBin
 from carerl.metrics import Metric, declare
 from carerl.metrics.table import SUITE_LABELS
 from carerl.metrics.table import VALIDATION as VALIDATION  # many that know tasks look for it here
+from carerl.records.splitting import Splitter
 from carerl.settings import Settings
 from carerl.types import Decision, Example, Group, Outcome, Sample, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+QUESTION = "question"  # in Example.meta of a text: the bare question, without the words around it in the prompt
 ASKS_CONFIDENCE = "asks_confidence"  # in Example.meta, and true: the prompt asks for a stated confidence
 
 
@@ -176,6 +178,26 @@ class DecisionTask(Task, Protocol):
     def options(self, example: Example) -> tuple[Mapping[str, int], tuple[str, ...]]:
         """Returns a token for each option of a question by its label, and the labels of the right options. Both are
         empty for a question without options, or with one that no token spells."""
+        ...
+
+
+@runtime_checkable
+class SplitsSteps(Task, Protocol):
+    """A task whose responses have steps of its own. Those of any other task end at a delimiter of the text
+    (:func:`carerl.inference.steps.for_tokenizer`)."""
+
+    def splitter(self) -> Splitter:
+        """Returns what cuts a response into steps."""
+        ...
+
+
+@runtime_checkable
+class ChecksSteps(SplitsSteps, Protocol):
+    """A task that knows of each step of a response whether it is right."""
+
+    def step_labels(self, example: Example, response_ids: Sequence[int]) -> tuple[bool | None, ...]:
+        """Returns a label for each step that :meth:`splitter` cuts: True if the step is right, given
+        that all before it are. None after the first wrong step, and for a step that the length limit cut."""
         ...
 
 

@@ -2,7 +2,8 @@
 
 A model with random weights is never right: every group would be uniform, nothing would be learned, and dynamic sampling
 would draw prompts without end. So that a rehearsal trains, outcomes are replaced after grading. No response names an
-option either, and no decision would be trained: so a place of the response is taken for one. A toss depends only on
+option either, and no decision would be trained: so a place of the response is taken for one. Nor does a
+response have steps that end: so one ends after every few tokens. A toss depends only on
 the seed, the question and the sample's number: a repeated or resumed run has the same ones.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from carerl.grading.votes import ABSTENTION
+from carerl.records.splitting import Walker
 from carerl.types import Decision, Group, Outcome, Sample
 
 
@@ -66,3 +69,38 @@ def toss(groups: Sequence[Group], seed: int) -> None:
                 sample.answer, sample.reason = right, ""
             elif sample.correct or sample.answer == right:
                 sample.outcome, sample.answer = Outcome.WRONG, None
+
+
+STEP_TOKENS = 4  # of a step of random tokens
+
+
+@dataclass(frozen=True)
+class EveryFew:
+    """Cuts a response after every few tokens; a :class:`carerl.records.splitting.Splitter`."""
+
+    def walk(self) -> Walker:
+        seen = 0
+
+        def ends(token: int) -> bool:
+            nonlocal seen
+            seen += 1
+            return seen % STEP_TOKENS == 0
+
+        return ends
+
+    def split(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        return tuple(sorted({*range(STEP_TOKENS, len(token_ids), STEP_TOKENS), len(token_ids)} - {0}))
+
+
+def tossed_labels(seed: int, example_id: str, response_ids: Sequence[int], ends: Sequence[int]) -> list[bool | None]:
+    """Returns a label for each step of a response: whether it is right, None after the first wrong one. ``ends``: where
+    the steps end. A toss is for the tokens up to there, so that equal beginnings have equal labels.
+
+    >>> tossed_labels(100, "a", (5, 7, 9, 8), (2, 3, 4))
+    [True, False, None]
+    """
+    found: list[bool | None] = []
+    for end in ends:
+        tokens = "_".join(map(str, response_ids[:end]))
+        found.append(heads(seed, f"{example_id} {tokens}", 0) if all(found) else None)
+    return found

@@ -37,7 +37,7 @@ from carerl.tasks.taught import TaughtRows, taught_rows
 from carerl.types import Decision, Example, Group, Outcome, Sample
 
 from . import text_evaluation
-from .base import ASKS_CONFIDENCE, VALIDATION, Evaluation, Suite
+from .base import ASKS_CONFIDENCE, QUESTION, VALIDATION, Evaluation, Suite
 from .chat_templates import has_thinking_switch
 from .end_of_turn import end_of_turn
 from .prompts import Prompt, PromptEncoder, PromptLengths, prompt_encoder, prompt_lengths
@@ -342,7 +342,7 @@ class TextTask:
                 prefix + question.id,
                 ids,
                 question.gold_text,
-                {"gold": question.gold, "grader": question.grader, **marked},
+                {"gold": question.gold, "grader": question.grader, QUESTION: question.shown, **marked},
             )
             for question, ids, prefix in zip(questions, encoded, prefixes or [""] * len(questions), strict=True)
         ]

@@ -43,7 +43,9 @@ def inputs(n: int = N, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     }
 
 
-def chunked(x: dict[str, Tensor], chunk: int, temperature: float = 1.0, exact: Any = None) -> TokenStatistics:
+def chunked(
+    x: dict[str, Tensor], chunk: int, temperature: float = 1.0, exact: Any = None, peaks: bool = True
+) -> TokenStatistics:
     """The function under test, with what is there of the inputs."""
     return token_statistics(
         FactoredLogits(x["hidden_ND"], x["head_VD"]),
@@ -53,6 +55,7 @@ def chunked(x: dict[str, Tensor], chunk: int, temperature: float = 1.0, exact: A
         reference=FactoredLogits(x["ref_hidden_ND"], x["ref_head_VD"]) if "ref_head_VD" in x else None,
         exact=exact,
         soft_targets=SoftTargets(x["ce_ids_NK"], x["ce_weights_NK"]) if "ce_ids_NK" in x else None,
+        peaks=peaks,
     )
 
 
@@ -68,6 +71,7 @@ def naive(x: dict[str, Tensor], temperature: float, alpha: float) -> dict[str, T
         "rkl_N": (p * (p / r).log()).sum(-1),
         "divergence_N": (p * (p / (alpha * p + (1 - alpha) * r)).log()).sum(-1),
         "cross_entropy_N": -(x["ce_weights_NK"] * p[rows[:, None], x["ce_ids_NK"]].log()).sum(-1),
+        "peak_N": p.amax(-1).log(),
     }
 
 
@@ -115,10 +119,10 @@ def test_temperature_matters():
 
 def test_what_is_not_asked_for_is_none():
     x = inputs()
-    plain = chunked({name: x[name] for name in ("hidden_ND", "head_VD", "target_ids_N")}, 2)
+    plain = chunked({name: x[name] for name in ("hidden_ND", "head_VD", "target_ids_N")}, 2, peaks=False)
     assert [name for name in NAMES if getattr(plain, name) is not None] == ["logprobs_N", "entropy_N"]
     x.pop("ce_ids_NK"), x.pop("ce_weights_NK")
-    with_ref = chunked(x, 2)
+    with_ref = chunked(x, 2, peaks=False)
     found = [name for name in NAMES if getattr(with_ref, name) is not None]
     assert found == ["logprobs_N", "entropy_N", "ref_logprobs_N", "rkl_N"]
 

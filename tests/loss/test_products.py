@@ -20,7 +20,7 @@ from tests.allocations import allocations
 from tests.loss.rounding import gradient_excess
 
 D, K = 64, 3
-VALUES = ("logprobs_N", "entropy_N", "ref_logprobs_N", "rkl_N", "divergence_N", "cross_entropy_N")
+VALUES = ("logprobs_N", "entropy_N", "ref_logprobs_N", "rkl_N", "divergence_N", "cross_entropy_N", "peak_N")
 LOSSES = {  # results in the loss
     "score": ("logprobs_N",),
     "entropy": ("logprobs_N", "entropy_N"),
@@ -69,6 +69,7 @@ def computed(
         reference=FactoredLogits(x["ref_hidden"], x["ref_head"]),
         exact=entry.build(entry.config(alpha=0.8)).exact,
         soft_targets=SoftTargets(x["ids"], x["weights"]),
+        peaks=True,
     )
     loss = torch.stack([(x["g"][:, k] * getattr(found, name)).sum() for k, name in enumerate(names)]).sum()
     gradients = list(torch.autograd.grad(loss, leaves))

@@ -33,6 +33,13 @@ def trained_suites(settings: Mapping[str, Any]) -> frozenset[str]:
     return frozenset({*own, find_benchmark(train).name, VALIDATION}) if train else frozenset()
 
 
+def trainable_part(suite: str) -> str:
+    """Returns the data set to train on, or to hold questions out of, that is of the same data as a suite; '' if there
+    is none, or the suite is of no data set that has a name here."""
+    parts = next((parts for parts in DATA_SETS if suite in {part.name for part in parts}), ())
+    return next((part.name for part in parts if part.trainable and part.name != suite), "")
+
+
 def find_benchmark(name: str) -> Benchmark:
     """Returns a data set by its name, or by the path of a ``.jsonl`` file. Raises ValueError."""
     if name.endswith(".jsonl"):

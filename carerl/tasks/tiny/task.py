@@ -17,6 +17,7 @@ from .corpus import sft_batch
 from .evaluation import evaluate
 from .grading import ABSTENTION, answer_position, grade
 from .questions import BLOCK, ETA, K_VALUES, MAX_QUESTIONS, Questions, drawn_golds, with_noise
+from .steps import TinySplitter, step_labels
 from .world import STREAM_GOLD, STREAM_TRAIN, STREAM_VALIDATION_GOLD, make_world, name_prompt, solve, stream
 
 if TYPE_CHECKING:
@@ -121,6 +122,14 @@ class TinyTask:
         if ETA not in example.meta:
             return {}, ()
         return {digit: tk.IDS[digit] for digit in tk.DIGITS}, (example.gold,)
+
+    def splitter(self) -> TinySplitter:
+        """Returns what cuts a response into steps, see :mod:`carerl.tasks.tiny.steps`."""
+        return TinySplitter()
+
+    def step_labels(self, example: Example, response_ids: Sequence[int]) -> tuple[bool | None, ...]:
+        """Returns a label for each step, see :func:`carerl.tasks.tiny.steps.step_labels`."""
+        return step_labels(example, response_ids)
 
     def response_text(self, response_ids: Sequence[int]) -> str:
         """Returns the words, with spaces between them."""
