@@ -49,7 +49,8 @@ SHORT = {
 # or join a cluster, as the directory may be a stranger's
 KEPT = ("seed", "task", "rollout", "grading", "evaluation")
 READ = (
-    "model", "task", "rollout", "grading", "cluster", "seed", "plugins", "runs_dir", "run_dir", "tracking.display",
+    "model", "task", "rollout", "grading", "decode", "cluster", "seed", "plugins", "runs_dir", "run_dir",
+    "tracking.display",
     *(f"evaluation.{key}" for key in ("samples", "temperature", "top_p", "top_k", "seed", "questions", "trace_swap")),
 )  # fmt: skip
 INSTEAD = {
@@ -62,6 +63,7 @@ INSTEAD = {
 SPREAD = (
     "rollout.actors", "rollout.threads", "rollout.cpus_per_actor", "rollout.gpu_memory_utilization",
     "rollout.kv_cache_gib", "grading.actors", "grading.processes", "grading.cpus_per_actor", "cluster.", "tracking.",
+    "decode.show",
 )  # fmt: skip
 
 

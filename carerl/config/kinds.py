@@ -13,7 +13,8 @@ class Kind:
     """``roles``: the actors that are started, in the order in which they are placed (names of
     :data:`carerl.config.roles.ROLES`). ``needs``: the sections chosen by name that the run must have; it has no other.
     ``line``: one line for people. ``makes_base``: whether the result is the base model of other runs, made from
-    nothing. ``taught``: whether the model learns responses that the task has for its training questions. ``command``:
+    nothing. ``taught``: whether the model learns responses that the task has for its training questions. ``prefers``:
+    whether it learns from pairs of what it has sampled, a round of them in each step. ``command``:
     the command that carries out such a run. ``place``: the setting that names its directory."""
 
     roles: tuple[str, ...]
@@ -21,6 +22,7 @@ class Kind:
     line: str
     makes_base: bool = False
     taught: bool = False
+    prefers: bool = False
     command: str = "python -m carerl.run recipe=…"
     place: str = "run_dir"
 
@@ -56,6 +58,12 @@ KINDS: dict[str, Kind] = {
         needs=("task",),
         line="supervised finetuning on the task's own examples",
         taught=True,
+    ),
+    "caspo": Kind(
+        roles=("learner", "rollout", "reference", "grading", "judge"),  # the last one where a second model judges
+        needs=("task",),
+        line="rounds of preferences between steps of the model's own responses",
+        prefers=True,
     ),
     "sft": Kind(roles=("learner",), needs=("task",), line="supervised training on the task's corpus", makes_base=True),
     "untrained": Kind(roles=(), needs=(), line="only a model and a byte-level tokenizer are made", makes_base=True),

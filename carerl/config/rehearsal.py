@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from carerl.config.check.run import validate
+from carerl.config.judging import judges
 from carerl.config.reading.compose import Tree, leaves
 from carerl.config.reading.typed import plain
 from carerl.config.schema import RunConfig, ShapeConfig
@@ -27,6 +28,8 @@ EVERY = 2  # steps between evaluations, checkpoints, rollout tables, reports and
 NEW_TOKENS = 16
 PROMPTS = 4  # a step
 GROUP = 8
+COMPLETIONS = 2  # of a step
+PAIRS = 8  # of an optimizer step
 QUESTIONS = 4  # a suite
 SAMPLES = 4  # a question
 SCORED = 2
@@ -96,6 +99,8 @@ def rehearsed(config: RunConfig, cpu_vllm: bool = True) -> RunConfig:
     if not cpu_vllm:
         c.rollout.engine = "hf"
     c.model.shape = shrunk(effective_shape(config)[0])
+    if judges(c):
+        _judge(c)
     _adapters(c)
     if c.model.base_recipe:
         c.model.base_overrides = [*c.model.base_overrides, f"steps={BASE_STEPS}"]
@@ -169,10 +174,28 @@ def _batch(c: RunConfig) -> None:
     c.prompts_per_step = min(c.prompts_per_step, minibatches * -(-PROMPTS // minibatches))
     if c.algorithm is not None:
         c.algorithm.group_size = min(c.algorithm.group_size, GROUP)
+    if c.prefers:
+        p = c.preference
+        p.samples = min(p.samples, GROUP)
+        if p.label == "monte_carlo":  # no other label reads it
+            p.completions = min(p.completions, COMPLETIONS)
+        p.pairs_per_update = min(p.pairs_per_update, PAIRS)
     c.learner.micro_batch_rows = min(c.learner.micro_batch_rows, MICRO_BATCH)
     c.reference.micro_batch_rows = min(c.reference.micro_batch_rows, MICRO_BATCH)
     c.learner.head_chunk_tokens = min(c.learner.head_chunk_tokens, HEAD_TOKENS)
     c.rollout.max_batch_rows = min(c.rollout.max_batch_rows, BATCH_ROWS)
+
+
+def _judge(c: RunConfig) -> None:
+    """Has the rehearsal's own small model stand in for the second one: one actor on the CPU, with short reviews."""
+    judge, r = c.judge, c.rollout
+    judge.shape, judge.dtype = c.model.shape, c.model.dtype
+    judge.engine = r.engine
+    judge.actors, judge.tensor_parallel, judge.enforce_eager, judge.gpus_per_actor = 1, 1, True, 0.0
+    judge.cpus_per_actor = min(judge.cpus_per_actor, CPUS)
+    judge.kv_cache_gib, judge.max_batch_rows = min(judge.kv_cache_gib, CACHE_GIB), min(judge.max_batch_rows, BATCH_ROWS)
+    judge.max_new_tokens = min(judge.max_new_tokens, r.max_new_tokens)
+    judge.max_model_len = min(judge.max_model_len, c.model.shape.context_length)
 
 
 def _adapters(c: RunConfig) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from carerl.config.judging import judges
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError
 
@@ -51,11 +52,17 @@ def _grading(c: RunConfig) -> ActorGroup:
     return ActorGroup("grading", c.grading.actors, c.grading.cpus_per_actor, 0.0, "grading.cpus_per_actor")
 
 
+def _judge(c: RunConfig) -> ActorGroup:
+    own = c.judge
+    return ActorGroup("judge", own.actors, own.cpus_per_actor, own.gpus_per_actor, "judge.cpus_per_actor")
+
+
 ROLES: dict[str, Callable[[RunConfig], ActorGroup]] = {
     "learner": _learner,
     "rollout": _rollout,
     "reference": _reference,
     "grading": _grading,
+    "judge": _judge,
 }
 
 
@@ -82,6 +89,8 @@ def actor_groups(config: RunConfig) -> list[ActorGroup]:
     """Returns the actors that a run of this kind starts, in the order in which they are placed: those with most GPUs
     first, then as the loop uses them."""
     left_out = {"reference"} if reference_in_learner(config) else set()
+    if not judges(config):
+        left_out.add("judge")
     return [ROLES[role](config) for role in config.does.roles if role not in left_out]
 
 

@@ -38,6 +38,7 @@ def test_every_setting_stands_in_the_help_of_its_section(path: str) -> None:
     for part in path.split("."):
         default = getattr(default, part)
     shown = str(default).lower() if isinstance(default, bool) else str(default) or "''"
+    shown = shown.replace("\n", r"\n")
     assert shown in line
 
 

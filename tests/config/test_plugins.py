@@ -167,7 +167,7 @@ def test_a_plugins_kind_says_what_is_started_and_needed() -> None:
         load([*words, "reward.name=correct"])
     with pytest.raises(ConfigError, match="starts no engine"):
         load([*words, "evaluation.at_end=true"])
-    with pytest.raises(ConfigError, match="one of rl, finetune, sft, untrained, evaluate, distil"):
+    with pytest.raises(ConfigError, match="one of rl, finetune, caspo, sft, untrained, evaluate, distil"):
         load([*words, "kind=distill"])
 
 

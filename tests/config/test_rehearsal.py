@@ -39,9 +39,16 @@ OWN = {
     "learner.gpus_per_rank=.5 rollout.gpus_per_actor=.5 learner.optimizer_offload=true sync.transfer=ipc",
     "host memory": "recipe=care_grpo_7b learner.cpu_offload=true learner.activation_offload=true sync.transfer=nccl",
     "online": "recipe=care_grpo_3b tracking.wandb=online",
+    "completions": "recipe=caspo_7b preference.label=monte_carlo judge.path= preference.completions=32",
     "one step": "recipe=care_grpo_3b steps=1 evaluation.every=0 checkpoint.every=0 tracking.rollouts_every=0",
 }
-RECIPE_OF = {"8_gpus_finetune": "sft_decision_4b", "tiny": "care_grpo_tiny", "tiny_decisions": "grpo_decision_tiny"}
+RECIPE_OF = {
+    "8_gpus_finetune": "sft_decision_4b",
+    "tiny": "care_grpo_tiny",
+    "tiny_decisions": "grpo_decision_tiny",
+    "tiny_rounds": "caspo_tiny",
+    "16_gpus_rounds": "caspo_7b",
+}
 SCALES = {  # a recipe at each scale: what one rank cannot have must go, wherever it stands
     f"at {path.stem}": f"recipe={RECIPE_OF.get(path.stem, 'care_grpo_1_5b')} scale={path.stem}"
     for path in sorted((Path(__file__).resolve().parents[2] / "recipes" / "scale").glob("*.yaml"))
@@ -190,3 +197,14 @@ def test_a_rehearsals_run_is_no_run_to_go_on_with(tmp_path: Path) -> None:
         load([f"resume={tmp_path}", "rehearse=false"])
     with pytest.raises(ConfigError, match="coin flips"):
         rehearsed(load([f"resume={tmp_path}"]))
+
+
+def test_a_second_model_becomes_one_small_engine_on_the_cpu() -> None:
+    real = asked("recipe=caspo_7b")
+    small = rehearsed(real)
+    judge = small.judge
+    assert (judge.actors, judge.gpus_per_actor, judge.max_new_tokens) == (1, 0.0, 16)
+    assert judge.shape == small.model.shape and judge.dtype == real.judge.dtype
+    assert {group.role for group in actor_groups(small)} == {group.role for group in actor_groups(real)}
+    assert rehearsed(real, cpu_vllm=False).judge.engine == "hf"
+    assert small.preference.label == "judge" and small.preference.pairs_per_update == 8

@@ -17,7 +17,7 @@ from carerl.config.stored_weights import check_kind, check_pointers, first_words
 from carerl.config.transfer import allocator_errors
 from carerl.errors import ConfigError, raise_all
 from carerl.grading.pool import GraderPool
-from carerl.tasks.base import VALIDATION, SupervisedTask, Task, TaughtTask
+from carerl.tasks.base import VALIDATION, ChecksSteps, SplitsSteps, SupervisedTask, Task, TaughtTask
 from carerl.tasks.text import TextTask
 
 if TYPE_CHECKING:
@@ -167,6 +167,8 @@ def check_task(task: Task, config: RunConfig) -> None:
     if config.does.trains_on_corpus and not isinstance(task, SupervisedTask):
         reason = "it has no corpus for supervised training"
         errors.append(ConfigError("task.name", config.task.name, reason, "write task.name=tiny, or kind=rl"))
+    elif config.prefers and (fault := _preferences(task, config)) is not None:
+        errors.append(fault)
     elif config.taught and not isinstance(task, TaughtTask):
         reason = "its questions have no responses to learn"
         errors.append(ConfigError("task.name", config.task.name, reason, "choose another task, or write kind=rl"))
@@ -180,6 +182,21 @@ def check_task(task: Task, config: RunConfig) -> None:
     else:
         errors += _all_prompts_fit(task, config)
     raise_all(errors)
+
+
+def _preferences(task: Task, config: RunConfig) -> ConfigError | None:
+    """Returns why the task's responses have no steps, or nobody who knows which are right; None if they have."""
+    p, name = config.preference, config.task.name
+    if not p.judged:
+        return None
+    if p.label == "exact" and not isinstance(task, ChecksSteps):
+        reason = f"task {name} does not know which steps of a response are right"
+        remedy = "write preference.label=monte_carlo, or judge with judge.path=, or task.name=tiny"
+        return ConfigError("preference.label", "exact", reason, remedy)
+    if not isinstance(task, SplitsSteps | TextTask):
+        reason = f"task {name} has no steps of its own, and no text in which they could be found"
+        return ConfigError("preference.unit", "step", reason, "write preference.unit=response")
+    return None
 
 
 def _decisions(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:

@@ -8,12 +8,14 @@ What can only be known with the model, the task or the cluster at hand is checke
 
 from __future__ import annotations
 
+from carerl.config.check.decoding import decode_pairings
 from carerl.config.check.learner import learner_pairings
 from carerl.config.check.lora import lora_pairings
 from carerl.config.check.loss import decision_pairings, loss_pairings, reward_pairings
 from carerl.config.check.model import model_pairings, path_pairings
 from carerl.config.check.placement import placement_pairings
 from carerl.config.check.places import run_dir_errors
+from carerl.config.check.preferences import preference_pairings
 from carerl.config.check.sync import sync_pairings
 from carerl.config.check.work import (
     batch_pairings,
@@ -96,8 +98,8 @@ def _own(c: RunConfig) -> Errors:
 
 
 PAIRINGS = (
-    _kind, _swaps, run_dir_errors, path_pairings, model_pairings, _own, batch_pairings, loss_pairings,
-    decision_pairings, selection_pairings, reward_pairings, reference_pairings, length_pairings, engine_pairings,
-    learner_pairings, lora_pairings, placement_pairings, sync_pairings, transfer_pairings, gpu_pairings, card_pairings,
-    fit_pairings, shared_fit_pairings,
+    _kind, _swaps, run_dir_errors, path_pairings, model_pairings, _own, decode_pairings, batch_pairings,
+    loss_pairings, decision_pairings, preference_pairings, selection_pairings, reward_pairings, reference_pairings,
+    length_pairings, engine_pairings, learner_pairings, lora_pairings, placement_pairings, sync_pairings,
+    transfer_pairings, gpu_pairings, card_pairings, fit_pairings, shared_fit_pairings,
 )  # fmt: skip

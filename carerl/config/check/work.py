@@ -21,6 +21,8 @@ def batch_pairings(c: RunConfig) -> Errors:
         rows = a.rows_per_minibatch(groups)
     elif c.taught:
         rows = groups
+    elif c.prefers:
+        rows = 2 * c.preference.pairs_per_update
     else:
         return
     if c.learner.ranks > rows:
@@ -108,6 +110,7 @@ def gpu_pairings(c: RunConfig) -> Errors:
     for key, gpus in (
         ("rollout.gpus_per_actor", c.rollout.gpus_per_actor),
         ("reference.gpus_per_actor", c.reference.gpus_per_actor),
+        ("judge.gpus_per_actor", c.judge.gpus_per_actor),
         ("learner.gpus_per_rank", c.learner.gpus_per_rank),
     ):
         if per_node and gpus > per_node:

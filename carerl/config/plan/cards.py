@@ -48,6 +48,7 @@ def card_pairings(c: RunConfig) -> Iterator[ConfigError]:
     dtypes = {
         "model.dtype": c.model.dtype if "rollout" in on_gpu else "",
         "learner.compute_dtype": c.learner.compute_dtype if "learner" in on_gpu else "",
+        "judge.dtype": c.judge.dtype if "judge" in on_gpu else "",
         "reference.compute_dtype": c.reference.compute_dtype if "reference" in on_gpu else "",
     }
     narrow = [name for name, dtype in dtypes.items() if dtype == "bfloat16"]

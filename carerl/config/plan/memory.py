@@ -9,15 +9,16 @@ estimate. Left out: fragmentation, and the CUDA context with its libraries, for 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from carerl.config.judging import judge_run
 from carerl.config.plan.cards import card_of, is_named
 from carerl.config.plan.pinned import pinned_growth
 from carerl.config.plan.rows import rows_of
 from carerl.config.plan.sharding import BUCKET, BYTES, WIDE, offloaded, on_device, replicated, shard_ranks, trained
 from carerl.config.plan.smaller import LARGER, STATE, smaller
 from carerl.config.plan.sync import largest_tensor, sync_bytes
-from carerl.config.roles import ActorGroup, actor_groups, reference_in_learner, shares_gpu
+from carerl.config.roles import ROLES, ActorGroup, actor_groups, reference_in_learner, shares_gpu
 from carerl.config.schema import RunConfig, ShapeConfig
 from carerl.config.shapes import count_parameters, effective_shape
 from carerl.errors import ConfigError
@@ -31,7 +32,12 @@ Parts = dict[str, float]
 
 def actor_memory(config: RunConfig, shape: ShapeConfig, actors: tuple[ActorGroup, ...]) -> dict[str, Parts]:
     """Returns the parts of one actor's memory by role, for the roles that hold a model."""
-    parts = {"learner": learner_memory, "rollout": rollout_memory, "reference": reference_memory}
+    parts = {
+        "learner": learner_memory,
+        "rollout": rollout_memory,
+        "reference": reference_memory,
+        "judge": judge_memory,
+    }
     return {group.role: parts[group.role](config, shape) for group in actors if group.role in parts}
 
 
@@ -201,6 +207,12 @@ def rollout_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
     return {"weights": weights, **adapters, "KV cache": cache, "logits": logits}
 
 
+def judge_memory(config: RunConfig, shape: ShapeConfig) -> Parts:
+    """Counts the memory of one engine of the second model. ``shape`` is the policy's, and not asked."""
+    own = judge_run(config)
+    return rollout_memory(own, effective_shape(own)[0])
+
+
 def _engine_budget(config: RunConfig) -> float:
     """Returns what vLLM allows itself on all GPUs of an engine, GiB."""
     r = config.rollout
@@ -233,6 +245,9 @@ def loading_gib(role: str, config: RunConfig, shape: ShapeConfig) -> float:
     """Returns what one actor's GPU holds while its model is loaded, GiB. A rank of the learner has its part of the
     weights and two whole tensors, as they are in the files; DeepSpeed, which copies weights to its optimizer, makes its
     gradients at once. A reference has its weights; an engine takes its budget at once."""
+    if role == "judge":
+        own = judge_run(config)
+        return loading_gib("rollout", own, effective_shape(own)[0])
     n = count_parameters(shape).total
     if role == "learner":
         held = on_device(config, shape)
@@ -283,11 +298,23 @@ def overflows(config: RunConfig, shape: ShapeConfig, actors: tuple[ActorGroup, .
     for group in actors:
         if not group.gpus_each or group.role == "grading":
             continue
-        if group.role == "rollout" and config.rollout.engine == "vllm":
+        if group.role == "judge":
+            found += _judge_overflows(config)
+        elif group.role == "rollout" and config.rollout.engine == "vllm":
             found += [o for o in [_engine_overflow(config, shape)] if not o.fits]
         elif not (shares_gpu(config) and group.role in ("learner", "rollout")):
             found += [o for o in _model_overflow(config, shape, group) if o.needed_gib > TIGHT * o.room_gib]
     return found
+
+
+def _judge_overflows(config: RunConfig) -> list[Overflow]:
+    """Checks the second model as an engine of its own; its settings are the judge's."""
+    own = judge_run(config)
+    groups = (replace(ROLES["judge"](config), role="rollout"),)
+    return [
+        replace(o, role="judge", remedy=o.remedy.replace("rollout.", "judge.").replace("model.", "judge."))
+        for o in overflows(own, effective_shape(own)[0], groups)
+    ]
 
 
 def _model_overflow(config: RunConfig, shape: ShapeConfig, group: ActorGroup) -> list[Overflow]:

@@ -22,11 +22,13 @@ RESIDENT = {
     "rollout": "system/resident_rollout_gib",
     "reference": "system/resident_reference_gib",
     "grading": "system/resident_grading_gib",
+    "judge": "system/resident_judge_gib",
 }
 ON_CARD = {  # what torch's tensors take, and what is taken beyond them
     "learner": ("system/allocated_learner_gib", "system/fragmentation_learner_gib"),
     "rollout": ("system/allocated_rollout_gib", "system/fragmentation_rollout_gib"),
     "reference": ("system/allocated_reference_gib", "system/fragmentation_reference_gib"),
+    "judge": ("system/allocated_judge_gib", "system/fragmentation_judge_gib"),
 }
 
 
@@ -78,7 +80,9 @@ def compared(config: RunConfig, peaks: Mapping[str, Peak]) -> Compared:
         if not worst.reserved:
             continue
         on_card = sum(actor_memory(config, shape, (group,))[role].values())
-        planned = on_card / (config.rollout.tensor_parallel if role == "rollout" else 1)
+        planned = on_card / {"rollout": config.rollout.tensor_parallel, "judge": config.judge.tensor_parallel}.get(
+            role, 1
+        )
         metrics |= dict(zip(ON_CARD[role], (worst.allocated, worst.fragmentation), strict=True))
         cards.append(f"{role} {worst.allocated:.1f} ({planned:.1f}), and {worst.fragmentation:.1f} of fragmentation")
         warnings += _of_card(config, shape, group, worst, planned)
@@ -98,7 +102,8 @@ def _of_card(config: RunConfig, shape: ShapeConfig, group: ActorGroup, peak: Pea
         other = moment.engine if role == "learner" else moment.rank
         room, beside = peak.card, CONTEXT_GIB + sum(other.values())
     taken = peak.reserved + CONTEXT_GIB + beside
-    if taken > FULL * room and not (role == "rollout" and config.rollout.engine == "vllm"):
+    engine = {"rollout": config.rollout.engine, "judge": config.judge.engine}.get(role)
+    if taken > FULL * room and engine != "vllm":
         way = advice(config, role, phase).card
         shared = f"{beside:.1f} of them by the actor that shares it, " if beside else ""
         found.append(

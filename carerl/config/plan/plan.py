@@ -25,6 +25,7 @@ from carerl.config.plan.memory import (
     overflows,
 )
 from carerl.config.plan.resident import resident_parts
+from carerl.config.plan.rounds import round_lines, round_seconds
 from carerl.config.plan.rows import rows_of
 from carerl.config.plan.seconds import assumptions, stage_seconds, work_of
 from carerl.config.plan.sharding import trained
@@ -39,6 +40,7 @@ from carerl.config.shapes import Parameters, count_parameters, effective_shape
 class BatchPlan:
     """Says how one step's data is cut up. ``rows`` are responses (RL, finetune) or corpus rows (sft)."""
 
+    named: tuple[str, str]  # what the next two count
     prompts: int
     samples: int  # responses per prompt
     rows: int
@@ -144,7 +146,9 @@ def batch_plan(config: RunConfig) -> BatchPlan:
     per_rank = -(-step.per_minibatch // c.learner.ranks)
     micro = -(-per_rank // c.learner.micro_batch_rows)
     later = -(-(step.total - step.per_minibatch) // c.learner.ranks)  # rows a rank whose minibatch meets other weights
+    passes = step.minibatches * step.epochs * micro  # each pair is scored before it is trained
     return BatchPlan(
+        named=("pairs", "responses") if c.prefers else ("prompts", "samples"),
         prompts=step.prompts,
         samples=step.samples,
         rows=step.total,
@@ -158,8 +162,8 @@ def batch_plan(config: RunConfig) -> BatchPlan:
         tokens_per_step=step.total * c.rollout.max_model_len,
         response_tokens_per_step=step.total * c.rollout.max_new_tokens,
         optimizer_steps=step.minibatches * step.epochs,
-        forward_backward=step.minibatches * step.epochs * micro,
-        forward_only=-(-later // c.learner.micro_batch_rows),
+        forward_backward=passes,
+        forward_only=passes if c.prefers else -(-later // c.learner.micro_batch_rows),
     )
 
 
@@ -170,7 +174,7 @@ def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, .
     if not gpus or not config.trains_on_questions:
         return None
     work = work_of(config, shape, nodes)
-    stages = stage_seconds(work)
+    stages = round_seconds(work) if config.prefers else stage_seconds(work)
     hours = config.steps * sum(stages.values()) * gpus / 3600
     return ComputeEstimate(stages, gpus, hours, assumptions(work))
 
@@ -189,6 +193,8 @@ def _across_nodes(c: RunConfig, nodes: Sequence[Node]) -> list[str]:
 
 def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[str]:
     notes = c.decision.lines(c)
+    if c.prefers:
+        notes += round_lines(c)
     if lora := c.learner.lora.rank:
         adapters, whole = trained(c, shape), count_parameters(shape).total
         notes.append(

@@ -8,6 +8,7 @@ the requests and caches of a run in it (.13 GiB); a grader's is smaller for a ta
 
 from __future__ import annotations
 
+from carerl.config.judging import judge_run
 from carerl.config.schema import RunConfig
 from carerl.tasks import TASKS
 
@@ -19,6 +20,8 @@ WITH_TOKENIZER = 0.59  # a grader that has imported transformers
 
 def process_gib(config: RunConfig, role: str, on_gpu: bool) -> float:
     """Returns the size of one process of a role, GiB. ``on_gpu``: the actor has a GPU."""
+    if role == "judge":
+        return process_gib(judge_run(config), "rollout", on_gpu)
     if on_gpu or role not in ON_CPU:
         return ON_GPU
     if role == "rollout" and config.rollout.engine != "vllm":

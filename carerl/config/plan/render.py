@@ -57,7 +57,7 @@ def _actors(plan: Plan) -> list[str]:
 def _batch(plan: Plan) -> list[str]:
     b = plan.batch
     lines = [
-        f"{b.prompts} prompts x {b.samples} samples = {b.rows} rows a step, "
+        f"{b.prompts} {b.named[0]} x {b.samples} {b.named[1]} = {b.rows} rows a step, "
         f"at most {b.tokens_per_step:,} tokens ({b.response_tokens_per_step:,} of responses)",
         f"{b.epochs} epoch(s) x {b.minibatches} minibatches of {b.rows_per_minibatch} rows "
         f"= {b.optimizer_steps} optimizer steps",

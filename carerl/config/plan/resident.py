@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from carerl.config.judging import judge_run
 from carerl.config.plan.host_memory import largest_hidden_gib
 from carerl.config.plan.memory import (
     GIB,
@@ -42,7 +43,7 @@ from carerl.config.plan.smaller import STATE
 from carerl.config.plan.sync import bucket_bytes, exported_bytes, planned_kind, sync_bytes
 from carerl.config.roles import ROLES, place
 from carerl.config.schema import RunConfig, ShapeConfig
-from carerl.config.shapes import count_parameters
+from carerl.config.shapes import count_parameters, effective_shape
 
 
 def resident_parts(config: RunConfig, shape: ShapeConfig, role: str) -> Parts:
@@ -106,8 +107,15 @@ def _buckets(config: RunConfig, shape: ShapeConfig, sends: bool) -> float:
     return mapped / GIB if kind in ("shm", "store") else 0.0
 
 
+def _judge(config: RunConfig, shape: ShapeConfig, on_gpu: bool) -> list[Parts]:
+    """Returns what an engine of the second model has, to which no weights are sent."""
+    own = judge_run(config)
+    return _rollout(own, effective_shape(own)[0], on_gpu)
+
+
 _MOMENTS: dict[str, Callable[[RunConfig, ShapeConfig, bool], list[Parts]]] = {
     "learner": _learner,
     "rollout": _rollout,
     "reference": _reference,
+    "judge": _judge,
 }

@@ -264,10 +264,10 @@ def old_logprobs_seconds(work: Work) -> float:
     """Returns the seconds of the pass before the first update, over the rows of all minibatches but the first."""
     minibatches = work.config.algorithm.minibatches
     share = (minibatches - 1) / minibatches
-    return _score_seconds(work, share)
+    return score_seconds(work, share)
 
 
-def _score_seconds(work: Work, share: float, with_reference: bool = False) -> float:
+def score_seconds(work: Work, share: float, with_reference: bool = False) -> float:
     """Returns the seconds of a pass for log-probs alone, with the reference's head or without."""
     c = work.config
     dtypes = [c.learner.compute_dtype] + [c.reference.compute_dtype] * with_reference
@@ -285,7 +285,7 @@ def table_seconds(work: Work) -> float:
     """Returns the seconds of one rollout table: a pass of the learner with both heads, the driver's lists of every
     token and, where the step has not sent hidden states, a pass of the reference that does."""
     again = 0.0 if sends_hidden(work.config) else reference_seconds(work, True)
-    return again + _score_seconds(work, 1.0, with_reference=True) + TABLE_S * work.rows * work.response
+    return again + score_seconds(work, 1.0, with_reference=True) + TABLE_S * work.rows * work.response
 
 
 def checkpoint_seconds(work: Work) -> float:

@@ -267,12 +267,18 @@ def _check_scale(scale: str, name: str, own: list[str]) -> None:
 def _use(scale: str) -> str:
     """Returns what a file of ``scale/`` is for, by its name: each kind sets what the recipes of another cannot have.
 
-    >>> _use("tiny_decisions"), _use("8_gpus_finetune"), _use("1_gpu_24gb")
-    ('the tiny world', 'supervised finetuning', 'RL of language models')
+    >>> _use("tiny_decisions"), _use("8_gpus_finetune"), _use("16_gpus_rounds"), _use("1_gpu_24gb")
+    ('the tiny world', 'supervised finetuning', 'rounds of preferences', 'RL of language models')
+    >>> _use("tiny_rounds")
+    'rounds of preferences in the tiny world'
     """
+    if scale == "tiny_rounds":
+        return "rounds of preferences in the tiny world"
     if scale.partition("_")[0] == "tiny":
         return "the tiny world"
-    return "supervised finetuning" if scale.endswith("_finetune") else "RL of language models"
+    if scale.endswith("_finetune"):
+        return "supervised finetuning"
+    return "rounds of preferences" if scale.endswith("_rounds") else "RL of language models"
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from carerl.config.schema.actors import GradingConfig, ReferenceConfig, RolloutConfig
 from carerl.config.schema.cluster import ClusterConfig
+from carerl.config.schema.judge import JudgeConfig
 from carerl.config.schema.learner import LearnerConfig, LoraConfig, OptimizerConfig, ScheduleConfig, SyncConfig
 from carerl.config.schema.model import ModelConfig, ShapeConfig
 from carerl.config.schema.run import RunConfig
@@ -21,6 +22,7 @@ __all__ = [
     "ClusterConfig",
     "EvaluationConfig",
     "GradingConfig",
+    "JudgeConfig",
     "LearnerConfig",
     "LoraConfig",
     "ModelConfig",

@@ -9,10 +9,13 @@ from carerl.algorithms import AlgorithmConfig
 from carerl.config.kinds import KINDS, Kind
 from carerl.config.schema.actors import GradingConfig, ReferenceConfig, RolloutConfig
 from carerl.config.schema.cluster import ClusterConfig
+from carerl.config.schema.judge import JudgeConfig
 from carerl.config.schema.learner import LearnerConfig, SyncConfig
 from carerl.config.schema.model import ModelConfig
 from carerl.config.schema.watching import CheckpointConfig, EvaluationConfig, TrackingConfig
 from carerl.decisions import DecisionConfig
+from carerl.inference.config import DecodeConfig
+from carerl.preferences.config import PreferenceConfig
 from carerl.regularizers import RegularizerConfig
 from carerl.rewards import RewardConfig
 from carerl.settings import Settings, at_least, one_of
@@ -36,13 +39,16 @@ class RunConfig(Settings):
     regularizer: RegularizerConfig = None  # type: ignore[assignment]
     reward: RewardConfig = None  # type: ignore[assignment]
     decision: DecisionConfig = field(default_factory=DecisionConfig)
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)  # of kind caspo
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     grading: GradingConfig = field(default_factory=GradingConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)  # of kind caspo with preference.label=judge
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -73,6 +79,11 @@ class RunConfig(Settings):
     def taught(self) -> bool:
         """True if the model learns responses that the task has for its training questions."""
         return self.does.taught
+
+    @property
+    def prefers(self) -> bool:
+        """True if the model learns from pairs of what it has sampled, in rounds."""
+        return self.does.prefers
 
     @property
     def coin_seed(self) -> int | None:

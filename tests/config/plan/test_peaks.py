@@ -47,7 +47,8 @@ def test_of_a_role_the_largest_actor_counts_and_every_metric_is_declared() -> No
 
 @pytest.mark.parametrize("role", ROLES)
 def test_an_actor_above_its_plan_is_warned_of_and_one_within_it_is_not(role: str) -> None:
-    for config in (TINY, load(["recipe=care_grpo_3b"])):  # of the small one libraries are most
+    judged = [load(["recipe=caspo_7b"])]
+    for config in judged if role == "judge" else [TINY, load(["recipe=care_grpo_3b"])]:  # of TINY libraries are most
         planned = resident(config, role)
         limit = max((1 + NEAR) * planned, planned + SLACK_GIB)
         assert compared(config, {f"{role} 0": Peak(limit * 0.99)}).warnings == ()

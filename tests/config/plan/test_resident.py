@@ -11,7 +11,7 @@ from carerl.config.plan.plan import plan
 from carerl.config.plan.processes import ON_CPU, ON_GPU, WITH_TOKENIZER
 from carerl.config.plan.render import render
 from carerl.config.plan.resident import resident_parts
-from carerl.config.roles import ROLES
+from carerl.config.roles import ROLES, actor_groups
 from carerl.config.shapes import count_parameters, effective_shape
 
 # the 135M model on the CPU
@@ -88,9 +88,9 @@ def test_weights_that_no_sync_brings_wait_on_the_host_by_actor_and_by_node(engin
     assert "weights asleep" not in parts(apart, "rollout"), "an engine with a GPU of its own never sleeps"
 
 
-@pytest.mark.parametrize("words", [SMALL, SEVEN])
+@pytest.mark.parametrize("words", [SMALL, SEVEN, ["recipe=caspo_7b"]])
 def test_the_dry_run_shows_every_actor(words: list[str]) -> None:
     shown = render(plan(load(words))).split("Main memory of each actor at its peak")[1].split("\n\n")[0]
-    for role in ROLES:
+    for role in (group.role for group in actor_groups(load(words))):
         (row,) = [line for line in shown.splitlines() if line.split()[:1] == [role]]
         assert row.split()[1] == f"{total(words, role):.3g}"
