@@ -3,6 +3,7 @@
     carerl evaluate model=runs/care_grpo_tiny-s100-…            a run: what it was evaluated on in the loop
     carerl evaluate model=Qwen/Qwen2.5-7B-Instruct benchmarks=[math500,gsm8k,selfaware,truthfulqa] samples=16
     carerl evaluate model=DIR benchmarks=[gsm8k,my.jsonl] data=FOLDER questions=200 out=evaluations/mine
+    carerl evaluate model=DIR decode.methods=[greedy,self_consistency,self_certainty,deepconf,cat] decode.budget=10
 
 model=            a run, a checkpoint, a Hugging Face directory, a hub id, smollm2 (a small model from the package
                   index), or base_bytes (an untrained model that reads bytes, to try the plumbing with). Adapters are
@@ -13,6 +14,10 @@ samples=16        responses to a question
 questions=0       questions of each benchmark; 0: all
 trace_swap=false  true: ask each decision between options again after the trace of a question that was decided
                   otherwise; the share that changes is eval/{suite}/swap_flips
+decode.methods=[] methods of inference that answer the questions too, with decode.budget responses to each: accuracy,
+                  calibration, tokens and seconds of every method, and its differences to self_consistency
+                  (carerl run --help decode lists the settings)
+decode.show=      the id of a question of which each method's tree is printed; a complete evaluation shows it too
 temperature=, max_new_tokens=, engine=vllm|hf, dtype=
 out=              the directory that is written to; the same command with the same out= resumes a stopped evaluation
 
