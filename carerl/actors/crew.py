@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 from carerl.actors import profiling
 from carerl.actors.cluster.placement import NotPlaced, reserved
 from carerl.actors.handles.base import Handle
-from carerl.actors.handles.engines import Engines
+from carerl.actors.handles.engines import Engines, JudgeEngines
 from carerl.actors.handles.graders import Graders
 from carerl.actors.handles.learner import Learner
 from carerl.actors.handles.reference import Reference, ReferenceInLearner
@@ -35,6 +35,7 @@ from carerl.actors.workers.learner import LearnerWorker
 from carerl.actors.workers.reference import ReferenceWorker
 from carerl.backends.recording import Recording
 from carerl.config.cores import Threads
+from carerl.config.judging import judge_run
 from carerl.config.load import base_config
 from carerl.config.plan.advice import advice
 from carerl.config.plan.peaks import Peak
@@ -122,10 +123,13 @@ class TrainingCrew(EvaluationCrew):
 
     learner: Learner
     reference: Reference | ReferenceInLearner
+    judge: JudgeEngines | None = None
+    """The engines of a second model that judges steps, where one does."""
 
     @property
     def handles(self) -> tuple[Handle, ...]:
-        return (self.learner, self.engines, self.graders, self.reference)
+        own = (self.learner, self.engines, self.graders, self.reference)
+        return own if self.judge is None else (*own, self.judge)
 
     def load(self, config: RunConfig, model_dir: str) -> None:
         """Gives all actors their settings and weights, and the learner the reference's frozen head and its way to the
@@ -133,6 +137,8 @@ class TrainingCrew(EvaluationCrew):
         super().load(config, model_dir)
         self.reference.lend_head(self.learner)
         self.engines.connect(self.learner, config)
+        if self.judge is not None:
+            self.judge.use_loaded()
 
 
 @dataclass(kw_only=True)
@@ -166,6 +172,7 @@ CREWS: dict[frozenset[str], type[Crew]] = {
     frozenset(["learner"]): LearnerCrew,
     frozenset(["engines", "graders"]): EvaluationCrew,
     frozenset(["learner", "engines", "graders", "reference"]): TrainingCrew,
+    frozenset(["learner", "engines", "graders", "reference", "judge"]): TrainingCrew,
 }
 
 
@@ -181,6 +188,7 @@ def crew_of(started: Mapping[str, list[Any]], config: RunConfig, ask: Asker) -> 
         "rollout": ("engines", lambda actors: Engines(actors, ask, members["learner"] if colocated(config) else None)),
         "grading": ("graders", lambda actors: Graders(actors, ask)),
         "reference": ("reference", lambda actors: Reference(actors, ask)),
+        "judge": ("judge", lambda actors: JudgeEngines(actors, ask)),
     }
     members: dict[str, Any] = {}
     for role, (name, build) in make.items():
@@ -214,6 +222,7 @@ def crew(
         "rollout": EngineWorker,
         "grading": GraderWorker,
         "reference": ReferenceWorker,
+        "judge": EngineWorker,
     }
     if config.profile:
         classes = {role: profiling.traced(worker) for role, worker in classes.items()}
@@ -260,7 +269,8 @@ def _prepare(started: dict[str, list[Any]], config: RunConfig) -> list[Any]:
     base = base_config(config) if config.model.base_recipe else None
     for actor in started.get("reference", []):
         actor.prepare.remote(config)
-    return [actor.prepare.remote(config, base) for actor in started.get("rollout", [])]
+    preparing = [actor.prepare.remote(config, base) for actor in started.get("rollout", [])]
+    return preparing + [actor.prepare.remote(judge_run(config)) for actor in started.get("judge", [])]
 
 
 def _wait_until_started(started: dict[str, list[Any]], ask: Asker, check: Callable[[], None]) -> None:

@@ -1,9 +1,9 @@
 """Writes checkpoints that are whole or absent.
 
 ``checkpoints/step_000100/`` holds ``model/`` (an ordinary Hugging Face directory), ``learner/`` (model and optimizer,
-sharded: torch's distributed format, or safetensors of deepspeed's ranks), ``state.json`` and ``manifest.json`` (SHA-256
-of every other file). A file that the manifest does not list, or lists with another sum, makes the checkpoint invalid,
-and so does a link.
+sharded: torch's distributed format, or safetensors of deepspeed's ranks; that of step 0 has none), ``state.json`` and
+``manifest.json`` (SHA-256 of every other file). A file that the manifest does not list, or lists with another sum,
+makes the checkpoint invalid, and so does a link.
 
 Writing goes on beside training. :func:`begin` has the ranks copy what they save to host memory, and the state of the
 loop is taken down at the same moment. The ranks then write and hash their files while the next steps are taken; no file
@@ -46,6 +46,7 @@ from carerl.metrics.table import metric_line, summary_rows
 from carerl.runs.commit import FORMAT, commit, numbered, point, set_aside
 from carerl.runs.directory import RunDirectory
 from carerl.runs.model_card import ModelCard, describe_model
+from carerl.runs.rounds import forget_rounds
 from carerl.runs.tables import evaluation_metrics
 from carerl.types import RunError
 
@@ -63,7 +64,7 @@ def begin(context: Context[Any], step: int, kept: Callable[[], object] = lambda:
     Raises SaveFailed if the earlier one could not be written, or if there is no room for this one."""
     finish(context)
     final, config = context.run.checkpoint_dir(step), context.config
-    partial = final.with_name(f".{final.name}.partial")
+    partial = _partial(final)
     what, card = f"the checkpoint of step {step}", _card(context, step)
     state = {
         "format": FORMAT,
@@ -78,9 +79,10 @@ def begin(context: Context[Any], step: int, kept: Callable[[], object] = lambda:
         _check_room(context)
         partial.mkdir(parents=True)
         (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n")
-        writing = context.crew.learner.save(
-            partial / "learner", partial / "model", context.tokenizer, config.model.dtype
-        )
+        learner, model = context.crew.learner, (partial / "model", context.tokenizer, config.model.dtype)
+        # Before the first step there is no state of an optimizer. To ask torch for it would make one that has counted a
+        # step; and a run that goes on from there reads nothing of the learner's.
+        writing = learner.save(partial / "learner", *model) if step else learner.begin_export(*model)
 
     def appear(written: Mapping[str, Written]) -> None:
         commit(partial, final, _seen(context, partial, written, card))
@@ -91,6 +93,16 @@ def begin(context: Context[Any], step: int, kept: Callable[[], object] = lambda:
         kept()
 
     context.unfinished = Unfinished(what, writing, appear, go_on)
+
+
+def begun(context: Context[Any], step: int) -> bool:
+    """Returns True if the checkpoint of ``step`` is there, or is being written."""
+    final = context.run.checkpoint_dir(step)
+    return final.is_dir() or (context.unfinished is not None and _partial(final).is_dir())
+
+
+def _partial(final: Path) -> Path:
+    return final.with_name(f".{final.name}.partial")
 
 
 def poll(context: Context[Any]) -> None:
@@ -243,8 +255,8 @@ def _card(context: Context[Any], step: int) -> ModelCard:
 def go_back(run: RunDirectory, checkpoint: Path, step: int, warn: Any) -> None:
     """Takes a run directory back to when the ``checkpoint`` of ``step`` was its newest one.
 
-    Sets later checkpoints aside, which are damaged. Removes later evaluations and rollout tables, and the summary: they
-    are made again. (The tracker of metrics.jsonl drops its later rows.)"""
+    Sets later checkpoints aside, which are damaged. Removes later evaluations, rollout tables and rounds, and the
+    summary: they are made again. (The tracker of metrics.jsonl drops its later rows.)"""
     remove_leftovers(run.checkpoints)
     # This comes first: a pointer to a directory that is not there looks like a run without a checkpoint.
     point(run.checkpoints / "latest", checkpoint)
@@ -255,4 +267,5 @@ def go_back(run: RunDirectory, checkpoint: Path, step: int, warn: Any) -> None:
         for number, path in numbered(folder, r"step_(\d+)\.[\w.]+"):
             if number > step:
                 path.unlink()
+    forget_rounds(run, step)
     run.summary.unlink(missing_ok=True)

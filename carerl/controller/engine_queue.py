@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from carerl.types import Group
 
+T = TypeVar("T")
 Ended = list[tuple[int, Group]]  # groups with the numbers of their prompts
 DEPTH = 2
 
 
-class Rounds:
-    """Queues rounds. ``advance()`` has the engines work a round; the function that it returns waits for the groups that
-    ended in it."""
+class Rounds(Generic[T]):
+    """Queues rounds. ``advance()`` has the engines work a round; the function that it returns waits for what ended in
+    it: groups or completions, with their numbers."""
 
-    def __init__(self, advance: Callable[[], Callable[[], Ended]], depth: int = DEPTH) -> None:
+    def __init__(self, advance: Callable[[], Callable[[], list[tuple[int, T]]]], depth: int = DEPTH) -> None:
         self._advance, self._depth = advance, depth
-        self._queued: deque[Callable[[], Ended]] = deque()
+        self._queued: deque[Callable[[], list[tuple[int, T]]]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._queued)
@@ -27,8 +29,8 @@ class Rounds:
         while len(self._queued) < self._depth:
             self._queued.append(self._advance())
 
-    def wait(self) -> dict[int, Group]:
-        """Waits for the oldest round; returns the groups that ended in it, by number."""
+    def wait(self) -> dict[int, T]:
+        """Waits for the oldest round; returns what ended in it, by number."""
         return dict(self._queued.popleft()())
 
     def drop(self) -> None:

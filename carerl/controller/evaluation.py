@@ -26,6 +26,7 @@ from carerl.controller.decisions import answer_probabilities
 from carerl.controller.engine_queue import Rounds
 from carerl.controller.models import starting_weights
 from carerl.controller.preparation import stop_ids
+from carerl.controller.rounds.scoring import evaluated_steps
 from carerl.controller.trace_swap import swap_traces
 from carerl.errors import ConfigError
 from carerl.loss.batching import pack_rows
@@ -104,7 +105,7 @@ def _evaluated_now(context: Context[TrainingCrew], step: int, questions: int) ->
         )
         if context.stop:
             return {}
-    primary = [group for suite in suites if suite.primary for group in results[suite.name]]
+    primary = {suite.name: results[suite.name] for suite in suites if suite.primary}
     with span("score"):
         scored = evaluate(context.task, suites, results, swapped)
     with span("statistics"):
@@ -210,15 +211,17 @@ def _sampling(config: RunConfig, task: Task, suite: Suite) -> Sampling:
     )
 
 
-def policy_statistics(context: Context[TrainingCrew], groups: list[Group]) -> dict[str, float]:
+def policy_statistics(context: Context[TrainingCrew], primary: Mapping[str, list[Group]]) -> dict[str, float]:
     """Returns ``eval/entropy`` (nats, mean over response tokens) and ``eval/kl_per_sequence`` (reverse KL to the
-    reference, nats, mean over responses) on the primary suite's own responses.
+    reference, nats, mean over responses) on the primary suites' own responses. Where the task knows which steps are
+    right, adds what confidence tells of them (:mod:`carerl.preferences.measures`).
 
     The divergence at each visited prefix is exact over the vocabulary, not estimated from the token drawn. Both are of
     the policy at temperature 1. Both are absent if no question was asked.
     """
     crew = context.crew
     few = context.config.evaluation.scored_samples
+    groups = [group for own in primary.values() for group in own]
     pairs = [(g.example.prompt_ids, s.response_ids) for g in groups for s in g.samples[:few]]
     if not pairs:
         return {}
@@ -228,7 +231,7 @@ def policy_statistics(context: Context[TrainingCrew], groups: list[Group]) -> di
     return {
         "eval/entropy": float(scores["entropy"].sum()) / tokens,
         "eval/kl_per_sequence": float(scores["rkl"].sum()) / batch.rows,
-    }
+    } | evaluated_steps(context.task, next(iter(primary)), groups, few, scores)
 
 
 def evaluated(run: RunDirectory, step: int) -> dict[str, float]:

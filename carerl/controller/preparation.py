@@ -13,7 +13,10 @@ from carerl.backends import hub
 from carerl.backends.models import end_ids
 from carerl.backends.whole_checkpoint import check_finite, check_remote_weights, check_weights
 from carerl.config.check.at_hand import check_model_dir, check_task
+from carerl.config.check.preferences import check_judge
 from carerl.config.check.prompts import own_tokenizer, prompt_lines, refusals
+from carerl.config.judging import judges
+from carerl.config.named_models import PACKAGED
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.config.stored_weights import whole
@@ -40,6 +43,8 @@ def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
             )
         task.attach(tokenizer)
         check_task(task, config)
+    if judges(config) and config.coin_seed is None and config.judge.path not in PACKAGED:
+        check_judge(config, hub.model_files(config.judge.path, config.judge.revision))
     return task, tokenizer
 
 

@@ -7,9 +7,9 @@ import math
 from carerl.config.schema import LearnerConfig
 
 
-def learning_rate(step: int, total: int, config: LearnerConfig) -> float:
-    """Returns the rate of ``step`` (1 … ``total``): linear warm-up to ``lr``, then the schedule's decay to
-    ``final_fraction * lr``, reached at the last step."""
+def learning_rate(step: float, total: int, config: LearnerConfig) -> float:
+    """Returns the rate of ``step`` (1 … ``total``, or between two of them): linear warm-up to ``lr``, then the
+    schedule's decay to ``final_fraction * lr``, reached at the last step."""
     schedule, peak = config.schedule, config.optimizer.lr
     if step <= schedule.warmup_steps:
         return peak * step / schedule.warmup_steps

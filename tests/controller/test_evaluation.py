@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from carerl.actors.crew import EvaluationCrew
 from carerl.actors.handles.engines import Engines
 from carerl.actors.handles.graders import Graders
 from carerl.actors.workers.engine import EngineWorker, StaleWeights
 from carerl.actors.workers.grader import GraderWorker
-from carerl.backends.initial import init_tiny
-from carerl.backends.models import load_model, load_tokenizer, make_model, save_model
+from carerl.backends.models import load_model, load_tokenizer
 from carerl.config.evaluate import evaluation_config
-from carerl.config.load import base_config, dump, load
+from carerl.config.load import dump, load
 from carerl.config.schema import RunConfig
 from carerl.controller.evaluation import chosen, evaluate, sample
 from carerl.controller.models.base_model import bytes_model
@@ -30,10 +28,10 @@ from carerl.report.evaluation_table import evaluation_rows
 from carerl.runs.samples import SampleStore, read_samples
 from carerl.runs.tables import read_evaluations, write_evaluation
 from carerl.tasks import TASKS, Suite
-from carerl.tasks.tiny.tokenizer import make_tokenizer
 from carerl.tracking.summary import summary_rows
 from carerl.types import Completion, Group
 from tests.actors.local import Local, without_ray
+from tests.backends.model_directories import untrained_base
 from tests.backends.transfer.sending import deliver
 from tests.metrics.declared import undeclared
 
@@ -43,14 +41,7 @@ WORDS = ["engine=hf", "samples=3", "questions=4", "rollout.max_batch_rows=6"]  #
 @pytest.fixture(scope="module")
 def base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model of the tiny world, untrained, as the cache holds it."""
-    base = base_config(load(["recipe=care_grpo_tiny", "seed=100"]))
-    task = TASKS["tiny"].build(base.task, base.seed)
-    generator = torch.Generator().manual_seed(1)
-    model = make_model(base.model.shape, task.stop_ids, lambda made: init_tiny(made, generator))
-    place = tmp_path_factory.mktemp("base")
-    save_model(place, model.config, {n: p.detach() for n, p in model.named_parameters()}, make_tokenizer())
-    (place / "carerl_base.yaml").write_text(dump(base))
-    return place
+    return untrained_base(tmp_path_factory.mktemp("base"))
 
 
 class Evaluation:

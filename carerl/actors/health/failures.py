@@ -91,6 +91,8 @@ LOWER = {
     "reference": "lower reference.micro_batch_tokens, then learner.head_chunk_tokens, which the reference uses too",
     "rollout": "lower rollout.max_batch_rows or rollout.max_model_len; the engine's share of memory is "
     "rollout.gpu_memory_utilization on a GPU (lower it if others use the same GPU), rollout.kv_cache_gib on the CPU",
+    "judge": "lower judge.max_batch_rows, judge.max_model_len or judge.gpu_memory_utilization, or give each actor more "
+    "GPUs (judge.tensor_parallel)",
     "grading": "lower grading.processes or grading.memory_mib",
 }
 _MEMORY_NAMES = ("MemoryError", "OutOfMemoryError")

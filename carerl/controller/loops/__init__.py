@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carerl.controller.context import Context
-from carerl.controller.loops import finetune, rl, sft
+from carerl.controller.loops import caspo, finetune, rl, sft
 from carerl.controller.profiling import Part
 
 
@@ -37,5 +37,6 @@ class Loop:
 LOOPS: dict[str, Loop] = {
     "rl": Loop(rl.train, rl.begin, (Part(3, 7, False), Part(8, 8, True))),
     "finetune": Loop(finetune.train, rl.begin, (Part(3, 7, False), Part(8, 8, True))),
+    "caspo": Loop(caspo.train, rl.begin, (Part(1, 1, False), Part(2, 2, True))),
     "sft": Loop(sft.train, recorded=(Part(21, 60, False), Part(61, 80, True))),
 }

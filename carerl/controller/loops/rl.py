@@ -29,7 +29,7 @@ def begin(context: Context[TrainingCrew], start: int) -> None:
     """Brings the weights to the engines, proves that they arrived, and evaluates the model that the run starts from."""
     weights.synchronise(context.crew, version=start)
     first = weights.probe(context.crew, context.task, context.config)
-    if start == 0:
+    if start == 0 and not context.config.resume:  # a run that is resumed before its first step has logged it
         context.trackers.log(0, first)
     if not evaluated(context.run, start):  # a resumed run has it already, unless a stop cut it short
         with context.profiler.window("evaluation"):

@@ -36,15 +36,18 @@ class PlannedStep:
 
     def update(self, planned: StepBatch, held: HeldBatch) -> dict[str, float]:
         """Takes the optimizer steps, then adapts the strengths of the loss's components. Returns metrics of both."""
-        config, loop = self._config, self._context.loop
         with self._clock.phase("train"):
-            rate = learning_rate(self.number, config.steps, config.learner)
-            part_norms = self._due(config.tracking.part_norms_every)
-            update = self._crew.learner.update
-            metrics = update(held, rate, loop.strengths, part_norms) if planned.minibatches else {}
-            metrics |= {"train/empty_minibatches": planned.empty}
-            metrics |= loop.adapt(config, metrics)
+            metrics = self.optimize(planned, held, self.number, self._due(self._config.tracking.part_norms_every))
+            metrics |= self._context.loop.adapt(self._config, metrics)
         return metrics
+
+    def optimize(self, planned: StepBatch, held: HeldBatch, at: float, part_norms: bool) -> dict[str, float]:
+        """Takes the optimizer steps. Returns their metrics. ``at``: how many steps of the run are done after them, a
+        part of one included; the learning rate follows from it."""
+        rate = learning_rate(at, self._config.steps, self._config.learner)
+        update, strengths = self._crew.learner.update, self._context.loop.strengths
+        metrics = update(held, rate, strengths, part_norms) if planned.minibatches else {}
+        return metrics | {"train/empty_minibatches": planned.empty}
 
     def sync(self) -> dict[str, float]:
         """Brings the new weights to the engines, and in some steps proves that they arrived. Returns metrics."""
@@ -64,6 +67,13 @@ class PlannedStep:
         context.step = self.number
         context.trackers.log(self.number, metrics)
         context.display.step(self.number, metrics)
+
+    def save_start(self) -> None:
+        """Begins a checkpoint of the weights before this step, if there is none: a step that is stopped halfway goes on
+        from there."""
+        if not checkpoints.begun(self._context, self.number - 1):
+            with span("checkpoint"):
+                checkpoints.begin(self._context, self.number - 1)
 
     def keep(self) -> bool:
         """Completes a checkpoint that has been written meanwhile. Begins one if it is due, if the run ends, or if a

@@ -20,6 +20,7 @@ from carerl.actors.handles.learner import Learner
 from carerl.backends import hub
 from carerl.backends.models import make_base_bytes
 from carerl.config.check.prompts import data_missing
+from carerl.config.judging import judges
 from carerl.config.load import base_config, base_key, dump, load
 from carerl.config.named_models import BYTES, PACKAGED
 from carerl.config.schema import RunConfig
@@ -166,10 +167,20 @@ def fetch_tokenizer(name: str, remedy: str, revision: str = "") -> str:
 def pinned(config: RunConfig) -> RunConfig:
     """Returns the settings with the commits of what comes from the hub, in ``model.revision`` and
     ``task.hub_revisions``. Returns the settings of any other run as they are. Raises ConfigError."""
-    config, path = _with_data_commits(config), config.model.path
+    config, path = _with_judge(_with_data_commits(config)), config.model.path
     if not path or config.model.base_recipe or path in PACKAGED or looks_local(path):
         return config
     return replace(config, model=replace(config.model, revision=hub.commit_of(path, config.model.revision)))
+
+
+def _with_judge(config: RunConfig) -> RunConfig:
+    """Returns the settings with the place of the second model, and the commit of a hub's one, where one judges."""
+    path = config.judge.path
+    if not judges(config):
+        return config
+    local, revision = path in PACKAGED or looks_local(path), config.judge.revision
+    commit = revision if local else hub.commit_of(path, revision)
+    return replace(config, judge=replace(config.judge, path=absolute(path), revision=commit))
 
 
 def _with_data_commits(config: RunConfig) -> RunConfig:

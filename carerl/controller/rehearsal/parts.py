@@ -10,7 +10,8 @@ def parts(config: RunConfig, small: RunConfig, dropped: int) -> list[str]:
     switched = (
         (config.decision.needed, f"decisions, tossed where no response has one ({config.decision.words})"),
         (small.evaluates, "evaluation"),
-        (bool(small.tracking.rollouts_every) and not small.taught, "rollout tables"),
+        (small.prefers, "steps and pairs of each round"),
+        (bool(small.tracking.rollouts_every) and not (small.taught or small.prefers), "rollout tables"),
         (bool(small.checkpoint.best), "the best model"),
         (small.tracking.wandb != "off", f"W&B {small.tracking.wandb}"),
     )
@@ -25,6 +26,11 @@ def parts(config: RunConfig, small: RunConfig, dropped: int) -> list[str]:
 
 def _learning(config: RunConfig) -> str:
     """Returns how the recipe learns, in words."""
+    if config.prefers:
+        p = config.preference
+        labels = {"exact": "the task's labels", "monte_carlo": "completions of each step"}
+        how = labels.get(p.label, "a second model, for which this one stands in") if p.judged else "the graders' labels"
+        return f"{p.method} with {how}, tossed afterwards"
     if config.taught:
         return "cross-entropy on the responses that the task teaches"
     regularizer = config.regularizer

@@ -30,6 +30,7 @@ from carerl.backends.whole_checkpoint import check_finite, check_weights
 from carerl.config.check.at_hand import check_cluster
 from carerl.config.check.places import RUN_MIB, check_writable
 from carerl.config.check.prompts import data_missing
+from carerl.config.judging import judges
 from carerl.config.load import load
 from carerl.config.named_models import PACKAGED
 from carerl.config.reading.typed import plain
@@ -157,6 +158,8 @@ def rehearse(config: RunConfig) -> Verdict:
     directory = RunDirectory.create(_storage(config), small.recipe, small.seed)
     if source is not None:
         small.model.path, small.model.revision = str(directory.path / MODEL), ""
+    if judges(small):
+        small.judge.path, small.judge.revision = small.model.path, ""
     verdict, evidence = Verdict(config.recipe, str(directory.path)), Evidence()
     print(f"rehearsal of {config.recipe} in {directory.path}; what is other than in the recipe:", flush=True)
     print("\n".join(f"  {change}" for change in changes(config, small)), flush=True)
