@@ -45,8 +45,9 @@ def test_the_promised_recipes_are_there() -> None:
         "sft_decision_tiny",
         *(name for names in DECISIONS.values() for name in names),
     }
+    rounds = {"caspo_tiny", "step_dpo_tiny", "outcome_dpo_tiny", "caspo_7b"}
     families = {name for names in FAMILIES.values() for name in names}
-    assert {"base_tiny", "base_bytes"} | families | decisions == set(NAMES)
+    assert {"base_tiny", "base_bytes"} | families | decisions | rounds == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,8 +109,9 @@ def test_fits_the_gpus_that_it_is_for(algorithm: str, words: str, gpus: int) -> 
     assert [str(overflow) for overflow in made.overflows] == []
 
 
-# "1_gpu" is what those of a size have in common, and the last is not for RL
-SIZED = [name for name in compose.scale_names() if "gpu" in name and name not in ("1_gpu", "8_gpus_finetune")]
+# "1_gpu" is what those of a size have in common, and the last two are not for RL
+OTHER = ("1_gpu", "8_gpus_finetune", "16_gpus_rounds")
+SIZED = [name for name in compose.scale_names() if "gpu" in name and name not in OTHER]
 
 
 @pytest.mark.parametrize("scale", SIZED)
@@ -248,7 +250,7 @@ def test_the_readmes_table_of_scales_is_what_the_scales_set() -> None:
     table = re.findall(r"(?m)^\| `(\w+)` \|[^|\n]+\|[^|\n]+\| (.+) \|$", README)
     assert sorted(scale for scale, _ in table) == compose.scale_names()
     for scale, cells in table:
-        takes = {"tiny": "care_grpo_tiny", "finetune": "sft_decision_4b"}
+        takes = {"tiny": "care_grpo_tiny", "finetune": "sft_decision_4b", "rounds": "caspo_7b"}
         recipe = next((name for word, name in takes.items() if word in scale), "care_grpo_0_5b")
         config = load([f"recipe={recipe}", f"scale={scale}", "dry_run=true"])
         rollout, rate = config.rollout, config.learner.optimizer.lr
