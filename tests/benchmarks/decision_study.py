@@ -18,18 +18,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
-from carerl.calibration import PairedTest, brier, ece, fit_isotonic, fit_temperature, paired_t, t_half_width
+from carerl.calibration import PairedTest, brier, ece, fit_isotonic, fit_temperature
 from carerl.decisions.fixed import leader
 from carerl.runs.directory import RunDirectory
 from carerl.runs.find import find_runs
 from carerl.runs.tables import read_questions
 from carerl.tasks.base import VALIDATION
+from tests.benchmarks.study_rows import Rows, average, expected_width, mean_text, paired, read_rows, say_bars, seeds_of
 
 SUITE, OPTIONS = "q3", 10
 SEEDS = 8  # of the confirmation
@@ -139,39 +138,14 @@ def _figures(row: Mapping[str, Any]) -> dict[str, float]:
     return {label: final.get(name, float("nan")) for label, name in names.items()}
 
 
-class Study:
-    """Holds the rows of some seeds by arm and seed. Raises ValueError where two rows are of one arm and seed, where
-    runs of one arm differ in more than the seed, where arms differ in what all share, and for several commits."""
-
-    def __init__(self, found: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> None:
-        self.by_arm: dict[str, dict[int, Mapping[str, Any]]] = {}
-        self.seeds = seeds
-        for row in found:
-            if row["seed"] not in seeds:
-                continue
-            of_arm = self.by_arm.setdefault(str(row["arm"]), {})
-            if row["seed"] in of_arm:
-                raise ValueError(f"{row['arm']}, seed {row['seed']}: two rows")
-            of_arm[int(row["seed"])] = row
-        every = [row for of_arm in self.by_arm.values() for row in of_arm.values()]
-        for what, groups in (
-            ("commit", [every]),
-            ("shared", [every]),
-            ("own", [list(of_arm.values()) for of_arm in self.by_arm.values()]),
-        ):
-            for rows_of_group in groups:
-                if len({json.dumps(row[what], sort_keys=True) for row in rows_of_group}) > 1:
-                    raise ValueError(f"runs differ in {what}, and are not one study")
+class Study(Rows):
+    """Holds the rows of some seeds, with the figures of this study."""
 
     @property
     def noise(self) -> float:
         """The noise of golds, times a first digit."""
         first = next(row for of_arm in self.by_arm.values() for row in of_arm.values())
         return float(first["shared"]["task"]["gold_noise"])
-
-    def lacks(self, arm: str) -> list[int]:
-        """Returns the seeds of which an arm has no row."""
-        return [seed for seed in self.seeds if seed not in self.by_arm.get(arm, {})]
 
     def values(self, arm: str, figure: str) -> dict[int, float]:
         """Returns a figure of an arm by seed."""
@@ -193,14 +167,14 @@ def table(study: Study) -> Iterator[str]:
     yield "| arm | seeds | " + " | ".join(SHOWN) + " |"
     yield "|---|--:|" + "--:|" * len(SHOWN)
     for arm, of_arm in study.by_arm.items():
-        cells = [_mean(list(study.values(arm, figure).values())) for figure in SHOWN]
+        cells = [mean_text(list(study.values(arm, figure).values())) for figure in SHOWN]
         yield f"| {arm} | {len(of_arm)} | " + " | ".join(cells) + " |"
     yield ""
     yield "| p(decision) after | arm | ECE | Brier | distance from the known chance |"
     yield "|---|---|--:|--:|--:|"
     for arm in study.by_arm:
         for scaler in ("none", "temperature", "isotonic"):
-            cells = [_mean(list(study.after(arm, scaler, f).values())) for f in ("ece_count", "brier", "gap")]
+            cells = [mean_text(list(study.after(arm, scaler, f).values())) for f in ("ece_count", "brier", "gap")]
             yield f"| {scaler} | {arm} | " + " | ".join(cells) + " |"
 
 
@@ -225,15 +199,15 @@ def bars(study: Study) -> Iterator[tuple[str, str, bool]]:
             yield f"{arm}: a finished run of every seed", f"none of {missing}", False
     lowest = float(np.min(study.curve("GRPO", "decision_eta")))
     yield "GRPO: mean p(decision) at least .97 at every eta", f"lowest {lowest:.3f}", lowest >= 0.97
-    error = _average(study.values("GRPO", "ECE"))
+    error = average(study.values("GRPO", "ECE"))
     yield "GRPO: ECE of p(decision) at least .15", f"{error:.3f}", error >= 0.15
     for arm in PREDICTED:
         gaps = np.abs(np.array(study.curve(arm)) - np.array(predicted(study, arm)))
         said = f"largest distance {gaps.max():.3f}, mean {gaps.mean():.3f}, {len(study.by_arm.get(arm, {}))} seeds"
         yield f"{arm}: measured p within .03 of the predicted curve at every eta", said, bool(gaps.max() <= 0.03)
-    gold = _average(study.values("gold", "ECE right"))
+    gold = average(study.values("gold", "ECE right"))
     yield "gold: ECE on right traces at most .03", f"{gold:.3f}", gold <= 0.03
-    accuracy, lower = (paired(study, name) for name in PAIRED)
+    accuracy, lower = (difference(study, name) for name in PAIRED)
     yield (
         "paper: arg-max accuracy not lower than GRPO's by .05",
         f"difference {accuracy.difference:+.4f}, one-sided 95 % bound {accuracy.lower_bound:+.4f}",
@@ -244,7 +218,7 @@ def bars(study: Study) -> Iterator[tuple[str, str, bool]]:
         f"by {lower.difference:.4f}, one-sided 95 % bound {lower.lower_bound:.4f}",
         lower.lower_bound > 0,
     )
-    flips = _average(study.values("GRPO", "flips"))
+    flips = average(study.values("GRPO", "flips"))
     yield "GRPO: flips under a swapped trace at least .9", f"{flips:.3f}", flips >= 0.9
 
 
@@ -254,18 +228,17 @@ PAIRED = {
 }
 
 
-def paired(study: Study, name: str) -> PairedTest:
+def difference(study: Study, name: str) -> PairedTest:
     """Tests a difference of two arms over their seeds."""
     figure, arm, other = PAIRED[name]
-    return _paired(study.values(arm, figure), study.values(other, figure))
+    return paired(study.values(arm, figure), study.values(other, figure))
 
 
 def forecast(study: Study) -> Iterator[str]:
     """Yields how far the bounds of the confirmation will lie from the differences, if these spread as here."""
     for name in PAIRED:
-        test, n = paired(study, name), len(study.seeds)
-        spread = (test.difference - test.lower_bound) * np.sqrt(n) / stdtrit(n - 1, 0.95)
-        width = stdtrit(SEEDS - 1, 0.95) * spread / np.sqrt(SEEDS)
+        test, n = difference(study, name), len(study.seeds)
+        width = expected_width(test, n, SEEDS)
         yield f"{name}: {test.difference:+.4f} on {n} seeds; expected distance of the bound on {SEEDS}: {width:.4f}"
 
 
@@ -279,24 +252,9 @@ def comparisons(study: Study) -> Iterator[str]:
             ours, theirs = study.after(arm, scaler, figure), study.after(other, other_scaler, figure)
             if len(ours.keys() & theirs.keys()) < 2:
                 continue
-            test = _paired(theirs, ours)
+            test = paired(theirs, ours)
             label = other if other_scaler == "none" else f"{other} + {other_scaler}"
             yield f"{figure}: {arm} lower than {label} by {test.difference:+.4f} (p = {test.p_value:.3f}, two-sided)"
-
-
-def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> PairedTest:
-    seeds = sorted(a.keys() & b.keys())
-    return paired_t([a[seed] for seed in seeds], [b[seed] for seed in seeds])
-
-
-def _average(by_seed: Mapping[int, float]) -> float:
-    return float(np.mean(list(by_seed.values())))
-
-
-def _mean(values: Sequence[float]) -> str:
-    if len(values) < 2:
-        return " ".join(f"{value:.3f}" for value in values)
-    return f"{np.mean(values):.3f} ± {t_half_width(values):.3f}"
 
 
 def main(words: Sequence[str]) -> int:
@@ -308,17 +266,12 @@ def main(words: Sequence[str]) -> int:
         for row in rows(words[1:]):
             print(json.dumps(row))
         return 0
-    first, _, last = words[2].partition("-")
-    lines = Path(words[1]).read_text().splitlines()
-    study = Study([json.loads(line) for line in lines], range(int(first), int(last or first) + 1))
+    study = Study(read_rows(words[1]), seeds_of(words[2]))
     if words[0] == "forecast":
         print("\n".join(forecast(study)))
         return 0
     print("\n".join([*table(study), "", *curves(study), "", *comparisons(study), ""]))
-    judged = list(bars(study))
-    for asked, said, met in judged:
-        print(f"{'met   ' if met else 'MISSED'} {asked}: {said}")
-    return 0 if all(met for _, _, met in judged) else 1
+    return say_bars(list(bars(study)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,88 @@
+"""What studies over seeds share: rows by arm and seed, refused where they are not of one study, and paired tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from carerl.calibration import PairedTest, paired_t, t_half_width
+
+Row = Mapping[str, Any]
+
+
+class Rows:
+    """Holds the rows of some seeds by arm and seed. Raises ValueError where two rows are of one arm and seed, where
+    runs of one arm differ in more than the seed, where arms differ in what all share, and for several commits.
+
+    A row has ``arm``, ``seed``, ``commit``, ``shared`` (settings that all arms share) and ``own`` (the arm's)."""
+
+    def __init__(self, found: Sequence[Row], seeds: Sequence[int]) -> None:
+        self.by_arm: dict[str, dict[int, Row]] = {}
+        self.seeds = seeds
+        for row in found:
+            if row["seed"] not in seeds:
+                continue
+            of_arm = self.by_arm.setdefault(str(row["arm"]), {})
+            if row["seed"] in of_arm:
+                raise ValueError(f"{row['arm']}, seed {row['seed']}: two rows")
+            of_arm[int(row["seed"])] = row
+        every = [row for of_arm in self.by_arm.values() for row in of_arm.values()]
+        for what, groups in (
+            ("commit", [every]),
+            ("shared", [every]),
+            ("own", [list(of_arm.values()) for of_arm in self.by_arm.values()]),
+        ):
+            for rows_of_group in groups:
+                if len({json.dumps(row[what], sort_keys=True) for row in rows_of_group}) > 1:
+                    raise ValueError(f"runs differ in {what}, and are not one study")
+
+    def lacks(self, arm: str) -> list[int]:
+        """Returns the seeds of which an arm has no row."""
+        return [seed for seed in self.seeds if seed not in self.by_arm.get(arm, {})]
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Returns the rows of a file, one JSON object a line."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def seeds_of(word: str) -> range:
+    """Reads ``100-103``, or one seed."""
+    first, _, last = word.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float]) -> PairedTest:
+    """Tests the mean of a - b over the seeds that both have. Raises ValueError where they share fewer than two."""
+    seeds = sorted(a.keys() & b.keys())
+    return paired_t([a[seed] for seed in seeds], [b[seed] for seed in seeds])
+
+
+def expected_width(test: PairedTest, seeds: int, wanted: int) -> float:
+    """Returns how far the bound will lie from the difference on ``wanted`` seeds, if they spread as these do."""
+    spread = (test.difference - test.lower_bound) * np.sqrt(seeds) / stdtrit(seeds - 1, 0.95)
+    return float(stdtrit(wanted - 1, 0.95) * spread / np.sqrt(wanted))
+
+
+def average(by_seed: Mapping[int, float]) -> float:
+    """Returns the mean over seeds; NaN without one."""
+    return float(np.mean(list(by_seed.values()))) if by_seed else float("nan")
+
+
+def mean_text(values: Sequence[float]) -> str:
+    """Writes a mean over seeds with the half-width of its 95 % interval."""
+    if len(values) < 2:
+        return " ".join(f"{value:.3f}" for value in values)
+    return f"{np.mean(values):.3f} ± {t_half_width(values):.3f}"
+
+
+def say_bars(bars: Sequence[tuple[str, str, bool]]) -> int:
+    """Prints each bar with its figure; returns 1 if one was missed."""
+    for asked, said, met in bars:
+        print(f"{'met   ' if met else 'MISSED'} {asked}: {said}")
+    return 0 if all(met for _, _, met in bars) else 1
