@@ -29,8 +29,8 @@ check: setup
 test: check ## set up, then lint, format check, types and the default tests, in two processes
 	@echo "== tests: pytest" && $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-slow: setup ## the tests behind the markers slow, engine and e2e
-	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -m "slow or engine or e2e" $(ARGS)
+test-slow: setup ## the tests behind the markers slow, engine and e2e, in two processes
+	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -n 2 --dist loadfile -m "slow or engine or e2e" $(ARGS)
 
 test-faults: setup ## SIGKILL and SIGSTOP of every process of a real run, some ten minutes
 	@echo "== faults: pytest -m faults" && $(PY) -m pytest -n0 -m faults tests/e2e/test_faults.py $(ARGS)
