@@ -78,5 +78,5 @@ class DecisionConfig(Settings):
 
 
 def _samples(run: Run) -> bool:
-    """Returns True for a run that trains on its own responses."""
-    return run.trains_on_questions and not run.taught
+    """Returns True for a run that trains on its own responses, one by one."""
+    return run.trains_on_questions and not (run.taught or run.prefers)
