@@ -4,7 +4,10 @@
 ``launch``           takes a config to a finished run and its exit code
 ``evaluate_model``   does the same for the evaluation of a model by itself
 ``session``          what both share: a crew on a cluster, and an end that is written down
-``loops/``           what a kind of run does: ``rl`` (its phases are in ``step``), ``sft``
+``loops/``           what a kind of run does: ``rl`` (its phases are in ``step``), ``finetune``, ``caspo``, ``sft``
+``rounds/``          the parts of a round of ``caspo``: what is gathered, who judges, what is learned
+``decoding/``        answers an evaluation's questions by methods of inference
+``grade_tally``      counts what could not be graded, where groups are graded a few at a time
 ``sampling``         samples and grades the groups of a step; ``rollout_table`` writes them down
 ``engine_queue``     keeps rounds of the engines queued while groups are graded
 ``evaluation``       samples, grades and scores the task's suites; ``decisions`` adds probabilities of options

@@ -12,6 +12,7 @@ from carerl.controller.decoding.drawing import Drawing, Drawn
 from carerl.controller.decoding.idle import idle
 from carerl.controller.decoding.learning import Progress, thresholds
 from carerl.controller.decoding.plan import Plan
+from carerl.controller.grade_tally import GradeTally
 from carerl.inference.election import elected
 from carerl.inference.methods import METHODS
 from carerl.runs.decoded import Answered, DecodedStore
@@ -68,7 +69,9 @@ def answer(
     waiting = deque(number for number in range(len(suite.examples)) if number not in ended)
     top = plan.decode.top if METHODS[method].reads_spreads else 0
     drawing = Drawing(crew.engines, plan, plan.context(suite, 0).max_new_tokens, top)
-    graded: list[Group] = []
+    tally = GradeTally(
+        crew.graders, plan.config.grading.max_invalid, lambda text: say(f"{suite.name}, {method}: {text}")
+    )
     while go_on and (waiting or drawing):
         while waiting and drawing.open < plan.room:
             number = waiting.popleft()
@@ -78,14 +81,14 @@ def answer(
             drawn = drawing.advance()
         with span("reward"):
             new, groups = _elected(crew, plan, suite, method, drawn)
-        graded += groups
+        tally.add(groups)
         for number, answered in new.items():
             store.add(suite.name, method, number, suite.examples[number], answered)
             ended[number] = answered.without_tokens()
         go_on = progress([ended[number] for number in new])
     drawing.end(cancel=not go_on)
-    if go_on and graded and (warning := crew.graders.check(graded, plan.config.grading.max_invalid)):
-        say(f"{suite.name}, {method}: {warning}")
+    if go_on:
+        tally.check()
     whole = len(ended) == len(suite.examples)
     if whole and (nothing := idle(method, list(ended.values()), plan)):
         say(f"{suite.name}, {method}: {nothing}")

@@ -30,10 +30,10 @@ from carerl.config.schema import RunConfig
 from carerl.controller import weights
 from carerl.controller.context import Clock, Context
 from carerl.controller.engine_queue import Rounds
+from carerl.controller.grade_tally import GradeTally
 from carerl.controller.preparation import stop_ids
 from carerl.controller.rounds.labels import Workplace, label_of
 from carerl.controller.rounds.scoring import PAIRS_AT_ONCE, pair_logprobs, solved, splitter_of, token_scores
-from carerl.controller.rounds.tally import GradeTally
 from carerl.loss.parity import Gaps
 from carerl.preferences.judges import agreement
 from carerl.preferences.measures import round_metrics
@@ -86,7 +86,10 @@ class Gathering:
     def gather(self) -> Gathered | None:
         """Returns the round; None if a stop was asked for before it was whole."""
         if (metrics := self._store.metrics) is None:
-            if (found := self._solutions()) is None or (paired := self._paired(found)) is None:
+            if (found := self._solutions()) is None:
+                return None
+            self._tally.check()
+            if (paired := self._paired(found)) is None:
                 return None
             metrics = self._counts(found, paired)
             self._store.write_pairs(paired, metrics)
