@@ -36,11 +36,15 @@ def _free(port: int) -> bool:
 
 @contextmanager
 def ray_head(place: Path, *options: str, port: int = 0, environment: Mapping[str, str] | None = None) -> Iterator[Head]:
-    """With Ray's own ports where they are free and none is given; else with some outside those of Ray's workers."""
-    taken = port or not (_free(6379) and _free(8265))
-    port, jobs = (port or 26379, 28265) if taken else (6379, 8265)
+    """With Ray's own ports where they are free and none is given; else with some outside those of Ray's workers. The
+    second process of the tests always takes others. The agent's port is free in any case: jobs need the agent, and a
+    cluster of another test may hold its own port."""
+    second = os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0"
+    taken = port or second or not (_free(6379) and _free(8265))
+    port, jobs = (port or 26379 + second, 28265 + second) if taken else (6379, 8265)
+    options = ("--dashboard-agent-listen-port=0", *options)
     if taken:
-        options = (f"--port={port}", f"--dashboard-port={jobs}", "--dashboard-agent-listen-port=0", *options)
+        options = (f"--port={port}", f"--dashboard-port={jobs}", *options)
     variables = {
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",

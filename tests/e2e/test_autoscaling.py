@@ -86,7 +86,9 @@ def test_a_run_on_a_node_that_is_drained_saves(head: Head, tmp_path: Path, monke
             time.sleep(0.5)
         hook = load_hook()
         everything = dict(hook.processes(Path("/proc")))
-        (raylet,) = {_parent(n) for n, words in everything.items() if words[0].startswith("ray::LearnerWorker")}
+        learners = [n for n, words in everything.items() if words[0].startswith("ray::LearnerWorker")]
+        of_head = f"--gcs-address={head.address}"  # other tests' clusters have learners too
+        (raylet,) = {_parent(n) for n in learners if of_head in everything.get(_parent(n), [])}
         ours = {n: words for n, words in everything.items() if n == raylet or _parent(n) == raylet}
         monkeypatch.setenv("PATH", f"{Path(RAY).parent}:{os.environ['PATH']}")
         if (Path.home() / ".ray" / "auth_token").is_file():

@@ -250,7 +250,8 @@ def test_the_readmes_table_of_scales_is_what_the_scales_set() -> None:
     table = re.findall(r"(?m)^\| `(\w+)` \|[^|\n]+\|[^|\n]+\| (.+) \|$", README)
     assert sorted(scale for scale, _ in table) == compose.scale_names()
     for scale, cells in table:
-        takes = {"tiny": "care_grpo_tiny", "finetune": "sft_decision_4b", "rounds": "caspo_7b"}
+        takes = {"tiny_rounds": "caspo_tiny", "tiny": "care_grpo_tiny", "rounds": "caspo_7b"}
+        takes["finetune"] = "sft_decision_4b"
         recipe = next((name for word, name in takes.items() if word in scale), "care_grpo_0_5b")
         config = load([f"recipe={recipe}", f"scale={scale}", "dry_run=true"])
         rollout, rate = config.rollout, config.learner.optimizer.lr

@@ -24,6 +24,10 @@ RAYS_GRACE = 3  # seconds between SIGTERM and SIGKILL if nobody sets GRACE_VARIA
 _CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray tells a job's driver of its job
 _UNPACKED = "runtime_resources/working_dir_files"  # where Ray unpacks a job's working directory, for as long as it runs
 _NOT_YET = "No available agent"  # the answer of a head that has just been started
+_NO_AGENT = (
+    "\nremedy: wait for the head with patience=60; where another Ray on the machine holds port 52365, "
+    "start the head with --dashboard-agent-listen-port=0"
+)
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 300.0
 TRIES_FOR_THE_REST = 3
@@ -120,7 +124,8 @@ def submit(
             )
         except Exception as error:  # the server's answer, in its own words
             if _NOT_YET not in str(error) or time.monotonic() >= deadline:
-                raise JobError(f"the cluster does not take the job: {error}") from error
+                hint = _NO_AGENT if _NOT_YET in str(error) else ""
+                raise JobError(f"the cluster does not take the job: {error}{hint}") from error
             time.sleep(POLL_SECONDS)
 
 

@@ -86,7 +86,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_learner_that_is_loaded_again_takes_the_place_of_the_one_before(found: Any, way: str) -> None:
     for rank in found[way]:
         first, second, third = rank["bytes"]
-        assert first > 0 and third == second < first + 100, "a constant of a few bytes is made once in a process"
+        assert first > 0 and max(second, third) < first + 100, "constants of a few bytes, and nothing of the one before"
 
 
 @pytest.mark.parametrize("way", WAYS)
