@@ -63,6 +63,8 @@ class DecodeConfig(Settings):
 
     # of carerl.inference.methods.METHODS: greedy, self_consistency, self_certainty, deepconf, deepconf_offline, cat
     methods: list[str] = field(default_factory=list)
+    # the suites whose questions they answer, of those that are evaluated; empty: all
+    suites: list[str] = field(default_factory=list)
     budget: Annotated[int, at_least(1)] = 10  # K: responses to a question; tokens are at most K · length limit
     temperature: Annotated[float, at_least(0)] = 0.0  # 0: evaluation.temperature; greedy's is 0 always
     top: Annotated[int, at_least(1)] = 20  # the likeliest tokens that a token's spread is computed from

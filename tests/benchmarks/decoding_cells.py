@@ -36,7 +36,8 @@ ON_SOME = ("outcome-DPO",)
 METHODS = ("greedy", "self_consistency", "self_certainty", "deepconf", "cat")
 SHARED = (f"task.validation_questions={VALIDATION}", "tracking.display=plain")
 DECODING = (
-    f"decode.methods=[{','.join(METHODS)}]", "decode.budget=10", f"decode.validation_questions={VALIDATION}",
+    f"decode.methods=[{','.join(METHODS)}]", f"decode.suites=[{SUITE}]", "decode.budget=10",
+    f"decode.validation_questions={VALIDATION}",
     "samples=16", "temperature=1", "rollout.engine=vllm", "max_new_tokens=8", "rollout.max_model_len=64",
     "rollout.cpus_per_actor=0.2", "grading.cpus_per_actor=0.1",
 )  # fmt: skip

@@ -306,3 +306,16 @@ def test_a_question_to_be_shown_is_one_that_is_decoded(base_dir: Path) -> None:
     with pytest.raises(ConfigError, match="no question with this id") as caught:
         plan_of(base_dir, "decode.methods=[greedy]", f"decode.show={known}x")
     assert known in caught.value.remedy
+
+
+def test_the_suites_that_are_named_are_decoded_and_the_thresholds_stay(base_dir: Path) -> None:
+    words = ["decode.methods=[greedy,cat]", "task.validation_questions=5"]
+    every, some = plan_of(base_dir, *words), plan_of(base_dir, *words, "decode.suites=[q4,q3]")
+    assert every is not None and some is not None
+    assert [suite.name for suite in some.suites] == ["q3", "q4"], "in the order of the evaluation"
+    assert {suite.name for suite in every.suites} > {"q3", "q4"} and some.validation == every.validation
+    for suite in some.suites:
+        assert suite in every.suites and some.context(suite, 1).seed == every.context(suite, 1).seed
+    with pytest.raises(ConfigError, match="no suite of this name is evaluated") as caught:
+        plan_of(base_dir, *words, "decode.suites=[q33]")
+    assert "q3" in caught.value.remedy

@@ -11,7 +11,7 @@ from carerl.config.lengths import asked, new_tokens
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import effective_shape
 from carerl.controller.preparation import stop_ids
-from carerl.errors import ConfigError, nearest
+from carerl.errors import ConfigError, nearest, suggestion
 from carerl.inference.config import DecodeConfig
 from carerl.inference.context import Context
 from carerl.inference.methods import METHODS
@@ -25,7 +25,7 @@ from carerl.tasks.benchmarks.table import trainable_part, trained_suites
 
 @dataclass(frozen=True)
 class Plan:
-    """Holds what is decoded. ``suites``: those of the evaluation, without the validation questions. ``validation``:
+    """Holds what is decoded. ``suites``: those that are decoded. ``validation``:
     the questions that thresholds are learned on; None if no method learns one. ``vocab``: V of the model."""
 
     config: RunConfig
@@ -99,7 +99,7 @@ def planned(config: RunConfig, task: Task, tokenizer: Any, suites: Sequence[Suit
     decode = config.decode
     if not decode.methods:
         return None
-    decoded = tuple(suite for suite in suites if suite.name != VALIDATION)
+    decoded = _decoded(decode.suites, [suite for suite in suites if suite.name != VALIDATION])
     if decode.show:
         check_shown(decode.show, [example.id for suite in decoded for example in suite.examples])
     return Plan(
@@ -110,6 +110,15 @@ def planned(config: RunConfig, task: Task, tokenizer: Any, suites: Sequence[Suit
         effective_shape(config)[0].vocab_size,
         stop_ids(config, task),
     )
+
+
+def _decoded(wanted: Sequence[str], evaluated: Sequence[Suite]) -> tuple[Suite, ...]:
+    """Returns those of the evaluated suites that are decoded, in their order. Raises ConfigError for another name."""
+    names = [suite.name for suite in evaluated]
+    for name in wanted:
+        if name not in names:
+            raise ConfigError("decode.suites", name, "no suite of this name is evaluated", suggestion(name, names))
+    return tuple(suite for suite in evaluated if not wanted or suite.name in wanted)
 
 
 def learning(config: RunConfig) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def test_every_setting_but_those_of_every_method_has_its_readers() -> None:
             value = getattr(settings, field.name)
             yield from names(value, f"{place}.{field.name}") if is_dataclass(value) else (f"{place}.{field.name}",)
 
-    of_all = {"decode.methods", "decode.show", "decode.delimiter"}
+    of_all = {"decode.methods", "decode.suites", "decode.show", "decode.delimiter"}
     listed = [key for _, keys, _ in READERS for key in keys]
     assert sorted(listed) == sorted(set(names(DecodeConfig(), "decode")) - of_all)
 
