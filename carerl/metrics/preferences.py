@@ -11,8 +11,9 @@ UPDATE = (
         "nats",
         "DPO's loss plus the weighted NLL of the chosen steps",
         label="preference loss",
+        short="pref. loss",
         better=-1,
-        shown={"curves/preference_loss": At(0, "with the anchor"), "workspace/preferences": At()},
+        shown={"step": At(7), "curves/preference_loss": At(0, "with the anchor"), "workspace/preferences": At()},
     ),
     Metric(
         "preference/dpo_loss",

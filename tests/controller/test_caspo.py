@@ -103,6 +103,9 @@ def test_a_round_leaves_steps_pairs_and_what_it_measured(whole: Result, base_mod
         assert row["round/pairs"] == len(pairs) == record["metrics"]["round/pairs"] > 0
         assert {own["weight_version"] for own in steps} == {number - 1}
         assert row["round/updates"] == -(-len(pairs) // 8)
+        assert row["train/loss"] == row["preference/loss"] > 0 and "train/ce_loss" not in row, (
+            "the loss, not its weights"
+        )
         drawn = {(own["question"], own["response"]) for own in steps if not own["second"]}
         assert drawn == {(question, response) for question in range(6) for response in range(4)}
         texts = {own["example_id"] for own in steps}
