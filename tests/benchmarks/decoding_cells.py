@@ -134,13 +134,19 @@ def row_of(cell: Cell, trained: Path | None, decoded: Path) -> dict[str, Any]:
         "arm": cell[0],
         "seed": cell[1],
         "commit": run.read_versions().get("commit"),
-        "shared": {name: config.get(name) for name in ("task", "decode", "evaluation")},
+        "shared": {"task": config["task"], "decode": config["decode"], "evaluation": _drawn(config["evaluation"])},
         "own": own | {"optimizer": training["learner"]["optimizer"]} if training else {},
         "final": {name: value for name, value in record["metrics"].items() if name in KEPT},
         "decode": decoded_figures(record["metrics"]),
         "rounds": rounds_of(trained) if trained else {},
         "chosen": chosen_of(trained) if trained else {},
     }
+
+
+def _drawn(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of an evaluation without those that say when a training evaluates."""
+    when = ("every", "at_start", "at_end", "questions_between")
+    return {name: value for name, value in evaluation.items() if name not in when}
 
 
 def decoded_figures(metrics: Mapping[str, float]) -> dict[str, dict[str, dict[str, float]]]:

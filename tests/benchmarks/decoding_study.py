@@ -157,8 +157,9 @@ def bars(study: Study) -> Iterator[tuple[str, str, bool]]:
 
 
 def verdict(study: Study, arm: str) -> str:
-    """Says what CaT does on an arm's models: gains, saves tokens only, or has no effect."""
-    gain = paired_or_none(study.decoded(arm, "cat", "equal_tokens_gain"))
+    """Says what CaT does on an arm's models: gains, loses, saves tokens only, or has no effect."""
+    gains = study.decoded(arm, "cat", "equal_tokens_gain")
+    gain = paired_or_none(gains)
     if gain is not None and gain.lower_bound >= 0:
         return "not below"
     whole = paired_or_none(study.decoded(arm, "cat", "equal_budget_gain"))
@@ -166,7 +167,8 @@ def verdict(study: Study, arm: str) -> str:
     saved = paired_or_none({seed: theirs[seed] - ours[seed] for seed in ours})
     if whole is not None and saved is not None and whole.lower_bound > -NOT_LOWER and saved.lower_bound > 0:
         return "saves tokens only"
-    return "no effect"
+    lost = gain is not None and paired(dict.fromkeys(gains, 0.0), gains).lower_bound > 0
+    return "loses" if lost else "no effect"
 
 
 def paired_or_none(differences: Mapping[int, float]) -> PairedTest | None:

@@ -104,6 +104,9 @@ def test_a_gain_whose_bound_is_below_0_is_no_gain_though_its_mean_is_above(every
             one["decode"][SUITE]["cat"]["equal_tokens_gain"] = 0.10 if one["seed"] % 2 else -0.06
     said = {asked: text for asked, text, _ in bars(Study(every, SEEDS))}
     assert missed(every) == ["CASPO: CaT not below self-consistency at equal tokens"]
+    for one in every:
+        in_decoding("CASPO", "tokens", 80.0)(one)
+    assert verdict(Study(every, SEEDS), "CASPO") == "no effect", "neither bound is on one side of 0"
     assert "difference +0.0200, one-sided 95 % bound -0.0373" in next(t for a, t in said.items() if "not below" in a)
 
 
@@ -112,8 +115,8 @@ def test_a_gain_whose_bound_is_below_0_is_no_gain_though_its_mean_is_above(every
     [
         (0.0, 0.0, 60.0, "not below"),
         (-0.02, -0.005, 60.0, "saves tokens only"),
-        (-0.02, -0.02, 60.0, "no effect"),
-        (-0.02, -0.005, 80.0, "no effect"),
+        (-0.02, -0.02, 60.0, "loses"),
+        (-0.02, -0.005, 80.0, "loses"),
         (float("nan"), float("nan"), 60.0, "no effect"),
     ],
 )
@@ -219,3 +222,11 @@ def test_the_command_says_what_it_does_and_ends_with_1_where_a_bar_is_missed(
     assert "CASPO: CaT at equal tokens: not below" in capsys.readouterr().out
     assert main(["bars", str(place), "4000-4008"]) == 1
     assert main(["forecast", str(place), "4000-4003"]) == 0 and main(["bars"]) == 2
+
+
+def test_when_a_training_evaluates_is_no_difference_between_arms() -> None:
+    """The base model's row has settings of an evaluation by itself; all that concerns what is drawn must agree."""
+    alone = {"samples": 16, "temperature": 1.0, "seed": 7, "every": 0, "at_start": False, "at_end": False}
+    trained = {**alone, "every": 50, "at_start": True, "at_end": True, "questions_between": 60}
+    assert decoding_cells._drawn(alone) == decoding_cells._drawn(trained)
+    assert decoding_cells._drawn(alone) != decoding_cells._drawn({**trained, "samples": 8})
