@@ -27,10 +27,10 @@ check: setup
 	@echo "== types: mypy" && $(PY) -m mypy
 
 test: check ## set up, then lint, format check, types and the default tests, in two processes
-	@echo "== tests: pytest" && $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	@echo "== tests: pytest" && $(PY) -m pytest -n 2 --dist loadfile --durations=40 $(ARGS)
 
 test-slow: setup ## the tests behind the markers slow, engine and e2e, in two processes
-	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -n 2 --dist loadfile -m "slow or engine or e2e" $(ARGS)
+	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -n 2 --dist loadfile --durations=40 -m "slow or engine or e2e" $(ARGS)
 
 test-faults: setup ## SIGKILL and SIGSTOP of every process of a real run, some ten minutes
 	@echo "== faults: pytest -m faults" && $(PY) -m pytest -n0 -m faults tests/e2e/test_faults.py $(ARGS)
