@@ -47,10 +47,10 @@ def learn(
         for row, logprobs in enumerate(ids for pair in pairs for ids in _both(reference[pair])):
             reference_BT[row, : len(logprobs)] = torch.tensor(logprobs)
         weighted, metrics = with_preferences(planned, policy_BT, reference_BT, p.beta, p.nll_weight)
-        row = {**metrics, **update(weighted, (k + 1) / len(steps), k == 0)}
-        row["train/loss"] = row["preference/loss"]
-        del row["train/ce_loss"]  # its gradient is that of preference/loss, its value says nothing
-        for name, value in row.items():
+        measured = {**metrics, **update(weighted, (k + 1) / len(steps), k == 0)}
+        measured["train/loss"] = measured["preference/loss"]
+        del measured["train/ce_loss"]  # its gradient is that of preference/loss, its value says nothing
+        for name, value in measured.items():
             seen[name].append(value)
         if k + 1 < len(steps) and not go_on():  # after the last one nothing would be saved
             return None
