@@ -29,6 +29,7 @@ from carerl.errors import ConfigError, nearest
 from carerl.text.redaction import names_secret, redact_text
 
 _ABSENT = object()
+MISSING = "???"
 _MARK = re.compile(r"(\\*)\$\{")
 
 
@@ -36,6 +37,8 @@ def resolve(tree: Tree, environment: bool = True) -> Tree:
     """Replaces every ``${...}`` in a tree. ``environment``: whether environment variables may be read. Raises
     ConfigError for a reference that leads nowhere or to a secret, and for the value ???."""
     tree = {k: v for k, v in tree.items() if k != "extends"}
+    if _plain(tree):
+        return {key: _as_asked(value, value) for key, value in tree.items()}  # a copy, as below
     typed = _typed(tree, dict(setting_hints(tree)), "")
     whole = over_below(_defaults(tree), typed)
     with _variables(environment):
@@ -49,6 +52,17 @@ def resolve(tree: Tree, environment: bool = True) -> Tree:
     result = _as_asked(tree, found)
     assert isinstance(result, dict)
     return result
+
+
+def _plain(value: Any) -> bool:
+    """Returns True for a tree in which nothing is to be replaced or refused, as most are."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(_plain(item) for item in value)
+    if isinstance(value, str):
+        return not refers(value) and value != MISSING
+    return value is None or isinstance(value, bool | int | float)
 
 
 def literal(tree: Tree) -> Tree:

@@ -6,6 +6,7 @@ What a scalar means is decided by the type of the setting that it is for, and no
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -137,12 +138,18 @@ _IMPLICIT = {  # what the resolver finds where no tag is written
 def read_yaml_text(text: str) -> Any:
     """Reads the content of a file. Raises yaml.YAMLError, or ValueError for content that refers to itself or has more
     than :data:`MOST_VALUES` values, aliases counted each time."""
+    return _with_text_keys(_loaded(text))  # a copy: what is kept must stay as it is
+
+
+@functools.lru_cache(maxsize=256)
+def _loaded(text: str) -> Any:
+    """Parses a text. Recipes share their fragments, and a fragment is parsed once."""
     try:
         loaded = yaml.load(text, Loader=_Loader)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     _check_size(loaded)
-    return _with_text_keys(loaded)
+    return loaded
 
 
 def _with_text_keys(value: Any) -> Any:

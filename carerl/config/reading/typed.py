@@ -7,6 +7,7 @@ means or is refused.
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
@@ -85,8 +86,14 @@ def setting_hints(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _hints(config, section + ".")
 
 
+@functools.cache
+def _types(cls: type) -> Mapping[str, Any]:
+    """Returns the types of a dataclass's fields; to read them from their texts takes most of the time of a load."""
+    return get_type_hints(cls)
+
+
 def _hints(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, hint in get_type_hints(cls).items():
+    for key, hint in _types(cls).items():
         yield prefix + key, hint
         if key in CHOICES:  # its settings are those of the choice
             continue
@@ -141,7 +148,7 @@ def fill(cls: type, tree: Mapping[str, Any], prefix: str, owner: str, paths: Seq
     """Makes an instance of a dataclass from plain values; what is absent has its default. ``paths``: dotted names among
     which an unknown key may have been meant. Raises ConfigError."""
     names = [f.name for f in fields(cls)]
-    hints = get_type_hints(cls)
+    hints = _types(cls)
     values: dict[str, Any] = {}
     for key, value in tree.items():
         path = prefix + key

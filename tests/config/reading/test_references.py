@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 
 from carerl import run
 from carerl.config.load import dump, load, read
+from carerl.config.reading import compose, references
+from carerl.config.reading.scalars import read_yaml_text
 from carerl.errors import ConfigError
 
 TINY = "recipe=care_grpo_tiny"
@@ -161,3 +163,22 @@ def test_a_recipe_may_ask_to_go_on_but_not_with_a_run(tmp_path: Path, monkeypatc
     recipe.write_text("extends: [care_grpo_tiny]\nresume: 0042\n")
     with pytest.raises(ConfigError, match="take it out"):
         load(["recipe=r"])
+
+
+@pytest.mark.parametrize("name", compose.recipe_names())
+def test_a_tree_without_references_is_what_omegaconf_makes_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short way, which most runs take, gives the settings of the long one; and neither changes what is kept of a
+    file that was read."""
+    first, again = load([f"recipe={name}"]), load([f"recipe={name}"])
+    monkeypatch.setattr(references, "_plain", lambda tree: False)
+    assert load([f"recipe={name}"]) == first == again
+
+
+def test_what_a_caller_does_to_a_tree_is_its_own_matter() -> None:
+    text = "a: {b: [1, 2]}"
+    for tree in (read_yaml_text(text), references.resolve(read_yaml_text(text))):
+        tree["a"]["b"].append(3)
+    assert read_yaml_text(text) == {"a": {"b": ["1", "2"]}}
+    kept = {"tracking": {"tags": ["x"]}}
+    references.resolve(kept)["tracking"]["tags"].append("y")
+    assert kept == {"tracking": {"tags": ["x"]}}
