@@ -290,6 +290,11 @@ class TokenBatch:
     """float32. Where the current probability of the decision's token is not above this, its cross-entropy is off; -1:
     it never is."""
 
+    # ---- anchors: rows of prompts that no reward sees, which take part in nothing else
+
+    anchor_weight_BT: Tensor | None = None
+    """float32. What multiplies a token's divergence from the reference in an anchor's row."""
+
     # ---- reports only
 
     strata_BM: Tensor | None = None
@@ -316,6 +321,11 @@ class TokenBatch:
     def mask_BT(self) -> Tensor:
         """bool, True on response tokens. Made from lengths."""
         return torch.arange(self.width)[None, :] < self.response_lengths_B[:, None]
+
+    @property
+    def anchored_BT(self) -> Tensor | None:
+        """bool, True on the tokens of anchors; None for a batch without."""
+        return None if self.anchor_weight_BT is None else self.anchor_weight_BT != 0
 
     def with_streams(self, **streams: Any) -> TokenBatch:
         """Returns a shallow copy with some streams replaced."""

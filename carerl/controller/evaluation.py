@@ -29,7 +29,7 @@ from carerl.controller.preparation import stop_ids
 from carerl.controller.rounds.scoring import evaluated_steps
 from carerl.controller.trace_swap import swap_traces
 from carerl.errors import ConfigError
-from carerl.loss.batching import pack_rows
+from carerl.loss.packing import pack_rows
 from carerl.runs.directory import RunDirectory
 from carerl.runs.samples import SampleStore
 from carerl.runs.tables import copy_evaluation, evaluation_metrics, read_evaluations, write_evaluation

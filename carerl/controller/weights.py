@@ -16,7 +16,7 @@ import torch
 from carerl.actors.crew import TrainingCrew
 from carerl.config.schema import RunConfig
 from carerl.controller.preparation import stop_ids
-from carerl.loss.batching import pack_rows
+from carerl.loss.packing import pack_rows
 from carerl.loss.parity import GapLimits, Gaps, GapStatistics, fault, limits_for
 from carerl.tasks import Task
 from carerl.types import RunError, Sampling

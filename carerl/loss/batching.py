@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from torch import Tensor
 from carerl.algorithms.aggregation import policy_mask
 from carerl.algorithms.base import Algorithm
 from carerl.decisions import DecisionConfig
+from carerl.loss.anchored import Anchor, anchor_rows, anchor_tokens, with_anchors
 from carerl.loss.decided import with_decisions
+from carerl.loss.packing import pack_rows
 from carerl.seeds import derived_seed
 from carerl.types import Group, Sample, TokenBatch
 
@@ -39,6 +42,9 @@ class Normalisers:
     entropy: float = 1.0
     """The tokens of the policy term."""
 
+    anchor: float = 1.0
+    """The tokens of anchors."""
+
 
 @dataclass(frozen=True)
 class Minibatch:
@@ -58,6 +64,14 @@ class StepBatch:
     """How many minibatches were left out because none of their rows takes part in the loss."""
 
     @property
+    def tokens(self) -> int:
+        """Response tokens that the optimizer steps train, each as often as it is trained, those of anchors included."""
+        lengths_B = self.batch.response_lengths_B
+        trained_B = self.takes_part_B
+        trained_B[sorted(anchor_rows(self.batch))] = True
+        return sum(int(lengths_B[rows][trained_B[rows]].sum()) for rows in (list(m.rows) for m in self.minibatches))
+
+    @property
     def takes_part_B(self) -> Tensor:
         """(B,) bool: rows that take part in the loss, see :func:`rows_with_weight`."""
         return rows_with_weight(self.batch)
@@ -70,10 +84,12 @@ def plan(
     seed: int,
     step: int,
     decision: DecisionConfig | None = None,
+    anchors: Sequence[Anchor] = (),
 ) -> StepBatch:
     """Plans the update of a step: the rows of its graded groups, dealt to the optimizer steps of every epoch.
 
-    ``decision``: what is done at the samples' decisions; None for nothing.
+    ``decision``: what is done at the samples' decisions; None for nothing. ``anchors``: prompts and responses that are
+    not rewarded; their rows follow those of the groups and are dealt evenly to the optimizer steps of every epoch.
     ``seed`` is the run's. It decides, with ``step`` and the epoch, how groups are shuffled. A minibatch in which every
     row was dropped is left out: a step along a gradient of 0 would still move the weights, by the optimizer's momentum.
     Raises ValueError as :func:`make_batch` and :func:`minibatches` do.
@@ -93,12 +109,16 @@ def plan(
     ]
     # Without what is done at decisions: a penalty that is off there must not grow at the other tokens.
     counted = whole.with_streams(ce_weight_BT=batch.ce_weight_BT)
+    with_weight_B = rows_with_weight(batch)
+    added, shares = with_anchors(batch, anchors, algorithm.minibatches)
     kept = [
-        Minibatch(tuple(part), normalisers(counted.select(part), algorithm))
-        for part in parts
-        if rows_with_weight(batch.select(part)).any()
+        Minibatch(
+            (*part, *own), replace(normalisers(counted.select(part), algorithm), anchor=anchor_tokens(added, own))
+        )
+        for part, own in zip(parts, itertools.cycle(shares))
+        if with_weight_B[part].any()
     ]
-    return StepBatch(batch, kept, len(parts) - len(kept))
+    return StepBatch(added, kept, len(parts) - len(kept))
 
 
 def plan_supervised(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> StepBatch:
@@ -108,25 +128,6 @@ def plan_supervised(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Ste
     batch = batch.with_streams(ce_weight_BT=batch.mask_BT.float())
     counts = Normalisers(policy=1.0, regularizer=1.0, ce=_weighted(batch.ce_weight_BT, batch))
     return StepBatch(batch, [Minibatch(tuple(range(batch.rows)), counts)], empty=0)
-
-
-def pack_rows(
-    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float = 1.0
-) -> TokenBatch:
-    """Packs prompts and responses into rows, right-padded with 0, without streams. Raises ValueError for an empty
-    prompt."""
-    if any(len(prompt) == 0 for prompt in prompts):
-        raise ValueError("a prompt is empty: there is nothing to predict its response's first token from")
-    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
-    width = max((len(row) for row in rows), default=0)
-    return TokenBatch(
-        input_ids_BS=torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=torch.long).reshape(
-            len(rows), width
-        ),
-        prompt_lengths_B=torch.tensor([len(prompt) for prompt in prompts], dtype=torch.long),
-        response_lengths_B=torch.tensor([len(response) for response in responses], dtype=torch.long),
-        temperature=temperature,
-    )
 
 
 def make_batch(groups: Sequence[Group], algorithm: Algorithm, temperature: float) -> TokenBatch:

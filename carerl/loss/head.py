@@ -12,7 +12,7 @@ follow tokens × V after all. With G = d loss / d log p of one chunk (C, V),
     log-prob       G[a] += g                      a the target token
     cross-entropy  G[id_k] −= g · w_k
     entropy        G −= g · p · log p             (the derivative's + 1 drops out of dz)
-    exact          G += g · d exact / d log p     autograd through ``exact`` of this chunk alone
+    exact          G += g · d exact / d log p     autograd through the divergences of this chunk alone
     logits         dz = G − p · ΣG                then dz @ head, and dz.T @ hidden summed in one (V, D) buffer
 
 How the products with a head are formed is said in :mod:`carerl.loss.products`.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,18 @@ from carerl.loss.products import products_with
 
 Exact = Callable[[Tensor, Tensor], Tensor]
 """A divergence (N,) from log-probs of policy and reference, each (N, V)."""
+
+
+@dataclass(frozen=True)
+class TwoKinds:
+    """Exact divergences of two kinds of token; None for a kind that has none."""
+
+    usual: Exact | None
+    other: Exact | None
+    other_N: Tensor  # bool, on the CPU: it decides what is computed
+
+    def __bool__(self) -> bool:
+        return self.usual is not None or self.other is not None
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class TokenStatistics:
     """Exact KL(policy ‖ reference), without gradient."""
 
     divergence_N: Tensor | None = None
-    """``exact`` of policy and reference, with gradient."""
+    """``exact`` of policy and reference, with gradient; 0 for a kind of token that has none."""
 
     cross_entropy_N: Tensor | None = None
     """−sum_k w_k log policy(id_k) over the soft targets, with gradient."""
@@ -82,7 +95,7 @@ def token_statistics(
     temperature: float,
     chunk_tokens: int,
     reference: FactoredLogits | None = None,
-    exact: Exact | None = None,
+    exact: Exact | TwoKinds | None = None,
     soft_targets: SoftTargets | None = None,
     peaks: bool = False,
 ) -> TokenStatistics:
@@ -102,7 +115,7 @@ def token_statistics(
     if reference is not None and reference.head_VD.shape[0] != policy.head_VD.shape[0]:
         sizes = f"{policy.head_VD.shape[0]} and the reference's {reference.head_VD.shape[0]}"
         raise ValueError(f"vocabularies differ: {sizes}")
-    if exact is not None and reference is None:
+    if reference is None and exact:
         raise ValueError("an exact divergence needs the reference's hidden states and head")
     inputs = _Inputs(
         policy.hidden_ND,
@@ -113,7 +126,7 @@ def token_statistics(
         None if soft_targets is None else soft_targets.ids_NK,
         None if soft_targets is None else soft_targets.weights_NK,
     )
-    settings = _Settings(temperature, chunk_tokens, exact, peaks)
+    settings = _Settings(temperature, chunk_tokens, exact or None, peaks)
     return TokenStatistics(*_ChunkedHead.apply(settings, *inputs))  # type: ignore[no-untyped-call]
 
 
@@ -133,8 +146,17 @@ class _Inputs(NamedTuple):
 class _Settings:
     temperature: float
     chunk_tokens: int
-    exact: Exact | None
+    exact: Exact | TwoKinds | None
     peaks: bool
+
+    def divergence(self, part: slice) -> Exact | None:
+        """Returns the exact divergence of a chunk; None if no token of any chunk has one."""
+        if not isinstance(self.exact, TwoKinds):
+            return self.exact
+        usual, other, there_C = self.exact.usual, self.exact.other, self.exact.other_N[part]
+        if there_C.all():
+            return other or _zero
+        return partial(_by_kind, usual, other, there_C) if there_C.any() else usual or _zero
 
 
 class _ChunkedHead(torch.autograd.Function):
@@ -159,7 +181,8 @@ class _ChunkedHead(torch.autograd.Function):
                 ids_CK, weights_CK = (None if t is None else t[part] for t in (x.ce_ids_NK, x.ce_weights_NK))
                 logp_CV = policy.log_softmax(x.hidden_ND[part])
                 peak_C = logp_CV.amax(-1) if settings.peaks else None
-                of_targets = _of_chunk(logp_CV, logr_CV, settings.exact, x.target_ids_N[part], ids_CK, weights_CK)
+                exact = settings.divergence(part)
+                of_targets = _of_chunk(logp_CV, logr_CV, exact, x.target_ids_N[part], ids_CK, weights_CK)
                 found.append((*of_targets, peak_C))
                 del logp_CV, logr_CV  # before the next chunk's are made
         results = tuple(_concatenate(column) for column in zip(*found, strict=True))
@@ -182,13 +205,12 @@ class _ChunkedHead(torch.autograd.Function):
             policy, reference = _heads(x, settings.temperature, wide, with_reference=g_exact_N is not None)
             for part in _chunks(x.hidden_ND.shape[0], settings.chunk_tokens):
                 logp_CV = policy.log_softmax(x.hidden_ND[part])
-                if reference is None or g_exact_N is None:
+                exact = settings.divergence(part)
+                if reference is None or g_exact_N is None or exact is None or exact is _zero:
                     g_CV = torch.zeros_like(logp_CV)
                 else:
                     # without a name of its own, so that ``_through`` can give up the reference's chunk
-                    g_CV = _through(
-                        settings.exact, logp_CV, reference.log_softmax(x.ref_hidden_ND[part]), g_exact_N[part]
-                    )
+                    g_CV = _through(exact, logp_CV, reference.log_softmax(x.ref_hidden_ND[part]), g_exact_N[part])
                 if g_picked_N is not None:
                     g_CV.scatter_add_(-1, x.target_ids_N[part, None], g_picked_N[part, None])
                 if g_ce_N is not None:
@@ -255,6 +277,21 @@ def _of_chunk(
     if ce_ids_CK is not None and ce_weights_CK is not None:
         ce_C = -(ce_weights_CK.to(logp_CV.dtype) * logp_CV.gather(-1, ce_ids_CK)).sum(-1)
     return picked_C, entropy_C, ref_C, rkl_C, exact_C, ce_C
+
+
+def _zero(logp_CV: Tensor, logr_CV: Tensor) -> Tensor:
+    """Computes the divergence of tokens that have none."""
+    return logp_CV.new_zeros(len(logp_CV))
+
+
+def _by_kind(usual: Exact | None, other: Exact | None, other_C: Tensor, logp_CV: Tensor, logr_CV: Tensor) -> Tensor:
+    """Computes the divergence of each token of a chunk that has both kinds; 0 for a kind that has none."""
+    found_C = logp_CV.new_zeros(len(other_C))
+    for exact, there_C in ((usual, ~other_C), (other, other_C)):
+        if exact is not None:
+            places = torch.nonzero(there_C)[:, 0].to(logp_CV.device)
+            found_C = found_C.index_put((places,), exact(logp_CV[places], logr_CV[places]))
+    return found_C
 
 
 def _concatenate(column: tuple[Tensor | None, ...]) -> Tensor | None:

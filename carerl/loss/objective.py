@@ -1,4 +1,4 @@
-"""The learner's loss: policy term + beta · regularizer − bonus · entropy + cross-entropy.
+"""The learner's loss: policy term + beta · regularizer − bonus · entropy + cross-entropy + weight · anchor.
 
 Each component is a *sum* over the tokens at hand, divided by a denominator of its own that was counted over the whole
 optimizer minibatch. So losses and gradients add up over micro-batches and ranks, however the minibatch is cut.
@@ -15,6 +15,8 @@ Departures from the papers [ours]:
 5. A decision without a policy term (:mod:`carerl.decisions`) has an advantage of 0 and is not in a sequence's ratio.
    Both means stay over all |y| tokens. So under a sequence's ratio, where the mean of the tokens' advantages counts,
    the other tokens have (|y| - 1)/|y| of their gradient.
+6. An anchor's token has a divergence from the reference and no other component (:mod:`carerl.anchors`). Metrics of the
+   others leave it out.
 """
 
 from __future__ import annotations
@@ -39,14 +41,15 @@ from .mismatch import mismatch_weight
 REVERSE_KL = REGULARIZERS["rkl"].build(REGULARIZERS["rkl"].config())  # what every run reports
 
 
-def needs_hidden(regularizer_config: Any) -> bool:
+def needs_hidden(regularizer_config: Any, anchor_exact: bool = False) -> bool:
     """Returns True if the reference must send hidden states; False if its log-probs of the sampled tokens are enough.
+    ``anchor_exact``: whether anchors have an exact divergence.
 
     Hidden states are asked for without a penalty as well, as the reverse KL is reported exactly. An estimate from the
     tokens drawn is too small where the policy's entropy is low: half of the true value for a policy that has almost
     collapsed, just where the report matters.
     """
-    return bool(regularizer_config.estimator == "full" or regularizer_config.beta == 0)
+    return bool(anchor_exact or regularizer_config.estimator == "full" or regularizer_config.beta == 0)
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,33 @@ class Strengths:
     """Multiplies the mean token entropy, which is subtracted from the loss."""
 
 
+@dataclass(frozen=True)
+class AnchorTerm:
+    """Holds the policy to the reference on anchors. ``weight`` multiplies the mean over their tokens. ``exact``: the
+    divergence; None for the cross-entropy of their responses."""
+
+    weight: float
+    exact: Exact | None = None
+
+
 class Objective:
     """Computes the loss of a micro-batch. A component is on if the batch has its stream: advantages, or the weights of
-    regularizer, entropy or cross-entropy.
+    regularizer, entropy, cross-entropy or anchors.
 
     ``beta`` >= 0 multiplies the regularizer, unless an update brings strengths of its own. A ``beta`` of 0 switches the
     regularizer off, whatever these say. ``place`` is ``loss``, or ``reward``: then the regularizer is added to the
-    advantages, see :func:`carerl.regularizers.reward_shaping`. Raises ValueError for an estimator, a place or a
-    strength that is refused.
+    advantages, see :func:`carerl.regularizers.reward_shaping`. ``anchor``: what is done on anchors. Raises ValueError
+    for an estimator, a place or a strength that is refused.
     """
 
     def __init__(
-        self, algorithm: Algorithm | None, regularizer: Regularizer, beta: float, estimator: str, place: str = "loss"
+        self,
+        algorithm: Algorithm | None,
+        regularizer: Regularizer,
+        beta: float,
+        estimator: str,
+        place: str = "loss",
+        anchor: AnchorTerm | None = None,
     ):
         if estimator not in ESTIMATORS:
             raise ValueError(refusal(estimator))
@@ -85,6 +103,7 @@ class Objective:
         self._regularized = beta > 0
         self._estimator = estimator
         self._in_reward = place == "reward" and beta > 0
+        self._anchor = anchor
 
     @classmethod
     def supervised(cls) -> Objective:
@@ -96,6 +115,11 @@ class Objective:
     def exact(self) -> Exact | None:
         """The exact divergence if the loss uses it, else None."""
         return self._regularizer.exact if self._estimator == "full" and self._regularized else None
+
+    @property
+    def anchor_exact(self) -> Exact | None:
+        """The exact divergence of anchors if the loss uses it, else None."""
+        return None if self._anchor is None else self._anchor.exact
 
     def __call__(
         self, stats: TokenStatistics, streams: FlatStreams, normalisers: Normalisers, strengths: Strengths | None = None
@@ -125,6 +149,8 @@ class Objective:
             parts["entropy"] = -strengths.entropy_bonus * bonus
         if streams.ce_weight_N is not None:
             parts["ce"] = self._cross_entropy(stats, streams, tally) / normalisers.ce
+        if streams.anchor_weight_N is not None:
+            parts["anchor"] = self._anchored(stats, streams.anchor_weight_N, tally) / normalisers.anchor
         # Every parameter takes part in every backward pass, also when no component has a token.
         loss = sum(parts.values(), start=0.0 * stats.logprobs_N.sum())
         return tally.output(loss, parts)
@@ -187,6 +213,20 @@ class Objective:
         tally.mean("decision/probability", probability_N, decided_N)
         tally.mean("decision/bounded", off_N, decided_N)
         return (weight_N.masked_fill(off_N, 0.0) * ce_N).sum()
+
+    def _anchored(self, stats: TokenStatistics, weight_N: Tensor, tally: Tally) -> Tensor:
+        """Sums the weighted divergence of anchors, before the division by the normaliser."""
+        if self._anchor is None:
+            raise ValueError("a batch with anchors needs an anchor term")
+        there_N = weight_N != 0
+        if self._anchor.exact is None:
+            term_N = -stats.logprobs_N
+        elif stats.divergence_N is None:
+            raise ValueError("anchors need their exact divergence: pass Objective.anchor_exact to token_statistics")
+        else:
+            term_N = stats.divergence_N
+        tally.mean("anchor/divergence", term_N, there_N)
+        return self._anchor.weight * (weight_N * term_N).sum()
 
     def _penalty(
         self, stats: TokenStatistics, streams: FlatStreams, weight_N: Tensor | None, tally: Tally

@@ -26,7 +26,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from carerl.loss.batching import Minibatch, Normalisers, StepBatch, pack_rows, rows_with_weight
+from carerl.loss.batching import Minibatch, Normalisers, StepBatch, rows_with_weight
+from carerl.loss.packing import pack_rows
 
 CHOSEN, REJECTED = slice(0, None, 2), slice(1, None, 2)  # rows of a planned batch
 

@@ -31,6 +31,7 @@ class FlatStreams:
     entropy_weight_N: Tensor | None = None
     ce_weight_N: Tensor | None = None
     decision_bound_N: Tensor | None = None
+    anchor_weight_N: Tensor | None = None
     lengths_B: Tensor | None = None
     strata_NM: Tensor | None = None
 
@@ -64,6 +65,7 @@ def flatten(batch: TokenBatch, device: torch.device | None = None) -> FlatStream
         entropy_weight_N=flat(batch.entropy_weight_BT),
         ce_weight_N=flat(batch.ce_weight_BT),
         decision_bound_N=_decision_bounds(batch, device),
+        anchor_weight_N=flat(batch.anchor_weight_BT),
         lengths_B=batch.response_lengths_B.to(device),
         strata_NM=None
         if strata_BM is None

@@ -15,6 +15,7 @@ PARTS = {
     "regularizer": ("regularizer/loss", "train/grad_norm_regularizer"),
     "entropy": ("train/entropy_loss", "train/grad_norm_entropy"),
     "ce": ("train/ce_loss", "train/grad_norm_ce"),
+    "anchor": ("anchor/loss", "train/grad_norm_anchor"),
 }  # part of the loss -> the metrics of its value and of its gradient's norm
 
 
@@ -33,7 +34,8 @@ class ObjectiveOutput:
 
     parts: dict[str, Tensor]
     """Scalars with gradient whose sum is the loss: ``policy``, ``regularizer`` (beta included), ``entropy`` (the bonus
-    with its sign) and ``ce``, as far as they are on. They are the same ones in every micro-batch of a minibatch."""
+    with its sign), ``ce`` and ``anchor`` (its weight included), as far as they are on. They are the same ones in every
+    micro-batch of a minibatch."""
 
 
 @dataclass

@@ -23,8 +23,8 @@ from carerl.backends.engines import Query, RequestsInFlight
 from carerl.backends.initial import init_tiny
 from carerl.backends.models import make_model, save_model
 from carerl.config.load import load
-from carerl.loss.batching import pack_rows
 from carerl.loss.objective import Strengths
+from carerl.loss.packing import pack_rows
 from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from carerl.types import Example, Sampling
 from tests.actors.local import Local, without_ray

@@ -16,9 +16,10 @@ from carerl.algorithms.advantages import batch_normalised, group_relative, leave
 from carerl.algorithms.aggregation import sequence_mean, sequence_sum, token_mean
 from carerl.algorithms.dapo import overlong_punishment
 from carerl.algorithms.surrogate import clipped, row_means, sequence_clipped
-from carerl.loss.batching import Normalisers, informative, make_batch, normalisers, pack_rows
+from carerl.loss.batching import Normalisers, informative, make_batch, normalisers
 from carerl.loss.head import TokenStatistics
 from carerl.loss.objective import Objective
+from carerl.loss.packing import pack_rows
 from carerl.loss.streams import FlatStreams, flatten
 from carerl.regularizers import REGULARIZERS
 from carerl.types import Group, Outcome, TokenBatch

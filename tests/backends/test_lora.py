@@ -21,7 +21,7 @@ from carerl.config.load import load
 from carerl.config.plan.sharding import trained
 from carerl.config.schema import RunConfig
 from carerl.config.stored_weights import UnusableModel, check_kind
-from carerl.loss.batching import pack_rows
+from carerl.loss.packing import pack_rows
 from carerl.tasks.tiny.tokenizer import make_tokenizer
 from tests.backends.learners.ranks import on_ranks
 

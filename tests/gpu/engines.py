@@ -14,7 +14,7 @@ import carerl.backends.engines.vllm as engine_module
 from carerl.backends.engines.vllm import VLLMEngine
 from carerl.backends.learners.policy import Policy
 from carerl.config.schema import ClusterConfig, LearnerConfig, ModelConfig, RolloutConfig, RunConfig, SyncConfig
-from carerl.loss.batching import pack_rows
+from carerl.loss.packing import pack_rows
 from carerl.loss.parity import Gaps, GapStatistics
 from carerl.types import Completion, Sampling
 from tests.backends.engines.completions import complete

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from carerl.algorithms import ALGORITHMS, Algorithm
 from carerl.loss.batching import Normalisers, make_batch
-from carerl.loss.head import FactoredLogits, TokenStatistics, token_statistics
-from carerl.loss.objective import Objective
+from carerl.loss.head import FactoredLogits, TokenStatistics, TwoKinds, token_statistics
+from carerl.loss.objective import AnchorTerm, Objective
 from carerl.loss.streams import flatten
 from carerl.loss.tally import ObjectiveOutput
 from carerl.regularizers import REGULARIZERS
@@ -28,11 +28,13 @@ def objective(
     beta: float = 0.0,
     estimator: str = "score",
     policy: Algorithm | None = None,
+    anchor: AnchorTerm | None = None,
     **settings: float,
 ) -> Objective:
     """``policy``: the algorithm, GRPO with truncated mismatch weights by default."""
     entry = REGULARIZERS[name]
-    return Objective(policy or algorithm(mismatch_cap=2.0), entry.build(entry.config(**settings)), beta, estimator)
+    penalty = entry.build(entry.config(**settings))
+    return Objective(policy or algorithm(mismatch_cap=2.0), penalty, beta, estimator, anchor=anchor)
 
 
 def groups(lengths: tuple[tuple[int, ...], ...] = LENGTHS, seed: int = 0) -> list[Group]:
@@ -74,7 +76,9 @@ class Toy(nn.Module):
         rows, columns = positions(batch)
         return hidden_BSD[rows, columns - 1]
 
-    def statistics(self, batch: TokenBatch, chunk: int = 1000, ref: Toy | None = None, exact=None) -> TokenStatistics:
+    def statistics(
+        self, batch: TokenBatch, chunk: int = 1000, ref: Toy | None = None, exact=None, anchor=None
+    ) -> TokenStatistics:
         rows, columns = positions(batch)
         with torch.no_grad():
             reference = None if ref is None else FactoredLogits(ref.hidden(batch), ref.head_VD.detach())
@@ -84,7 +88,7 @@ class Toy(nn.Module):
             temperature=batch.temperature,
             chunk_tokens=chunk,
             reference=reference,
-            exact=exact,
+            exact=exact if batch.anchored_BT is None else TwoKinds(exact, anchor, batch.anchored_BT[batch.mask_BT]),
         )
 
     def gradient(self) -> Tensor:
@@ -132,7 +136,9 @@ def run(
     model: Toy, batch: TokenBatch, target: Objective, norms: Normalisers, ref: Toy | None = None, chunk: int = 1000
 ) -> ObjectiveOutput:
     """Forward and backward on one (micro-)batch; gradients are added to the model's."""
-    stats = model.statistics(batch, chunk, ref=ref if target.exact is not None else None, exact=target.exact)
+    exact, anchor = target.exact, target.anchor_exact
+    used = ref if exact is not None or anchor is not None else None
+    stats = model.statistics(batch, chunk, ref=used, exact=exact, anchor=anchor)
     out = target(stats, flatten(batch), norms)
     out.loss.backward()
     return out

@@ -10,7 +10,8 @@ import torch
 from carerl.algorithms.advantages import group_relative
 from carerl.algorithms.aggregation import sequence_mean
 from carerl.algorithms.surrogate import clipped
-from carerl.loss.batching import make_batch, minibatches, normalisers, pack_rows, plan
+from carerl.loss.batching import make_batch, minibatches, normalisers, plan
+from carerl.loss.packing import pack_rows
 from carerl.types import Example, Group, Outcome, Sample
 from tests.loss.batches import algorithm, groups
 

@@ -21,10 +21,11 @@ from carerl.algorithms import Algorithm
 from carerl.backends.learners.policy import Policy
 from carerl.decisions import CLAMPS, TARGETS, DecisionConfig
 from carerl.decisions.fixed import flow
-from carerl.loss.batching import Normalisers, StepBatch, make_batch, pack_rows, plan
+from carerl.loss.batching import Normalisers, StepBatch, make_batch, plan
 from carerl.loss.decided import with_decisions
 from carerl.loss.head import TokenStatistics
 from carerl.loss.objective import Objective
+from carerl.loss.packing import pack_rows
 from carerl.loss.streams import flatten
 from carerl.loss.tally import ObjectiveOutput
 from carerl.regularizers import REGULARIZERS

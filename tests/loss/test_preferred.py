@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from carerl.loss.batching import StepBatch, pack_rows
+from carerl.loss.batching import StepBatch
 from carerl.loss.objective import Objective
+from carerl.loss.packing import pack_rows
 from carerl.loss.preferred import plan_preferred, with_preferences
 from carerl.loss.streams import flatten
 from tests.loss.batches import Toy, V, streams_of

@@ -29,6 +29,7 @@ from carerl.backends.learners.totals import Totals
 from carerl.backends.lora import Adapters, Merged, adapters_off
 from carerl.backends.transfer.source import WeightSource
 from carerl.config.schema import LearnerConfig
+from carerl.loss.anchored import anchor_rows
 from carerl.loss.batching import Minibatch, Normalisers
 from carerl.loss.head import TokenStatistics
 from carerl.loss.objective import Objective, Strengths
@@ -80,7 +81,7 @@ class LearnerLoop:
         lengths_B = batch.prompt_lengths_B + batch.response_lengths_B
         owners = deal(lengths_B, (minibatch.rows for minibatch in minibatches), self.shards.world)
         first = set(minibatches[0].rows)
-        later = {row for minibatch in minibatches[1:] for row in minibatch.rows}
+        later = {row for minibatch in minibatches[1:] for row in minibatch.rows} - anchor_rows(batch)
         old_BT = torch.zeros(batch.rows, batch.width, dtype=self.shards.stream_dtype)
         if with_policy_term:
             self._fill_old(batch, shares(later - first, owners, lengths_B, self.shards.world), old_BT, totals)
@@ -212,7 +213,8 @@ class LearnerLoop:
 
     def _statistics(self, part: TokenBatch, peaks: bool = False) -> TokenStatistics:
         with_ref = part.ref_hidden is not None
-        found = TokenStatistics(**self.shards.policy(part, self._objective.exact, with_ref, peaks=peaks))
+        exact, anchor = self._objective.exact, self._objective.anchor_exact
+        found = TokenStatistics(**self.shards.policy(part, exact, with_ref, peaks=peaks, anchor=anchor))
         progress.step()
         return found
 

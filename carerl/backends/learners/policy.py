@@ -6,14 +6,13 @@ both, and logits exist only for a chunk of response tokens at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from carerl.backends.cpu_ops import speed_up
-from carerl.loss.head import FactoredLogits, SoftTargets, TokenStatistics, token_statistics
+from carerl.loss.head import Exact, FactoredLogits, SoftTargets, TokenStatistics, TwoKinds, token_statistics
 from carerl.loss.streams import decision_tokens
 from carerl.types import TokenBatch
 
@@ -60,16 +59,18 @@ class Policy(nn.Module):
     def forward(
         self,
         batch: TokenBatch,
-        exact: Callable[[Tensor, Tensor], Tensor] | None,
+        exact: Exact | None,
         with_ref: bool,
         hidden_alone: bool = False,
         peaks: bool = False,
+        anchor: Exact | None = None,
     ) -> dict[str, Tensor | None]:
         """Returns the fields of :class:`TokenStatistics`; with ``hidden_alone`` nothing but the last hidden states.
 
-        ``with_ref``: uses the reference's hidden states if the batch has them. ``peaks``: the likeliest token's
-        log-prob is computed too. Raises ValueError if they are there and
-        their head is not: :attr:`frozen_ref_head_VD`, or the policy's own if that is not trained.
+        ``with_ref``: uses the reference's hidden states if the batch has them. ``exact`` and ``anchor``: the exact
+        divergence of rewarded rows and that of anchors. ``peaks``: the likeliest token's log-prob is computed too.
+        Raises ValueError if they are there and their head is not: :attr:`frozen_ref_head_VD`, or the policy's own if
+        that is not trained.
         """
         if hidden_alone:
             return {"hidden_ND": self.hidden(batch)}
@@ -88,7 +89,7 @@ class Policy(nn.Module):
             temperature=batch.temperature,
             chunk_tokens=self.chunk_tokens,
             reference=reference,
-            exact=exact if with_ref else None,
+            exact=_by_row(batch, exact, anchor) if with_ref else None,
             soft_targets=self._soft_targets(batch),
             peaks=peaks,
         )
@@ -104,6 +105,11 @@ class Policy(nn.Module):
         weights_NK = torch.zeros(batch.response_tokens, ids_BK.shape[1])
         ids_NK[places], weights_NK[places] = ids_BK[rows], targets_BK[rows]
         return SoftTargets(ids_NK.to(self.device), weights_NK.to(self.device))
+
+
+def _by_row(batch: TokenBatch, exact: Exact | None, anchor: Exact | None) -> Exact | TwoKinds | None:
+    """Returns the exact divergence of rewarded rows, and that of anchors at their tokens."""
+    return exact if batch.anchored_BT is None else TwoKinds(exact, anchor, batch.anchored_BT[batch.mask_BT])
 
 
 def response_ids(batch: TokenBatch) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from carerl.actors.crew import TrainingCrew
 from carerl.backends.engines.base import Query
-from carerl.loss.batching import pack_rows
+from carerl.loss.packing import pack_rows
 from carerl.runs.directory import RunDirectory
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_evaluations, read_questions, read_rollouts

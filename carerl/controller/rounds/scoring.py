@@ -10,7 +10,7 @@ from torch import Tensor
 from carerl.actors.handles.learner import Learner
 from carerl.config.schema import RunConfig
 from carerl.inference.steps import for_tokenizer
-from carerl.loss.batching import pack_rows
+from carerl.loss.packing import pack_rows
 from carerl.loss.preferred import plan_preferred
 from carerl.preferences.judges import by_task
 from carerl.preferences.measures import step_metrics

@@ -20,8 +20,9 @@ from carerl.backends.learners.starting import from_files
 from carerl.backends.models import DTYPES
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
-from carerl.loss.batching import Minibatch, make_batch, normalisers, pack_rows
+from carerl.loss.batching import Minibatch, make_batch, normalisers
 from carerl.loss.objective import Objective
+from carerl.loss.packing import pack_rows
 from carerl.regularizers import REGULARIZERS
 from carerl.types import Example, Group, Sample, Sampling
 from tests.backends.engines.completions import complete

@@ -25,7 +25,8 @@ from carerl.backends.learners.starting import in_memory
 from carerl.backends.models import make_model, save_model
 from carerl.config.load import load
 from carerl.config.schema import LearnerConfig, ShapeConfig
-from carerl.loss.batching import Minibatch, pack_rows
+from carerl.loss.batching import Minibatch
+from carerl.loss.packing import pack_rows
 from carerl.loss.streams import with_shares
 from carerl.types import TokenBatch
 from tests.backends.learners.ranks import on_ranks
