@@ -23,7 +23,7 @@ FLOORS: dict[str, int] = {
             ("text", "progress", "seeds", "records"),
             ("types", "errors", "metrics"),
             ("settings",),
-            ("regularizers", "algorithms", "rewards", "decisions", "calibration", "grading"),
+            ("regularizers", "algorithms", "rewards", "decisions", "anchors", "calibration", "grading"),
             ("loss", "tasks", "preferences", "inference"),
             ("config",),
             ("backends", "runs"),

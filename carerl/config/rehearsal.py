@@ -180,6 +180,9 @@ def _batch(c: RunConfig) -> None:
         if p.label == "monte_carlo":  # no other label reads it
             p.completions = min(p.completions, COMPLETIONS)
         p.pairs_per_update = min(p.pairs_per_update, PAIRS)
+    if c.anchor.on:
+        c.anchor.per_step = min(c.anchor.per_step, max(minibatches, PROMPTS))
+        c.anchor.max_new_tokens = min(c.anchor.max_new_tokens, NEW_TOKENS)
     c.learner.micro_batch_rows = min(c.learner.micro_batch_rows, MICRO_BATCH)
     c.reference.micro_batch_rows = min(c.reference.micro_batch_rows, MICRO_BATCH)
     c.learner.head_chunk_tokens = min(c.learner.head_chunk_tokens, HEAD_TOKENS)

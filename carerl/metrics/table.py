@@ -19,6 +19,7 @@ GROUPS: dict[str, str] = {
     "round": "what a round of preferences consists of",
     "decision": "the tokens that name an option, in training",
     "regularizer": "divergence to the reference, and the penalty",
+    "anchor": "prompts that no reward sees, held to the reference",
     "preference": "pairs of steps, in training",
     "eval": "evaluations: right or wrong",
     "calibration": "evaluations: whether confidence can be believed",

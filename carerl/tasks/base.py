@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from carerl.anchors import AnchorConfig
 from carerl.calibration import ReliabilityBin
 from carerl.metrics import Metric, declare
 from carerl.metrics.table import SUITE_LABELS
@@ -182,6 +183,21 @@ class DecisionTask(Task, Protocol):
 
 
 @runtime_checkable
+class AnchorTask(Task, Protocol):
+    """A task that has prompts for anchors (:mod:`carerl.anchors`)."""
+
+    def anchor_sources(self) -> tuple[str, ...]:
+        """Returns the names of the sources that it has by itself."""
+        ...
+
+    def anchor_prompts(self, source: str, start: int, n: int) -> list[tuple[int, ...]]:
+        """Returns positions ``start`` to ``start + n - 1`` of a source's endless sequence of prompts, token ids. The
+        sequence depends on the seed alone, not on how it is cut. None of them is a prompt of an evaluation suite.
+        Raises ValueError for a source that cannot be used."""
+        ...
+
+
+@runtime_checkable
 class SplitsSteps(Task, Protocol):
     """A task whose responses have steps of its own. Those of any other task end at a delimiter of the text
     (:func:`carerl.inference.steps.for_tokenizer`)."""
@@ -199,6 +215,15 @@ class ChecksSteps(SplitsSteps, Protocol):
         """Returns a label for each step that :meth:`splitter` cuts: True if the step is right, given
         that all before it are. None after the first wrong step, and for a step that the length limit cut."""
         ...
+
+
+def prompts_at(task: AnchorTask, anchor: AnchorConfig, first: int, n: int) -> list[tuple[int, ...]]:
+    """Returns the prompts of a run's anchors at positions ``first`` to ``first + n - 1``. Those of a pool come again
+    and again, in its order. Raises ValueError for a source that cannot be used."""
+    if not anchor.pool:
+        return task.anchor_prompts(anchor.source, first, n)
+    own = task.anchor_prompts(anchor.source, 0, anchor.pool)
+    return [own[position % anchor.pool] for position in range(first, first + n)]
 
 
 def no_names(settings: Mapping[str, Any]) -> dict[str, str]:

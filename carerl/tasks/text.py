@@ -41,6 +41,7 @@ from .base import ASKS_CONFIDENCE, QUESTION, VALIDATION, Evaluation, Suite
 from .chat_templates import has_thinking_switch
 from .end_of_turn import end_of_turn
 from .prompts import Prompt, PromptEncoder, PromptLengths, prompt_encoder, prompt_lengths
+from .text_anchors import RANDOM, places, random_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,6 +83,7 @@ class TextTask:
         self._evaluation: dict[str, list[Question]] = {}
         self._split: tuple[list[Question], list[Question]] | None = None
         self._suites: list[Suite] | None = None
+        self._anchors: dict[str, list[tuple[int, ...]]] = {}
         self._spellings: dict[tuple[int, str, tuple[str, ...]], dict[str, int]] = {}
 
     @property
@@ -103,6 +105,7 @@ class TextTask:
             raise ValueError(f"the model's tokenizer does not give back what it encodes: {PROBE!r} became {back!r}")
         self._tokenizer, self._encoder = tokenizer, None
         self._kept, self._lengths, self._taught, self._suites = [], None, None, None  # of another tokenizer
+        self._anchors = {}
         ends = (int(tokenizer.eos_token_id), end_of_turn(tokenizer))
         self.stop_ids = tuple(dict.fromkeys(token for token in ends if token is not None))
         self.vocab_size = len(tokenizer)
@@ -181,6 +184,28 @@ class TextTask:
         if said and said[-1] in self.stop_ids:  # an end of turn need not be a special token
             said.pop()
         return str(self._attached().decode(said, skip_special_tokens=True))
+
+    def anchor_sources(self) -> tuple[str, ...]:
+        """Returns the one source that is no data set and no file."""
+        return (RANDOM,)
+
+    def anchor_prompts(self, source: str, start: int, n: int) -> list[tuple[int, ...]]:
+        """Returns prompts for anchors: of a data set or a ``.jsonl`` file that may be trained on, asked like the run's
+        own questions, without those that overlap an evaluation prompt or are too long; or random tokens, as many as
+        the training prompts at these positions have. Raises ValueError for a source that cannot be used."""
+        if source == RANDOM:
+            lengths = [len(example.prompt_ids) for example in self.train_examples(start, n)]
+            return random_prompts(self._attached(), self.seed, start, lengths)
+        if source not in self._anchors:
+            questions = training_questions(source, self.config.data_dir, self.config.hub_revisions)
+            found = self._examples(self._decontaminated(source, questions)[0])
+            room = self.config.max_prompt_tokens
+            kept = [example.prompt_ids for example in found if not room or len(example.prompt_ids) <= room]
+            if not kept:
+                raise ValueError(f"{source}: no prompt is left for anchors")
+            self._anchors[source] = kept
+        own = self._anchors[source]
+        return [own[place] for place in places(self.seed, len(own), start, n)]
 
     def decision(self, example: Example, sample: Sample) -> Decision | None:
         """Finds the token of a graded response that names the option it was graded for, see
@@ -271,7 +296,8 @@ class TextTask:
             if not self.config.train:
                 raise ValueError("task.train is empty: there is nothing to train on")
             config = self.config
-            questions = self._decontaminated(training_questions(config.train, config.data_dir, config.hub_revisions))
+            everything = training_questions(config.train, config.data_dir, config.hub_revisions)
+            questions, self.overlapping = self._decontaminated(config.train, everything)
             held = shuffled(questions)[: self.config.validation_questions]
             taken = {question.id for question in held} | {found.train_id for found in overlaps(questions, held)}
             train = [question for question in questions if question.id not in taken]
@@ -289,26 +315,27 @@ class TextTask:
             self._split = train, held
         return self._split
 
-    def _decontaminated(self, train: list[Question]) -> list[Question]:
+    def _decontaminated(self, name: str, train: list[Question]) -> tuple[list[Question], tuple[Overlap, ...]]:
+        """Returns the questions of a data set that overlap no evaluation prompt, and the overlaps of the others. Raises
+        ValueError where ``task.decontaminate`` refuses them."""
         if self.config.decontaminate == "off":
-            return train
+            return train, ()
         evaluation = [question for questions in self._benchmarks().values() for question in questions]
         found = overlaps(train, evaluation)
         if not found:
-            return train
+            return train, ()
         exact = sum(overlap.exact for overlap in found)
         pairs = ", ".join(f"{o.train_id} = {o.evaluation_id}" if o.exact else f"{o.train_id} ~ {o.evaluation_id}"
                           for o in sorted(found, key=lambda o: not o.exact)[:SHOWN])  # fmt: skip
         message = (
-            f"{self.config.train}: {len(found)} of {len(train)} training questions overlap an evaluation prompt, "
+            f"{name}: {len(found)} of {len(train)} training questions overlap an evaluation prompt, "
             f"{exact} of them word by word ({pairs}{', ...' if len(found) > SHOWN else ''})"
         )
         if self.config.decontaminate == "refuse":
             raise ValueError(f"{message}; write task.decontaminate=drop to leave them out")
         warnings.warn(f"{message}: left out", stacklevel=2)
-        self.overlapping = tuple(found)
         dropped = {overlap.train_id for overlap in found}
-        return [question for question in train if question.id not in dropped]
+        return [question for question in train if question.id not in dropped], tuple(found)
 
     def _response_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Encodes responses, each with what ends a turn, or a text where no chat template ends a turn."""

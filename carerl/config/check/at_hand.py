@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carerl.config.check.anchors import anchor_faults
 from carerl.config.check.model import vocabulary
 from carerl.config.lengths import new_tokens, suite_lengths
 from carerl.config.roles import ActorGroup, actor_groups
@@ -181,7 +182,7 @@ def check_task(task: Task, config: RunConfig) -> None:
         ]
     else:
         errors += _all_prompts_fit(task, config)
-    raise_all(errors)
+    raise_all([*errors, *(() if errors else anchor_faults(task, config))])
 
 
 def _preferences(task: Task, config: RunConfig) -> ConfigError | None:

@@ -192,7 +192,7 @@ def _across_nodes(c: RunConfig, nodes: Sequence[Node]) -> list[str]:
 
 
 def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[str]:
-    notes = c.decision.lines(c)
+    notes = [*c.decision.lines(c), *c.anchor.lines(c)]
     if c.prefers:
         notes += round_lines(c)
     if lora := c.learner.lora.rank:

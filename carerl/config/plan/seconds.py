@@ -256,6 +256,7 @@ def part_norms_seconds(work: Work, due: float) -> float:
     parts = 1 + (c.regularizer.beta > 0 and c.regularizer.place == "loss")
     parts += bool(c.algorithm.entropy_bonus or c.algorithm.entropy_target)
     parts += c.decision.trains and c.decision.weight > 0
+    parts += c.anchor.on
     update = (layers_seconds(work) + training_head_seconds(work, due)) / (c.algorithm.minibatches * c.algorithm.epochs)
     return parts * update / c.tracking.part_norms_every
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from carerl.algorithms import AlgorithmConfig
+from carerl.anchors import AnchorConfig
 from carerl.config.kinds import KINDS, Kind
 from carerl.config.schema.actors import GradingConfig, ReferenceConfig, RolloutConfig
 from carerl.config.schema.cluster import ClusterConfig
@@ -39,6 +40,7 @@ class RunConfig(Settings):
     regularizer: RegularizerConfig = None  # type: ignore[assignment]
     reward: RewardConfig = None  # type: ignore[assignment]
     decision: DecisionConfig = field(default_factory=DecisionConfig)
+    anchor: AnchorConfig = field(default_factory=AnchorConfig)
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)  # of kind caspo
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

@@ -12,6 +12,7 @@ from carerl.types import Decision, Example, Group, Outcome, Sample, TokenBatch
 
 from ..base import VALIDATION, Evaluation, Suite
 from . import tokenizer as tk
+from .anchors import SOURCES, anchor_prompts
 from .config import TinyConfig
 from .corpus import sft_batch
 from .evaluation import evaluate
@@ -122,6 +123,13 @@ class TinyTask:
         if ETA not in example.meta:
             return {}, ()
         return {digit: tk.IDS[digit] for digit in tk.DIGITS}, (example.gold,)
+
+    def anchor_prompts(self, source: str, start: int, n: int) -> list[tuple[int, ...]]:
+        """Returns prompts of a source for anchors, see :mod:`carerl.tasks.tiny.anchors`."""
+        return anchor_prompts(self.world, self.config, source, start, n)
+
+    def anchor_sources(self) -> tuple[str, ...]:
+        return tuple(SOURCES)
 
     def splitter(self) -> TinySplitter:
         """Returns what cuts a response into steps, see :mod:`carerl.tasks.tiny.steps`."""

@@ -23,6 +23,7 @@ FloatArray = NDArray[np.float64]
 # more for one purpose changes nothing for another.
 STREAM_WORLD, STREAM_CORPUS, STREAM_TRAIN, STREAM_EVALUATION, STREAM_FLOOR = range(5)
 STREAM_GOLD, STREAM_VALIDATION, STREAM_VALIDATION_GOLD = 5, 6, 7
+STREAM_ANCHOR = 8  # and the next ones, one for each source
 
 TOP_PROBABILITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 ABSTAIN = 10  # index of "?" beside the digits 0-9 in an answer distribution
