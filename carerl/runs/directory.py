@@ -1,7 +1,7 @@
 """Gives each run a directory: its name, its paths, and who may write in it.
 
 ``runs/<recipe>-s<seed>-<YYYYMMDD-HHMMSS>-<4 hex>/`` holds config.yaml, versions.json, metrics.jsonl,
-rollouts/, rounds/, evaluations/, checkpoints/, summary.json and report.html.
+rollouts/, rounds/, anchors.parquet, evaluations/, checkpoints/, summary.json and report.html.
 """
 
 from __future__ import annotations
@@ -170,6 +170,10 @@ class RunDirectory:
     @property
     def rollouts(self) -> Path:
         return self.path / "rollouts"
+
+    @property
+    def anchors(self) -> Path:
+        return self.path / "anchors.parquet"
 
     @property
     def rounds(self) -> Path:

@@ -20,6 +20,7 @@ ALLOWED_FIELDS = (
     "algorithm",
     "regularizer",
     "decision",
+    "anchor",
     "preference",
     "reward",
     "model",

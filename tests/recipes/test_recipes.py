@@ -46,8 +46,9 @@ def test_the_promised_recipes_are_there() -> None:
         *(name for names in DECISIONS.values() for name in names),
     }
     rounds = {"caspo_tiny", "step_dpo_tiny", "outcome_dpo_tiny", "caspo_7b"}
+    anchors = {"anchor_grpo_tiny", "care_anchor_grpo_tiny"}
     families = {name for names in FAMILIES.values() for name in names}
-    assert {"base_tiny", "base_bytes"} | families | decisions | rounds == set(NAMES)
+    assert {"base_tiny", "base_bytes"} | families | decisions | rounds | anchors == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

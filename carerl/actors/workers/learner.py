@@ -29,6 +29,7 @@ from carerl.config.roles import reference_in_learner
 from carerl.config.schema import RunConfig
 from carerl.config.transfer import allocator_errors, transfer_kind
 from carerl.errors import raise_all
+from carerl.loss.objective import AnchorTerm
 from carerl.loss.streams import ReferenceShare, with_shares
 from carerl.progress import Pulse
 from carerl.types import TokenBatch
@@ -111,6 +112,7 @@ class LearnerWorker(Worker):
                 regularizer.beta,
                 regularizer.estimator,
                 regularizer.place,
+                _anchor_term(config),
             )
         device = device_of(config.learner.gpus_per_rank)
         if config.learner.gpus_per_rank:
@@ -246,6 +248,20 @@ class LearnerWorker(Worker):
         while unwritten:
             written |= unwritten.pop(0)()
         return written
+
+
+def _anchor_term(config: RunConfig) -> AnchorTerm | None:
+    """Returns what the loss does on anchors; None for nothing."""
+    from carerl.regularizers import REGULARIZERS
+
+    anchor = config.anchor
+    if not anchor.on:
+        return None
+    if not anchor.exact:
+        return AnchorTerm(anchor.weight)
+    entry = REGULARIZERS[anchor.divergence]
+    settings = entry.config(alpha=anchor.alpha) if anchor.divergence == "srkl" else entry.config()
+    return AnchorTerm(anchor.weight, entry.build(settings).exact)
 
 
 def fresh_model(config: RunConfig) -> Any:

@@ -2,6 +2,7 @@
 
 Who waits for whom. The driver runs the phases in this order, and each phase waits for its own actors:
 
+anchors    before the first step: the engines, which hold the reference's weights then. Or the policy's, in each step.
 sample     engines and graders. Engines work in rounds; while one round's groups are graded, the next round is decoded.
 hand over  engines that share their GPUs with the learner, until they sleep. The sync wakes them again.
 plan       nobody: the driver turns groups into rows and minibatches.
@@ -22,6 +23,7 @@ from carerl.algorithms import ALGORITHMS
 from carerl.controller import weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, evaluated
+from carerl.controller.loops.anchoring import anchors
 from carerl.controller.loops.step import Step
 
 
@@ -40,12 +42,16 @@ def train(context: Context[TrainingCrew], start: int) -> int:
     """Takes steps ``start + 1`` … ``steps``. Returns the last step done: an earlier one if a stop was asked for."""
     config = context.config
     algorithm = ALGORITHMS[config.algorithm.name].build(config.algorithm)
+    of_step = anchors(context, start)
+    if of_step is None:
+        return start
     for number in range(start + 1, config.steps + 1):
         context.profiler.reach(number)
         step = Step(context, algorithm, number)
         rollouts = step.sample()
+        anchored = step.anchors(of_step)
         step.hand_over()
-        planned = step.plan(rollouts)
+        planned = step.plan(rollouts, anchored)
         held = step.reference(planned)
         scores = step.table_scores(held)  # before the update, under the weights that sampled
         metrics = step.update(planned, held)

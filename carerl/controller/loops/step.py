@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from carerl.actors.crew import TrainingCrew
@@ -10,9 +12,11 @@ from carerl.algorithms import Algorithm
 from carerl.backends.recorder import span
 from carerl.controller import best, checkpoints, weights
 from carerl.controller.context import Clock, Context
+from carerl.controller.loops.anchoring import OfStep, anchor_metrics
 from carerl.controller.rollout_table import rollout_rows, token_scores
 from carerl.controller.sampling import Rollouts, roll_out, rollout_metrics
 from carerl.controller.schedule import learning_rate
+from carerl.loss.anchored import Anchor
 from carerl.loss.batching import StepBatch, plan
 from carerl.loss.objective import needs_hidden
 from carerl.runs.tables import write_rollouts
@@ -97,17 +101,25 @@ class Step(PlannedStep):
     def __init__(self, context: Context[TrainingCrew], algorithm: Algorithm, number: int) -> None:
         super().__init__(context, number)
         self._algorithm = algorithm
-        self._hidden = needs_hidden(context.config.regularizer)
+        self._hidden = needs_hidden(context.config.regularizer, context.config.anchor.exact)
 
     def sample(self) -> Rollouts:
         """Has the engines sample responses and the graders grade them, for as many prompts as the step takes."""
         return roll_out(self._context, self._algorithm, self.number, self._clock.phase)
 
-    def plan(self, rollouts: Rollouts) -> StepBatch:
-        """Plans the update: rows with advantages, dealt to minibatches. Counts as part of ``time/reference``."""
+    def anchors(self, of_step: OfStep) -> Sequence[Anchor]:
+        """Returns the step's anchors; the policy answers its own now, and those count as ``time/anchors``."""
+        if self._config.anchor.on and not self._config.anchor.drawn_first:
+            with self._clock.phase("anchors"):
+                return of_step(self.number)
+        return of_step(self.number)
+
+    def plan(self, rollouts: Rollouts, anchors: Sequence[Anchor] = ()) -> StepBatch:
+        """Plans the update: rows with advantages and those of anchors, dealt to minibatches. Counts as part of
+        ``time/reference``."""
         config = self._config
         with self._clock.phase("reference"):
-            settings = config.rollout.temperature, config.seed, self.number, config.decision
+            settings = config.rollout.temperature, config.seed, self.number, config.decision, anchors
             return plan(rollouts.groups, self._algorithm, *settings)
 
     def reference(self, planned: StepBatch) -> HeldBatch:
@@ -129,7 +141,7 @@ class Step(PlannedStep):
     def log(self, metrics: dict[str, float], rollouts: Rollouts, planned: StepBatch) -> None:
         """Ends the clock and logs the step's metrics. Raises MismatchError if engine and learner disagree on the
         rollouts, after the metrics that show it are logged."""
-        metrics |= rollout_metrics(rollouts, planned)
+        metrics |= rollout_metrics(rollouts, planned) | anchor_metrics(self._config, planned)
         self.finish(metrics, rollouts.tokens)
         weights.check_rollouts(self.number, metrics, self._config)
 
@@ -144,7 +156,8 @@ class Step(PlannedStep):
         return self._due(self._config.tracking.rollouts_every)
 
     def _reference_due(self) -> bool:
-        """Returns True in every step of a run with a penalty; in a run without one now and then, to report reverse
-        KL."""
+        """Returns True in every step of a run with a penalty or with anchors; in another now and then, to report
+        reverse KL."""
         every = self._config.reference.report_every
-        return bool(self._config.regularizer.beta > 0 or (every and (self.number == 1 or self.number % every == 0)))
+        needed = self._config.regularizer.beta > 0 or self._config.anchor.exact
+        return bool(needed or (every and (self.number == 1 or self.number % every == 0)))

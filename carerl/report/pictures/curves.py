@@ -106,6 +106,7 @@ PANELS: tuple[Panel, ...] = (
         "What the penalty asks, by confidence",
         "Mean size of the coefficient of a sampled token. Confidence: the share of the group with the same answer.",
     ),
+    Panel("anchor", "Divergence to the reference on anchors", "Nats per token of prompts that no reward sees."),
     Panel("strengths", "Adapted strengths", "What multiplies the penalty and the mean entropy."),
     Panel("mismatch", "Engine against learner", "Absolute difference of log-probs, nats; logarithmic.", log=True),
     Panel(
