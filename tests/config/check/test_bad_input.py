@@ -58,7 +58,7 @@ CASES = [
     (f"{TINY} multiply=.2", "multiply", "not a setting of a run", "did you mean task.multiply?"),
     (f"{TINY} temperature=1", "temperature", "", "did you mean rollout.temperature or judge.temperature or "),
     (f"{TINY} regularizer.name=rkl gamma=.5", "gamma", "not a setting of a run", "one of recipe"),
-    (f"{TINY} regularizer.name=rkl alpha=.5", "alpha", "not a setting of a run", "did you mean learner.lora.alpha?"),
+    (f"{TINY} regularizer.name=rkl alpha=.5", "alpha", "not a setting of a run", "did you mean anchor.alpha or"),
     ("care_grpo_tiny", "care_grpo_tiny", "key=value", "write recipe=care_grpo_tiny"),
     ("care_grpo_tinny seed=3", "care_grpo_tinny", "key=value", "write recipe=care_grpo_tiny"),
     (f"{TINY} model.base_overrides=[lr=1]", "lr", "not a setting", "did you mean learner.optimizer.lr?"),
