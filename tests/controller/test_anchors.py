@@ -26,6 +26,8 @@ from tests.actors.in_process import crew_in_process
 from tests.controller.rehearsal.test_rehearsal import base_model  # noqa: F401 (a fixture)
 from tests.metrics.declared import undeclared
 
+pytestmark = pytest.mark.slow  # whole runs, a minute and a half of them
+
 WORDS = [
     "model.base_recipe=", "rollout.engine=hf", "prompts_per_step=4", "algorithm.group_size=4", "steps=3",
     "rehearse=true", "evaluation.every=0", "evaluation.questions=2", "evaluation.samples=2",

@@ -26,6 +26,8 @@ from tests.actors.in_process import crew_in_process
 from tests.controller.rehearsal.test_rehearsal import base_model  # noqa: F401 (a fixture)
 from tests.metrics.declared import undeclared
 
+pytestmark = pytest.mark.slow  # whole runs, two minutes of them
+
 WORDS = [
     "recipe=caspo_tiny", "model.base_recipe=", "rollout.engine=hf", "rollout.max_batch_rows=4", "prompts_per_step=6",
     "steps=2", "preference.samples=4", "preference.pairs_per_update=8", "preference.completions=3", "rehearse=true",

@@ -27,6 +27,8 @@ from tests.actors.in_process import crew_in_process
 from tests.controller.rehearsal.test_rehearsal import base_model  # noqa: F401 (a fixture)
 from tests.controller.test_beside import At
 
+pytestmark = pytest.mark.slow  # whole runs, a minute and a half of them
+
 WORDS = [
     "model.base_recipe=", "rollout.engine=hf", "prompts_per_step=4", "steps=2", "checkpoint.every=1",
     "tracking.rollouts_every=1", "sync.probe_every=1", "evaluation.every=1", "evaluation.at_start=true",

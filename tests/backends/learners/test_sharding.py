@@ -45,6 +45,8 @@ from tests.backends.learners.test_fsdp2 import (
     plain_parts,
 )  # fmt: skip
 
+pytestmark = pytest.mark.slow  # ranks with three stages of DeepSpeed start, which takes a minute
+
 WAYS: dict[str, dict[str, Any]] = {
     "fsdp2": {},
     "hsdp 2x1": {"shard_ranks": 1},
