@@ -8,7 +8,7 @@ ANCHOR = (
     Metric(
         "anchor/divergence",
         "nats/token",
-        "divergence from the reference at the tokens of anchors, without its weight",
+        "divergence at the tokens of anchors, or their cross-entropy (ce); without its weight",
         label="anchor divergence",
         short="anchor div",
         better=-1,

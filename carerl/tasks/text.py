@@ -41,7 +41,7 @@ from .base import ASKS_CONFIDENCE, QUESTION, VALIDATION, Evaluation, Suite
 from .chat_templates import has_thinking_switch
 from .end_of_turn import end_of_turn
 from .prompts import Prompt, PromptEncoder, PromptLengths, prompt_encoder, prompt_lengths
-from .text_anchors import RANDOM, places, random_prompts
+from .text_anchors import MEASURED, RANDOM, places, random_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,6 +83,7 @@ class TextTask:
         self._evaluation: dict[str, list[Question]] = {}
         self._split: tuple[list[Question], list[Question]] | None = None
         self._suites: list[Suite] | None = None
+        self._random_lengths: list[int] = []
         self._anchors: dict[str, list[tuple[int, ...]]] = {}
         self._spellings: dict[tuple[int, str, tuple[str, ...]], dict[str, int]] = {}
 
@@ -105,7 +106,7 @@ class TextTask:
             raise ValueError(f"the model's tokenizer does not give back what it encodes: {PROBE!r} became {back!r}")
         self._tokenizer, self._encoder = tokenizer, None
         self._kept, self._lengths, self._taught, self._suites = [], None, None, None  # of another tokenizer
-        self._anchors = {}
+        self._anchors, self._random_lengths = {}, []
         ends = (int(tokenizer.eos_token_id), end_of_turn(tokenizer))
         self.stop_ids = tuple(dict.fromkeys(token for token in ends if token is not None))
         self.vocab_size = len(tokenizer)
@@ -191,10 +192,12 @@ class TextTask:
 
     def anchor_prompts(self, source: str, start: int, n: int) -> list[tuple[int, ...]]:
         """Returns prompts for anchors: of a data set or a ``.jsonl`` file that may be trained on, asked like the run's
-        own questions, without those that overlap an evaluation prompt or are too long; or random tokens, as many as
-        the training prompts at these positions have. Raises ValueError for a source that cannot be used."""
+        own questions, without those that overlap an evaluation prompt or are too long; or random tokens, as many as the
+        first :data:`MEASURED` training prompts have. Raises ValueError for a source that cannot be used."""
         if source == RANDOM:
-            lengths = [len(example.prompt_ids) for example in self.train_examples(start, n)]
+            if not self._random_lengths:
+                self._random_lengths = [len(example.prompt_ids) for example in self.train_examples(0, MEASURED)]
+            lengths = [self._random_lengths[place % MEASURED] for place in range(start, start + n)]
             return random_prompts(self._attached(), self.seed, start, lengths)
         if source not in self._anchors:
             questions = training_questions(source, self.config.data_dir, self.config.hub_revisions)

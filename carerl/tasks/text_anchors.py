@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 RANDOM = "random"
+MEASURED = 512  # training prompts whose lengths random ones have: to encode one for each would take long
 _STREAM_ORDER, _STREAM_RANDOM = 1, 2  # of the run's seed; 0 is the training questions' order
 
 

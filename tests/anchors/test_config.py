@@ -139,6 +139,8 @@ def test_random_prompts_are_as_long_as_training_prompts_and_hold_no_special_toke
     assert [len(prompt) for prompt in prompts] == [len(one.prompt_ids) for one in task.train_examples(3, 40)]
     assert not {token for prompt in prompts for token in prompt}.intersection(task._attached().all_special_ids)
     assert task.anchor_prompts("random", 10, 5) == prompts[7:12] and len(set(prompts)) == 40
+    (later,) = task.anchor_prompts("random", 3 + 512, 1)
+    assert len(later) == len(prompts[0]) and later != prompts[0], "lengths come again, tokens do not"
 
 
 def test_epochs_of_a_source_follow_each_other_each_in_an_order_of_its_own() -> None:

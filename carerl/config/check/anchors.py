@@ -18,7 +18,7 @@ def anchor_pairings(c: RunConfig) -> Errors:
     if not a.on or c.algorithm is None:
         return
     longest = c.task.max_prompt_tokens
-    if longest + a.max_new_tokens >= r.max_model_len + (longest > 0):
+    if max(longest, 1) + a.max_new_tokens > r.max_model_len:
         prompts = f"prompts of up to {longest} tokens and " if longest else ""
         yield ConfigError(
             "anchor.max_new_tokens",
