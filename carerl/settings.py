@@ -145,6 +145,12 @@ class Settings:
         yield from ()
 
 
+def changed(settings: Settings) -> Iterator[tuple[str, Any]]:
+    """Yields (name, value) of every setting of a section that is not its default."""
+    usual = type(settings)()
+    return ((name, value) for name, value in vars(settings).items() if value != getattr(usual, name))
+
+
 @functools.cache
 def bounds_of(cls: type) -> dict[str, tuple[Bound, ...]]:
     """Returns the bounds of a dataclass's fields by name, inherited fields included. A field that is defined again

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated
 
 from carerl.errors import ConfigError
-from carerl.settings import Errors, Run, Settings, at_least, one_of, share
+from carerl.settings import Errors, Run, Settings, at_least, changed, one_of, share
 
 NAMES = ("none", "prompts")
 DIVERGENCES = ("fkl", "rkl", "srkl", "js", "ce")
@@ -58,23 +58,14 @@ class AnchorConfig(Settings):
         ]
 
     def check(self, run: Run) -> Errors:
-        if not run.trains_on_questions or run.taught or run.prefers:
-            for field in fields(self):
-                if (value := getattr(self, field.name)) != field.default:
-                    yield ConfigError(
-                        f"anchor.{field.name}",
-                        value,
-                        "only a run of RL has anchors: they stand beside what a reward changes",
-                        f"leave anchor.{field.name} out",
-                    )
-            return
-        if self.name == "none":
-            for field in fields(self):
-                if (value := getattr(self, field.name)) != field.default:
-                    reason = "nothing would read it: there are no anchors (anchor.name=none)"
-                    yield ConfigError(
-                        f"anchor.{field.name}", value, reason, "write anchor.name=prompts, or leave it out"
-                    )
+        rl = run.trains_on_questions and not (run.taught or run.prefers)
+        if not rl or self.name == "none":
+            reason = "nothing would read it: there are no anchors"
+            if not rl:
+                reason = "only a run of RL has anchors: they stand beside what a reward changes"
+            for name, value in changed(self):
+                remedy = "write anchor.name=prompts too" if rl else f"leave anchor.{name} out"
+                yield ConfigError(f"anchor.{name}", value, reason, remedy)
             return
         if not self.source:
             yield ConfigError(

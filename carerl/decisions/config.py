@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated
 
 from carerl.errors import ConfigError
-from carerl.settings import Errors, Run, Settings, at_least, one_of
+from carerl.settings import Errors, Run, Settings, at_least, changed, one_of
 
 from .targets import CLAMPS, TARGETS
 
@@ -67,14 +67,9 @@ class DecisionConfig(Settings):
         return [f"decisions: {self.words}"] if self != DecisionConfig() and _samples(run) else []
 
     def check(self, run: Run) -> Errors:
-        for field in () if _samples(run) else fields(self):
-            if (value := getattr(self, field.name)) != field.default:
-                yield ConfigError(
-                    f"decision.{field.name}",
-                    value,
-                    "only a run that trains on its own responses has decisions to train",
-                    f"leave decision.{field.name} out",
-                )
+        reason = "only a run that trains on its own responses has decisions to train"
+        for name, value in () if _samples(run) else changed(self):
+            yield ConfigError(f"decision.{name}", value, reason, f"leave decision.{name} out")
 
 
 def _samples(run: Run) -> bool:

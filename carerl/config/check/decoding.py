@@ -9,7 +9,7 @@ from carerl.errors import ConfigError, suggestion
 from carerl.inference.config import DecodeConfig
 from carerl.inference.methods import METHODS
 from carerl.records.spread import MOST_TOP
-from carerl.settings import Errors, Settings
+from carerl.settings import Errors, Settings, changed
 
 
 def decode_pairings(c: RunConfig) -> Errors:
@@ -25,8 +25,7 @@ def decode_pairings(c: RunConfig) -> Errors:
         )
         return
     if not decode.methods:
-        if decode != DecodeConfig():
-            key = next(key for key, value in vars(decode).items() if value != getattr(DecodeConfig(), key))
+        if (key := next((key for key, _ in changed(decode)), None)) is not None:
             reason = "there is no method of inference that it could concern"
             yield ConfigError(
                 f"decode.{key}", None, reason, f"write decode.methods=[{','.join(METHODS)}], or leave it out"

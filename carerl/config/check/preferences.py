@@ -11,7 +11,7 @@ from carerl.config.shapes import effective_shape, looks_local, shape_from_direct
 from carerl.config.stored_weights import first_words
 from carerl.errors import ConfigError, raise_all
 from carerl.preferences.config import PreferenceConfig
-from carerl.settings import Errors
+from carerl.settings import Errors, changed
 
 OF_STEPS = (
     "label",
@@ -27,11 +27,9 @@ def preference_pairings(c: RunConfig) -> Errors:
     """Yields an error for preferences that the run's kind does not learn from, and for labels that nobody gives."""
     p = c.preference
     if not c.prefers:
-        plain = PreferenceConfig()
-        for name, value in vars(p).items():
-            if value != getattr(plain, name):
-                reason = f"a run of kind {c.kind} learns from no pairs"
-                yield ConfigError(f"preference.{name}", value, reason, "leave it out, or write kind=caspo")
+        reason = f"a run of kind {c.kind} learns from no pairs"
+        for name, value in changed(p):
+            yield ConfigError(f"preference.{name}", value, reason, "leave it out, or write kind=caspo")
         return
     for name in OF_STEPS if not p.judged else ():
         if (value := getattr(p, name)) != getattr(PreferenceConfig, name):
