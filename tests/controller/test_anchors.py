@@ -20,10 +20,10 @@ from carerl.controller.session import Result
 from carerl.runs.anchors import read_anchors
 from carerl.runs.jsonl import read_metrics
 from carerl.tasks import TASKS
-from carerl.tracking.display import QuietDisplay
 from carerl.types import RunError
 from tests.actors.in_process import crew_in_process
 from tests.controller.rehearsal.test_rehearsal import base_model  # noqa: F401 (a fixture)
+from tests.controller.stops import StopAt
 from tests.metrics.declared import undeclared
 
 pytestmark = pytest.mark.slow  # whole runs, a minute and a half of them
@@ -35,21 +35,6 @@ WORDS = [
     "reference.report_every=1",
 ]  # fmt: skip
 ANCHORS = ["anchor.name=prompts", "anchor.source=names", "anchor.per_step=6", "anchor.max_new_tokens=5"]
-
-
-class StopAt(QuietDisplay):
-    """Asks for a stop while a step is logged, or when a stage begins."""
-
-    def __init__(self, flag: StopFlag, at: int | str) -> None:
-        self._flag, self._at = flag, at
-
-    def step(self, step: int, metrics: dict[str, float]) -> None:
-        if step == self._at:
-            self._flag.request("the test says so")
-
-    def stage(self, name: str) -> None:
-        if name == self._at:
-            self._flag.request("the test says so")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, model: Path, *words: str, stop_at: int | str = 0) -> Result:

@@ -21,9 +21,9 @@ from carerl.controller.ending.stopping import StopFlag
 from carerl.controller.preparation import prepare
 from carerl.controller.session import Result
 from carerl.runs.jsonl import read_metrics
-from carerl.tracking.display import QuietDisplay
 from tests.actors.in_process import crew_in_process
 from tests.controller.rehearsal.test_rehearsal import base_model  # noqa: F401 (a fixture)
+from tests.controller.stops import StopAt
 from tests.metrics.declared import undeclared
 
 pytestmark = pytest.mark.slow  # whole runs, two minutes of them
@@ -34,18 +34,6 @@ WORDS = [
     "evaluation.questions=2", "evaluation.questions_between=2", "evaluation.samples=2", "evaluation.scored_samples=2",
     "tracking.wandb=off", "tracking.display=quiet", "learner.optimizer.lr=.003",
 ]  # fmt: skip
-
-
-class StopAt(QuietDisplay):
-    """Asks for a stop when a stage begins for the ``nth`` time."""
-
-    def __init__(self, flag: StopFlag, stage: str, nth: int) -> None:
-        self._flag, self._stage, self._left = flag, stage, nth
-
-    def stage(self, name: str) -> None:
-        self._left -= name == self._stage
-        if name == self._stage and self._left == 0:
-            self._flag.request("the test says so")
 
 
 def run(

@@ -23,9 +23,9 @@ from carerl.loss.batching import plan_supervised
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_evaluations
 from carerl.tasks import TinyTask
-from carerl.tracking.display import QuietDisplay
 from tests.actors.in_process import crew_in_process
 from tests.controller.rehearsal.test_rehearsal import base_model  # noqa: F401 (a fixture)
+from tests.controller.stops import StopAt
 
 WORDS = [
     "recipe=sft_decision_tiny", "model.base_recipe=", "rollout.engine=hf", "prompts_per_step=8", "steps=6",
@@ -33,17 +33,6 @@ WORDS = [
     "evaluation.questions_between=2", "evaluation.samples=2", "evaluation.scored_samples=2", "tracking.wandb=off",
     "tracking.display=quiet",
 ]  # fmt: skip
-
-
-class Stopping(QuietDisplay):
-    """Asks for a stop while a step is logged."""
-
-    def __init__(self, flag: StopFlag, at: int) -> None:
-        self._flag, self._at = flag, at
-
-    def step(self, step: int, metrics: dict[str, float]) -> None:
-        if step == self._at:
-            self._flag.request("the test says so")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, model: Path, *words: str, stop_at: int = 0) -> tuple[Result, list[int]]:
@@ -58,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, model: Path, *words: str, stop_at: int 
     with crew_in_process(monkeypatch) as actors, monkeypatch.context() as patched:
         patched.setattr(controller_weights, "synchronise", recorded)
         prepared = prepare(config, str(model))
-        result = launch.run(config, actors, str(model), Stopping(stop, stop_at), stop, prepared)
+        result = launch.run(config, actors, str(model), StopAt(stop, stop_at), stop, prepared)
     return result, sent
 
 
