@@ -14,7 +14,7 @@ from carerl.config.load import load
 from carerl.config.schema import RunConfig
 from carerl.controller.preparation import prepare
 from carerl.errors import ConfigError
-from carerl.tasks import TASKS, Task
+from carerl.tasks import TASKS, Task, TinyTask
 from carerl.tasks.base import QUESTION
 from carerl.tasks.text import TextTask
 from carerl.tasks.text_anchors import places
@@ -63,6 +63,21 @@ def test_a_source_that_the_task_does_not_have_is_refused_before_any_actor(
     with pytest.raises(ConfigError, match=said) as caught:
         prepare(load([*TINY, *words]), "")
     assert caught.value.field == "anchor.source" and remedy in caught.value.remedy
+
+
+class AsksWhatItEvaluates(TinyTask):
+    """A task of somebody else's, whose source holds one question of an evaluation."""
+
+    def anchor_prompts(self, source: str, start: int, n: int) -> list[tuple[int, ...]]:
+        own = super().anchor_prompts(source, start, n)
+        return [*own[:-1], self.suites()[-1].examples[3].prompt_ids]
+
+
+def test_a_prompt_of_an_evaluation_is_refused_wherever_it_comes_from() -> None:
+    config = load(TINY)
+    assert not list(anchor_faults(TinyTask(config.task, config.seed), config))
+    (fault,) = anchor_faults(AsksWhatItEvaluates(config.task, config.seed), config)
+    assert fault.field == "anchor.source" and "the evaluation unknowable asks" in fault.reason
 
 
 def test_a_run_says_what_its_anchors_are() -> None:

@@ -32,7 +32,7 @@ WORDS = [
     "model.base_recipe=", "rollout.engine=hf", "prompts_per_step=4", "algorithm.group_size=4", "steps=3",
     "rehearse=true", "evaluation.every=0", "evaluation.questions=2", "evaluation.samples=2",
     "learner.optimizer.lr=.003", "evaluation.scored_samples=2", "tracking.wandb=off", "tracking.display=quiet",
-    "reference.report_every=1",
+    "reference.report_every=0",
 ]  # fmt: skip
 ANCHORS = ["anchor.name=prompts", "anchor.source=names", "anchor.per_step=6", "anchor.max_new_tokens=5"]
 
@@ -103,6 +103,18 @@ def test_the_responses_are_likely_under_the_reference(whole: Result, base_model:
         gaps += (drawn_S + -(logp_SV.exp() * logp_SV).sum(-1)).tolist()
     error = torch.tensor(gaps).std() / len(gaps) ** 0.5
     assert abs(sum(gaps) / len(gaps)) < 4 * float(error)
+
+
+def test_they_are_drawn_at_the_temperature_of_the_rollouts(
+    whole: Result, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path  # noqa: F811
+) -> None:  # fmt: skip
+    first = read_anchors(whole.run_dir / "anchors.parquet")[:6]
+    for temperature, same_ones in ((1.0, True), (0.4, False)):
+        words = [*ANCHORS, "steps=1", f"rollout.temperature={temperature}", "evaluation.at_start=false"]
+        short = started(monkeypatch, base_model, tmp_path / str(temperature), *words, "evaluation.at_end=false")
+        found = read_anchors(short.run_dir / "anchors.parquet")
+        assert [own.prompt_ids for own in found] == [own.prompt_ids for own in first]
+        assert (found == first) is same_ones
 
 
 def test_a_run_that_was_stopped_uses_the_same_anchors(

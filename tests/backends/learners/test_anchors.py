@@ -121,3 +121,17 @@ def test_the_gradient_is_the_divergences_own_on_one_rank_and_on_two(two_ranks: A
     assert {"rollout/mismatch_max", "train/entropy"} <= others.keys()
     changed = {name for name, value in others.items() if alone[1][name] != pytest.approx(value, rel=1e-9)}
     assert changed == {"train/loss"} and alone[1].keys() - others.keys() == {"anchor/loss", "anchor/divergence"}
+
+
+def test_no_pass_is_made_for_log_probs_that_an_anchor_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of later minibatches are scored before the first step; an anchor has no ratio to be scored for."""
+    scored: set[int] = set()
+    fill_old = LearnerLoop._fill_old
+
+    def recorded(self: LearnerLoop, rows: TokenBatch, mine: list[list[int]], *rest: Any) -> None:
+        scored.update(row for share in mine for row in share)
+        fill_old(self, rows, mine, *rest)
+
+    monkeypatch.setattr(LearnerLoop, "_fill_old", recorded)
+    on_ranks(1, gradients, *CASES[0])
+    assert scored == set(MINIBATCHES[1])
