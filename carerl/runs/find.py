@@ -31,7 +31,7 @@ IGNORED = (
 )
 IGNORED_ENDINGS = (".threads", ".cpus_per_actor", ".cpus_per_rank", ".seed")
 BASE_FIELDS = ("task", "model", "evaluation")
-SWEPT = ("regularizer.alpha", "regularizer.beta")  # the position along a family's frontier
+SWEPT = ("regularizer.alpha", "regularizer.beta", "anchor.weight")  # the position along a family's frontier
 IN_DOMAIN, OUT_OF_DOMAIN = "in domain", "out of domain"
 
 
@@ -80,6 +80,12 @@ class Run:
     @property
     def beta(self) -> float | None:
         return _number(self.settings.get("regularizer.beta"))
+
+    @property
+    def weight(self) -> float | None:
+        """The weight of anchors; None for a run without any."""
+        anchored = self.settings.get("anchor.name", "none") != "none"
+        return _number(self.settings.get("anchor.weight")) if anchored else None
 
     @property
     def family_settings(self) -> dict[str, Any]:

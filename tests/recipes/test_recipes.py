@@ -46,7 +46,7 @@ def test_the_promised_recipes_are_there() -> None:
         *(name for names in DECISIONS.values() for name in names),
     }
     rounds = {"caspo_tiny", "step_dpo_tiny", "outcome_dpo_tiny", "caspo_7b"}
-    anchors = {"anchor_grpo_tiny", "care_anchor_grpo_tiny"}
+    anchors = {"anchor_grpo_tiny", "care_anchor_grpo_tiny", "anchor_grpo_0_5b", "anchor_grpo_7b"}
     families = {name for names in FAMILIES.values() for name in names}
     assert {"base_tiny", "base_bytes"} | families | decisions | rounds | anchors == set(NAMES)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from carerl.config.check.prompts import planned_prompts
 from carerl.config.load import dump
+from carerl.config.plan.anchors import anchor_assumptions, anchor_seconds
 from carerl.config.plan.cards import card_of, describe_card
 from carerl.config.plan.host_memory import NodeMemory, checkpoint_bytes, disk_bytes, host_memory
 from carerl.config.plan.memory import (
@@ -174,9 +175,9 @@ def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, .
     if not gpus or not config.trains_on_questions:
         return None
     work = work_of(config, shape, nodes)
-    stages = round_seconds(work) if config.prefers else stage_seconds(work)
+    stages = round_seconds(work) if config.prefers else {**stage_seconds(work), **anchor_seconds(work)}
     hours = config.steps * sum(stages.values()) * gpus / 3600
-    return ComputeEstimate(stages, gpus, hours, assumptions(work))
+    return ComputeEstimate(stages, gpus, hours, (*assumptions(work), *anchor_assumptions(config)))
 
 
 def _across_nodes(c: RunConfig, nodes: Sequence[Node]) -> list[str]:

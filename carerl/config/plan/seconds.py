@@ -119,7 +119,7 @@ def stage_seconds(work: Work) -> dict[str, float]:
         "reference": due * reference_seconds(work, exact),
         "old log-probs": old_logprobs_seconds(work),
         "layers": layers_seconds(work),
-        "head": training_head_seconds(work, due),
+        "head": training_head_seconds(work, reference_products(c, due)),
         "part norms": part_norms_seconds(work, due),
         "weight sync": sum(sync_parts(c, work.shape, work.nodes).values()),
         "taking turns": turn_seconds(work),
@@ -204,12 +204,17 @@ def layers_seconds(work: Work) -> float:
     """Returns the seconds of the learner's layers in all optimizer steps: forward and backward, three forward passes'
     FLOP and with checkpointing one more; frozen weights have no gradient, which is one less. Or the time of the links,
     where that is longer. What adapters themselves compute is not counted: 1 % or less of their layers."""
-    c, step = work.config, rows_of(work.config)
-    passes = step.epochs * (3 + c.learner.gradient_checkpointing - (c.learner.lora.rank > 0))
-    compute = passes * _forward_seconds(work, 1.0)
+    step = rows_of(work.config)
     updates = step.minibatches * step.epochs
-    micro = math.ceil(_rows_per_rank(work) / c.learner.micro_batch_rows)
-    return max(compute, updates * _link_seconds(work, micro))
+    micro = math.ceil(_rows_per_rank(work) / work.config.learner.micro_batch_rows)
+    return max(layers_compute_seconds(work), updates * _link_seconds(work, micro))
+
+
+def layers_compute_seconds(work: Work) -> float:
+    """Returns what the layers compute in all optimizer steps, whatever the links do meanwhile."""
+    c = work.config
+    passes = rows_of(c).epochs * (3 + c.learner.gradient_checkpointing - (c.learner.lora.rank > 0))
+    return passes * _forward_seconds(work, 1.0)
 
 
 def _forward_seconds(work: Work, share: float) -> float:
@@ -233,15 +238,19 @@ def _link_seconds(work: Work, micro_batches: int) -> float:
     return (near / inside + far / min(work.card.link_gbps, FABRIC)) / (LINK_EFFICIENCY * 1e9)
 
 
-def training_head_seconds(work: Work, due: float) -> float:
+def reference_products(c: RunConfig, due: float) -> float:
+    """Returns the products with the reference's head of a response token, where the reference is asked in a share
+    ``due`` of the steps. Where hidden states come with the batch: one in the forward pass, and one more in the backward
+    pass of an exact divergence."""
+    return (2.0 if c.regularizer.beta > 0 else 1.0) * due if due and sends_hidden(c) else 0.0
+
+
+def training_head_seconds(work: Work, extra: float) -> float:
     """Returns the seconds of the head in training. Products a response token: log-probs, again in the backward pass,
     and two gradients, or one where the head is frozen, each of two terms in bfloat16 (:mod:`carerl.loss.products`): 4,
-    or 6 in bfloat16. Where hidden
-    states come with the batch, the reference's too: once in the forward pass and once more in the backward pass of an
-    exact divergence."""
+    or 6 in bfloat16. ``extra``: those with the reference's head (:func:`reference_products`)."""
     c = work.config
     own, other = c.learner.compute_dtype, c.reference.compute_dtype
-    extra = (2.0 if c.regularizer.beta > 0 else 1.0) * due if due and sends_hidden(c) else 0.0
     gradients = 1 if c.learner.lora.rank else 2
     seconds = work.head_seconds(2 + gradients * (2 if own == "bfloat16" else 1), 1.0, c.learner.ranks, own)
     return rows_of(c).epochs * (seconds + work.head_seconds(extra, 1.0, c.learner.ranks, other))
@@ -257,7 +266,8 @@ def part_norms_seconds(work: Work, due: float) -> float:
     parts += bool(c.algorithm.entropy_bonus or c.algorithm.entropy_target)
     parts += c.decision.trains and c.decision.weight > 0
     parts += c.anchor.on
-    update = (layers_seconds(work) + training_head_seconds(work, due)) / (c.algorithm.minibatches * c.algorithm.epochs)
+    head = training_head_seconds(work, reference_products(c, due))
+    update = (layers_seconds(work) + head) / (c.algorithm.minibatches * c.algorithm.epochs)
     return parts * update / c.tracking.part_norms_every
 
 

@@ -30,7 +30,7 @@ CSV_FIELDS = (
     *("method", "metric", "n", "mean", "half_interval"),
     *("baseline", "pairs", "difference", "bound", "gap_closed", "p", "p_holm", "starred"),
     *("seeds", "values", "runs"),
-    *("family", "alpha", "beta"),
+    *("family", "alpha", "beta", "anchor_weight"),
     *("interval_low", "interval_high", "interval_over", "recipe", "code", "commits"),
 )
 DIFFERENCE_FIELDS = (
@@ -276,8 +276,9 @@ def _distinct(*columns: Sequence[str]) -> list[str]:
     return ["; ".join(dict.fromkeys(filter(None, column))) for column in columns]
 
 
-def _position(row: Row) -> tuple[float | None, float | None]:
-    return (None, None) if row.is_base else (row.runs[0].alpha, row.runs[0].beta)
+def _position(row: Row) -> tuple[float | None, ...]:
+    run = row.runs[0]
+    return (None, None, None) if row.is_base else (run.alpha, run.beta, run.weight)
 
 
 def latex(comparison: Comparison, views: Sequence[View]) -> str:

@@ -1,8 +1,8 @@
-"""Families of methods and their frontiers: the numbers behind curves over alpha and beta.
+"""Families of methods and their frontiers: the numbers behind curves over alpha, beta and the weight of anchors.
 
-Rows of one family agree in every setting but the recipe's name, alpha and beta: in the usual sweeps a family is one
-algorithm × regularizer × estimator. A curve joins a family's rows in the order of the swept value, the other one held
-fixed. Nothing here is ever extrapolated.
+Rows of one family agree in every setting but the recipe's name and these three: in the usual sweeps a family is one
+algorithm × regularizer × estimator × source of anchors. A curve joins a family's rows in the order of the swept value,
+the others held fixed. Nothing here is ever extrapolated.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from carerl.report.compare.rows import Cell, Row, differing, seeds_half, short_l
 
 ACCURACY = "eval/accuracy"
 DIVERGENCE = "eval/kl_per_sequence"
-SYMBOLS = {"alpha": "α", "beta": "β"}
+SYMBOLS = {"beta": "β", "alpha": "α", "weight": "w"}  # of several settings that are swept as often, the first
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Joins rows in the order of the setting ``along`` (``alpha``, ``beta``, or empty for one row by itself).
+    """Joins rows in the order of the setting ``along`` (one of :data:`SYMBOLS`, or empty for one row by itself).
 
-    ``name``: the family, and the value of the other setting where the family has several.
+    ``name``: the family, and the values of the other settings of which the family has several.
     """
 
     name: str
@@ -43,8 +43,8 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class AtBeta:
-    """Holds a row among those of one beta; ``name`` has the family and alpha. A beta is weighed against the policy
-    term, so only rows of one algorithm are compared."""
+    """Holds a row among those of one beta; ``name`` has the family, alpha and the weight of anchors. A beta is weighed
+    against the policy term, so only rows of one algorithm are compared."""
 
     name: str
     family: int
@@ -76,22 +76,23 @@ def families(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
-    """Returns every family's curves. A family with one alpha runs along beta, one with one beta along alpha. A family
-    with several of both has a curve per value of the setting with fewer values (of alpha, if they are as many)."""
+    """Returns every family's curves. A family runs along the setting of which it has the most values (of several such
+    settings the first of :data:`SYMBOLS`), with a curve for each combination of the others."""
     grouped = families(rows)
     found: list[Curve] = []
     for number, (family, name) in enumerate(zip(grouped, _family_names(grouped), strict=True)):
-        alphas, betas = ({_position(row, setting) for row in family} for setting in ("alpha", "beta"))
-        along, across = ("alpha", "beta") if len(alphas) > len(betas) else ("beta", "alpha")
-        if len(alphas) == len(betas) == 1:  # rows of several recipes can agree in all settings
+        counts = {setting: len({_position(row, setting) for row in family}) for setting in SYMBOLS}
+        if max(counts.values()) == 1:  # rows of several recipes can agree in all settings
             found += [Curve(row.short, number, "", [row]) for row in family]
             continue
-        for value in sorted({_position(row, across) for row in family}):
-            members = [row for row in family if _position(row, across) == value]
-            members.sort(key=lambda row: _position(row, along))
-            several = len(alphas) > 1 and len(betas) > 1
-            named = f"{name} {SYMBOLS[across]}={value:g}" if several else name
-            found.append(Curve(named, number, along, members))
+        along = max(counts, key=lambda setting: counts[setting])
+        across = [setting for setting, count in counts.items() if setting != along and count > 1]
+        curves_of: dict[tuple[float, ...], list[Row]] = {}
+        for row in sorted(family, key=lambda row: _position(row, along)):
+            curves_of.setdefault(tuple(_position(row, setting) for setting in across), []).append(row)
+        for values, members in sorted(curves_of.items()):
+            held = [f"{SYMBOLS[setting]}={value:g}" for setting, value in zip(across, values, strict=True)]
+            found.append(Curve(" ".join([name, *held]), number, along, members))
     return found
 
 
@@ -104,7 +105,9 @@ def at_equal_beta(rows: Sequence[Row]) -> list[AtBeta]:
         for row in family:
             run = row.runs[0]
             if run.beta is not None and not run.settings.get("regularizer.target_kl"):
-                named = name if run.alpha is None else f"{name} α={run.alpha:g}"
+                skew = "" if run.alpha is None else f" α={run.alpha:g}"
+                held = "" if run.weight is None else f" w={run.weight:g}"
+                named = f"{name}{skew}{held}"
                 found.append(AtBeta(named, number, run.beta, row))
     sharing: dict[tuple[str, float], set[int]] = {}
     for at in found:
@@ -185,7 +188,7 @@ def interpolated(rows: Sequence[Row], x: str, y: str, at: float) -> Cell | None:
 
 
 def _position(row: Row, setting: str) -> float:
-    """Returns the row's alpha or beta; -1, which is neither, for a row without the setting."""
+    """Returns the row's value of a setting of :data:`SYMBOLS`; -1, which none has, for a row without it."""
     value = getattr(row.runs[0], setting)
     return -1.0 if value is None else float(value)
 

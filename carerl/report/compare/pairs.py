@@ -18,14 +18,15 @@ from carerl.report.compare.rows import LEVEL, Cell, ComparisonError, Row
 from carerl.runs.find import Run
 
 MIN_PAIRS = 5  # for a star
+ADDED = ("decision", "anchor")  # sections that add a term beside the regularizer: a plain baseline has none of them
 
 
 def pair(rows: Sequence[Row], bases: Sequence[Row], baseline: str, gap: str | None) -> tuple[list[Row], list[str]]:
     """Returns the rows with baselines, differences, bounds and tests, and notes on the stars.
 
     ``baseline`` names a row by label, recipe or regularizer; empty means the row whose regularizer is ``none`` and that
-    trains no decisions, for each row the one with its own algorithm, task and model, and of several the one that
-    differs in the fewest settings. ``gap``: see :func:`gap_metric`.
+    has neither anchors nor trained decisions, for each row the one with its own algorithm, task and model, and of
+    several the one that differs in the fewest settings. ``gap``: see :func:`gap_metric`.
     """
     made = [_paired(row, _baseline_of(row, rows, baseline), bases, gap) for row in rows]
     tests = [(i, name, cell.p) for i, row in enumerate(made) for name, cell in row.cells.items() if cell.p is not None]
@@ -112,13 +113,17 @@ def _baseline_of(row: Row, rows: Sequence[Row], baseline: str) -> Row | None:
             raise ComparisonError(f"baseline={baseline}: no such row; the rows are {known}")
     else:
         matches = [other for other in rows if other.runs[0].regularizer == "none"]
-        plain = [other for other in matches if other.runs[0].settings.get("decision.name", "none") == "none"]
+        plain = [other for other in matches if not any(_is_set(other.runs[0], part) for part in ADDED)]
         matches = plain or matches
     if len(matches) > 1:
         matches = [other for other in matches if other.runs[0].setting == run.setting]
     nearest = min((_distance(run, other.runs[0]) for other in matches), default=0)
     matches = [other for other in matches if _distance(run, other.runs[0]) == nearest]
     return matches[0] if len(matches) == 1 else None
+
+
+def _is_set(run: Run, section: str) -> bool:
+    return bool(run.settings.get(f"{section}.name", "none") != "none")
 
 
 def _distance(run: Run, other: Run) -> int:

@@ -104,7 +104,8 @@ class ComparisonError(ValueError):
 
 def group_rows(runs: Sequence[Run], columns: Sequence[str], cells: Sequence[SweptCell] = ()) -> list[Row]:
     """Returns a row for each group of runs, one run a seed. The unregularised rows come first; rows of one family stand
-    together, by beta and alpha as numbers. ``cells``: those that the runs' sweeps were asked for.
+    together, by beta, alpha and the weight of anchors as numbers. ``cells``: those that the runs' sweeps were asked
+    for.
     """
     groups: dict[Any, list[Run]] = {}
     for run in runs:
@@ -116,7 +117,8 @@ def group_rows(runs: Sequence[Run], columns: Sequence[str], cells: Sequence[Swep
 
     def place(row: Row) -> tuple[Any, ...]:
         run = row.runs[0]
-        return run.regularizer != "none", families.index(run.family_key), run.beta or 0.0, run.alpha or 0.0
+        along = (run.beta or 0.0, run.alpha or 0.0, run.weight or 0.0)
+        return run.regularizer != "none", families.index(run.family_key), *along
 
     rows = [
         Row(

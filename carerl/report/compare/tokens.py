@@ -1,8 +1,8 @@
-"""Runs against the tokens that they generated: the numbers behind a comparison at equal cost of sampling.
+"""Runs against the tokens that they generated or trained: the numbers behind a comparison at equal cost.
 
 Tokens count up to and including the step that a value belongs to. ``rollout/generated_tokens`` is everything the
-engines generated for training, with the groups that dynamic sampling threw away; a run without it has
-``rollout/tokens``, what it learned from, instead.
+engines generated for training, with the groups that dynamic sampling threw away. ``train/tokens`` is every response
+token that was trained, those of anchors included. A run without either has ``rollout/tokens``, what it learned from.
 """
 
 from __future__ import annotations
@@ -21,19 +21,48 @@ from carerl.runs.find import Run
 from carerl.runs.jsonl import read_metrics
 from carerl.runs.tables import read_question_counts
 
-GENERATED, LEARNED = "rollout/generated_tokens", "rollout/tokens"
+LEARNED = "rollout/tokens"
 ROLLOUT_ACCURACY = "rollout/accuracy"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Says which tokens are counted. ``metric``: of each step; ``missing``: what a reader must know where it was not
+    logged."""
+
+    name: str
+    metric: str
+    note: str
+    missing: str
+
+
+GENERATED = Counted(
+    "generated",
+    "rollout/generated_tokens",
+    "Tokens that the engines generated for training, refills of dynamic sampling included.",
+    "Some runs did not log them (rollout/generated_tokens): there only the tokens learned from are counted "
+    "(rollout/tokens), which is less where groups were dropped.",
+)
+TRAINED = Counted(
+    "trained",
+    "train/tokens",
+    "Response tokens that were trained, those of anchors included: as many tokens are about as much work of the "
+    "learner, where lengths are alike.",
+    "Some runs did not log them (train/tokens): there the tokens of rollouts are counted (rollout/tokens), once.",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
     """Holds the course of one run. ``evaluations``: (tokens so far, metrics), in order, of the evaluations that asked
     as many questions as the largest, since an ECE over fewer is higher. ``rollouts``: (tokens so far, accuracy of the
-    step's rollouts). ``learned_only``: some step logged only the tokens that it learned from."""
+    step's rollouts). ``learned_only``: some step logged only the tokens that it learned from. ``total``: tokens of the
+    whole run."""
 
     evaluations: Sequence[tuple[float, Mapping[str, float]]]
     rollouts: Sequence[tuple[float, float]]
     learned_only: bool
+    total: float = 0.0
 
     @property
     def between(self) -> int:
@@ -70,14 +99,16 @@ class AtTokens:
     absent: str = ""
 
 
-def trajectory(rows: Sequence[Mapping[str, float]], fewer: Collection[int] = ()) -> Trajectory:
+def trajectory(
+    rows: Sequence[Mapping[str, float]], fewer: Collection[int] = (), counted: Counted = GENERATED
+) -> Trajectory:
     """Makes a course of the rows of metrics.jsonl. ``fewer``: steps whose evaluation asked fewer questions."""
     spent: dict[int, float] = {}
     learned_only = False
     for row in rows:
-        if GENERATED in row or LEARNED in row:
-            learned_only |= GENERATED not in row
-            spent[int(row["step"])] = row.get(GENERATED, row.get(LEARNED, 0.0))
+        if counted.metric in row or LEARNED in row:
+            learned_only |= counted.metric not in row
+            spent[int(row["step"])] = row.get(counted.metric, row.get(LEARNED, 0.0))
 
     steps = sorted(spent)
     sums = [0.0, *accumulate(spent[step] for step in steps)]
@@ -92,23 +123,24 @@ def trajectory(rows: Sequence[Mapping[str, float]], fewer: Collection[int] = ())
         else [],
         [(so_far(row["step"]), row[ROLLOUT_ACCURACY]) for row in by_step if ROLLOUT_ACCURACY in row] if spent else [],
         learned_only,
+        sums[-1],
     )
 
 
-def read_trajectories(rows: Sequence[Row]) -> dict[str, dict[int, Trajectory]]:
+def read_trajectories(rows: Sequence[Row], counted: Counted = GENERATED) -> dict[str, dict[int, Trajectory]]:
     """Reads the courses of the runs that logged tokens, by row and seed."""
     found: dict[str, dict[int, Trajectory]] = {}
     for row in rows:
         if not row.is_base:
-            read = {run.seed: _read(run) for run in row.runs}
+            read = {run.seed: _read(run, counted) for run in row.runs}
             found[row.label] = {seed: made for seed, made in read.items() if made.evaluations or made.rollouts}
     return found
 
 
-def _read(run: Run) -> Trajectory:
+def _read(run: Run, counted: Counted) -> Trajectory:
     counts = read_question_counts(run.path / "evaluations")
     fewer = {step for step, count in counts.items() if count < max(counts.values())}
-    return trajectory(read_metrics(run.path / "metrics.jsonl"), fewer)
+    return trajectory(read_metrics(run.path / "metrics.jsonl"), fewer, counted)
 
 
 def evaluated_between(found: Mapping[str, Mapping[int, Trajectory]]) -> bool:

@@ -1,5 +1,5 @@
-"""The views beside the main table: what holds beta, the divergence reached or the tokens generated equal, calibration
-benchmark by benchmark, and differences over questions.
+"""The views beside the main table: what holds beta, the divergence reached or the tokens generated or trained equal,
+calibration benchmark by benchmark, and differences over questions.
 
 Each is a picture, tables and what a reader must know, as far as there is something to show in that way.
 """
@@ -17,7 +17,7 @@ from carerl.report.compare.decisions import NOTES, decision_table
 from carerl.report.compare.frontier import DIVERGENCE, at_equal_beta, curves, matched, reach
 from carerl.report.compare.pictures import frontier as plots
 from carerl.report.compare.published import published_notes, published_table
-from carerl.report.compare.rows import Cell
+from carerl.report.compare.rows import Cell, make_cell
 from carerl.report.compare.tables import (
     TextTable,
     calibration_table_notes,
@@ -27,7 +27,11 @@ from carerl.report.compare.tables import (
     question_difference_tables,
 )
 from carerl.report.compare.tokens import (
+    GENERATED,
     ROLLOUT_ACCURACY,
+    TRAINED,
+    Counted,
+    Trajectory,
     at_tokens,
     bands,
     common_tokens,
@@ -49,7 +53,8 @@ class View:
 
 def views(comparison: Comparison) -> list[View]:
     """Returns the views that the comparison has something to show in."""
-    found = [view for make in (_equal_beta, _matched_divergence, _matched_tokens) if (view := make(comparison))]
+    makers = (_equal_beta, _matched_divergence, _matched_generated, _matched_trained)
+    found = [view for make in makers if (view := make(comparison))]
     if shown := calibration_tables(comparison):
         found.append(View("Calibration by benchmark", calibration_table_notes(comparison), shown))
     if table := decision_table(comparison):
@@ -140,9 +145,20 @@ def _matched_divergence(comparison: Comparison) -> View | None:
     )
 
 
-def _matched_tokens(comparison: Comparison) -> View | None:
+def _matched_generated(comparison: Comparison) -> View | None:
+    return _matched_tokens(comparison, GENERATED)
+
+
+def _matched_trained(comparison: Comparison) -> View | None:
+    """Shows rows at equal compute, where some of them train more than what they sampled: those with anchors."""
+    if all(row.is_base or row.runs[0].weight is None for row in comparison.rows):
+        return None
+    return _matched_tokens(comparison, TRAINED)
+
+
+def _matched_tokens(comparison: Comparison, counted: Counted) -> View | None:
     rows = [row for row in comparison.rows if not row.is_base]
-    found = read_trajectories(rows)
+    found = read_trajectories(rows, counted)
     if sum(bool(runs) for runs in found.values()) < 2:
         return None
     metrics = [name for name in _metrics(comparison) if name != abstention_metric(comparison.columns)]
@@ -150,12 +166,9 @@ def _matched_tokens(comparison: Comparison) -> View | None:
     drawn = metrics if evaluated else [ROLLOUT_ACCURACY]
     courses = {metric: bands(rows, found, metric) for metric in drawn}
     tokens = common_tokens(found)
-    notes = ["Tokens that the engines generated for training, refills of dynamic sampling included."]
+    notes = [counted.note]
     if any(run.learned_only for runs in found.values() for run in runs.values()):
-        notes.append(
-            "Some runs did not log them (rollout/generated_tokens): there only the tokens learned from are counted "
-            "(rollout/tokens), which is less where groups were dropped."
-        )
+        notes.append(counted.missing)
     if evaluated:
         notes.append("Between the ends of a run, its learning rate has not come down yet.")
     else:
@@ -167,14 +180,22 @@ def _matched_tokens(comparison: Comparison) -> View | None:
     reached = at_tokens(rows, found, metrics, tokens) if tokens is not None else []
     if tokens is not None and any(at.cells for at in reached):
         lines = [[at.row.label, str(_seeds(at.cells) or "–"), *_cells(at.cells, metrics), at.absent] for at in reached]
-        title = f"At matched generated tokens: {tokens:,.0f}"
+        title = f"At matched {counted.name} tokens: {tokens:,.0f}"
         table = _table(title, ["method", "n", *_head(metrics)], lines, [[at.row.label] for at in reached])
         notes.append(
             "The table is at the greatest number of tokens that every run reached: the evaluation there, or linear "
             "between the two around it."
         )
-    shown = [table] if table else []
-    return View("At matched generated tokens", notes, shown, lambda: plots.matched_tokens(courses, comparison.rows))
+    shown = [_totals(found, counted), *([table] if table else [])]
+    title = f"At matched {counted.name} tokens"
+    return View(title, notes, shown, lambda: plots.matched_tokens(courses, comparison.rows, counted.name))
+
+
+def _totals(found: Mapping[str, Mapping[int, Trajectory]], counted: Counted) -> TextTable:
+    """Returns the table of how many tokens each row's runs took in all."""
+    cells = {label: make_cell({seed: run.total for seed, run in runs.items()}) for label, runs in found.items() if runs}
+    lines = [[label, str(len(cell.values)), f"{cell.mean:,.0f}"] for label, cell in cells.items()]
+    return TextTable(f"Tokens {counted.name} by a run", ["method", "n", "tokens"], lines, [[label] for label in cells])
 
 
 def _seeds(cells: Mapping[str, Cell]) -> int:

@@ -72,6 +72,39 @@ def test_a_family_swept_in_both_has_a_curve_per_value_of_the_one_with_fewer(tmp_
     assert [curve.label(row) for curve in found for row in curve.rows][:2] == ["care α=0.5 β=1", "3"]
 
 
+def anchored(parent: Path, weight: float, source: str = "names", beta: float | None = None) -> None:
+    """A run with anchors, under a penalty of that beta or none."""
+    penalty = ("none", {}) if beta is None else ("srkl", {"alpha": 0.8, "beta": beta})
+    made = config("anchor", 1, penalty[0], **penalty[1])
+    made["anchor"] = {"name": "prompts", "source": source, "weight": weight}
+    make_run(parent, made, {DIVERGENCE: weight, ACCURACY: 0.5}, {}, suffix=f"{len(list(parent.glob('*')))}")
+
+
+def test_anchors_are_joined_along_their_weight(tmp_path: Path) -> None:
+    add(tmp_path, "none", "none")
+    for weight in (10.0, 1.0, 2.0):
+        anchored(tmp_path, weight)
+    anchored(tmp_path, 1.0, source="textbook")
+    rows = rows_of(tmp_path)
+    found = {curve.name: [curve.label(row) for row in curve.rows] for curve in curves(rows)}
+    (name,) = (name for name, labels in found.items() if len(labels) == 3)
+    assert "names" in name and found[name] == [f"{name} w=1", "2", "10"]
+    assert [labels for labels in found.values() if len(labels) == 1 and "none" in labels[0]] == [["none"]]
+    assert len(found) == 3, "another source is another family"
+    plain = next(row for row in rows if row.label == "none")
+    others = [row for row in rows if not row.is_base and row is not plain]
+    assert {row.baseline for row in others} == {"none"} and len(others) == 4, "a row with anchors is no plain baseline"
+
+
+def test_a_weight_and_a_beta_that_are_swept_together_make_a_curve_for_each_of_the_fewer(tmp_path: Path) -> None:
+    for beta in (1.0, 4.0):
+        for weight in (4.0, 1.0, 2.0):
+            anchored(tmp_path, weight, beta=beta)
+    found = curves(rows_of(tmp_path))
+    assert [curve.name for curve in found] == ["anchor β=1", "anchor β=4"]
+    assert [[row.runs[0].weight for row in curve.rows] for curve in found] == [[1.0, 2.0, 4.0]] * 2
+
+
 @pytest.mark.parametrize(
     ("ranges", "value"),
     [

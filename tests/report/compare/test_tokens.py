@@ -1,4 +1,4 @@
-"""Values against generated tokens, from rows of metrics.jsonl written by hand."""
+"""Values against generated and trained tokens, from rows of metrics.jsonl written by hand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from carerl.report.compare.tokens import (
     GENERATED,
     LEARNED,
     ROLLOUT_ACCURACY,
+    TRAINED,
     at_tokens,
     bands,
     common_tokens,
@@ -41,11 +42,25 @@ def test_tokens_are_summed_up_to_and_including_the_evaluations_step() -> None:
     assert found.at(ACC, 30) == 0.5 and found.at(ACC, 45) == pytest.approx(0.7)
     assert found.at(ACC, 61) is None and found.at("calibration/facts_ece", 30) is None
     # where refills are counted they count, and the row of the step stays where it was
-    refilled = trajectory([{**row, GENERATED: 2 * row[LEARNED]} if LEARNED in row else row for row in rows])
+    refilled = trajectory([{**row, GENERATED.metric: 2 * row[LEARNED]} if LEARNED in row else row for row in rows])
     assert [x for x, _ in refilled.evaluations] == [0, 60, 120] and not refilled.learned_only
     # a run that went on with a newer version logs both kinds
-    mixed = trajectory([{**row, GENERATED: 100.0} if row["step"] == 3 and LEARNED in row else row for row in rows])
+    mixed = trajectory(
+        [{**row, GENERATED.metric: 100.0} if row["step"] == 3 and LEARNED in row else row for row in rows]
+    )
     assert [x for x, _ in mixed.evaluations] == [0, 30, 130] and mixed.learned_only
+
+
+def test_trained_tokens_count_those_of_anchors() -> None:
+    """Rollouts of 10 tokens a step, and anchors of 2: after two steps 24, in a run that logged no sum 20."""
+    rows = [{"step": 0, ACC: 0.3}]
+    rows += [{"step": step, LEARNED: 10.0, GENERATED.metric: 15.0, TRAINED.metric: 12.0} for step in (1, 2)]
+    rows += [{"step": 2, ACC: 0.9}]
+    found = trajectory(rows, counted=TRAINED)
+    assert [x for x, _ in found.evaluations] == [0, 24] and found.total == 24 and not found.learned_only
+    assert trajectory(rows).total == 30
+    older = trajectory([{k: v for k, v in row.items() if k != TRAINED.metric} for row in rows], counted=TRAINED)
+    assert older.total == 20 and older.learned_only
 
 
 def test_between_the_two_ends_of_a_run_nothing_is_interpolated() -> None:
@@ -68,7 +83,7 @@ def logged(run: Path, tokens: float, accuracies: list[float], between: bool = Tr
     tracker = JsonlTracker(run / "metrics.jsonl")
     for step, accuracy in enumerate(accuracies):
         if step:
-            tracker.log(step, {GENERATED: tokens, ROLLOUT_ACCURACY: accuracy})
+            tracker.log(step, {GENERATED.metric: tokens, ROLLOUT_ACCURACY: accuracy})
         if between or step in (0, len(accuracies) - 1):
             tracker.log(step, {ACC: accuracy})
     tracker.close()

@@ -82,8 +82,8 @@ def matched_divergence(
         return Picture("matched-divergence", "Accuracy and calibration against the divergence reached", figure)
 
 
-def matched_tokens(courses: Mapping[str, Sequence[Band]], rows: Sequence[Row]) -> Picture | None:
-    """Draws a line per row over the tokens generated so far, with a band of intervals."""
+def matched_tokens(courses: Mapping[str, Sequence[Band]], rows: Sequence[Row], counted: str) -> Picture | None:
+    """Draws a line per row over the tokens generated or trained so far, with a band of intervals."""
     look = looks(rows)
     with style():
         figure, panels = _figure(len(courses))
@@ -108,9 +108,10 @@ def matched_tokens(courses: Mapping[str, Sequence[Band]], rows: Sequence[Row]) -
             axes.xaxis.set_major_formatter(FuncFormatter(_count))
             means = [y for line in lines for _, y in line]
             axes.set_ylim(limits(means, True) if means else (0, 1))
-            name_axes(axes, "tokens generated", metric)
+            name_axes(axes, f"tokens {counted}", metric)
             place_labels(figure, axes, ends, lines)
-        return Picture("matched-tokens", "Accuracy and calibration against the tokens generated", figure)
+        name = "matched-tokens" if counted == "generated" else f"matched-tokens-{counted}"
+        return Picture(name, f"Accuracy and calibration against the tokens {counted}", figure)
 
 
 def _panel(

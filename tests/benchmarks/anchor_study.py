@@ -1,0 +1,204 @@
+"""The tiny world's study of anchors: rows of its runs, and its bars, which were set before it was run.
+
+    python -m tests.benchmarks.anchor_study rows sweeps/anchors_tiny … >> recipes/results/anchors_tiny.jsonl
+    python -m tests.benchmarks.anchor_study forecast recipes/results/anchors_tiny.jsonl 100-103
+    python -m tests.benchmarks.anchor_study bars recipes/results/anchors_tiny.jsonl 2000-2007
+
+``rows`` prints a line of JSON for each finished run. ``forecast`` prints, from development seeds, how wide the bounds
+will be on eight seeds. ``table`` prints the arms of the named seeds; ``bars`` prints them, and each bar with its figure
+and whether it was met. The three tests of the family are one-sided and paired over seeds, corrected by Holm's method.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from carerl.calibration import PairedTest, holm
+from carerl.runs.directory import RunDirectory
+from carerl.runs.find import find_runs
+from carerl.runs.jsonl import read_metrics
+from tests.benchmarks.study_rows import Rows, average, expected_width, mean_text, paired, read_rows, say_bars, seeds_of
+
+SEEDS = 8  # of the confirmation
+LEVEL = 0.05  # of the family
+NONE, CARE, ANCHOR = "GRPO", "GRPO, srkl 4", "GRPO, names 2"
+EQUAL = "GRPO, srkl 1"  # CARE at the accuracy of anchors
+ON_ALL_SEEDS = (NONE, CARE, EQUAL, "GRPO, fkl 0.13", ANCHOR, "GRPO, textbook 2", "GRPO, srkl 1, names 2")
+ON_SOME = ("DAPO", "DAPO, srkl 7", "DAPO, names 2")
+FAMILY = {  # test -> figure, arm, other, what is added to arm - other, sign of the figure
+    "accuracy, anchors not lower than none by .05": ("accuracy", ANCHOR, NONE, 0.05, 1),
+    "FACTS ECE, anchors lower than CARE at equal accuracy": ("ECE", ANCHOR, EQUAL, 0.0, -1),
+    "UNKNOWABLE F1, anchors higher than CARE at equal accuracy": ("F1", ANCHOR, EQUAL, 0.0, 1),
+}
+KEPT = ("eval/accuracy", "eval/accuracy_k2", "eval/accuracy_k4", "eval/maj", "eval/entropy", "eval/kl_per_sequence",
+        "calibration/facts_ece", "calibration/facts_ece_floor", "calibration/answer_ece", "calibration/question_ece",
+        "calibration/unknowable_f1")  # fmt: skip
+SUMMED = ("train/tokens", "anchor/tokens", "rollout/generated_tokens", "time/step", "time/train", "time/anchors")
+SHOWN = {
+    "accuracy": "eval/accuracy",
+    "ECE": "calibration/facts_ece",
+    "F1": "calibration/unknowable_f1",
+    "k=2": "eval/accuracy_k2",
+    "k=4": "eval/accuracy_k4",
+    "entropy": "eval/entropy",
+    "question ECE": "calibration/question_ece",
+    "KL": "eval/kl_per_sequence",
+}
+COSTS = ("train/tokens", "anchor/tokens", "time/step", "time/train")
+
+
+def arm_of(config: Mapping[str, Any]) -> str:
+    """Returns the name of a run's arm, by its settings: algorithm, penalty and beta, source of anchors and weight."""
+    parts = [str(config["algorithm"]["name"]).upper()]
+    if (penalty := config["regularizer"])["name"] != "none":
+        parts.append(f"{penalty['name']} {penalty['beta']:g}")
+    if (anchor := config["anchor"])["name"] != "none":
+        parts.append(f"{anchor['source']} {anchor['weight']:g}")
+        parts += [f"pool {anchor['pool']}"] if anchor["pool"] else []
+        parts += [] if anchor["divergence"] == "fkl" else [str(anchor["divergence"])]
+        parts += [] if anchor["per_step"] == 64 else [f"{anchor['per_step']} a step"]
+    parts += [] if config["steps"] == 200 else [f"{config['steps']} steps"]
+    return ", ".join(parts)
+
+
+def rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields a row for each finished run below the paths."""
+    for path in find_runs(paths):
+        run = RunDirectory(path)
+        summary, config = run.read_summary() or {}, run.read_config()
+        if summary.get("status") != "completed":
+            continue
+        task = {name: value for name, value in config["task"].items() if name != "evaluation_facts"}
+        logged = list(read_metrics(path / "metrics.jsonl"))
+        yield {
+            "arm": arm_of(config),
+            "seed": config["seed"],
+            "seconds": round(summary["seconds"]),
+            "commit": (run.read_versions() or {}).get("commit"),
+            "shared": {
+                "prompts_per_step": config["prompts_per_step"],
+                "task": task,
+                "optimizer": config["learner"]["optimizer"],
+                "schedule": config["learner"]["schedule"],
+                "samples": config["evaluation"]["samples"],
+            },
+            "own": {name: config[name] for name in ("steps", "algorithm", "regularizer", "anchor")}
+            | {"evaluation_facts": config["task"]["evaluation_facts"]},
+            "base": {name: value for name, value in summary["base"].items() if name in KEPT},
+            "final": {name: value for name, value in summary["final"].items() if name in KEPT},
+            "cost": {name: sum(row.get(name, 0.0) for row in logged) / summary["steps"] for name in SUMMED},
+        }
+
+
+class Study(Rows):
+    """Holds the rows of some seeds, with the figures of this study."""
+
+    def values(self, arm: str, figure: str, part: str = "final") -> dict[int, float]:
+        """Returns a figure of an arm by seed; a figure of the base model with the part ``base``."""
+        name = SHOWN[figure]
+        return {seed: row[part].get(name, float("nan")) for seed, row in sorted(self.by_arm.get(arm, {}).items())}
+
+    def cost(self, arm: str, name: str) -> dict[int, float]:
+        """Returns what a step of an arm costs in the mean, by seed."""
+        return {seed: row["cost"][name] for seed, row in sorted(self.by_arm.get(arm, {}).items())}
+
+
+def table(study: Study) -> Iterator[str]:
+    """Yields the lines of the tables of arms: figures with the half-width of their 95 % interval over seeds, and what a
+    step costs."""
+    yield "| arm | seeds | " + " | ".join(SHOWN) + " |"
+    yield "|---|--:|" + "--:|" * len(SHOWN)
+    of_base = next((arm for arm in (NONE, *study.by_arm) if arm in study.by_arm), NONE)
+    for label, arm, part in [("base", of_base, "base"), *((arm, arm, "final") for arm in study.by_arm)]:
+        values = [list(study.values(arm, figure, part).values()) for figure in SHOWN]
+        yield f"| {label} | {len(values[0])} | " + " | ".join(mean_text(found) for found in values) + " |"
+    yield ""
+    yield "| a step of | " + " | ".join(COSTS) + " |"
+    yield "|---|" + "--:|" * len(COSTS)
+    for arm in study.by_arm:
+        yield f"| {arm} | " + " | ".join(f"{average(study.cost(arm, name)):.4g}" for name in COSTS) + " |"
+
+
+def tested(study: Study, name: str) -> PairedTest:
+    """Tests a difference of the family over its seeds: above 0 is what is hoped for."""
+    figure, arm, other, added, sign = FAMILY[name]
+    ours = {seed: sign * value + added for seed, value in study.values(arm, figure).items()}
+    return paired(ours, {seed: sign * value for seed, value in study.values(other, figure).items()})
+
+
+def one_sided(test: PairedTest) -> float:
+    """Returns the p-value of a difference above 0."""
+    return test.p_value / 2 if test.difference > 0 else 1 - test.p_value / 2
+
+
+def bars(study: Study) -> Iterator[tuple[str, str, bool]]:
+    """Yields each bar: what it asks, what was found, and whether it was met. A figure that is not a number misses."""
+    for arm in ON_ALL_SEEDS:
+        if missing := study.lacks(arm):
+            yield f"{arm}: a finished run of every seed", f"none of {missing}", False
+    base = {figure: average(study.values(NONE, figure, "base")) for figure in SHOWN}
+    error, f1 = (average(study.values(ANCHOR, figure)) for figure in ("ECE", "F1"))
+    yield (
+        "anchors: mean FACTS ECE at most the base's + .015",
+        f"{error:.3f}, base {base['ECE']:.3f}",
+        error <= base["ECE"] + 0.015,
+    )
+    yield (
+        "anchors: mean UNKNOWABLE F1 at least the base's - .05",
+        f"{f1:.3f}, base {base['F1']:.3f}",
+        (f1 >= base["F1"] - 0.05),
+    )
+    tests = {name: tested(study, name) for name in FAMILY}
+    corrected = holm([one_sided(test) for test in tests.values()])
+    for (name, test), p in zip(tests.items(), corrected, strict=True):
+        added = FAMILY[name][3]
+        said = f"by {test.difference - added:+.4f}, one-sided 95 % bound {test.lower_bound - added:+.4f}"
+        yield f"{name} (Holm over {len(FAMILY)})", f"{said}, corrected p {p:.4f}", bool(p < LEVEL)
+
+
+def forecast(study: Study) -> Iterator[str]:
+    """Yields how far the bounds of the confirmation will lie from the differences, if these spread as here."""
+    for name in FAMILY:
+        test, n = tested(study, name), len(study.seeds)
+        found = test.difference - FAMILY[name][3]
+        width = expected_width(test, n, SEEDS)
+        yield f"{name}: {found:+.4f} on {n} seeds; expected distance of the bound on {SEEDS}: {width:.4f}"
+
+
+def comparisons(study: Study) -> Iterator[str]:
+    """Yields each arm's paired differences from anchors of the same family, and their p-values as they are: not
+    corrected for their number."""
+    for arm in study.by_arm:
+        for figure in ("accuracy", "ECE", "F1", "k=4", "entropy", "question ECE"):
+            ours, theirs = study.values(ANCHOR, figure), study.values(arm, figure)
+            if arm == ANCHOR or len(ours.keys() & theirs.keys()) < 2:
+                continue
+            test = paired(ours, theirs)
+            yield f"{figure}: anchors less {arm} {test.difference:+.4f} (p = {test.p_value:.3f}, two-sided)"
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs the command; returns 1 if a bar was missed."""
+    if len(words) < 2 or words[0] not in ("rows", "forecast", "table", "bars"):
+        print(__doc__)
+        return 2
+    if words[0] == "rows":
+        for row in rows(words[1:]):
+            print(json.dumps(row))
+        return 0
+    study = Study(read_rows(words[1]), seeds_of(words[2]))
+    if words[0] == "forecast":
+        print("\n".join(forecast(study)))
+        return 0
+    print("\n".join([*table(study), ""]))
+    if words[0] == "table":
+        return 0
+    print("\n".join([*comparisons(study), ""]))
+    return say_bars(list(bars(study)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
