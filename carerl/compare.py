@@ -7,10 +7,10 @@ compare.html (one file, no network), compare.csv, compare.md, compare.tex (bookt
 differences.csv into DIR (default: compare), and every picture as SVG and PNG below DIR/figures.
 
 Runs on text benchmarks make the paper's table (MATH, GSM8K, SelfAware, TruthfulQA, ECE), others the tiny world's. Runs
-that differ only in alpha or beta are joined to a curve. Further tables compare at equal beta, at equal divergence, or
-at an equal number of generated tokens; they interpolate between a curve's points and never beyond its ends. Cells of a
-sweep that have no result are listed with the reason. Where a sweep names a publication (recipes/published), the paper's
-figures stand beside ours.
+that differ only in alpha, beta or the weight of anchors are joined to a curve. Further tables compare at equal beta, at
+equal divergence, or at an equal number of tokens, generated or, with anchors, trained; they interpolate between a
+curve's points and never beyond its ends. Cells of a sweep that have no result are listed with the reason. Where a sweep
+names a publication (recipes/published), the paper's figures stand beside ours.
 
 Stars mark differences from the baseline (Holm-corrected); a second table has these differences with their one-sided
 95 % bounds. baseline= names a row by its label, recipe or regularizer; the default is the row without a penalty.
