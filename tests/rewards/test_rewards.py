@@ -18,7 +18,9 @@ def sample(outcome: Outcome | None, stated: float | None = None, tokens: int = 1
 
 
 def rewarded(name: str, found: Sample, text: str = "", **settings: Any) -> float:
-    return REWARDS[name].build(REWARDS[name].config(**settings))(found, text)
+    build = REWARDS[name].build
+    assert build is not None, "a reward of one response"
+    return build(REWARDS[name].config(**settings))(found, text)
 
 
 def test_pitfall_15_only_a_correct_outcome_is_rewarded():
@@ -33,7 +35,7 @@ def test_pitfall_15_only_a_correct_outcome_is_rewarded():
 
 
 def test_a_sample_without_outcome_is_not_a_wrong_one():
-    for name in REWARDS:
+    for name in (name for name, entry in REWARDS.items() if entry.build is not None):
         with pytest.raises(ValueError, match="not been graded"):
             rewarded(name, sample(None))
 
