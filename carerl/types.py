@@ -144,6 +144,17 @@ class Sample:
     option_probs: tuple[float, ...] | None = None
     """The options' probabilities there, renormalised over them, as ``token_ids`` are ordered; None if nobody asked."""
 
+    certainty: float | None = None
+    """The mean over the response's tokens of KL(uniform ‖ policy) over the vocabulary, nats; None if nobody scored
+    it."""
+
+    entropy: float | None = None
+    """The mean entropy of the policy at the response's tokens, nats; None if nobody scored it."""
+
+    gain: float | None = None
+    """The progressive gain of its steps (:mod:`carerl.distillation.gain`); None if it has no answer, or nobody scored
+    it."""
+
     argmax_outcome: Outcome | None = None
     """The outcome of the response with the likeliest option in the decision's place, where the reward is for that."""
 
@@ -294,6 +305,11 @@ class TokenBatch:
 
     anchor_weight_BT: Tensor | None = None
     """float32. What multiplies a token's divergence from the reference in an anchor's row."""
+
+    # ---- rows that stand in no group: anchors and traces
+
+    added_B: Tensor | None = None
+    """bool. Rows that no reward sees (:mod:`carerl.loss.added`); they come last. None for a batch without."""
 
     # ---- reports only
 

@@ -39,7 +39,13 @@ def test_packed_vectors_of_rows_are_theirs_however_they_came_in(
 
 def test_vectors_that_are_elsewhere_are_never_taken_for_others() -> None:
     here = TokenVectors.of([((5, 2), torch.ones(7, 2))], LENGTHS)
-    assert len(here.select(torch.tensor([2, 1, 5])).values_ND) == 7, "row 1 has no tokens"
+    found, none = here.select(torch.tensor([2, 1, 5])), here.select(torch.tensor([1]))
+    assert found is not None and len(found.values_ND) == 7, "row 1 has no tokens"
+    assert none is not None and len(none.values_ND) == 0
+    assert (
+        here.select(torch.tensor([3])) is None
+        and batch().with_streams(ref_hidden=here).select([3, 4]).ref_hidden is None
+    )
     for asked in (lambda: here.values_ND, lambda: here.select(torch.tensor([2, 3]))):
         with pytest.raises(ValueError, match="only those of other rows"):
             asked()

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from carerl.records.spread import TokenSpread
+from carerl.records.spread import TokenSpread, certainty_of
 from carerl.records.spread import confidence_of as confidence_of  # of entropies from elsewhere
 
 RULES = ("mean", "product", "minimum")
@@ -45,7 +45,7 @@ def spreads_of(logp_BV: Tensor, top: int) -> list[TokenSpread]:
     bounded_BV = logp_BV.clamp(min=LOWEST)
     vocab = logp_BV.shape[1]
     top_mean_B = bounded_BV.topk(min(top, vocab), dim=1).values.mean(dim=1)
-    certainty_B = -math.log(vocab) - bounded_BV.mean(dim=1)
+    certainty_B = certainty_of(bounded_BV.mean(dim=1), vocab)
     columns = (-plogp_BV.sum(dim=1), top_mean_B, certainty_B, logp_BV.amax(dim=1))
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [
@@ -79,7 +79,7 @@ def spread_of_top(logps: Sequence[float], vocab: int) -> TokenSpread:
         low -= tail * math.log(min(tail, least))
         high += tail * math.log(others / tail)
     unseen = others * max(LOWEST, math.log(max(tail, RESOLUTION) / others)) if others else 0.0
-    certainty = -math.log(vocab) - (total + unseen) / vocab
+    certainty = certainty_of((total + unseen) / vocab, vocab)
     low = max(low, 0.0)
     return TokenSpread(low, max(low, high), total / count, certainty, max(logps))
 

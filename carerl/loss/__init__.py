@@ -8,6 +8,7 @@ file           what it does
 ``streams``    lays a batch's streams out flat, a number for each response token
 ``objective``  adds up the loss: policy term, regularizer, entropy bonus, cross-entropy
 ``decided``    fills in what is done at decision tokens (:mod:`carerl.decisions`)
+``anchored``   adds rows that are held to the reference; ``distilled`` traces that are learned; both by ``added``
 ``mismatch``   weights tokens on which engine and learner disagree
 ``adaptive``   adapts the strengths of regularizer and entropy bonus from step to step
 ``tally``      sums up metrics over tokens; ``strata`` splits them; ``metrics`` declares them

@@ -12,8 +12,10 @@ from torch import Tensor
 from carerl.algorithms.aggregation import policy_mask
 from carerl.algorithms.base import Algorithm
 from carerl.decisions import DecisionConfig
-from carerl.loss.anchored import Anchor, anchor_rows, anchor_tokens, with_anchors
+from carerl.loss.added import added_rows, tokens_of
+from carerl.loss.anchored import Anchor, anchor_rows, with_anchors
 from carerl.loss.decided import with_decisions
+from carerl.loss.distilled import Hybrid, weighed, with_traces
 from carerl.loss.packing import pack_rows
 from carerl.seeds import derived_seed
 from carerl.types import Group, Sample, TokenBatch
@@ -37,7 +39,8 @@ class Normalisers:
     depend on the response and bias the score estimator."""
 
     ce: float
-    """Tokens with a cross-entropy weight. A corpus that normalises its own weights passes 1 instead."""
+    """Tokens with a cross-entropy weight; where traces are learned, all of theirs. A corpus that normalises its own
+    weights passes 1 instead."""
 
     entropy: float = 1.0
     """The tokens of the policy term."""
@@ -65,16 +68,19 @@ class StepBatch:
 
     @property
     def tokens(self) -> int:
-        """Response tokens that the optimizer steps train, each as often as it is trained, those of anchors included."""
+        """Response tokens that the optimizer steps train, each as often as it is trained, those of anchors and traces
+        included."""
         lengths_B = self.batch.response_lengths_B
-        trained_B = self.takes_part_B
+        trained_B = rows_with_weight(self.batch)
         trained_B[sorted(anchor_rows(self.batch))] = True
         return sum(int(lengths_B[rows][trained_B[rows]].sum()) for rows in (list(m.rows) for m in self.minibatches))
 
     @property
     def takes_part_B(self) -> Tensor:
-        """(B,) bool: rows that take part in the loss, see :func:`rows_with_weight`."""
-        return rows_with_weight(self.batch)
+        """(B,) bool: rows of groups that take part in the loss, see :func:`rows_with_weight`."""
+        found_B = rows_with_weight(self.batch)
+        found_B[sorted(added_rows(self.batch))] = False
+        return found_B
 
 
 def plan(
@@ -85,18 +91,26 @@ def plan(
     step: int,
     decision: DecisionConfig | None = None,
     anchors: Sequence[Anchor] = (),
+    hybrid: Hybrid | None = None,
 ) -> StepBatch:
     """Plans the update of a step: the rows of its graded groups, dealt to the optimizer steps of every epoch.
 
     ``decision``: what is done at the samples' decisions; None for nothing. ``anchors``: prompts and responses that are
     not rewarded; their rows follow those of the groups and are dealt evenly to the optimizer steps of every epoch.
+    ``hybrid``: traces, whose rows come last and are dealt in the same way, and weights of the groups' samples.
     ``seed`` is the run's. It decides, with ``step`` and the epoch, how groups are shuffled. A minibatch in which every
-    row was dropped is left out: a step along a gradient of 0 would still move the weights, by the optimizer's momentum.
-    Raises ValueError as :func:`make_batch` and :func:`minibatches` do.
+    row was dropped and no trace has a weight is left out, with its anchors: a step along a gradient of 0 would still
+    move the weights, by the optimizer's momentum.
+    Raises ValueError as :func:`make_batch`, :func:`minibatches` and :func:`weighed` do, and for traces beside trained
+    decisions: both are a cross-entropy, which has one denominator.
     """
+    hybrid = hybrid or Hybrid((), 0.0)
     batch = whole = make_batch(groups, algorithm, temperature)
     if decision is not None and decision.trains:
+        if hybrid.traces:
+            raise ValueError("a step learns traces or decisions: their cross-entropy has one denominator")
         batch = with_decisions(whole, [sample for group in groups for sample in group.samples], decision)
+    batch = weighed(batch, hybrid.sample_weights)
     parts = [
         part
         for epoch in range(algorithm.epochs)
@@ -109,16 +123,18 @@ def plan(
     ]
     # Without what is done at decisions: a penalty that is off there must not grow at the other tokens.
     counted = whole.with_streams(ce_weight_BT=batch.ce_weight_BT)
+    batch, anchored = with_anchors(batch, anchors, algorithm.minibatches)
+    batch, distilled = with_traces(batch, hybrid, algorithm.minibatches)
     with_weight_B = rows_with_weight(batch)
-    added, shares = with_anchors(batch, anchors, algorithm.minibatches)
-    kept = [
-        Minibatch(
-            (*part, *own), replace(normalisers(counted.select(part), algorithm), anchor=anchor_tokens(added, own))
-        )
-        for part, own in zip(parts, itertools.cycle(shares))
-        if with_weight_B[part].any()
-    ]
-    return StepBatch(added, kept, len(parts) - len(kept))
+    kept = []
+    for part, own, traces in zip(parts, itertools.cycle(anchored), itertools.cycle(distilled)):
+        if not with_weight_B[[*part, *traces]].any():
+            continue
+        counts = replace(normalisers(counted.select(part), algorithm), anchor=tokens_of(batch, own))
+        if traces:
+            counts = replace(counts, ce=tokens_of(batch, traces))
+        kept.append(Minibatch((*part, *own, *traces), counts))
+    return StepBatch(batch, kept, len(parts) - len(kept))
 
 
 def plan_supervised(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> StepBatch:

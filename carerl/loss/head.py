@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from carerl.loss.products import products_with
+from carerl.records.spread import certainty_of
 
 Exact = Callable[[Tensor, Tensor], Tensor]
 """A divergence (N,) from log-probs of policy and reference, each (N, V)."""
@@ -48,10 +49,15 @@ class TwoKinds:
 
 @dataclass(frozen=True)
 class FactoredLogits:
-    """Logits (N, V) that are not multiplied out: ``hidden_ND @ head_VD.T``."""
+    """Logits (N, V) that are not multiplied out: ``hidden_ND @ head_VD.T``.
+
+    ``vocabulary``: how many of the head's first rows are tokens; 0 where that is not known. Rows beyond them pad the
+    head to a round number.
+    """
 
     hidden_ND: Tensor
     head_VD: Tensor
+    vocabulary: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,9 @@ class TokenStatistics:
     peak_N: Tensor | None = None
     """Log-prob of the policy's likeliest token, without gradient; only if it was asked for."""
 
+    certainty_N: Tensor | None = None
+    """KL(uniform ‖ policy), nats, without gradient, over the policy's ``vocabulary``; only if that is known."""
+
 
 def token_statistics(
     policy: FactoredLogits,
@@ -107,14 +116,19 @@ def token_statistics(
     and the weights of soft targets get no gradient, and gradients have none of their own. ``peaks``: whether the
     log-prob of the likeliest token is wanted too.
 
-    Raises ValueError for a reference with another vocabulary than the policy's, ``exact`` without a reference, and a
-    temperature or chunk that is not positive.
+    In self-certainty, rows that pad the head count neither in the uniform distribution nor in the policy's: they are in
+    no text [ours]. Everything else is over all rows.
+
+    Raises ValueError for a reference with another head's size than the policy's, ``exact`` without a reference, more
+    tokens than the policy's head has rows, and a temperature or chunk that is not positive.
     """
     if not (temperature > 0 and chunk_tokens > 0):
         raise ValueError(f"temperature {temperature} and chunk_tokens {chunk_tokens} must be positive")
     if reference is not None and reference.head_VD.shape[0] != policy.head_VD.shape[0]:
         sizes = f"{policy.head_VD.shape[0]} and the reference's {reference.head_VD.shape[0]}"
         raise ValueError(f"vocabularies differ: {sizes}")
+    if not 0 <= policy.vocabulary <= policy.head_VD.shape[0]:
+        raise ValueError(f"a vocabulary of {policy.vocabulary} tokens: the head has {policy.head_VD.shape[0]} rows")
     if reference is None and exact:
         raise ValueError("an exact divergence needs the reference's hidden states and head")
     inputs = _Inputs(
@@ -126,7 +140,7 @@ def token_statistics(
         None if soft_targets is None else soft_targets.ids_NK,
         None if soft_targets is None else soft_targets.weights_NK,
     )
-    settings = _Settings(temperature, chunk_tokens, exact or None, peaks)
+    settings = _Settings(temperature, chunk_tokens, exact or None, peaks, policy.vocabulary)
     return TokenStatistics(*_ChunkedHead.apply(settings, *inputs))  # type: ignore[no-untyped-call]
 
 
@@ -148,6 +162,7 @@ class _Settings:
     chunk_tokens: int
     exact: Exact | TwoKinds | None
     peaks: bool
+    vocabulary: int
 
     def divergence(self, part: slice) -> Exact | None:
         """Returns the exact divergence of a chunk; None if no token of any chunk has one."""
@@ -181,12 +196,13 @@ class _ChunkedHead(torch.autograd.Function):
                 ids_CK, weights_CK = (None if t is None else t[part] for t in (x.ce_ids_NK, x.ce_weights_NK))
                 logp_CV = policy.log_softmax(x.hidden_ND[part])
                 peak_C = logp_CV.amax(-1) if settings.peaks else None
+                certainty_C = _certainty(logp_CV[:, : settings.vocabulary]) if settings.vocabulary else None
                 exact = settings.divergence(part)
                 of_targets = _of_chunk(logp_CV, logr_CV, exact, x.target_ids_N[part], ids_CK, weights_CK)
-                found.append((*of_targets, peak_C))
+                found.append((*of_targets, peak_C, certainty_C))
                 del logp_CV, logr_CV  # before the next chunk's are made
         results = tuple(_concatenate(column) for column in zip(*found, strict=True))
-        ctx.mark_non_differentiable(*(t for t in (*results[2:4], results[6]) if t is not None))
+        ctx.mark_non_differentiable(*(t for t in (*results[2:4], *results[6:]) if t is not None))
         return results
 
     @staticmethod
@@ -195,7 +211,7 @@ class _ChunkedHead(torch.autograd.Function):
         """Returns the gradients of hidden states and head, each as wide as its input."""
         x: Any = _Inputs(*ctx.saved_tensors)
         settings, wide = ctx.settings, ctx.wide
-        g_picked_N, g_entropy_N, _, _, g_exact_N, g_ce_N, _ = gradients
+        g_picked_N, g_entropy_N, _, _, g_exact_N, g_ce_N, *_ = gradients
         inputs = (x.hidden_ND, x.head_VD)
         d_hidden_ND, d_head_VD = (
             torch.zeros_like(t, dtype=wide) if needed else None
@@ -266,7 +282,7 @@ def _of_chunk(
     ce_ids_CK: Tensor | None,
     ce_weights_CK: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    """Returns the results of a chunk, each (C,), in the order of :class:`TokenStatistics`, without the peak."""
+    """Returns the results of a chunk, each (C,), in the order of :class:`TokenStatistics`, up to the cross-entropy."""
     picked_C = logp_CV.gather(-1, targets_C[:, None])[:, 0]
     entropy_C = -logp_CV.exp().mul_(logp_CV).sum(-1)
     ref_C = rkl_C = exact_C = ce_C = None
@@ -277,6 +293,13 @@ def _of_chunk(
     if ce_ids_CK is not None and ce_weights_CK is not None:
         ce_C = -(ce_weights_CK.to(logp_CV.dtype) * logp_CV.gather(-1, ce_ids_CK)).sum(-1)
     return picked_C, entropy_C, ref_C, rkl_C, exact_C, ce_C
+
+
+def _certainty(scores_CV: Tensor) -> Tensor:
+    """Computes KL(uniform ‖ softmax(scores)) = logsumexp − mean − log V of each row. The scores may be log-probs of a
+    larger vocabulary: a shift of a row changes nothing."""
+    mean_C = scores_CV.mean(-1) - scores_CV.logsumexp(-1)
+    return certainty_of(mean_C, scores_CV.shape[1]).clamp_(min=0)  # below 0 by rounding alone
 
 
 def _zero(logp_CV: Tensor, logr_CV: Tensor) -> Tensor:

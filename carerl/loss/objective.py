@@ -17,6 +17,8 @@ Departures from the papers [ours]:
    the other tokens have (|y| - 1)/|y| of their gradient.
 6. An anchor's token has a divergence from the reference and no other component (:mod:`carerl.anchors`). Metrics of the
    others leave it out.
+7. A trace's token has a cross-entropy and no other component, and a response's policy term may be weighed
+   (:mod:`carerl.loss.distilled`). Metrics of the other components leave traces out.
 """
 
 from __future__ import annotations
@@ -133,6 +135,8 @@ class Objective:
         strengths = strengths or self._strengths
         tally = Tally(takes_part(streams, stats.logprobs_N), streams.strata_NM)
         tally.mean_and_split("train/entropy", stats.entropy_N)
+        if stats.certainty_N is not None:
+            tally.mean("train/certainty", stats.certainty_N)
         parts: dict[str, Tensor] = {}
         weight_N = self._mismatch_weight(stats, streams, tally)
         if streams.advantages_N is not None:
@@ -221,10 +225,12 @@ class Objective:
         there_N = weight_N != 0
         if self._anchor.exact is None:
             term_N = -stats.logprobs_N
-        elif stats.divergence_N is None:
-            raise ValueError("anchors need their exact divergence: pass Objective.anchor_exact to token_statistics")
-        else:
+        elif stats.divergence_N is not None:
             term_N = stats.divergence_N
+        elif there_N.any():
+            raise ValueError("anchors need their exact divergence: pass Objective.anchor_exact to token_statistics")
+        else:  # a micro-batch without anchors, for which nobody asked the reference
+            term_N = 0.0 * stats.logprobs_N
         tally.mean("anchor/divergence", term_N, there_N)
         return self._anchor.weight * (weight_N * term_N).sum()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_TOP = 128  # the likeliest tokens that an engine gives
 
@@ -35,6 +38,15 @@ def confidence_of(entropy: float, vocab: int) -> float:
     """Returns the confidence of a mean entropy (nats), in [0, 1]: rounding does not lead out of it. A vocabulary of one
     token leaves no doubt."""
     return min(1.0, max(0.0, 1 - entropy / math.log(vocab))) if vocab > 1 else 1.0
+
+
+Mean = TypeVar("Mean", float, "Tensor")
+
+
+def certainty_of(mean: Mean, vocab: int) -> Mean:
+    """Returns the self-certainty KL(uniform ‖ p) = −log V − mean, nats (arXiv 2502.18581). ``mean``: of the log-probs
+    of all V tokens of a vocabulary. 0 for a uniform p; there is no upper bound."""
+    return -math.log(vocab) - mean
 
 
 Watcher = Callable[[int, TokenSpread], bool]

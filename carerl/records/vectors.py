@@ -58,11 +58,15 @@ class TokenVectors:
         """The tokens of all rows, row by row. Raises ValueError if some are not here."""
         in_order = len(self.parts_ND) == 1 and torch.equal(self.start_B, self.lengths_B.cumsum(0) - self.lengths_B)
         whole = self if in_order and bool((self.part_B == 0).all()) else self.select(torch.arange(len(self.lengths_B)))
+        if whole is None:
+            raise ValueError("the vectors of rows are asked for, and all of them are elsewhere")
         return whole.parts_ND[0]
 
-    def select(self, rows: Tensor) -> TokenVectors:
-        """Returns the given rows, in the order given. Only their tokens are copied. Raises ValueError for a row whose
-        vectors are not here."""
+    def select(self, rows: Tensor) -> TokenVectors | None:
+        """Returns the given rows, in the order given; None if none of them has its vectors here. Only their tokens are
+        copied. Raises ValueError where some have them here and others not."""
+        if (self.lengths_B[rows] > 0).any() and not ((self.part_B[rows] >= 0) & (self.lengths_B[rows] > 0)).any():
+            return None
         found = []
         where = (self.part_B[rows], self.start_B[rows], self.lengths_B[rows])
         for part, start, length in zip(*(values.tolist() for values in where), strict=True):

@@ -17,6 +17,7 @@ from tests.gpu.report import Report
 from tests.loss.rounding import gradient_excess
 
 V, D, N, CHUNK, COMPARED = (512, 64, 96, 32, 16) if TOY else (152_064, 3584, 8192, 1024, 64)
+TOKENS = V - (12 if TOY else 399)  # of the head's rows; the others pad it, as Qwen's
 SPEED_UP = 3.0  # by the arithmetic of rates it is five
 
 
@@ -80,8 +81,16 @@ def run(report: Report) -> None:
             report.at_most(f"{name}: peak GiB, where float32 takes {most:.1f}", peak_gib(narrow), most)
 
 
+def certainties(x: Inputs) -> Tensor:
+    """Computes the self-certainty of each token."""
+    policy = FactoredLogits(x.hidden_ND, x.head_VD, TOKENS)
+    found = token_statistics(policy, x.targets_N, temperature=1.0, chunk_tokens=CHUNK)
+    assert found.certainty_N is not None
+    return found.certainty_N
+
+
 def accuracy(report: Report) -> None:
-    """Compares log-probs and gradients of a few tokens with float64, and looks at no tokens at all."""
+    """Compares log-probs, certainty and gradients of a few tokens with float64, and looks at no tokens at all."""
     x = Inputs(COMPARED)
     logprobs_N, *gradients = pass_through(x, full=False, widen=False)
     wide_N, *_ = pass_through(x, full=False, widen=True)
@@ -90,6 +99,8 @@ def accuracy(report: Report) -> None:
     report.at_most(
         "log-prob error in bfloat16 with float32 sums, nats", float((logprobs_N - exact_N).abs().max()), 1e-4
     )
+    certainty_gap = (certainties(x) - certainties(Inputs(COMPARED, torch.float64))).abs().max()
+    report.at_most("self-certainty error in bfloat16 with float32 sums, nats", float(certainty_gap), 1e-4)
     for name, ours, theirs in zip(("hidden states", "head"), gradients, exact, strict=True):
         report.at_most(f"gradient of {name}: error beyond its own rounding", gradient_excess(ours, theirs), 2.0**-14)
     _, none, of_head = pass_through(Inputs(0), full=True, widen=False)

@@ -6,17 +6,20 @@ The memory of what is built on them, learner, reference and engine, is in
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from carerl.inference.confidence import spreads_of
 from carerl.loss.head import FactoredLogits, SoftTargets, TokenStatistics, token_statistics
 from carerl.regularizers import REGULARIZERS
 from tests.allocations import Allocations, allocations
 
 N, V, D, K = 7, 13, 4, 3
+REAL = V - 2  # rows of the head that are tokens; the others pad it
 NAMES = tuple(TokenStatistics.__dataclass_fields__)
 DIFFERENTIABLE = ("logprobs_N", "entropy_N", "divergence_N", "cross_entropy_N")
 
@@ -44,11 +47,16 @@ def inputs(n: int = N, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
 
 
 def chunked(
-    x: dict[str, Tensor], chunk: int, temperature: float = 1.0, exact: Any = None, peaks: bool = True
+    x: dict[str, Tensor],
+    chunk: int,
+    temperature: float = 1.0,
+    exact: Any = None,
+    peaks: bool = True,
+    vocabulary: int = REAL,
 ) -> TokenStatistics:
     """The function under test, with what is there of the inputs."""
     return token_statistics(
-        FactoredLogits(x["hidden_ND"], x["head_VD"]),
+        FactoredLogits(x["hidden_ND"], x["head_VD"], vocabulary),
         x["target_ids_N"],
         temperature=temperature,
         chunk_tokens=chunk,
@@ -63,6 +71,7 @@ def naive(x: dict[str, Tensor], temperature: float, alpha: float) -> dict[str, T
     """The whole (N, V) tables at once, from the definitions."""
     p = (x["hidden_ND"] @ x["head_VD"].T / temperature).softmax(-1)
     r = (x["ref_hidden_ND"] @ x["ref_head_VD"].T / temperature).softmax(-1)
+    real = p[:, :REAL] / p[:, :REAL].sum(-1, keepdim=True)
     rows = torch.arange(len(p))
     return {
         "logprobs_N": p[rows, x["target_ids_N"]].log(),
@@ -72,6 +81,7 @@ def naive(x: dict[str, Tensor], temperature: float, alpha: float) -> dict[str, T
         "divergence_N": (p * (p / (alpha * p + (1 - alpha) * r)).log()).sum(-1),
         "cross_entropy_N": -(x["ce_weights_NK"] * p[rows[:, None], x["ce_ids_NK"]].log()).sum(-1),
         "peak_N": p.amax(-1).log(),
+        "certainty_N": (1 / REAL * (1 / REAL / real).log()).sum(-1),
     }
 
 
@@ -119,10 +129,11 @@ def test_temperature_matters():
 
 def test_what_is_not_asked_for_is_none():
     x = inputs()
-    plain = chunked({name: x[name] for name in ("hidden_ND", "head_VD", "target_ids_N")}, 2, peaks=False)
+    alone = {name: x[name] for name in ("hidden_ND", "head_VD", "target_ids_N")}
+    plain = chunked(alone, 2, peaks=False, vocabulary=0)
     assert [name for name in NAMES if getattr(plain, name) is not None] == ["logprobs_N", "entropy_N"]
     x.pop("ce_ids_NK"), x.pop("ce_weights_NK")
-    with_ref = chunked(x, 2, peaks=False)
+    with_ref = chunked(x, 2, peaks=False, vocabulary=0)
     found = [name for name in NAMES if getattr(with_ref, name) is not None]
     assert found == ["logprobs_N", "entropy_N", "ref_logprobs_N", "rkl_N"]
 
@@ -151,6 +162,62 @@ def test_bfloat16_is_computed_in_float32_also_under_autocast():
     assert (rough - expected.logprobs_N).abs().max() > 0.01
 
 
+def certainty(logits_NV: Tensor, vocab: int = 0, temperature: float = 1.0, chunk: int = 2) -> Tensor:
+    """Of given logits: the hidden states are the unit matrix's rows, and the head is the table."""
+    eye_NN = torch.eye(len(logits_NV), dtype=logits_NV.dtype)
+    found = token_statistics(
+        FactoredLogits(eye_NN, logits_NV.T.contiguous(), vocab or logits_NV.shape[1]),
+        torch.zeros(len(logits_NV), dtype=torch.long),
+        temperature=temperature,
+        chunk_tokens=chunk,
+    ).certainty_N
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ((0.5, 0.5), 0.0),
+        ((0.2,) * 5, 0.0),
+        ((0.9, 0.1), math.log(5 / 3)),  # −½ log(.9 · .1) − log 2 = .5108
+        ((0.5, 0.25, 0.25), math.log(32) / 3 - math.log(3)),
+    ],
+)
+def test_the_certainty_of_known_distributions(probabilities: tuple[float, ...], expected: float) -> None:
+    """Whatever constant is added to the logits, as a head does."""
+    logits = torch.tensor([probabilities], dtype=torch.float64).log()
+    for shift in (0.0, -7.0, 50.0):
+        assert float(certainty(logits + shift)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_certainty_is_finite_and_right_at_logits_of_a_hundred(dtype: torch.dtype) -> None:
+    """A probability of e⁻²⁰⁰ is 0 in float32, and its logarithm −inf."""
+    half = torch.tensor([[100.0, -100.0] * 4, [-100.0] * 8, [100.0] + [-100.0] * 7], dtype=dtype)
+    found = certainty(half)
+    assert found.dtype == torch.float32
+    # logsumexp − mean − log 8: 100 + log 4 − 0 − log 8; 0; 100 + 75 − log 8
+    assert found.tolist() == pytest.approx([100 - math.log(2), 0.0, 175 - math.log(8)], rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("filling", [-100.0, 0.0, 3.0, 100.0])
+def test_rows_that_pad_the_head_change_nothing_of_certainty(filling: float) -> None:
+    """Whatever they hold: the optimizer leaves noise there. Counted as tokens they would."""
+    generator = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(6, 10, generator=generator, dtype=torch.float64)
+    padded = torch.cat([logits, torch.full((6, 5), filling, dtype=torch.float64)], dim=1)
+    torch.testing.assert_close(certainty(padded, 10), certainty(logits), rtol=1e-11, atol=1e-11)
+    assert (certainty(padded, 15) - certainty(logits)).abs().min() > 0.1
+
+
+def test_certainty_is_the_one_that_engines_give() -> None:
+    """Engines compute it of log-probs, for votes among responses (:mod:`carerl.inference.confidence`)."""
+    logits = 5 * torch.randn(9, 31, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    engines = [spread.certainty for spread in spreads_of((logits / 0.7).log_softmax(-1), 5)]
+    assert certainty(logits, temperature=0.7, chunk=4).tolist() == pytest.approx(engines, rel=1e-12)
+
+
 CASES: dict[str, tuple[tuple[str, ...], float]] = {  # results in the loss; most chunks of logits alive at one time
     "log-probs": (("logprobs_N",), 3.5),
     "entropy": (("logprobs_N", "entropy_N"), 3.5),
@@ -171,7 +238,7 @@ def allocated(tokens: int, vocabulary: int, chunk: int, names: tuple[str, ...], 
         x |= {"ref_hidden_ND": hidden.detach() + 1, "ref_head_VD": head.detach() + 1}
 
     def step() -> TokenStatistics:
-        stats = chunked(x, chunk, 0.9, skew() if with_ref else None)
+        stats = chunked(x, chunk, 0.9, skew() if with_ref else None, vocabulary=vocabulary - 8)
         torch.stack([getattr(stats, name).sum() for name in names]).sum().backward()
         return stats  # alive during the backward pass, as in the learner
 
@@ -207,10 +274,13 @@ def test_without_gradients_nothing_is_recomputed_or_kept():
         ({"exact": skew()}, "exact"),
         ({"temperature": 0.0}, "temperature"),
         ({"chunk_tokens": 0}, "chunk_tokens"),
+        ({"policy": FactoredLogits(torch.zeros(N, D), torch.zeros(V, D), V + 1)}, "14 tokens: the head has 13 rows"),
+        ({"policy": FactoredLogits(torch.zeros(N, D), torch.zeros(V, D), -1)}, "-1 tokens"),
     ],
 )
 def test_bad_input_is_refused(change, message):
     x = inputs()
-    arguments: dict[str, Any] = {"temperature": 1.0, "chunk_tokens": 2, **change}
+    policy = FactoredLogits(x["hidden_ND"], x["head_VD"])
+    arguments: dict[str, Any] = {"policy": policy, "temperature": 1.0, "chunk_tokens": 2, **change}
     with pytest.raises(ValueError, match=message):
-        token_statistics(FactoredLogits(x["hidden_ND"], x["head_VD"]), x["target_ids_N"], **arguments)
+        token_statistics(target_ids_N=x["target_ids_N"], **arguments)

@@ -360,6 +360,21 @@ def test_metrics_by_hand():
     assert sums["regularizer/reverse_kl"] == pytest.approx((0.11, 1)), "the exact value, also without a penalty"
 
 
+def test_certainty_is_a_mean_over_the_tokens_that_take_part():
+    """Of four tokens the second is of a dropped group, and the fourth of a distilled row."""
+    stats = TokenStatistics(
+        torch.zeros(4, requires_grad=True), torch.zeros(4), certainty_N=torch.tensor([1.0, 20.0, 4.0, 300.0])
+    )
+    streams = FlatStreams(
+        policy_weight_N=torch.tensor([1.0, 0, 0, 0]),
+        regularizer_weight_N=torch.tensor([0, 0, 0.5, 0]),
+        ce_weight_N=torch.tensor([0, 0, 0, 1.0]),
+    )
+    out = objective("none")(stats, streams, Normalisers(1, 1, 1))
+    assert out.sums["train/certainty"] == (5.0, 2.0)
+    assert float(out.loss.detach()) == 0.0, "it is in no loss"
+
+
 def test_what_is_missing_is_said():
     stats = TokenStatistics(torch.zeros(1, requires_grad=True), torch.zeros(1))
     one = Normalisers(1, 1, 1)

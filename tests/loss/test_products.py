@@ -20,7 +20,9 @@ from tests.allocations import allocations
 from tests.loss.rounding import gradient_excess
 
 D, K = 64, 3
-VALUES = ("logprobs_N", "entropy_N", "ref_logprobs_N", "rkl_N", "divergence_N", "cross_entropy_N", "peak_N")
+VALUES = (
+    "logprobs_N", "entropy_N", "ref_logprobs_N", "rkl_N", "divergence_N", "cross_entropy_N", "peak_N", "certainty_N",
+)  # fmt: skip
 LOSSES = {  # results in the loss
     "score": ("logprobs_N",),
     "entropy": ("logprobs_N", "entropy_N"),
@@ -62,7 +64,7 @@ def computed(
     entry = REGULARIZERS["srkl"]
     leaves = [x[name].detach().requires_grad_() for name in ("hidden", "head")]
     found = token_statistics(
-        FactoredLogits(*leaves),
+        FactoredLogits(*leaves, vocabulary=x["head"].shape[0] - 64),
         x["ids"][:, 0],
         temperature=temperature,
         chunk_tokens=chunk,

@@ -74,25 +74,28 @@ class Learner(Stateful, Protocol):
         strengths: Strengths | None = None,
         add_reference: AddReference | None = None,
         part_norms: bool = False,
+        anchors_alone: bool = False,
     ) -> dict[str, float]:
         """Takes an optimizer step for each minibatch, in order; returns metrics reduced over all ranks.
 
         ``strengths``: those of the loss's components; None takes those that the objective was built with.
         ``add_reference``: None if the batch has the reference's streams, or needs none. ``part_norms``: also measures
         the gradient norm of each part of the first minibatch's loss, before its step; no weight depends on it.
+        ``anchors_alone``: ``add_reference`` is for anchors only, and other rows have nothing of the reference.
         """
         ...
 
     def log_probs(
         self, batch: TokenBatch, minibatches: Sequence[Minibatch] = (), add_reference: AddReference | None = None
     ) -> tuple[list[int], dict[str, Tensor]]:
-        """Returns this rank's rows and their streams (rows, T) ``logprobs``, ``entropy``, ``rkl`` and ``peak``, the
-        log-prob of the likeliest token.
+        """Returns this rank's rows and their streams (rows, T) ``logprobs``, ``entropy``, ``rkl``, ``peak``, the
+        log-prob of the likeliest token, and ``certainty``, KL(uniform ‖ policy).
 
         ``minibatches``: those that the batch is to be trained in, so that each row is on the same rank as there.
 
         They are float32, on the CPU, 0 beyond each response. ``rkl`` is the exact reverse KL; without the reference's
-        hidden states in the batch it is 0.
+        hidden states in the batch it is 0. ``certainty`` is 0 before :meth:`set_vocabulary`. What a stream has of a
+        token is of the distribution that the token was drawn from, which the forward pass gives one position earlier.
         """
         ...
 
@@ -103,6 +106,11 @@ class Learner(Stateful, Protocol):
 
     def set_reference_head(self, head_VD: Tensor | None) -> None:
         """Sets the frozen head that turns the reference's hidden states into its distribution. None gives it up."""
+        ...
+
+    def set_vocabulary(self, tokens: int) -> None:
+        """Has self-certainty computed from now on, over the head's first ``tokens`` rows: the tokenizer's. Rows beyond
+        them are padding, which a model's own config counts as vocabulary. 0: no longer."""
         ...
 
 

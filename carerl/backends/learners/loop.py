@@ -29,6 +29,7 @@ from carerl.backends.learners.totals import Totals
 from carerl.backends.lora import Adapters, Merged, adapters_off
 from carerl.backends.transfer.source import WeightSource
 from carerl.config.schema import LearnerConfig
+from carerl.loss.added import added_rows
 from carerl.loss.anchored import anchor_rows
 from carerl.loss.batching import Minibatch, Normalisers
 from carerl.loss.head import TokenStatistics
@@ -37,7 +38,7 @@ from carerl.loss.streams import flatten, put_rows
 from carerl.loss.tally import PARTS, ObjectiveOutput
 from carerl.types import RunError, TokenBatch
 
-STREAMS = ("logprobs", "entropy", "rkl", "peak")
+STREAMS = ("logprobs", "entropy", "rkl", "peak", "certainty")
 
 
 class NonFiniteGradient(RunError):
@@ -68,8 +69,12 @@ class LearnerLoop:
         strengths: Strengths | None = None,
         add_reference: AddReference | None = None,
         part_norms: bool = False,
+        anchors_alone: bool = False,
     ) -> dict[str, float]:
         """Takes an optimizer step for each minibatch, in order; returns metrics reduced over all ranks.
+
+        Anchors are in micro-batches of their own, so that each has one kind of divergence. ``anchors_alone``: True if
+        ``add_reference`` is for these only.
 
         ``old_logprobs`` of a row are the learner's own at the weights that the batch was sampled with. Rows of the
         first minibatch get them from their training pass, which runs at these weights. Only the other rows need a pass
@@ -80,28 +85,32 @@ class LearnerLoop:
         with_policy_term = batch.advantages_BT is not None
         lengths_B = batch.prompt_lengths_B + batch.response_lengths_B
         owners = deal(lengths_B, (minibatch.rows for minibatch in minibatches), self.shards.world)
-        first = set(minibatches[0].rows)
-        later = {row for minibatch in minibatches[1:] for row in minibatch.rows} - anchor_rows(batch)
+        first, anchors = set(minibatches[0].rows), anchor_rows(batch)
+        later = {row for minibatch in minibatches[1:] for row in minibatch.rows} - added_rows(batch)
         old_BT = torch.zeros(batch.rows, batch.width, dtype=self.shards.stream_dtype)
         if with_policy_term:
             self._fill_old(batch, shares(later - first, owners, lengths_B, self.shards.world), old_BT, totals)
         for number, minibatch in enumerate(minibatches):
             on_policy = number == 0
-            parts = self._micro_batches(shares(minibatch.rows, owners, lengths_B, self.shards.world))
-            loss = partial(self._loss, add_reference, minibatch.normalisers, strengths)
+            mine = shares(minibatch.rows, owners, lengths_B, self.shards.world)
+            rewarded = self._micro_batches([[row for row in share if row not in anchors] for share in mine])
+            anchored = self._micro_batches([[row for row in share if row in anchors] for share in mine])
+            parts = rewarded + anchored
+            adds = [None if anchors_alone else add_reference] * len(rewarded) + [add_reference] * len(anchored)
+            loss = partial(self._loss, minibatch.normalisers, strengths)
             if on_policy and part_norms:
-                totals.add(self._part_norms(batch, parts, loss))
-            for k, rows in enumerate(parts):
+                totals.add(self._part_norms(batch, parts, adds, loss))
+            for k, (rows, add) in enumerate(zip(parts, adds, strict=True)):
                 part = batch.select(rows) if rows else _no_tokens(batch)
                 if with_policy_term and not on_policy and rows:
                     part = part.with_streams(old_logprobs_BT=old_BT[rows][:, : part.width])
-                stats, out = loss(part)
+                stats, out = loss(part, add)
                 # Gradients are averaged over ranks; each rank's loss is a share of the global sum.
                 self.shards.backward(out.loss * self.shards.world, last=k == len(parts) - 1)
                 if rows:
                     totals.add(out.sums)
                     totals.add_shares(out.shares, len(minibatches))
-                    if on_policy and with_policy_term:
+                    if on_policy and with_policy_term and k < len(rewarded):
                         put_rows(
                             old_BT, rows, part.response_lengths_B, stats.logprobs_N
                         )  # for a later epoch, which trains them again
@@ -127,7 +136,7 @@ class LearnerLoop:
             if add_reference is not None:
                 part = add_reference(part)
             stats = self._statistics(part, peaks=True)
-            found = (stats.logprobs_N, stats.entropy_N, stats.rkl_N, stats.peak_N)
+            found = (stats.logprobs_N, stats.entropy_N, stats.rkl_N, stats.peak_N, stats.certainty_N)
             for name, values_N in zip(STREAMS, found, strict=True):
                 if rows and values_N is not None:
                     put_rows(streams[name], rows, part.response_lengths_B, values_N)
@@ -137,6 +146,10 @@ class LearnerLoop:
     def set_reference_head(self, head_VD: Tensor | None) -> None:
         """Sets the frozen head that turns the reference's hidden states into its distribution. None gives it up."""
         self.shards.policy.frozen_ref_head_VD = None if head_VD is None else head_VD.to(self.shards.device)
+
+    def set_vocabulary(self, tokens: int) -> None:
+        """Has self-certainty computed from now on, over the head's first ``tokens`` rows. 0: no longer."""
+        self.shards.policy.vocabulary = tokens
 
     def scores_of_base(self, part: TokenBatch, with_hidden: bool) -> Tensor:
         """Returns what the model says of a micro-batch with its adapters off: the reference of a run with adapters."""
@@ -178,10 +191,10 @@ class LearnerLoop:
 
     def _loss(
         self,
-        add_reference: AddReference | None,
         normalisers: Normalisers,
         strengths: Strengths | None,
         part: TokenBatch,
+        add_reference: AddReference | None,
     ) -> tuple[TokenStatistics, ObjectiveOutput]:
         """Computes a micro-batch's loss."""
         if add_reference is not None:
@@ -193,7 +206,8 @@ class LearnerLoop:
         self,
         batch: TokenBatch,
         parts: list[list[int]],
-        loss: Callable[[TokenBatch], tuple[TokenStatistics, ObjectiveOutput]],
+        adds: list[AddReference | None],
+        loss: Callable[[TokenBatch, AddReference | None], tuple[TokenStatistics, ObjectiveOutput]],
     ) -> dict[str, tuple[float, float]]:
         """Measures the gradient norm of each part of a minibatch's loss, as sums for :class:`Totals`. Each costs a pass
         forward and backward over the minibatch, whose gradient is thrown away: so the update that follows is the same
@@ -201,8 +215,8 @@ class LearnerLoop:
         found: dict[str, tuple[float, float]] = {}
         left: list[str] | None = None  # known once a loss was computed, and the same on all ranks
         while left is None or left:
-            for k, rows in enumerate(parts):
-                _, out = loss(batch.select(rows) if rows else _no_tokens(batch))
+            for k, (rows, add) in enumerate(zip(parts, adds, strict=True)):
+                _, out = loss(batch.select(rows) if rows else _no_tokens(batch), add)
                 left = list(out.parts) if left is None else left
                 self.shards.backward(out.parts[left[0]] * self.shards.world, last=k == len(parts) - 1)
             assert left

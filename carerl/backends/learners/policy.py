@@ -36,6 +36,7 @@ class Policy(nn.Module):
             speed_up(model, self.device)
         self.model = model
         self.chunk_tokens = chunk_tokens
+        self.vocabulary = 0  # tokens, the head's first rows, over which self-certainty is computed; 0: it is not
         self.frozen_ref_head_VD: Tensor | None = None  # not a parameter: it is neither trained nor sharded
 
     @property
@@ -74,7 +75,7 @@ class Policy(nn.Module):
         """
         if hidden_alone:
             return {"hidden_ND": self.hidden(batch)}
-        policy = FactoredLogits(self.hidden(batch), self.head_VD)
+        policy = FactoredLogits(self.hidden(batch), self.head_VD, self.vocabulary)
         reference = None
         if with_ref and batch.ref_hidden is not None:
             head_VD = self.frozen_ref_head_VD

@@ -35,13 +35,13 @@ class Totals:
             self._shares[name] = self._shares.get(name, 0.0) + share / minibatches
 
     def add_mismatch(self, part: TokenBatch, logprobs_N: Tensor) -> None:
-        """Adds how far the engine's log-probs are from the learner's at the same weights. Anchors have none of an
-        engine."""
+        """Adds how far the engine's log-probs are from the learner's at the same weights. Rows of no group have
+        none of an engine."""
         if part.rollout_logprobs_BT is None:
             return
         gap_N = (logprobs_N.detach().cpu().float() - part.rollout_logprobs_BT[part.mask_BT]).double()
-        if part.anchored_BT is not None:
-            gap_N = gap_N[~part.anchored_BT[part.mask_BT]]
+        if part.added_B is not None:
+            gap_N = gap_N[~part.added_B.repeat_interleave(part.response_lengths_B)]
         weight_N = gap_N.exp()
         self._gaps.add(gap_N)
         self._weights[0] += float(weight_N.sum())

@@ -19,7 +19,8 @@ from carerl.backends.learners.loop import LearnerLoop
 from carerl.backends.learners.policy import Policy
 from carerl.backends.learners.starting import in_memory
 from carerl.config.schema import LearnerConfig
-from carerl.loss.anchored import Anchor, anchor_tokens, with_anchors
+from carerl.loss.added import tokens_of
+from carerl.loss.anchored import Anchor, anchor_rows, with_anchors
 from carerl.loss.batching import Minibatch
 from carerl.loss.objective import AnchorTerm, Objective
 from carerl.records.vectors import TokenVectors
@@ -45,16 +46,21 @@ WEIGHT = 2.5
 ANCHORS = [Anchor((1, 2, 3 + n)[: 1 + n % 3], (4, 5, n, 7, 8)[: 1 + (3 * n) % 5]) for n in range(7)]
 
 
-def rows_and_parts(cut: Any) -> tuple[TokenBatch, list[Minibatch]]:
-    """The rows of the learner's other tests with seven anchors, whose reference is the same model."""
+def rows_and_parts(cut: Any, alone: bool = False) -> tuple[TokenBatch, list[Minibatch]]:
+    """The rows of the learner's other tests with seven anchors, whose reference is the same model. ``alone``: it has
+    scored the anchors and nothing else."""
     own, shares = with_anchors(batch(torch.float64).with_streams(ref_hidden=None), ANCHORS, len(cut))
     policy = Policy(model(2, torch.float64).requires_grad_(False), 1000)
     rows = own.with_streams(ref_hidden=TokenVectors.whole(policy.hidden(own), own.response_lengths_B))
+    if alone:
+        added = sorted(anchor_rows(own))
+        found = policy.hidden(own.select(added))
+        rows = own.with_streams(ref_hidden=TokenVectors.of([(added, found)], own.response_lengths_B))
     minibatches = [
         replace(
             minibatch,
             rows=(*minibatch.rows, *share),
-            normalisers=replace(minibatch.normalisers, anchor=anchor_tokens(own, share)),
+            normalisers=replace(minibatch.normalisers, anchor=tokens_of(own, share)),
         )
         for minibatch, share in zip(parts(batch(torch.float64), cut), shares, strict=True)
     ]
@@ -62,19 +68,19 @@ def rows_and_parts(cut: Any) -> tuple[TokenBatch, list[Minibatch]]:
 
 
 def gradients(
-    estimator: str, micro: int, cut: Any, anchored: bool = True
+    estimator: str, micro: int, cut: Any, anchored: bool = True, beta: float = BETA, alone: bool = False
 ) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
     forward_kl = REGULARIZERS["fkl"].build(REGULARIZERS["fkl"].config())
     penalty = REGULARIZERS["srkl"].build(SRKLConfig(alpha=ALPHA))
     anchor = AnchorTerm(WEIGHT, forward_kl.exact)
-    objective = Objective(ALGORITHMS["grpo"].build(GRPOConfig()), penalty, BETA, estimator, anchor=anchor)
+    objective = Objective(ALGORITHMS["grpo"].build(GRPOConfig()), penalty, beta, estimator, anchor=anchor)
     config = LearnerConfig(micro_batch_rows=micro, head_chunk_tokens=3, compute_dtype="float64")
     shards = ReadGradient(in_memory(model(1, torch.float64)), config, torch.device("cpu"))
     made = LearnerLoop(shards, config, objective)
     made.set_reference_head(model(2, torch.float64).get_output_embeddings().weight.detach())
     plain = batch(torch.float64)
-    rows, minibatches = rows_and_parts(cut) if anchored else (plain, parts(plain, cut))
-    metrics = made.update(rows, minibatches, 1e-2)
+    rows, minibatches = rows_and_parts(cut, alone) if anchored else (plain, parts(plain, cut))
+    metrics = made.update(rows, minibatches, 1e-2, part_norms=alone)
     return shards.gradients, metrics
 
 
@@ -92,10 +98,11 @@ def of_anchors(rows: TokenBatch, share: list[int]) -> dict[str, Tensor]:
 
 
 CASES = [("full", 2, MINIBATCHES), ("score", 3, MINIBATCHES), ("full", 5, EMPTY_RANK)]
+UNPENALISED = ("score", 3, EMPTY_RANK, True, 0.0)
 
 
 def all_that_two_ranks_are_asked() -> list[tuple[list[dict[str, Tensor]], dict[str, float]]]:
-    return [gradients(*case) for case in CASES]
+    return [*(gradients(*case) for case in CASES), gradients(*UNPENALISED, True)]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +128,32 @@ def test_the_gradient_is_the_divergences_own_on_one_rank_and_on_two(two_ranks: A
     assert {"rollout/mismatch_max", "train/entropy"} <= others.keys()
     changed = {name for name, value in others.items() if alone[1][name] != pytest.approx(value, rel=1e-9)}
     assert changed == {"train/loss"} and alone[1].keys() - others.keys() == {"anchor/loss", "anchor/divergence"}
+
+
+def test_a_reference_that_scored_anchors_alone_gives_the_same_gradient(two_ranks: Any) -> None:
+    """Without a penalty nothing else of it is needed. Rows that it has not scored have no divergence to be reported."""
+    whole, alone = (on_ranks(1, gradients, *UNPENALISED, only) for only in (False, True))
+    assert largest_relative_error(alone[0], whole[0]) < 1e-12
+    assert largest_relative_error(two_ranks[-1][0], whole[0]) < 1e-10
+    assert alone[1]["anchor/divergence"] == pytest.approx(whole[1]["anchor/divergence"], rel=1e-12)
+    assert {"regularizer/reverse_kl", "regularizer/log_ratio"} <= whole[1].keys() - alone[1].keys()
+    assert alone[1]["train/grad_norm_anchor"] > 0, "every part has its norm"
+
+
+def test_anchors_that_the_reference_has_not_scored_are_an_error() -> None:
+    rows, minibatches = rows_and_parts(MINIBATCHES)
+    with pytest.raises(Exception, match="anchors need their exact divergence"):
+        on_ranks(1, unscored, rows.with_streams(ref_hidden=None), minibatches)
+
+
+def unscored(rows: TokenBatch, minibatches: list[Minibatch]) -> None:
+    fkl = REGULARIZERS["fkl"].build(REGULARIZERS["fkl"].config())
+    none = REGULARIZERS["none"].build(REGULARIZERS["none"].config())
+    grpo = ALGORITHMS["grpo"].build(GRPOConfig())
+    objective = Objective(grpo, none, 0.0, "score", anchor=AnchorTerm(WEIGHT, fkl.exact))
+    config = LearnerConfig(micro_batch_rows=3, compute_dtype="float64")
+    shards = ReadGradient(in_memory(model(1, torch.float64)), config, torch.device("cpu"))
+    LearnerLoop(shards, config, objective).update(rows, minibatches, 1e-2)
 
 
 def test_no_pass_is_made_for_log_probs_that_an_anchor_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ from tests.backends.learners.ranks import on_ranks
 BETA, ALPHA, CLIP, TEMPERATURE = 3.0, 0.8, 0.2, 0.7
 LENGTHS = ((3, 6), (1, 8), (5, 2), (4, 7), (2, 3), (0, 5))  # responses of six groups of two; one is empty
 MINIBATCHES = ((0, 1, 4, 5, 6, 7), (2, 3, 8, 9, 10, 11))
+REAL = 20  # tokens of the head's 23 rows; the others pad it
 
 
 def model(seed: int, dtype: torch.dtype) -> Any:
@@ -147,6 +148,7 @@ def with_everything_on(checkpointing: bool) -> tuple[list[dict[str, Tensor]], di
     regularizer = REGULARIZERS["srkl"].build(SRKLConfig(alpha=ALPHA))
     shards = ReadGradient(in_memory(model(1, torch.float64)), config, torch.device("cpu"))
     made = LearnerLoop(shards, config, Objective(algorithm, regularizer, BETA, "full"))
+    made.set_vocabulary(REAL)
     made.set_reference_head(model(2, torch.float64).get_output_embeddings().weight.detach())
     rows = batch(torch.float64)
     strata_BM = torch.arange(rows.rows)[:, None] % torch.arange(1, len(STRATA) + 1)[None, :] == 0
@@ -409,6 +411,20 @@ def test_every_token_counts_once_in_what_engine_and_learner_differ_by(two_ranks:
     assert metrics["rollout/mismatch_max"] == pytest.approx(gaps[-1], rel=1e-5)
 
 
+def test_certainty_is_a_mean_over_the_tokens_of_all_ranks(two_ranks: Any) -> None:
+    """Also where one rank has more tokens than the other."""
+    network, rows = model(1, torch.float64), batch(torch.float64)
+    logp_NV = torch.cat([log_softmax_of_response(network, row, rows) for row in range(rows.rows)]).detach()
+    wanted = float(certainty_of_real(logp_NV).mean())
+    assert two_ranks[1]["everything on"][1]["train/certainty"] == pytest.approx(wanted, rel=1e-10)
+
+
+def certainty_of_real(logp_NV: Tensor) -> Tensor:
+    """KL(uniform ‖ p) over the real tokens, from its definition."""
+    real_NV = logp_NV[:, :REAL].softmax(-1)
+    return -(real_NV * REAL).log().mean(-1)
+
+
 def test_gradient_in_single_precision_is_the_same_on_two_ranks(two_ranks: Any) -> None:
     one = on_ranks(1, gradients, torch.float32, "full", 100, 1000)
     assert largest_relative_error(two_ranks[1]["float32"], one) < 1e-5
@@ -424,6 +440,7 @@ def test_normalising_by_local_counts_would_be_noticed() -> None:
 
 def scores_of_rows(rows_per_pass: int) -> dict[str, Tensor]:
     made = learner(FSDP2Shards, torch.float64, "full", rows_per_pass, 7)
+    made.set_vocabulary(REAL)
     rows, streams = made.log_probs(batch(torch.float64))
     whole = {name: torch.zeros(12, stream.shape[1]) for name, stream in streams.items()}
     for name, stream in streams.items():
@@ -443,6 +460,7 @@ def test_scores_equal_row_by_row_evaluation() -> None:
         torch.testing.assert_close(found["logprobs"][row, :length], old[row].float())
         torch.testing.assert_close(found["rkl"][row, :length], kl.float())
         torch.testing.assert_close(found["entropy"][row, :length], entropy.float())
+        torch.testing.assert_close(found["certainty"][row, :length], certainty_of_real(logp.detach()).float())
         assert bool((found["logprobs"][row, length:] == 0).all())
 
 
