@@ -34,6 +34,11 @@ class Gold:
     target: int | None = None
     answerable: bool = True
 
+    def without_answer(self) -> Gold:
+        """Returns what the question itself says: its options, or its numbers and target. Nothing says what is right, or
+        whether anything is."""
+        return Gold(choices=self.choices, numbers=self.numbers, target=self.target)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

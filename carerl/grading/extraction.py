@@ -84,6 +84,26 @@ def extract_boxed(text: str) -> str | None:
     return found[-1] if found else None
 
 
+def boxed_place(text: str) -> tuple[int, int, int] | None:
+    r"""Returns where the mark of the last complete box begins, and where its content begins and ends; None where that
+    is empty or too long, or there is no such box. What comes before the end of a think block holds none.
+
+    >>> text = r"so \boxed{ 12 }."
+    >>> mark, start, end = boxed_place(text)
+    >>> text[mark:start], text[start:end]
+    ('\\boxed{ ', '12')
+    """
+    begin = max(0, text.rfind(_END_OF_THINK))
+    for match in reversed([m for m in BOX.finditer(text) if m.start() >= begin][-MAX_BOXES:]):
+        complete, content = _content(text, match.end())
+        if complete:
+            if content is None:
+                return None
+            start = text.index(content, match.end())
+            return match.start(), start, start + len(content)
+    return None
+
+
 def _content(text: str, start: int) -> tuple[bool, str | None]:
     """Returns whether the box is complete, and its content."""
     bare = _BARE_BOX.match(text, start, start + MAX_ANSWER)

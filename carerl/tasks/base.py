@@ -16,11 +16,13 @@ from carerl.metrics.table import SUITE_LABELS
 from carerl.metrics.table import VALIDATION as VALIDATION  # many that know tasks look for it here
 from carerl.records.splitting import Splitter
 from carerl.settings import Settings
+from carerl.tasks.answers import AnswerSpan
 from carerl.types import Decision, Example, Group, Outcome, Sample, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+LOOKED_AT = 8  # times a pool of anchors: prompts of a source among which different ones are sought
 QUESTION = "question"  # in Example.meta of a text: the bare question, without the words around it in the prompt
 ASKS_CONFIDENCE = "asks_confidence"  # in Example.meta, and true: the prompt asks for a stated confidence
 
@@ -217,13 +219,37 @@ class ChecksSteps(SplitsSteps, Protocol):
         ...
 
 
+@runtime_checkable
+class AnswersTask(Task, Protocol):
+    """A task whose responses say their answers in tokens that can be found."""
+
+    def answer_span(self, response_ids: Sequence[int]) -> AnswerSpan | None:
+        """Returns where a response says its answer; None where it does not, or not in a form that is looked for."""
+        ...
+
+
+@runtime_checkable
+class TracesTask(Task, Protocol):
+    """A task that has labelled traces: responses to learn for some of its training questions."""
+
+    def training_size(self) -> int | None:
+        """Returns how many training questions there are; None if they never end."""
+        ...
+
+    def traces(self, n: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Returns prompt and response of the first ``n`` training questions, token ids, as far as there is a right
+        one."""
+        ...
+
+
 def prompts_at(task: AnchorTask, anchor: AnchorConfig, first: int, n: int) -> list[tuple[int, ...]]:
     """Returns the prompts of a run's anchors at positions ``first`` to ``first + n - 1``. Those of a pool come again
-    and again, in its order. Raises ValueError for a source that cannot be used."""
+    and again, in its order; all are different, and fewer where the source has fewer. Raises ValueError for a source
+    that cannot be used."""
     if not anchor.pool:
         return task.anchor_prompts(anchor.source, first, n)
-    own = task.anchor_prompts(anchor.source, 0, anchor.pool)
-    return [own[position % anchor.pool] for position in range(first, first + n)]
+    own = list(dict.fromkeys(task.anchor_prompts(anchor.source, 0, LOOKED_AT * anchor.pool)))[: anchor.pool]
+    return [own[position % len(own)] for position in range(first, first + n)]
 
 
 def no_names(settings: Mapping[str, Any]) -> dict[str, str]:

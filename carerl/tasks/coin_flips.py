@@ -3,8 +3,8 @@
 A model with random weights is never right: every group would be uniform, nothing would be learned, and dynamic sampling
 would draw prompts without end. So that a rehearsal trains, outcomes are replaced after grading. No response names an
 option either, and no decision would be trained: so a place of the response is taken for one. Nor does a
-response have steps that end: so one ends after every few tokens. A toss depends only on
-the seed, the question and the sample's number: a repeated or resumed run has the same ones.
+response have an answer, or steps that end: so its last token is taken for one, and a step ends after every few. A toss
+depends only on the seed, the question and the sample's number: a repeated or resumed run has the same ones.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from carerl.grading.votes import ABSTENTION
 from carerl.records.splitting import Walker
+from carerl.tasks.answers import AnswerSpan
 from carerl.types import Decision, Group, Outcome, Sample
 
 
@@ -69,6 +70,12 @@ def toss(groups: Sequence[Group], seed: int) -> None:
                 sample.answer, sample.reason = right, ""
             elif sample.correct or sample.answer == right:
                 sample.outcome, sample.answer = Outcome.WRONG, None
+
+
+def tossed_span(response_ids: Sequence[int]) -> AnswerSpan | None:
+    """Takes the last token of a response for its answer, without a mark. None for one of fewer than two tokens."""
+    tokens = len(response_ids)
+    return AnswerSpan(tokens - 1, tokens - 1, tokens) if tokens > 1 else None
 
 
 STEP_TOKENS = 4  # of a step of random tokens

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 
 from carerl.calibration import answer_shares, verbalized_confidence, without_statement
 from carerl.grading.pool import GraderPool, Job
@@ -37,21 +39,23 @@ class Judge:
         self._coin_seed = coin_seed
         self._raised = ""
 
-    def judge(self, groups: list[Group]) -> tuple[list[Group], str]:
+    def judge(self, groups: list[Group], blind: bool = False) -> tuple[list[Group], str]:
         """Sets outcome, answer, confidences and reward of every sample, in place. Returns the groups, and the last
         failure in words ('' if there was none).
 
         A grader or reward that raises, or a reward that is not finite, makes its sample INVALID with reward 0 and
         affects no other sample. A sample that brings an ``argmax_outcome`` has it for its outcome. Equivalent answers
-        of a group are the same string afterwards, so that votes can be
-        counted without comparing anything."""
+        of a group are the same string afterwards, so that votes can be counted without comparing anything.
+
+        ``blind``: what is an answer, and which answers are equivalent, is decided without the gold answer, so that an
+        internal reward cannot learn it from the votes. A task that is not of text reads answers so in any case."""
         self._raised = ""
         texts = self._read_texts(groups)
         if isinstance(self._task, TextTask):
-            self._grade_texts(groups, texts)
+            self._grade_texts(groups, texts, blind)
         else:
             self._grade_ids(groups)
-        for sample in (sample for group in groups for sample in group.samples):
+        for sample in _samples(groups):
             if sample.argmax_outcome is not None:
                 sample.outcome = sample.argmax_outcome
         if self._coin_seed is not None:
@@ -75,18 +79,32 @@ class Judge:
                 sample.stated_confidence = verbalized_confidence(text)
         return found
 
-    def _grade_texts(self, groups: list[Group], texts: dict[int, str]) -> None:
+    def _grade_texts(self, groups: list[Group], texts: dict[int, str], blind: bool) -> None:
+        jobs = [
+            Job(
+                group.example.meta["grader"],
+                without_statement(texts[id(sample)]),
+                group.example.meta["gold"],
+                sample.truncated,
+            )
+            for group in groups
+            for sample in group.samples
+        ]
+        self._grade_jobs(groups, jobs)
+        if blind:
+            unseen = [replace(group, samples=[replace(sample) for sample in group.samples]) for group in groups]
+            self._grade_jobs(unseen, [replace(job, gold=job.gold.without_answer()) for job in jobs])
+            for sample, read in zip(_samples(groups), _samples(unseen), strict=True):
+                sample.answer = read.answer
+
+    def _grade_jobs(self, groups: list[Group], jobs: list[Job]) -> None:
+        """Grades the samples of all groups, a job for each."""
         if self._pool is None:
             raise RuntimeError("a task of text is graded in the processes of a pool: give the judge one")
-        pairs = [(group.example, sample) for group in groups for sample in group.samples]
-        jobs = [
-            Job(example.meta["grader"], without_statement(texts[id(sample)]), example.meta["gold"], sample.truncated)
-            for example, sample in pairs
-        ]
-        for (example, sample), graded in zip(pairs, self._pool.grade_and_vote(jobs), strict=True):
+        for job, sample, graded in zip(jobs, _samples(groups), self._pool.grade_and_vote(jobs), strict=True):
             verdict = graded.verdict
             sample.outcome, sample.answer, sample.reason = verdict.outcome, graded.vote, verdict.reason
-            sample.answerable = example.meta["gold"].answerable
+            sample.answerable = job.gold.answerable
             if verdict.reason:
                 self._raised = f"{verdict.reason} (grading a response to {sample.example_id})"
         _merge_votes(groups, self._pool)
@@ -115,6 +133,10 @@ class Judge:
     def _fail(self, sample: Sample, error: Exception, doing: str) -> None:
         self._raised = f"{type(error).__name__}: {error} ({doing} a response to {sample.example_id})"
         sample.outcome, sample.answer, sample.reason = Outcome.INVALID, None, f"error: {type(error).__name__}: {error}"
+
+
+def _samples(groups: list[Group]) -> Iterator[Sample]:
+    return (sample for group in groups for sample in group.samples)
 
 
 def _merge_votes(groups: list[Group], pool: GraderPool) -> None:

@@ -17,7 +17,6 @@ question: the caller decides which of them fit a model's context (:func:`carerl.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,26 +29,26 @@ from carerl.grading.decision import decision_search, spellings
 from carerl.grading.pool import GraderPool, Job
 from carerl.grading.votes import vote
 from carerl.tasks.benchmarks.config import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
-from carerl.tasks.benchmarks.table import find_benchmark, training_questions
-from carerl.tasks.rows.decontamination import Overlap, overlaps
+from carerl.tasks.benchmarks.table import find_benchmark
+from carerl.tasks.rows.decontamination import Overlap
 from carerl.tasks.rows.questions import Question
 from carerl.tasks.taught import TaughtRows, taught_rows
 from carerl.types import Decision, Example, Group, Outcome, Sample
 
 from . import text_evaluation
+from .answers import AnswerSpan, boxed_span
 from .base import ASKS_CONFIDENCE, QUESTION, VALIDATION, Evaluation, Suite
 from .chat_templates import has_thinking_switch
 from .end_of_turn import end_of_turn
 from .prompts import Prompt, PromptEncoder, PromptLengths, prompt_encoder, prompt_lengths
 from .text_anchors import MEASURED, RANDOM, places, random_prompts
+from .text_data import TextData, shuffled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _STREAM_ORDER = 0
-_EVALUATION_ORDER_SEED = 20260131
 PROBE = r"Find $\frac{1}{2} + 3$. \boxed{7}"
-SHOWN = 3  # overlaps that a message names
 
 
 class TextTask:
@@ -73,18 +72,17 @@ class TextTask:
         self.seed = seed
         self.stop_ids: tuple[int, ...] = ()
         self.vocab_size = 0
-        self.overlapping: tuple[Overlap, ...] = ()  # training questions that were dropped, once data has been read
+        self._data = TextData(config, names)
         self._names = tuple(names)
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._encoder: PromptEncoder | None = None
         self._kept: list[Question] = []
         self._lengths: PromptLengths | None = None
         self._taught: TaughtRows | None = None
-        self._evaluation: dict[str, list[Question]] = {}
-        self._split: tuple[list[Question], list[Question]] | None = None
         self._suites: list[Suite] | None = None
         self._random_lengths: list[int] = []
         self._anchors: dict[str, list[tuple[int, ...]]] = {}
+        self._traces: list[tuple[tuple[int, ...], tuple[int, ...]]] | None = None
         self._spellings: dict[tuple[int, str, tuple[str, ...]], dict[str, int]] = {}
 
     @property
@@ -111,6 +109,11 @@ class TextTask:
         self.stop_ids = tuple(dict.fromkeys(token for token in ends if token is not None))
         self.vocab_size = len(tokenizer)
 
+    @property
+    def overlapping(self) -> tuple[Overlap, ...]:
+        """Training questions that were dropped, once data has been read."""
+        return self._data.overlapping
+
     def train_examples(self, start: int, n: int) -> list[Example]:
         """Returns examples of one epoch after the other, each in an order of its own. Raises ValueError if there is
         nothing to train on."""
@@ -123,17 +126,21 @@ class TextTask:
         for position in range(start, start + n):
             epoch, place = divmod(position, size)
             if epoch not in orders:
-                order_N = np.random.default_rng([self.seed, _STREAM_ORDER, epoch]).permutation(len(questions))
+                order_N = self._order(epoch)
                 orders[epoch] = order_N[left_N[order_N]]
             chosen.append(questions[orders[epoch][place]])
             prefixes.append(f"train/{epoch}/")
         return self._examples(chosen, prefixes)
 
+    def _order(self, epoch: int) -> np.ndarray:
+        """Returns (N,) int64: which training question comes at each place of an epoch."""
+        return np.random.default_rng([self.seed, _STREAM_ORDER, epoch]).permutation(len(self._trained_on()))
+
     def training_lengths(self) -> PromptLengths:
         """Measures the training prompts, including those that are left out. The room is ``task.max_prompt_tokens``, or
         the longest prompt's length where that is 0. Raises ValueError for data that cannot be trained on."""
         if self._lengths is None:
-            questions, _ = self._training()
+            questions, _ = self._data.training()
             found = self._examples(questions)
             room = self.config.max_prompt_tokens or max(len(example.prompt_ids) for example in found)
             self._lengths = prompt_lengths(found, room)
@@ -147,6 +154,28 @@ class TextTask:
             questions, grade = self._trained_on(), lambda pairs: self._correct(pairs, pool)
             self._taught = taught_rows(questions, self.config.teach, room, self._response_ids, grade)
         return self._taught
+
+    def learn_traces(self, source: str, n: int, room: int, pool: GraderPool) -> TaughtRows:
+        """Makes the labelled traces of :meth:`traces`: of the first ``n`` training questions, as :meth:`teach` would,
+        or of every row of ``source``, a data set or ``.jsonl`` file. Training questions stay as they are: what is left
+        out here follows from labelled rows alone. Says what was left out. Raises ValueError for a source that cannot be
+        used."""
+        own, grade = self._trained_on(), lambda pairs: self._correct(pairs, pool)
+        questions = self._data.usable(source) if source else [own[place] for place in self._order(0)[:n]]
+        rows = taught_rows(questions, self.config.teach, room, self._response_ids, grade)
+        examples = self._examples([question for question in questions if question.id in rows.targets])
+        self._traces = [(example.prompt_ids, rows.targets[example.id]) for example in examples]
+        return rows
+
+    def traces(self, n: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Returns prompt and response of what :meth:`learn_traces` made. Raises RuntimeError before that."""
+        if self._traces is None:
+            raise RuntimeError("TextTask.learn_traces must be called first")
+        return list(self._traces)
+
+    def training_size(self) -> int | None:
+        """Returns how many training questions there are."""
+        return len(self._trained_on())
 
     def target(self, example: Example) -> tuple[int, ...]:
         """Returns the response of :meth:`teach` for a training question. Raises RuntimeError before that."""
@@ -165,7 +194,7 @@ class TextTask:
 
     def has_options(self) -> bool:
         """Returns True if any training question has closed options."""
-        return any(question.choices for question in self._training()[0])
+        return any(question.choices for question in self._data.training()[0])
 
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
         """Grades with the data set's grader, in this process and without limits. Returns the outcome and the vote of
@@ -192,20 +221,20 @@ class TextTask:
 
     def anchor_prompts(self, source: str, start: int, n: int) -> list[tuple[int, ...]]:
         """Returns prompts for anchors: of a data set or a ``.jsonl`` file that may be trained on, asked like the run's
-        own questions, without those that overlap an evaluation prompt or are too long; or random tokens, as many as the
-        first :data:`MEASURED` training prompts have. Raises ValueError for a source that cannot be used."""
+        own questions, without those that overlap a rewarded or an evaluated prompt or are too long; or random tokens,
+        as many as the first :data:`MEASURED` training prompts have. Raises ValueError for a source that cannot be
+        used."""
         if source == RANDOM:
             if not self._random_lengths:
                 self._random_lengths = [len(example.prompt_ids) for example in self.train_examples(0, MEASURED)]
             lengths = [self._random_lengths[place % MEASURED] for place in range(start, start + n)]
             return random_prompts(self._attached(), self.seed, start, lengths)
         if source not in self._anchors:
-            questions = training_questions(source, self.config.data_dir, self.config.hub_revisions)
-            found = self._examples(self._decontaminated(source, questions)[0])
+            found = self._examples(self._data.apart(source))
             room = self.config.max_prompt_tokens
             kept = [example.prompt_ids for example in found if not room or len(example.prompt_ids) <= room]
             if not kept:
-                raise ValueError(f"{source}: no prompt is left for anchors")
+                raise ValueError(f"{source}: no prompt is left that is neither rewarded nor evaluated nor too long")
             self._anchors[source] = kept
         own = self._anchors[source]
         return [own[place] for place in places(self.seed, len(own), start, n)]
@@ -260,13 +289,17 @@ class TextTask:
             self._spellings[token, chosen, labels] = spellings(self._attached(), token, chosen, labels)
         return self._spellings[token, chosen, labels]
 
+    def answer_span(self, response_ids: Sequence[int]) -> AnswerSpan | None:
+        """Finds the content of a response's last box, see :mod:`~carerl.tasks.answers`. None where nothing is boxed."""
+        return boxed_span(response_ids, self.response_text)
+
     def suites(self) -> list[Suite]:
         """Returns the benchmarks in the order of the settings, the first of them primary, then the validation
         questions."""
         if self._suites is None:
-            found = dict(self._benchmarks())
+            found = dict(self._data.evaluation())
             if self.config.validation_questions:
-                found[VALIDATION] = self._training()[1]
+                found[VALIDATION] = self._data.training()[1]
             self._suites = [
                 Suite(name, tuple(self._examples(shuffled(questions))), primary=name == self.primary)
                 for name, questions in found.items()
@@ -277,68 +310,15 @@ class TextTask:
         """Computes the metrics of :mod:`carerl.tasks.text_evaluation`."""
         return text_evaluation.evaluate(results, self.primary, self.seed)
 
-    def _benchmarks(self) -> dict[str, list[Question]]:
-        if not self._evaluation:
-            for name, given in zip(self._names, self.config.benchmarks, strict=True):
-                self._evaluation[name] = find_benchmark(given).load(self.config.data_dir, self.config.hub_revisions)
-        return self._evaluation
-
     def _trained_on(self) -> list[Question]:
         """Returns the training questions whose prompts are not too long. Raises ValueError if none is left."""
         if not self._kept:
-            lengths, (questions, _) = self.training_lengths(), self._training()
+            lengths, (questions, _) = self.training_lengths(), self._data.training()
             dropped = {question_id for question_id, _ in lengths.too_long}
             self._kept = [question for question in questions if question.id not in dropped]
             if not self._kept:
                 raise ValueError(f"{self.config.train}: no prompt has {lengths.room} tokens or fewer")
         return self._kept
-
-    def _training(self) -> tuple[list[Question], list[Question]]:
-        """Returns the questions to train on, too long ones included, and those to validate on."""
-        if self._split is None:
-            if not self.config.train:
-                raise ValueError("task.train is empty: there is nothing to train on")
-            config = self.config
-            everything = training_questions(config.train, config.data_dir, config.hub_revisions)
-            questions, self.overlapping = self._decontaminated(config.train, everything)
-            held = shuffled(questions)[: self.config.validation_questions]
-            taken = {question.id for question in held} | {found.train_id for found in overlaps(questions, held)}
-            train = [question for question in questions if question.id not in taken]
-            if few := config.train_questions:
-                if few > len(train):
-                    raise ValueError(f"task.train_questions = {few}: {config.train} has {len(train)} to train on")
-                left = [question.id for question in shuffled(questions) if question.id not in taken]
-                chosen = set(left[:few])
-                train = [question for question in train if question.id in chosen]
-            if not train:
-                raise ValueError(
-                    f"{self.config.train}: no question is left to train on; {len(questions)} do not overlap the "
-                    f"evaluation, and task.validation_questions = {self.config.validation_questions}"
-                )
-            self._split = train, held
-        return self._split
-
-    def _decontaminated(self, name: str, train: list[Question]) -> tuple[list[Question], tuple[Overlap, ...]]:
-        """Returns the questions of a data set that overlap no evaluation prompt, and the overlaps of the others. Raises
-        ValueError where ``task.decontaminate`` refuses them."""
-        if self.config.decontaminate == "off":
-            return train, ()
-        evaluation = [question for questions in self._benchmarks().values() for question in questions]
-        found = overlaps(train, evaluation)
-        if not found:
-            return train, ()
-        exact = sum(overlap.exact for overlap in found)
-        pairs = ", ".join(f"{o.train_id} = {o.evaluation_id}" if o.exact else f"{o.train_id} ~ {o.evaluation_id}"
-                          for o in sorted(found, key=lambda o: not o.exact)[:SHOWN])  # fmt: skip
-        message = (
-            f"{name}: {len(found)} of {len(train)} training questions overlap an evaluation prompt, "
-            f"{exact} of them word by word ({pairs}{', ...' if len(found) > SHOWN else ''})"
-        )
-        if self.config.decontaminate == "refuse":
-            raise ValueError(f"{message}; write task.decontaminate=drop to leave them out")
-        warnings.warn(f"{message}: left out", stacklevel=2)
-        dropped = {overlap.train_id for overlap in found}
-        return [question for question in train if question.id not in dropped], tuple(found)
 
     def _response_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Encodes responses, each with what ends a turn, or a text where no chat template ends a turn."""
@@ -390,9 +370,3 @@ class TextTask:
                 "asks for another; leave task.system_prompt out, or take 'system' out of the row"
             )
         return system, template.replace("{question}", question.shown)
-
-
-def shuffled(questions: Sequence[Question]) -> list[Question]:
-    """Puts questions into the fixed order of evaluations."""
-    order = np.random.default_rng(_EVALUATION_ORDER_SEED).permutation(len(questions))
-    return [questions[i] for i in order]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from carerl.grading import Gold
 from carerl.grading.pool import GraderPool
 from carerl.loss.batching import informative
 from carerl.rewards import REWARDS
@@ -69,7 +71,7 @@ ROWS = [
 SLOW = r"\int\log(\sin(x)+\sqrt{x})dx"  # against a text it is wrong at once, against its like it takes half a minute
 DONT_KNOW = "The answer is unknown."
 
-Grade = Callable[[dict[str, list[str]]], dict[str, Group]]
+Grade = Callable[..., dict[str, Group]]
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +83,17 @@ def grade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grade]:
     task.attach(tokenizer)
     examples = {example.id.rpartition("/")[2]: example for example in task.train_examples(0, len(ROWS))}
 
-    def graded(responses: dict[str, list[str]]) -> dict[str, Group]:
+    def graded(
+        responses: dict[str, list[str]], blind: bool = False, golds: dict[str, Gold] | None = None
+    ) -> dict[str, Group]:
         groups = []
         for name, texts in responses.items():
+            example = examples[name]
+            if golds is not None:
+                example = replace(example, meta={**example.meta, "gold": golds[name]})
             ids = [tuple(tokenizer.encode(text)) for text in texts]
-            groups.append(Group(examples[name], [Sample(name, i, (-1.0,) * len(i), False, (0, 0)) for i in ids]))
-        found, graded.raised = Judge(task, CORRECT, pool).judge(groups)  # type: ignore[attr-defined]
+            groups.append(Group(example, [Sample(name, i, (-1.0,) * len(i), False, (0, 0)) for i in ids]))
+        found, graded.raised = Judge(task, CORRECT, pool).judge(groups, blind)  # type: ignore[attr-defined]
         return dict(zip(responses, found, strict=True))
 
     with GraderPool(workers=2, seconds=1.0) as pool:
@@ -108,6 +115,36 @@ def test_equivalent_answers_of_a_group_are_one_and_confidence_counts_them_so(gra
     turned = grade({"day": boxed[:2][::-1], "roots": boxed[::-1]})
     assert answers(turned["roots"]) == found[::-1], "the order of the samples changes nothing"
     assert not any(s.reason for group in groups.values() for s in group.samples)
+
+
+def test_blind_votes_are_the_same_whatever_the_gold_answer_is(grade: Grade) -> None:
+    """An internal reward that counts votes would otherwise learn from how the right ones are spelled, and joined."""
+    responses = {
+        "roots": [r"\boxed{-1, 1}", r"\boxed{1, -1}", r"\boxed{\pi+1}", r"\boxed{1+\pi}", r"\boxed{1} and \boxed{-1}"],
+        "day": [r"\boxed{Monday}", r"\boxed{\text{Tuesday}}", "none"],
+        "rome": ["Rome", "The answer is Roma.", DONT_KNOW],
+        "sum": ["<answer>4*6</answer>", "<answer>6*4</answer>", "<answer>4+6</answer>"],
+    }
+    golds = {
+        "roots": (Gold(("1, -1",)), Gold((r"1+\pi",)), Gold(("-1",))),
+        "day": (Gold(("Monday",)), Gold(("Tuesday",)), Gold(("9",))),
+        "rome": (Gold(("Rome", "Roma")), Gold(answerable=False), Gold(("unknown", "The answer is unknown"))),
+        "sum": (Gold(numbers=(4, 6), target=24),) * 3,  # part of the question
+    }
+    usual, blind = [], []
+    for k in range(3):
+        known = {name: own[k] for name, own in golds.items()}
+        usual.append(grade(responses, False, known))
+        blind.append(grade(responses, True, known))
+        for name in responses:
+            outcomes = [[s.outcome for s in found[k][name].samples] for found in (usual, blind)]
+            assert outcomes[0] == outcomes[1], "outcomes are by the gold answer, blind or not"
+    votes = [[answers(group) for group in groups.values()] for groups in blind]
+    assert votes[0] == votes[1] == votes[2]
+    assert len({str([answers(group) for group in groups.values()]) for groups in usual}) == 3, "otherwise it shows"
+    roots, day, rome, total = votes[0]
+    assert roots[2] == roots[3] != roots[0] and day[2] is None and day[0] != day[1] and rome[2] == "?"
+    assert total == ["24 from 4, 6", "24 from 4, 6", "10 from 4, 6"]
 
 
 def test_answers_that_cannot_be_compared_within_the_limits_are_different_and_counted(grade: Grade) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from .questions import Question
 
 WORDS = 13
+SHOWN = 3  # overlaps that a message names
 PHRASE = 10  # training questions; what stands in more of them is a phrase
 _SIGNS = r"\-+*/^=<>|"
 _LEFT_OUT = re.compile(rf"[^\w{_SIGNS}!%]|_")
@@ -68,3 +70,27 @@ def overlaps(train: Sequence[Question], evaluation: Sequence[Question]) -> list[
         elif telling := [run for run in found if counts[run] <= PHRASE]:
             result.append(Overlap(question.id, min(shared[run] for run in telling), False))
     return result
+
+
+def without_overlaps(
+    name: str, train: list[Question], evaluation: Sequence[Question], refuse: bool
+) -> tuple[list[Question], tuple[Overlap, ...]]:
+    """Returns the questions of data set ``name`` that overlap no evaluation prompt, and the overlaps of the others.
+    Warns of them; with ``refuse`` raises ValueError instead."""
+    found = overlaps(train, evaluation)
+    if not found:
+        return train, ()
+    exact = sum(overlap.exact for overlap in found)
+    pairs = ", ".join(
+        f"{o.train_id} = {o.evaluation_id}" if o.exact else f"{o.train_id} ~ {o.evaluation_id}"
+        for o in sorted(found, key=lambda o: not o.exact)[:SHOWN]
+    )
+    message = (
+        f"{name}: {len(found)} of {len(train)} training questions overlap an evaluation prompt, "
+        f"{exact} of them word by word ({pairs}{', ...' if len(found) > SHOWN else ''})"
+    )
+    if refuse:
+        raise ValueError(f"{message}; write task.decontaminate=drop to leave them out")
+    warnings.warn(f"{message}: left out", stacklevel=2)
+    dropped = {overlap.train_id for overlap in found}
+    return [question for question in train if question.id not in dropped], tuple(found)

@@ -1,9 +1,9 @@
 """Prompts of the tiny world for anchors: none of them is asked in an evaluation.
 
 ==========  ======================================================================================
-names       made-up names, of the corpus's pool: those that are asked are in neither, see ``world``
+names       made-up names of the corpus: no evaluation asks for one of them, see ``world``
 facts       entities that no suite asks for, those from ``task.evaluation_facts`` on
-textbook    textbook questions (``W …``) of 2, 3 or 4 operators, each with a third
+textbook    textbook questions (``W …``), a third of them with 2 operators, with 3 and with 4
 random      as many tokens as a training prompt has, each any word but padding, ``<eos>``, ``<unk>``
 ==========  ======================================================================================
 """

@@ -10,6 +10,7 @@ import numpy as np
 
 from carerl.types import Decision, Example, Group, Outcome, Sample, TokenBatch
 
+from ..answers import AnswerSpan
 from ..base import VALIDATION, Evaluation, Suite
 from . import tokenizer as tk
 from .anchors import SOURCES, anchor_prompts
@@ -105,6 +106,14 @@ class TinyTask:
         chain = (start, *(tk.DIGIT + int(result) for result in results))
         return (tk.CAREFUL, *chain, tk.ANSWER, tk.IDS[example.gold], tk.EOS)
 
+    def training_size(self) -> None:
+        """Returns None: questions never end."""
+        return None
+
+    def traces(self, n: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Returns the first ``n`` training questions with their :meth:`target`."""
+        return [(example.prompt_ids, self.target(example)) for example in self.train_examples(0, n)]
+
     def grade(self, example: Example, response_ids: Sequence[int], truncated: bool) -> tuple[Outcome, str | None]:
         """Grades the answer token, see :func:`carerl.tasks.tiny.grading.grade`."""
         return grade(example.gold, response_ids, truncated)
@@ -123,6 +132,11 @@ class TinyTask:
         if ETA not in example.meta:
             return {}, ()
         return {digit: tk.IDS[digit] for digit in tk.DIGITS}, (example.gold,)
+
+    def answer_span(self, response_ids: Sequence[int]) -> AnswerSpan | None:
+        """Finds the answer token behind the first ``A``, which marks it."""
+        position = answer_position(response_ids)
+        return None if position is None else AnswerSpan(position - 1, position, position + 1)
 
     def anchor_prompts(self, source: str, start: int, n: int) -> list[tuple[int, ...]]:
         """Returns prompts of a source for anchors, see :mod:`carerl.tasks.tiny.anchors`."""
