@@ -79,6 +79,9 @@ class AnchorConfig(Settings):
             yield ConfigError(
                 "anchor.divergence", "ce", reason, "write anchor.divergence=fkl, or anchor.sampler=reference"
             )
+        if self.divergence != "srkl" and self.alpha != AnchorConfig.alpha:
+            reason = f"nothing would read it: anchor.divergence={self.divergence} has no alpha"
+            yield ConfigError("anchor.alpha", self.alpha, reason, "write anchor.divergence=srkl, or leave it out")
         if self.divergence == "srkl" and self.alpha == 1.0:
             reason = "at alpha 1 the mixture is the policy itself, and the divergence is 0"
             yield ConfigError("anchor.alpha", 1.0, reason, "write anchor.alpha=0.8")

@@ -51,9 +51,9 @@ AUTO = "auto"  # of resume: resume the run in run_dir, or start one there
 # resumed with another value of one of these, a run would be another run
 FIXED_ON_RESUME = (
     "kind", "scale", "rehearse", "seed", "prompts_per_step", "task", "algorithm", "regularizer", "reward", "decision",
-    "anchor", "model.path", "model.revision", "model.base_recipe", "model.base_overrides", "model.shape", "model.dtype",
-    "learner.optimizer", "learner.schedule", "learner.compute_dtype", "learner.lora.rank", "learner.lora.alpha",
-    "learner.lora.targets", "rollout.temperature", "rollout.max_new_tokens", "rollout.end_ids",
+    "anchor", "distillation", "model.path", "model.revision", "model.base_recipe", "model.base_overrides",
+    "model.shape", "model.dtype", "learner.optimizer", "learner.schedule", "learner.compute_dtype", "learner.lora.rank",
+    "learner.lora.alpha", "learner.lora.targets", "rollout.temperature", "rollout.max_new_tokens", "rollout.end_ids",
 )  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from carerl.errors import ConfigError, raise_all
 
 TAKEN_OVER = (
     "recipe", "scale", "description", "kind", "seed", "steps", "prompts_per_step", "task", "algorithm", "regularizer",
-    "reward", "decision", "anchor", "preference", "model", "rollout", "reference", "grading", "judge", "learner",
-    "sync", "evaluation", "decode", "checkpoint", "tracking", "cluster", "profile", "rehearse",
+    "reward", "decision", "anchor", "distillation", "preference", "model", "rollout", "reference", "grading", "judge",
+    "learner", "sync", "evaluation", "decode", "checkpoint", "tracking", "cluster", "profile", "rehearse",
 )  # fmt: skip
 OWN_PLACE = ("runs_dir", "run_dir", "resume", "dry_run")  # of the command that goes on, and harmless: no path is made
 HERE = ("", "auto", "local")  # addresses of Ray that no file could point elsewhere

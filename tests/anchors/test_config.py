@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from carerl.config.check.anchors import anchor_faults
+from carerl.config.check.prompts import data_missing
 from carerl.config.load import load
 from carerl.config.schema import RunConfig
 from carerl.controller.preparation import prepare
@@ -33,6 +34,8 @@ TINY = ["recipe=anchor_grpo_tiny"]
         (["anchor.max_new_tokens=64"], "anchor.max_new_tokens", "fewer"),
         (["anchor.divergence=ce", "anchor.sampler=policy"], "anchor.divergence", "fkl"),
         (["anchor.divergence=srkl", "anchor.alpha=1"], "anchor.alpha", "0.8"),
+        (["anchor.alpha=.5"], "anchor.alpha", "anchor.divergence=srkl"),
+        (["anchor.source=s3://bucket/own.jsonl"], "anchor.source", "fetch it first"),
         (["anchor.divergence=k3"], "anchor.divergence", "fkl"),
         (["anchor.name=none"], "anchor.source", "anchor.name=prompts"),
     ],
@@ -41,6 +44,23 @@ def test_settings_that_mean_nothing_are_refused(words: list[str], field: str, re
     with pytest.raises(ConfigError) as caught:
         load([*TINY, *words])
     assert caught.value.field == field and remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("truthfulqa", "cannot be trained on"), ("commonsenseqa", "it is a test set"), ("gsm9k", "no data set")],
+)
+def test_a_data_set_that_is_no_source_is_refused_by_its_name_alone(source: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        load(["recipe=anchor_grpo_7b", f"anchor.source={source}"])
+    assert caught.value.field == "anchor.source"
+
+
+def test_a_plan_says_that_anchors_are_not_on_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "math_train.jsonl").touch(), (tmp_path / "math500.jsonl").touch()
+    own = ["recipe=anchor_grpo_7b", f"task.data_dir={tmp_path}"]
+    assert data_missing(load(own)) == ["commonsenseqa_train"]
+    assert data_missing(load([*own, "anchor.source=random"])) == data_missing(load([*own, "anchor.weight=0"])) == []
 
 
 def test_only_rl_has_anchors() -> None:
@@ -119,8 +139,8 @@ def test_what_must_not_be_trained_on_is_no_anchor(source: str, said: str, on_mat
 def test_prompts_of_a_data_set_are_those_that_training_would_ask(
     on_math: tuple[RunConfig, Task], tmp_path: Path
 ) -> None:
-    """A file that repeats an evaluation question and a training one: the first is left out, the other is asked as it is
-    asked in training."""
+    """A file that repeats an evaluation question and a rewarded one: both are left out, whatever is said of
+    training."""
     config, task = on_math
     (suite,) = (suite for suite in task.suites() if suite.name == "math500")
     (trained,) = task.train_examples(0, 1)
@@ -132,9 +152,11 @@ def test_prompts_of_a_data_set_are_those_that_training_would_ask(
     file = tmp_path / "own.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert not faults(config, task, source=str(file))
-    with pytest.warns(UserWarning, match=r"1 of 3 training questions overlap"):
-        asked = set(fresh(task, config).anchor_prompts(str(file), 0, 50))
-    assert len(asked) == 2 and trained.prompt_ids in asked and suite.examples[0].prompt_ids not in asked
+    for decontaminate in ("drop", "off"):
+        own = replace(config, task=replace(config.task, decontaminate=decontaminate))
+        with pytest.warns(UserWarning, match=r"2 of 3 prompts overlap one that is rewarded or evaluated"):
+            asked = set(fresh(task, own).anchor_prompts(str(file), 0, 50))
+        assert len(asked) == 1 and not asked & {trained.prompt_ids, suite.examples[0].prompt_ids}
     (fault,) = faults(config, task, source=str(file), max_new_tokens=config.rollout.max_model_len - 3)
     assert fault.field == "anchor.max_new_tokens" and "leaves" in fault.reason
 

@@ -184,7 +184,7 @@ def test_an_unknown_topic_gets_the_nearest_one(topic: str, guess: str, capsys: p
     assert f"did you mean --help {guess}?" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="the sections are run, "):
         topic_text("xyzzy")
-    for topic in ("foo", "log", "ppo"):  # a word that is merely a little like another
+    for topic in ("bar", "log", "ppo"):  # a word that is merely a little like another
         with pytest.raises(ConfigError) as caught:
             topic_text(topic)
         assert "did you mean" not in caught.value.remedy

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from carerl.anchors import RANDOM
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError, suggestion
 from carerl.settings import Errors
 from carerl.tasks import Task
 from carerl.tasks.base import AnchorTask, prompts_at
+from carerl.tasks.benchmarks.config import TextConfig
+from carerl.tasks.benchmarks.table import find_benchmark
 from carerl.tasks.text import TextTask
 
 
@@ -17,6 +20,8 @@ def anchor_pairings(c: RunConfig) -> Errors:
     a, r = c.anchor, c.rollout
     if not a.on or c.algorithm is None:
         return
+    if isinstance(c.task, TextConfig) and a.source not in ("", RANDOM):
+        yield from _data_set(a.source)
     longest = c.task.max_prompt_tokens
     if max(longest, 1) + a.max_new_tokens > r.max_model_len:
         prompts = f"prompts of up to {longest} tokens and " if longest else ""
@@ -33,6 +38,17 @@ def anchor_pairings(c: RunConfig) -> Errors:
             f"a step has {c.algorithm.minibatches} optimizer steps, and some would have no anchor",
             f"write anchor.per_step={c.algorithm.minibatches} or more",
         )
+
+
+def _data_set(source: str) -> Errors:
+    """Refuses a data set that there is none of, or that must not be trained on."""
+    try:
+        found = find_benchmark(source)
+        reason = "" if found.trainable else f"{source} cannot be trained on: {found.refusal}"
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        yield ConfigError("anchor.source", source, reason, "choose another source, or write anchor.name=none")
 
 
 def anchor_faults(task: Task, config: RunConfig) -> Iterator[ConfigError]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carerl.config.check.anchors import anchor_faults
+from carerl.config.check.distillation import distillation_faults
 from carerl.config.check.model import vocabulary
 from carerl.config.lengths import new_tokens, suite_lengths
 from carerl.config.roles import ActorGroup, actor_groups
@@ -170,7 +171,7 @@ def check_task(task: Task, config: RunConfig) -> None:
         errors.append(ConfigError("task.name", config.task.name, reason, "write task.name=tiny, or kind=rl"))
     elif config.prefers and (fault := _preferences(task, config)) is not None:
         errors.append(fault)
-    elif config.taught and not isinstance(task, TaughtTask):
+    elif config.taught and not config.distillation.on and not isinstance(task, TaughtTask):
         reason = "its questions have no responses to learn"
         errors.append(ConfigError("task.name", config.task.name, reason, "choose another task, or write kind=rl"))
     elif isinstance(task, TextTask):
@@ -182,7 +183,7 @@ def check_task(task: Task, config: RunConfig) -> None:
         ]
     else:
         errors += _all_prompts_fit(task, config)
-    raise_all([*errors, *(() if errors else anchor_faults(task, config))])
+    raise_all([*errors, *(() if errors else (*anchor_faults(task, config), *distillation_faults(task, config)))])
 
 
 def _preferences(task: Task, config: RunConfig) -> ConfigError | None:
@@ -230,7 +231,7 @@ def _swaps(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:
 
 def _taught(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:
     """Refuses supervised finetuning on questions without responses to learn."""
-    if not config.taught:
+    if not config.taught or config.distillation.on:  # then labelled traces are all that is learned
         return
     settings = config.grading
     with GraderPool(settings.processes, settings.seconds, settings.memory_mib) as pool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from carerl.anchors import RANDOM
 from carerl.config.check.at_hand import check_model_dir, check_task, local_tokenizer
 from carerl.config.lengths import suite_lengths
 from carerl.config.load import base_config
@@ -50,7 +51,7 @@ def planned_prompts(config: RunConfig) -> tuple[str, ...]:
     if not config.trains_on_questions or not isinstance(config.task, TextConfig):
         return ()
     limit = f"training prompts of more than {config.task.max_prompt_tokens:,} tokens are dropped"
-    missing = data_missing(config.task)
+    missing = data_missing(config)
     if missing:
         return (f"{limit}; not counted: {missing[0]} is not on this machine",)
     with refusals(config, config.model.path):
@@ -63,9 +64,13 @@ def planned_prompts(config: RunConfig) -> tuple[str, ...]:
         return tuple(prompt_lines(config, task))
 
 
-def data_missing(task: TextConfig) -> list[str]:
-    """Returns the names of the data sets that are not in a file here, so that the hub is asked for them."""
-    names = [name for name in (task.train, *task.benchmarks) if name]
+def data_missing(config: RunConfig) -> list[str]:
+    """Returns the names of the data sets of a run over text that are not in a file here, so that the hub is asked for
+    them."""
+    task, anchor = config.task, config.anchor
+    assert isinstance(task, TextConfig)
+    anchors = anchor.source if anchor.on and anchor.source != RANDOM else ""
+    names = [name for name in (task.train, *task.benchmarks, anchors) if name]
     return [name for name in names if not find_benchmark(name).at_hand(task.data_dir)]
 
 

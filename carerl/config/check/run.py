@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from carerl.config.check.anchors import anchor_pairings
 from carerl.config.check.decoding import decode_pairings
+from carerl.config.check.distillation import distillation_pairings, internal_pairings
 from carerl.config.check.learner import learner_pairings
 from carerl.config.check.lora import lora_pairings
 from carerl.config.check.loss import decision_pairings, loss_pairings, reward_pairings
@@ -100,7 +101,8 @@ def _own(c: RunConfig) -> Errors:
 
 PAIRINGS = (
     _kind, _swaps, run_dir_errors, path_pairings, model_pairings, _own, decode_pairings, batch_pairings,
-    loss_pairings, anchor_pairings, decision_pairings, preference_pairings, selection_pairings, reward_pairings,
-    reference_pairings, length_pairings, engine_pairings, learner_pairings, lora_pairings, placement_pairings,
-    sync_pairings, transfer_pairings, gpu_pairings, card_pairings, fit_pairings, shared_fit_pairings,
+    loss_pairings, anchor_pairings, distillation_pairings, internal_pairings, decision_pairings, preference_pairings,
+    selection_pairings, reward_pairings, reference_pairings, length_pairings, engine_pairings, learner_pairings,
+    lora_pairings, placement_pairings, sync_pairings, transfer_pairings, gpu_pairings, card_pairings, fit_pairings,
+    shared_fit_pairings,
 )  # fmt: skip

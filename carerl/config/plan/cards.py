@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from carerl.config.plan.card_table import ASSUMED, CARDS, Card
 from carerl.config.roles import actor_groups
 from carerl.config.schema import RunConfig
+from carerl.config.schema.cards import ASSUMED, CARDS, Card
 from carerl.errors import ConfigError
 
 

@@ -19,7 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from carerl.config.plan.memory import GIB, actor_memory, hidden_states_gib, kept_asleep_gib, offloaded_bytes
+from carerl.config.plan.memory import (
+    GIB,
+    actor_memory,
+    exact_divergence,
+    hidden_states_gib,
+    kept_asleep_gib,
+    offloaded_bytes,
+)
 from carerl.config.plan.processes import process_gib
 from carerl.config.plan.rows import rows_of
 from carerl.config.plan.sharding import BYTES, saved_bytes, trained
@@ -99,7 +106,7 @@ def largest_hidden_gib(config: RunConfig, shape: ShapeConfig) -> float:
     if not config.trains_on_questions or reference_in_learner(config):
         return 0.0
     r, e = config.regularizer, config.evaluation
-    step = r is not None and (r.estimator == "full" or config.tracking.rollouts_every > 0 or r.beta == 0)
+    step = r is not None and (exact_divergence(config) or config.tracking.rollouts_every > 0 or r.beta == 0)
     rows = rows_of(config).total
     asked = [rows] if step else []
     if e.at_start or e.at_end:

@@ -158,8 +158,8 @@ def root_parameters(shape: ShapeConfig) -> int:
 
 
 def exact_divergence(config: RunConfig) -> bool:
-    """Returns True if the divergence is summed over the whole vocabulary."""
-    return config.regularizer is not None and config.regularizer.estimator == "full"
+    """Returns True if a divergence, of the penalty or of anchors, is summed over the whole vocabulary."""
+    return config.regularizer is not None and (config.regularizer.estimator == "full" or config.anchor.exact)
 
 
 def head_chunks(config: RunConfig) -> int:
@@ -168,7 +168,8 @@ def head_chunks(config: RunConfig) -> int:
     11.3 for Jensen–Shannon; rounded up."""
     if not exact_divergence(config):
         return 4
-    return 12 if config.regularizer.name == "js" else 7
+    of_anchors = config.anchor.divergence if config.anchor.exact else ""
+    return 12 if "js" in (config.regularizer.name, of_anchors) else 7
 
 
 def _layer_numbers(shape: ShapeConfig) -> int:

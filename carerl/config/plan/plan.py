@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from carerl.config.check.prompts import planned_prompts
 from carerl.config.load import dump
-from carerl.config.plan.anchors import anchor_assumptions, anchor_seconds
+from carerl.config.plan.beside import beside_assumptions, beside_seconds
 from carerl.config.plan.cards import card_of, describe_card
 from carerl.config.plan.host_memory import NodeMemory, checkpoint_bytes, disk_bytes, host_memory
 from carerl.config.plan.memory import (
@@ -175,9 +175,9 @@ def compute_estimate(config: RunConfig, shape: ShapeConfig, nodes: tuple[Node, .
     if not gpus or not config.trains_on_questions:
         return None
     work = work_of(config, shape, nodes)
-    stages = round_seconds(work) if config.prefers else {**stage_seconds(work), **anchor_seconds(work)}
+    stages = round_seconds(work) if config.prefers else {**stage_seconds(work), **beside_seconds(work)}
     hours = config.steps * sum(stages.values()) * gpus / 3600
-    return ComputeEstimate(stages, gpus, hours, (*assumptions(work), *anchor_assumptions(config)))
+    return ComputeEstimate(stages, gpus, hours, (*assumptions(work), *beside_assumptions(config)))
 
 
 def _across_nodes(c: RunConfig, nodes: Sequence[Node]) -> list[str]:
@@ -193,7 +193,7 @@ def _across_nodes(c: RunConfig, nodes: Sequence[Node]) -> list[str]:
 
 
 def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[str]:
-    notes = [*c.decision.lines(c), *c.anchor.lines(c)]
+    notes = [*c.decision.lines(c), *c.anchor.lines(c), *c.distillation.lines(c)]
     if c.prefers:
         notes += round_lines(c)
     if lora := c.learner.lora.rank:
@@ -213,8 +213,8 @@ def _notes(c: RunConfig, shape: ShapeConfig, memory: dict[str, Parts]) -> list[s
     hidden = hidden_states_gib(c, shape)
     if exact_divergence(c) and hidden >= 0.1 and not reference_in_learner(c):
         notes.append(
-            f"estimator full: the reference's hidden states of a step, up to {hidden:.2g} GiB, go through the object "
-            "store of every node that learns; with reference.place=learner nothing of it travels"
+            f"an exact divergence: the reference's hidden states of a step, up to {hidden:.2g} GiB, go through the "
+            "object store of every node that learns; with reference.place=learner nothing of it travels"
         )
     if c.algorithm is not None and (draws := c.algorithm.max_draws) > 1:
         notes.append(

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from carerl.config.plan.card_table import Card
 from carerl.config.plan.cards import card_of
 from carerl.config.plan.memory import kv_bytes_per_token
 from carerl.config.plan.rates import (
@@ -46,6 +45,7 @@ from carerl.config.plan.sharding import BYTES, on_device, saved_bytes, shard_ran
 from carerl.config.plan.sync import WAYS, exported_bytes, planned_kind, sync_parts
 from carerl.config.roles import Node, reference_in_learner, shares_gpu
 from carerl.config.schema import RunConfig, ShapeConfig
+from carerl.config.schema.cards import Card
 from carerl.config.shapes import Parameters, count_parameters
 
 
@@ -138,7 +138,7 @@ def turn_seconds(work: Work) -> float:
 
 
 def reference_share(c: RunConfig) -> float:
-    """Returns the share of steps that ask the reference: all with a penalty, now and then without one."""
+    """Returns the share of steps that ask the reference for all rows: all with a penalty, now and then without one."""
     if c.regularizer.beta > 0:
         return 1.0
     return 1.0 / c.reference.report_every if c.reference.report_every else 0.0
@@ -147,7 +147,7 @@ def reference_share(c: RunConfig) -> float:
 def sends_hidden(c: RunConfig) -> bool:
     """Returns whether the reference sends hidden states in an ordinary step, as
     :func:`carerl.loss.objective.needs_hidden`."""
-    return c.regularizer.estimator == "full" or c.regularizer.beta == 0
+    return c.regularizer.estimator == "full" or c.regularizer.beta == 0 or c.anchor.exact
 
 
 def decode_step_seconds(work: Work, rows: float) -> float:
@@ -266,6 +266,7 @@ def part_norms_seconds(work: Work, due: float) -> float:
     parts += bool(c.algorithm.entropy_bonus or c.algorithm.entropy_target)
     parts += c.decision.trains and c.decision.weight > 0
     parts += c.anchor.on
+    parts += c.distillation.learns
     head = training_head_seconds(work, reference_products(c, due))
     update = (layers_seconds(work) + head) / (c.algorithm.minibatches * c.algorithm.epochs)
     return parts * update / c.tracking.part_norms_every

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from carerl.errors import ConfigError
 
-PLACES = ("run_dir", "runs_dir", "resume", "model.path", "task.data_dir", "task.train", "task.benchmarks")
+PLANNED = ("model.path", "task.data_dir", "task.train", "task.benchmarks", "anchor.source", "distillation.traces")
+PLACES = ("run_dir", "runs_dir", "resume", *PLANNED)  # what is planned may lie on another machine
 LONGEST, LONGEST_PART = 4095, 255  # bytes
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _HUB = re.compile(r"(?:https?://(?:www\.)?huggingface\.co/|hf://)(?:models/)?([\w.-]+/[\w.-]+)")
@@ -50,7 +51,7 @@ def local(field: str, text: str) -> str:
 
 def _refuse_closed(field: str, path: str) -> None:
     """Raises ConfigError for a path that this user may not look at. What a plan may name on another machine is free."""
-    if field in ("model.path", "task.data_dir", "task.train", "task.benchmarks"):
+    if field in PLANNED:
         return
     try:
         os.stat(path)
@@ -70,6 +71,6 @@ def refuse_address(field: str, text: str) -> None:
         remedy = f"write {field}={re.sub('^file:/+(localhost/)?', '/', text)}"
     elif field in ("model.path", "model") and hub:
         remedy = f"write {field}={hub[1]}, which is fetched from the hub"
-    elif field.startswith("task."):
+    elif field.startswith(("task.", "anchor.", "distillation.")):
         remedy = "fetch it first, and give the file or directory"
     raise ConfigError(field, text, "it is an address, and only directories and files work here", remedy)

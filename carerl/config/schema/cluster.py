@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from carerl.config.plan.card_table import CARDS
+from carerl.config.schema.cards import CARDS
 from carerl.settings import Settings, above, at_least, one_of
 
 
@@ -21,7 +21,7 @@ class ClusterConfig(Settings):
     # disaggregated: engines and learner side by side | colocated: each rank shares its GPU with an engine, in turn
     placement: Annotated[str, one_of(("disaggregated", "colocated"))] = "disaggregated"
     gpus_per_node: Annotated[int, at_least(0)] = 0
-    # the card that a plan counts with, see carerl/config/plan/card_table.py; empty: h100 is assumed
+    # the card that a plan counts with, see carerl/config/schema/cards.py; empty: h100 is assumed
     gpu: Annotated[str, one_of(("", *CARDS))] = ""
     gpu_memory_gib: Annotated[float, at_least(0)] = 0.0  # of one GPU, in place of the card's own; 0: the card's
     # dense bfloat16 matmul rate in TFLOP/s, in place of the card's own; 0: the card's

@@ -15,6 +15,7 @@ from carerl.config.schema.learner import LearnerConfig, SyncConfig
 from carerl.config.schema.model import ModelConfig
 from carerl.config.schema.watching import CheckpointConfig, EvaluationConfig, TrackingConfig
 from carerl.decisions import DecisionConfig
+from carerl.distillation import DistillationConfig
 from carerl.inference.config import DecodeConfig
 from carerl.preferences.config import PreferenceConfig
 from carerl.regularizers import RegularizerConfig
@@ -41,6 +42,7 @@ class RunConfig(Settings):
     reward: RewardConfig = None  # type: ignore[assignment]
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     anchor: AnchorConfig = field(default_factory=AnchorConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)  # of kind caspo
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

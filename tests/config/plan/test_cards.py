@@ -9,11 +9,11 @@ import pytest
 
 from carerl import run
 from carerl.config.load import load
-from carerl.config.plan.card_table import CARDS
 from carerl.config.plan.cards import card_of
 from carerl.config.plan.memory import GIB, Overflow
 from carerl.config.plan.plan import Plan, plan
 from carerl.config.plan.render import render
+from carerl.config.schema.cards import CARDS
 from carerl.config.shapes import count_parameters
 from carerl.errors import ConfigError
 

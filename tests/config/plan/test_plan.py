@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from carerl.config.load import load
-from carerl.config.plan.card_table import CARDS
 from carerl.config.plan.memory import GIB, kv_bytes_per_token, learner_memory, reference_memory, rollout_memory
 from carerl.config.plan.plan import plan
 from carerl.config.plan.render import render
+from carerl.config.schema.cards import CARDS
 from carerl.config.shapes import count_parameters, effective_shape
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from carerl.config.load import load
-from carerl.config.plan.card_table import CARDS
 from carerl.config.plan.rates import (
     BF16_HEAD,
     COPY,
@@ -32,6 +31,7 @@ from carerl.config.plan.seconds import (
 )
 from carerl.config.plan.sync import planned_kind, sync_parts
 from carerl.config.roles import place
+from carerl.config.schema.cards import CARDS
 from carerl.config.shapes import count_parameters
 
 H100 = CARDS["h100"]

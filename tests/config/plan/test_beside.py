@@ -1,16 +1,24 @@
-"""The seconds of anchors in a plan: against sums by hand, and what each setting changes."""
+"""The seconds of anchors, traces and gains in a plan: against sums by hand, and what each setting changes."""
 
 from __future__ import annotations
 
 import pytest
 
 from carerl.config.load import load
-from carerl.config.plan.anchors import anchor_seconds
-from carerl.config.plan.card_table import CARDS
+from carerl.config.plan.beside import beside_seconds
+from carerl.config.plan.memory import learner_memory
 from carerl.config.plan.plan import plan
 from carerl.config.plan.rates import BF16_HEAD, MFU_TRAIN, PADDED
-from carerl.config.plan.seconds import stage_seconds, work_of
+from carerl.config.plan.seconds import (
+    Work,
+    layers_compute_seconds,
+    score_seconds,
+    stage_seconds,
+    training_head_seconds,
+    work_of,
+)
 from carerl.config.roles import place
+from carerl.config.schema.cards import CARDS
 from carerl.config.shapes import count_parameters
 
 HEAD_7B = 152064 * 3584
@@ -19,7 +27,7 @@ RATE = CARDS["h100"].bf16_tflops * 1e12
 
 def stages(*words: str) -> dict[str, float]:
     config = load(["recipe=anchor_grpo_7b", *words])
-    return anchor_seconds(work_of(config, config.model.shape, place(config)))
+    return beside_seconds(work_of(config, config.model.shape, place(config)))
 
 
 def test_layers_and_head_are_those_of_the_anchors_own_tokens() -> None:
@@ -49,6 +57,19 @@ def test_what_they_cost_follows_their_settings() -> None:
     assert stages("algorithm.epochs=2")["anchors' layers"] == pytest.approx(2 * base["anchors' layers"])
 
 
+def test_exact_anchors_ask_the_reference_for_their_own_rows_and_need_more_of_the_head() -> None:
+    def planned(*words: str) -> tuple[dict[str, float], float]:
+        config = load(["recipe=anchor_grpo_7b", *words])
+        work = work_of(config, config.model.shape, place(config))
+        return stage_seconds(work), learner_memory(config, config.model.shape)["head"]
+
+    exact, entropy = planned(), planned("anchor.divergence=ce")
+    assert exact[0]["reference"] == pytest.approx(entropy[0]["reference"]), "every tenth step, for a report"
+    assert exact[1] > 1.5 * entropy[1], "seven tables of a chunk instead of four"
+    assert planned("anchor.divergence=js")[1] > 1.5 * exact[1]
+    assert planned("anchor.weight=0") == planned("anchor.name=none", "anchor.source=")
+
+
 def test_a_plan_counts_them_beside_everything_else_and_says_what_it_assumes() -> None:
     config = load(["recipe=anchor_grpo_7b"])
     found = plan(config).compute
@@ -59,3 +80,22 @@ def test_a_plan_counts_them_beside_everything_else_and_says_what_it_assumes() ->
     without = plan(load(["recipe=none_grpo_7b"])).compute
     assert without is not None
     assert not any("anchors" in text for text in (*without.stages, *without.assumptions))
+
+
+def test_traces_and_scores_are_counted_where_a_run_has_them() -> None:
+    def found(recipe: str, *words: str) -> tuple[Work, dict[str, float]]:
+        config = load([f"recipe={recipe}", *words])
+        work = work_of(config, config.model.shape, place(config))
+        return work, beside_seconds(work)
+
+    work, rlif = found("rlif_7b")
+    assert rlif == {"certainty": pytest.approx(score_seconds(work, 1.0))}
+    work, mixture = found("mixture_7b")
+    share = work.config.distillation.per_step / work.rows
+    assert mixture["traces' layers"] == pytest.approx(share * layers_compute_seconds(work))
+    assert mixture["traces' head"] == pytest.approx(share * training_head_seconds(work, 0.0))
+    _, hytuning = found("hytuning_7b")
+    _, fewer = found("hytuning_7b", "distillation.supports=4")
+    assert hytuning["gains"] == pytest.approx(2 * fewer["gains"]) and set(hytuning) == {*mixture, "gains"}
+    assert hytuning["gains"] > 2 * hytuning["certainty"], "eight answers after half of each response"
+    assert found("rd_7b")[1] == {} and found("none_grpo_7b", "reward.name=majority")[1] == {}
