@@ -39,6 +39,7 @@ from carerl.controller.session import Result, accounted, report_written, say_thr
 from carerl.errors import ConfigError
 from carerl.report import reliability_pictures, write_report
 from carerl.runs import commit
+from carerl.runs.anchors import kept_anchors
 from carerl.runs.directory import RunDirectory
 from carerl.runs.loop_state import LoopState
 from carerl.tasks import Task
@@ -264,6 +265,8 @@ def _open_again(config: RunConfig, display: Display, model_dir: str) -> tuple[Ru
         newest, state = commit.latest(directory.checkpoints, display.warning)
         done = int(state["step"])
         _check_steps(config, done)
+        if done and config.anchor.drawn_first:
+            kept_anchors(directory.anchors, config.anchor.per_step)
         starting_weights.check_unchanged(config, directory.path, model_dir, display.message)
     except BaseException:
         directory.release()
@@ -313,6 +316,8 @@ def _load(context: Context[Any], start: int) -> None:
     actors, display = context.crew, context.display
     display.stage("load models")
     actors.load(context.config, context.model_dir)
+    if (learner := getattr(actors, "learner", None)) is not None:
+        learner.set_vocabulary(context.task.vocab_size)
     threads = say_threads(actors, display)
     if start:
         # `_open_again` has verified it

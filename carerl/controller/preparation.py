@@ -115,7 +115,7 @@ def first_lines(config: RunConfig, task: Task, tokenizer: Any) -> list[str]:
     ends a response."""
     ends = stop_ids(config, task)
     shown = ", ".join(f"{token} ({number})" for token, number in zip(_texts(tokenizer, ends), ends, strict=True))
-    said = [*config.decision.lines(config), *config.anchor.lines(config)]
+    said = [*config.decision.lines(config), *config.anchor.lines(config), *config.distillation.lines(config)]
     return [*prompt_lines(config, task), *said, f"a response ends at {shown}"]
 
 

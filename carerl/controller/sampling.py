@@ -144,7 +144,9 @@ def roll_out(context: Context[TrainingCrew], algorithm: Algorithm, step: int, ph
     source = Source(
         lambda first, n: generation.submit(dict(enumerate(task.train_examples(begin + first, n), first))),
         lambda: generation.advance(tokens),  # 0: until all have ended, as nothing is decided on the way
-        lambda groups: decide(crew, task, crew.graders.grade(groups), config.decision, config.coin_seed),
+        lambda groups: decide(
+            crew, task, crew.graders.grade(groups, config.reward.internal), config.decision, config.coin_seed
+        ),
     )
     quota = Quota(
         config.prompts_per_step,

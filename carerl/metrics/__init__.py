@@ -1,9 +1,9 @@
 """The one table of metrics: every name that a run logs, with its unit, its words and where it is shown.
 
 :mod:`.table` has :class:`Metric`, the table ``METRICS`` and what reads it; :mod:`.lines`, :mod:`.anchors`,
-:mod:`.decisions`, :mod:`.decoding`, :mod:`.preferences` and :mod:`.rounds` have the lines that belong to no task. Rooms
-above add theirs: a task through its line in ``carerl.tasks.TASKS``, the loss in :mod:`carerl.loss.metrics`, a plugin
-with :func:`declare`. ``import carerl.config`` brings all of the package's own.
+:mod:`.decisions`, :mod:`.decoding`, :mod:`.distillation`, :mod:`.preferences` and :mod:`.rounds` have the lines that
+belong to no task. Rooms above add theirs: a task through its line in ``carerl.tasks.TASKS``, the loss in
+:mod:`carerl.loss.metrics`, a plugin with :func:`declare`. ``import carerl.config`` brings all of the package's own.
 
     from carerl.metrics import At, Metric, declare
 
@@ -17,6 +17,18 @@ from __future__ import annotations
 
 from .table import METRICS, At, Metric, declare
 
-from . import anchors, decisions, decoding, lines, preferences, rounds  # isort: skip (they fill the table)
+from . import anchors, decisions, decoding, distillation, lines, preferences, rounds  # isort: skip (they fill the table)
 
-__all__ = ["METRICS", "At", "Metric", "anchors", "decisions", "declare", "decoding", "lines", "preferences", "rounds"]
+__all__ = [
+    "METRICS",
+    "At",
+    "Metric",
+    "anchors",
+    "decisions",
+    "declare",
+    "decoding",
+    "distillation",
+    "lines",
+    "preferences",
+    "rounds",
+]

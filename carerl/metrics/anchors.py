@@ -16,7 +16,7 @@ ANCHOR = (
         shown={"step": At(8), "curves/anchor": At(0, "per token"), "workspace/anchors": At()},
     ),
     Metric("anchor/loss", "nats", "the loss of anchors, its weight included", shown={"workspace/anchors": At()}),
-    Metric("anchor/tokens", "tokens", "response tokens of the step's anchors, dealt once an epoch", digits=0),
+    Metric("anchor/tokens", "tokens", "response tokens of the step's anchors, each counted once", digits=0),
     Metric(
         "anchor/share",
         "share",
@@ -35,7 +35,8 @@ ANCHOR = (
         "gradient norm of the anchors' part alone, in the first minibatch",
         shown={"curves/gradient": At(1, "anchors"), "workspace/gradients": At()},
     ),
-    Metric("time/anchors", "s", "answering the step's anchors", shown={"time": At()}),
+    Metric("time/anchors", "s", "answering the step's anchors, by the policy", shown={"time": At()}),
+    Metric("time/anchors_first", "s", "answering the anchors of all steps before the first one, by the reference"),
 )
 
 declare(*ANCHOR)

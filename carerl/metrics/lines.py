@@ -45,6 +45,13 @@ TRAIN = (
             "strata": At(),
         },
     ),
+    Metric(
+        "train/certainty",
+        "nats/token",
+        "self-certainty at the prefixes of the rollouts: KL from the uniform distribution to the policy",
+        label="certainty",
+        shown={"curves/certainty": At(0, "training rollouts"), "workspace/entropy": At(4)},
+    ),
     Metric("train/clip_fraction", "share", "tokens whose ratio was clipped"),
     Metric("train/ratio", "1", "mean ratio of the policy to the one at the step's start"),
     Metric("train/mismatch_masked", "share", "tokens left out because engine and learner disagree on them"),

@@ -20,6 +20,8 @@ GROUPS: dict[str, str] = {
     "decision": "the tokens that name an option, in training",
     "regularizer": "divergence to the reference, and the penalty",
     "anchor": "prompts that no reward sees, held to the reference",
+    "gain": "whether a response's steps strengthen its answer, in training",
+    "distillation": "what traces and responses weigh, in training",
     "preference": "pairs of steps, in training",
     "eval": "evaluations: right or wrong",
     "calibration": "evaluations: whether confidence can be believed",

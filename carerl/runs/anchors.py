@@ -7,6 +7,7 @@ from pathlib import Path
 
 from carerl.loss.anchored import Anchor
 from carerl.runs.tables import arrow_type, write_parquet
+from carerl.types import RunError
 
 COLUMNS: dict[str, str] = {
     "number": "int64",  # from 0: step k of the run takes the next ones of anchor.per_step
@@ -40,3 +41,19 @@ def read_anchors(path: Path) -> list[Anchor]:
         Anchor(tuple(prompt), tuple(response))
         for prompt, response in zip(columns["prompt_ids"], columns["response_ids"], strict=True)
     ]
+
+
+def kept_anchors(path: Path, per_step: int) -> list[Anchor]:
+    """Returns the anchors of a run that goes on. Raises RunError where they are not there, or not all of whole steps:
+    the engines do not hold the reference's weights any more."""
+    try:
+        found = read_anchors(path)
+        reason = f"it has {len(found)} anchors, and a step takes {per_step}"
+    except (OSError, ValueError) as error:
+        found, reason = [], str(error)
+    if not found or len(found) % per_step:
+        raise RunError(
+            f"{path} cannot be used ({reason}): the reference answered its anchors before the first step, and the "
+            "engines do not hold its weights any more. Bring the file back, or start a new run"
+        )
+    return found

@@ -21,6 +21,7 @@ ALLOWED_FIELDS = (
     "regularizer",
     "decision",
     "anchor",
+    "distillation",
     "preference",
     "reward",
     "model",

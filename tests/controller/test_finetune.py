@@ -77,7 +77,10 @@ def test_it_learns_goes_on_and_is_evaluated(
     assert "eval/kl_per_sequence" in result.final, "the reference is there"
     found = trained(result)
     assert found[-1]["train/ce_loss"] < found[0]["train/ce_loss"]
-    assert found[0]["train/ce_loss"] == pytest.approx(peers_loss(base_model), abs=1e-5)
+    loss, certainty = by_peers(base_model)
+    assert found[0]["train/ce_loss"] == pytest.approx(loss, abs=1e-5)
+    assert found[0]["train/certainty"] == pytest.approx(certainty, rel=1e-4) and certainty > 0.01
+    assert all("train/certainty" in row for row in found)
     assert not any(name.startswith(("rollout/", "decision/")) for row in found for name in row)
     state = json.loads((result.run_dir / "checkpoints" / "step_000006" / "state.json").read_text())
     assert state["loop"]["position"] == (1 + 6) * 8, "where RL would be, behind the questions of the probe"
@@ -94,21 +97,25 @@ def test_it_learns_goes_on_and_is_evaluated(
     assert any(not torch.equal(starts[name], ends[0][name]) for name in starts)
 
 
-def peers_loss(model: Path) -> float:
-    """The loss of the first step as transformers computes it: its own shift and mask, a row at a time."""
+def by_peers(model: Path) -> tuple[float, float]:
+    """The loss of the first step as transformers computes it: its own shift and mask, a row at a time. And the mean of
+    KL(uniform ‖ p) over the same tokens by torch's divergence."""
     from transformers import AutoModelForCausalLM
 
     config = load([*WORDS, f"model.path={model}"])
     task = TinyTask(config.task, config.seed)
     decoder = AutoModelForCausalLM.from_pretrained(model)
-    total = tokens = 0.0
+    total = tokens = certainty = 0.0
     for example in task.train_examples(8, 8):  # the first 8 belong to the probe, as in RL
         target = task.target(example)
         labels = torch.tensor([[-100] * len(example.prompt_ids) + list(target)])
         with torch.no_grad():
-            loss = decoder(input_ids=torch.tensor([[*example.prompt_ids, *target]]), labels=labels).loss
-        total, tokens = total + float(loss) * len(target), tokens + len(target)
-    return total / tokens
+            found = decoder(input_ids=torch.tensor([[*example.prompt_ids, *target]]), labels=labels)
+        logp_TV = found.logits[0, len(example.prompt_ids) - 1 : -1].log_softmax(-1)
+        uniform_TV = torch.full_like(logp_TV, 1 / logp_TV.shape[1])
+        total, tokens = total + float(found.loss) * len(target), tokens + len(target)
+        certainty += float(torch.nn.functional.kl_div(logp_TV, uniform_TV, reduction="sum"))
+    return total / tokens, certainty / tokens
 
 
 def test_the_mean_is_over_the_tokens_of_the_step() -> None:

@@ -28,13 +28,17 @@ class Handle:
         return [actor.load.remote(config, model_dir) for actor in self._actors]
 
 
+OF_ANCHORS = "anchors"  # hidden states of anchors alone
+
+
 @dataclass(frozen=True)
 class HeldBatch:
     """Points to a batch in the object store, put there once, and says what the reference gives for it.
 
     ``width``: T of the batch. ``lengths_B``: tokens of each row. ``minibatches``: those that it is to be trained in, if
     it is. ``owners``: the rank of the learner that works on each row, of ``ranks``. ``scores``: what the reference
-    gives, '' for nothing: ``hidden`` states, from which exact divergences follow, or ``logprobs``. ``streams``: the
+    gives, '' for nothing: ``hidden`` states, from which exact divergences follow, those of ``anchors`` alone, or
+    ``logprobs``. ``streams``: the
     objects that hold it, for each rank its own; empty if the ranks compute it themselves.
     """
 
@@ -54,8 +58,8 @@ class HeldBatch:
 
     @property
     def asked(self) -> bool:
-        """True if the reference was asked for scores of the batch."""
-        return bool(self.scores)
+        """True if the reference was asked for scores of all rows of the batch."""
+        return self.scores not in ("", OF_ANCHORS)
 
     @property
     def hidden(self) -> bool:

@@ -31,9 +31,10 @@ class Graders(Handle):
         self._raised, self._told = "", 0.0
         return super().load(config, model_dir)
 
-    def grade(self, groups: list[Group]) -> list[Group]:
-        """Returns the groups with outcomes, answers, confidences and rewards filled in."""
-        parts = [actor.grade.remote(groups[part]) for actor, part in shares(self._actors, len(groups))]
+    def grade(self, groups: list[Group], blind: bool = False) -> list[Group]:
+        """Returns the groups with outcomes, answers, confidences and rewards filled in. ``blind``: answers are read and
+        compared without the gold ones, as an internal reward needs them."""
+        parts = [actor.grade.remote(groups[part], blind) for actor, part in shares(self._actors, len(groups))]
         graded = []
         for part, raised in self._ask(parts, "reward"):
             graded += part

@@ -69,6 +69,11 @@ class Learner(Handle):
         """Gives every rank the reference's frozen head, by a pointer to it."""
         self._all("load", "set_reference_head", head)
 
+    def set_vocabulary(self, tokens: int) -> None:
+        """Tells every rank how many tokens the tokenizer has, over which self-certainty is computed. The ranks have no
+        tokenizer, and the model's config counts the rows that pad its head as well. Due after each load."""
+        self._all("load", "set_vocabulary", tokens)
+
     def hold(self, batch: TokenBatch, minibatches: Sequence[Minibatch] = ()) -> HeldBatch:
         """Puts a batch into the object store, once for all who read it. ``minibatches``: those that it is to be trained
         in; they decide with the rows' lengths which rank works on which row."""
@@ -102,8 +107,8 @@ class Learner(Handle):
 
     def log_probs(self, held: HeldBatch) -> dict[str, Tensor]:
         """Returns float32 (B, T) streams of a batch: ``logprobs``, ``entropy``, ``peak`` (the likeliest token's
-        log-prob), and ``rkl``, which is 0 unless the reference gives hidden states
-        (:mod:`carerl.backends.learners.base`)."""
+        log-prob), ``certainty`` (0 before :meth:`set_vocabulary`), and ``rkl``, which is 0 unless the reference gives
+        hidden states (:mod:`carerl.backends.learners.base`)."""
         parts = self._of_batch(held, "score", "log_probs")
         whole = {name: torch.zeros(held.rows, held.width) for name in parts[0][1]}
         for rows, values in parts:

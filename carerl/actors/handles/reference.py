@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from carerl.actors.handles.base import Handle, HeldBatch
+from carerl.actors.handles.base import OF_ANCHORS, Handle, HeldBatch
 from carerl.actors.handles.learner import Learner
 from carerl.backends.learners.split import deal
 
@@ -18,8 +19,9 @@ class Reference(Handle):
         self._ask.wait([head], "load")
         learner.set_reference_head(head)
 
-    def streams(self, held: HeldBatch, hidden: bool) -> HeldBatch:
-        """Has the actors score the batch's rows, dealt out by tokens; returns the batch with the streams.
+    def streams(self, held: HeldBatch, hidden: bool, anchors: Sequence[int] = ()) -> HeldBatch:
+        """Has the actors score the batch's rows, dealt out by tokens; returns the batch with the streams. ``anchors``:
+        rows of anchors that alone are scored, for their hidden states; () scores all rows.
 
         ``hidden``: True for the last hidden states (N, D) of the response tokens, False for log-probs of the sampled
         tokens. An actor makes one object for each rank of the learner, so that a rank gets its own rows and no others.
@@ -27,7 +29,8 @@ class Reference(Handle):
         whether it is alive.
         """
         parts: list[list[list[int]]] = [[[] for _ in range(held.ranks)] for _ in self._actors]
-        for row, actor in enumerate(deal(held.lengths_B, (), len(self._actors))):
+        rows = list(anchors) or list(range(held.rows))
+        for row, actor in zip(rows, deal(held.lengths_B[rows], (), len(self._actors)), strict=True):
             parts[actor][held.owners[row]].append(row)
         found = [
             actor.streams.options(num_returns=held.ranks).remote(held.batch, own, hidden)
@@ -37,7 +40,7 @@ class Reference(Handle):
         made = [[one] if held.ranks == 1 else list(one) for one in found]  # Ray gives one object without a list
         self._ask.wait([ref for refs in made for ref in refs], "reference")
         streams = tuple(tuple(refs[rank] for refs in made) for rank in range(held.ranks))
-        return replace(held, scores="hidden" if hidden else "logprobs", streams=streams)
+        return replace(held, scores=_named(hidden, anchors), streams=streams)
 
 
 class ReferenceInLearner(Handle):
@@ -49,7 +52,12 @@ class ReferenceInLearner(Handle):
     def lend_head(self, learner: Learner) -> None:
         """Does nothing: the ranks have the head."""
 
-    def streams(self, held: HeldBatch, hidden: bool) -> HeldBatch:
+    def streams(self, held: HeldBatch, hidden: bool, anchors: Sequence[int] = ()) -> HeldBatch:
         """Returns the batch with a mark, so that the learner's ranks score each micro-batch just before they use it:
-        for hidden states if ``hidden``, else for log-probs."""
-        return replace(held, scores="hidden" if hidden else "logprobs", streams=())
+        for hidden states if ``hidden``, else for log-probs; with ``anchors`` those of anchors alone."""
+        return replace(held, scores=_named(hidden, anchors), streams=())
+
+
+def _named(hidden: bool, anchors: Sequence[int]) -> str:
+    """Returns what a batch is scored for, see :class:`HeldBatch`."""
+    return OF_ANCHORS if anchors else "hidden" if hidden else "logprobs"

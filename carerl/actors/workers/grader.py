@@ -29,8 +29,9 @@ class GraderWorker(Worker):
         if task.needs_tokenizer:  # a task with a tokenizer of its own saves seven seconds of imports
             files = model_files(model_dir, config.model.revision)
             task.attach(load_tokenizer(files, config.model.trust_remote_code))
-        # An evaluation has no reward: it wants outcomes alone.
-        reward = REWARDS[config.reward.name].build(config.reward) if config.reward is not None else None
+        # An evaluation has no reward, and an internal one is none of a single response: outcomes alone are wanted.
+        build = REWARDS[config.reward.name].build if config.reward is not None else None
+        reward = build(config.reward) if build is not None else None
         if self._pool is not None:
             self._pool.close()
         settings = config.grading
@@ -38,9 +39,9 @@ class GraderWorker(Worker):
         self._pool = GraderPool(settings.processes, settings.seconds, settings.memory_mib) if text else None
         self._judge = Judge(task, reward, self._pool, config.coin_seed)
 
-    def grade(self, groups: list[Group]) -> tuple[list[Group], str]:
+    def grade(self, groups: list[Group], blind: bool = False) -> tuple[list[Group], str]:
         """Judges every sample, see :meth:`~carerl.tasks.judging.Judge.judge`."""
-        return self._judge.judge(groups)
+        return self._judge.judge(groups, blind)
 
     def verdicts(self, jobs: list[Job]) -> list[Verdict]:
         """Grades texts that nobody trains on, such as variants of a response, under the pool's limits."""

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from carerl import progress
+from carerl.actors.handles.base import OF_ANCHORS
 from carerl.actors.turns import WrongTurn
 from carerl.actors.workers.base import Worker, device_of, local_files
 from carerl.actors.workers.engine_client import EngineClient, patience
@@ -146,6 +147,10 @@ class LearnerWorker(Worker):
         """Takes the reference's frozen head, with which exact divergences are computed."""
         self._learner.set_reference_head(head_VD)
 
+    def set_vocabulary(self, tokens: int) -> None:
+        """Takes the number of real tokens, over which self-certainty is computed."""
+        self._learner.set_vocabulary(tokens)
+
     def update(
         self,
         lr: float,
@@ -157,13 +162,14 @@ class LearnerWorker(Worker):
         *shares: ReferenceShare,
     ) -> dict[str, float]:
         """Takes one optimizer step a minibatch; returns metrics. ``scores``: what this rank's own reference adds,
-        ``hidden``, ``logprobs`` or nothing (''). ``shares``: what the reference's actors found for this rank's rows.
-        Raises WrongTurn while this rank rests."""
+        ``hidden``, ``anchors`` (hidden states of anchors alone), ``logprobs`` or nothing (''). ``shares``: what the
+        reference's actors found for this rank's rows. Raises WrongTurn while this rank rests."""
         if self._resting:
             raise WrongTurn("update is refused: the engine that shares this rank's GPU is awake, have it sleep before")
         with self._adding(scores) as add_reference:
             rows = with_shares(batch, shares)
-            return self._learner.update(rows, minibatches, lr, strengths, add_reference, part_norms)
+            alone = scores == OF_ANCHORS
+            return self._learner.update(rows, minibatches, lr, strengths, add_reference, part_norms, alone)
 
     def rest(self) -> None:
         """Gives up memory that only training needs: an engine that shares this GPU is about to wake."""
@@ -184,8 +190,8 @@ class LearnerWorker(Worker):
     def log_probs(
         self, minibatches: Any, scores: str, batch: TokenBatch, *shares: ReferenceShare
     ) -> tuple[list[int], dict[str, Tensor]]:
-        """Returns this rank's rows of the batch, and their (rows, T) streams ``logprobs``, ``entropy``, ``rkl``
-        and ``peak``."""
+        """Returns this rank's rows of the batch, and their (rows, T) streams ``logprobs``, ``entropy``, ``rkl``,
+        ``peak`` and ``certainty``."""
         with self._adding(scores) as add_reference:
             return self._learner.log_probs(with_shares(batch, shares), minibatches, add_reference)
 
@@ -193,7 +199,7 @@ class LearnerWorker(Worker):
         if not scores:
             return nullcontext()
         assert self._reference is not None
-        return self._reference.gathered(self._learner, with_hidden=scores == "hidden")
+        return self._reference.gathered(self._learner, with_hidden=scores in ("hidden", OF_ANCHORS))
 
     def open_transfer(self, kind: str, engines: list[Any], workers: int) -> None:
         """Makes the sender of ``kind``. ``engines``: the engines' actors, which rank 0 alone calls.

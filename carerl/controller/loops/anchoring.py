@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from carerl.actors.crew import TrainingCrew
@@ -10,10 +11,10 @@ from carerl.controller.context import Context
 from carerl.controller.preparation import stop_ids
 from carerl.loss.anchored import Anchor, anchor_rows
 from carerl.loss.batching import StepBatch
-from carerl.runs.anchors import read_anchors, write_anchors
+from carerl.runs.anchors import kept_anchors, write_anchors
 from carerl.seeds import derived_seed
 from carerl.tasks.base import AnchorTask, prompts_at
-from carerl.types import Example, RunError, Sampling
+from carerl.types import Example, Sampling
 
 DRAW_STREAM = 16  # of the run's seed; with a step's, of the step's
 BLOCK = 4096  # prompts that the engines are given at a time; a stop is answered between two blocks
@@ -25,7 +26,7 @@ OfStep = Callable[[int], Sequence[Anchor]]
 def anchors(context: Context[TrainingCrew], start: int) -> OfStep | None:
     """Returns what gives a step its anchors. Those of the reference are drawn now in a fresh run, whose engines hold
     its weights, and read from the run's directory in one that is resumed. A run that is made longer uses them again
-    from the first on. Returns None if a stop was asked for meanwhile. Raises RunError."""
+    from the first on. Returns None if a stop was asked for meanwhile. Raises RunError as :func:`kept_anchors`."""
     config = context.config
     if not config.anchor.on:
         return lambda number: ()
@@ -42,13 +43,8 @@ def _of_reference(context: Context[TrainingCrew], start: int) -> list[Anchor] | 
     """Returns the reference's anchors of all steps; None for a stop."""
     config, file = context.config, context.run.anchors
     if start:
-        try:
-            return read_anchors(file)
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{file} cannot be read ({error}): the reference answered its anchors before the first step, and the "
-                "engines do not hold its weights any more. Bring the file back, or start a new run"
-            ) from error
+        return kept_anchors(file, config.anchor.per_step)
+    began = time.monotonic()
     total, drawn = config.steps * config.anchor.per_step, []
     context.display.stage("anchors")
     for first in range(0, total, BLOCK):
@@ -57,6 +53,7 @@ def _of_reference(context: Context[TrainingCrew], start: int) -> list[Anchor] | 
         if context.stop:
             return None
     write_anchors(file, drawn, context.tokenizer.decode)
+    context.trackers.log(0, {"time/anchors_first": time.monotonic() - began})
     return drawn
 
 

@@ -5,6 +5,7 @@ Who waits for whom. The driver runs the phases in this order, and each phase wai
 anchors    before the first step: the engines, which hold the reference's weights then. Or the policy's, in each step.
 sample     engines and graders. Engines work in rounds; while one round's groups are graded, the next round is decoded.
 hand over  engines that share their GPUs with the learner, until they sleep. The sync wakes them again.
+feedback   the learner, where responses are rewarded or weighed by what the policy itself says of them.
 plan       nobody: the driver turns groups into rows and minibatches.
 reference  the reference, until its scores are in the object store.
 update     every rank of the learner, until the last optimizer step.
@@ -24,6 +25,7 @@ from carerl.controller import weights
 from carerl.controller.context import Context
 from carerl.controller.evaluation import evaluate_if_due, evaluated
 from carerl.controller.loops.anchoring import anchors
+from carerl.controller.loops.distilling import traces
 from carerl.controller.loops.step import Step
 
 
@@ -45,13 +47,15 @@ def train(context: Context[TrainingCrew], start: int) -> int:
     of_step = anchors(context, start)
     if of_step is None:
         return start
+    labelled = traces(config, context.task)
     for number in range(start + 1, config.steps + 1):
         context.profiler.reach(number)
         step = Step(context, algorithm, number)
         rollouts = step.sample()
         anchored = step.anchors(of_step)
         step.hand_over()
-        planned = step.plan(rollouts, anchored)
+        step.feedback(rollouts)
+        planned = step.plan(rollouts, anchored, labelled)
         held = step.reference(planned)
         scores = step.table_scores(held)  # before the update, under the weights that sampled
         metrics = step.update(planned, held)

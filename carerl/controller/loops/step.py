@@ -13,11 +13,14 @@ from carerl.backends.recorder import span
 from carerl.controller import best, checkpoints, weights
 from carerl.controller.context import Clock, Context
 from carerl.controller.loops.anchoring import OfStep, anchor_metrics
+from carerl.controller.loops.distilling import hybrid
+from carerl.controller.loops.feedback import asks_itself, feedback
 from carerl.controller.rollout_table import rollout_rows, token_scores
 from carerl.controller.sampling import Rollouts, roll_out, rollout_metrics
 from carerl.controller.schedule import learning_rate
-from carerl.loss.anchored import Anchor
+from carerl.loss.anchored import Anchor, anchor_rows
 from carerl.loss.batching import StepBatch, plan
+from carerl.loss.distilled import Trace
 from carerl.loss.objective import needs_hidden
 from carerl.runs.tables import write_rollouts
 
@@ -102,6 +105,7 @@ class Step(PlannedStep):
         super().__init__(context, number)
         self._algorithm = algorithm
         self._hidden = needs_hidden(context.config.regularizer, context.config.anchor.exact)
+        self._own: dict[str, float] = {}  # metrics of what the step is told by its own responses
 
     def sample(self) -> Rollouts:
         """Has the engines sample responses and the graders grade them, for as many prompts as the step takes."""
@@ -114,20 +118,31 @@ class Step(PlannedStep):
                 return of_step(self.number)
         return of_step(self.number)
 
-    def plan(self, rollouts: Rollouts, anchors: Sequence[Anchor] = ()) -> StepBatch:
-        """Plans the update: rows with advantages and those of anchors, dealt to minibatches. Counts as part of
-        ``time/reference``."""
+    def feedback(self, rollouts: Rollouts) -> None:
+        """Has the policy judge its own responses, where the run needs that: internal rewards, and gains."""
+        if asks_itself(self._config):
+            with self._clock.phase("feedback"):
+                self._own |= feedback(self._context, rollouts.generated, self.number)
+
+    def plan(self, rollouts: Rollouts, anchors: Sequence[Anchor] = (), traces: Sequence[Trace] = ()) -> StepBatch:
+        """Plans the update: rows with advantages, those of anchors and those of the step's share of ``traces``, dealt
+        to minibatches. Counts as part of ``time/reference``."""
         config = self._config
         with self._clock.phase("reference"):
-            settings = config.rollout.temperature, config.seed, self.number, config.decision, anchors
+            mixed, metrics = hybrid(self._context, traces, rollouts.groups, self.number)
+            self._own |= metrics
+            settings = config.rollout.temperature, config.seed, self.number, config.decision, anchors, mixed
             return plan(rollouts.groups, self._algorithm, *settings)
 
     def reference(self, planned: StepBatch) -> HeldBatch:
-        """Puts the batch into the object store, and has the reference score it in the steps that need scores."""
+        """Puts the batch into the object store, and has the reference score it in the steps that need scores: all rows
+        for a penalty or a report, anchors alone for their own divergence."""
         with self._clock.phase("reference"):
             held = self._crew.learner.hold(planned.batch, planned.minibatches)
             if self._reference_due():
                 held = self._crew.reference.streams(held, self._hidden)
+            elif self._config.anchor.exact and (rows := anchor_rows(planned.batch)):
+                held = self._crew.reference.streams(held, True, sorted(rows))
         return held
 
     def table_scores(self, held: HeldBatch) -> dict[str, Tensor]:
@@ -141,7 +156,7 @@ class Step(PlannedStep):
     def log(self, metrics: dict[str, float], rollouts: Rollouts, planned: StepBatch) -> None:
         """Ends the clock and logs the step's metrics. Raises MismatchError if engine and learner disagree on the
         rollouts, after the metrics that show it are logged."""
-        metrics |= rollout_metrics(rollouts, planned) | anchor_metrics(self._config, planned)
+        metrics |= rollout_metrics(rollouts, planned) | anchor_metrics(self._config, planned) | self._own
         self.finish(metrics, rollouts.tokens)
         weights.check_rollouts(self.number, metrics, self._config)
 
@@ -156,8 +171,6 @@ class Step(PlannedStep):
         return self._due(self._config.tracking.rollouts_every)
 
     def _reference_due(self) -> bool:
-        """Returns True in every step of a run with a penalty or with anchors; in another now and then, to report
-        reverse KL."""
+        """Returns True in every step of a run with a penalty; in another now and then, to report reverse KL."""
         every = self._config.reference.report_every
-        needed = self._config.regularizer.beta > 0 or self._config.anchor.exact
-        return bool(needed or (every and (self.number == 1 or self.number % every == 0)))
+        return bool(self._config.regularizer.beta > 0 or (every and (self.number == 1 or self.number % every == 0)))

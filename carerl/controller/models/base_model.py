@@ -187,7 +187,7 @@ def _with_data_commits(config: RunConfig) -> RunConfig:
     if not isinstance(config.task, TextConfig):
         return config
     given = dict(entry.split("@", 1) for entry in config.task.hub_revisions if "@" in entry)
-    names = {find_benchmark(name).hub for name in data_missing(config.task)} - {""}
+    names = {find_benchmark(name).hub for name in data_missing(config)} - {""}
     commits = {name: hub.data_commit(name, given.get(name, "")) for name in sorted(names)}
     found = [f"{name}@{commit}" for name, commit in (given | commits).items() if commit]
     return replace(config, task=replace(config.task, hub_revisions=found)) if found else config

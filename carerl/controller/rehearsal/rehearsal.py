@@ -193,7 +193,7 @@ def _storage(config: RunConfig) -> str:
 def source_of(config: RunConfig) -> Path | None:
     """Returns the directory that tokenizer and ``config.json`` come from; None if the base model is made here. Raises
     ConfigError if the hub does not give them."""
-    missing = data_missing(config.task) if isinstance(config.task, TextConfig) else []
+    missing = data_missing(config) if isinstance(config.task, TextConfig) else []
     path = config.model.path
     local = bool(config.model.base_recipe) or path in PACKAGED or looks_local(path)
     if missing or not local:

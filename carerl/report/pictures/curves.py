@@ -90,6 +90,7 @@ PANELS: tuple[Panel, ...] = (
     Panel("preference_loss", "Preference loss", "Nats, means over a round's optimizer steps."),
     Panel("preference_logprobs", "Log-probs of chosen and rejected steps", "Nats per step, before each update."),
     Panel("entropy", "Entropy", "Nats per response token."),
+    Panel("certainty", "Self-certainty", "Nats per response token; 0 for a policy that is uniform."),
     Panel("divergence", "Divergence to the reference", "Nats per response token."),
     Panel(
         "entropy_split",
@@ -107,6 +108,9 @@ PANELS: tuple[Panel, ...] = (
         "Mean size of the coefficient of a sampled token. Confidence: the share of the group with the same answer.",
     ),
     Panel("anchor", "Divergence to the reference on anchors", "Nats per token of prompts that no reward sees."),
+    Panel("gain", "Progressive gain", "1: every step makes the response's own answer likelier; -1: less likely."),
+    Panel("gain_auroc", "AUROC of gains", "Of a gain for its answer being right; .5 tells nothing.", unit=True),
+    Panel("weights", "Weights of responses and traces", "Means over the step, before distillation.weight."),
     Panel("strengths", "Adapted strengths", "What multiplies the penalty and the mean entropy."),
     Panel("mismatch", "Engine against learner", "Absolute difference of log-probs, nats; logarithmic.", log=True),
     Panel(

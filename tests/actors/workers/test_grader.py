@@ -1,21 +1,27 @@
-"""What the grading actor makes of responses that state a confidence: read, kept apart from the answer, rewarded."""
+"""What the grading actor makes of responses that state a confidence: read, kept apart from the answer, rewarded. And
+what it leaves to the group where the reward is internal."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from carerl.actors.handles.graders import Graders
 from carerl.actors.workers.grader import GraderWorker
 from carerl.backends.models import make_base_bytes
 from carerl.config.load import load
 from carerl.config.schema import ShapeConfig
+from carerl.rewards import internal_rewards
 from carerl.tasks import TASKS
 from carerl.tasks.byte_tokenizer import VOCAB_SIZE, make_byte_tokenizer
-from carerl.types import Group, Outcome, Sample
+from carerl.tasks.tiny import tokenizer as tk
+from carerl.types import Example, Group, Outcome, Sample
+from tests.actors.local import Local, without_ray
 
 
 @pytest.fixture
@@ -54,3 +60,23 @@ def test_a_stated_confidence_is_rewarded_and_is_no_answer(worker: Any, tmp_path:
     found = [(s.outcome, s.stated_confidence) for s in group.samples]
     assert found == [(outcome, confidence) for outcome, confidence, _ in stated.values()]
     assert [s.reward for s in group.samples] == pytest.approx([reward for _, _, reward in stated.values()])
+
+
+def test_an_internal_reward_leaves_outcomes_and_votes_to_the_graders_and_rewards_to_the_group(
+    worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the handle, as a step grades: the answers come blind, and no reward is made of one response."""
+    config = load(["recipe=none_grpo_tiny", "reward.name=majority"])
+    worker.load(config, "")
+    without_ray(monkeypatch)
+    asked: list[Any] = []
+    graders = Graders([Local(worker, before=lambda name, arguments: asked.append(arguments[-1]))])
+    example = Example("q", (0,), "3", {})
+    samples = [
+        Sample("q", tuple(tk.encode(text)), (-1.0,) * 3, False, (0, 0)) for text in ("A 7 <eos>", "A 3 <eos>") * 2
+    ]
+    (group,) = graders.grade([Group(example, [*samples, replace(samples[0])])], config.reward.internal)
+    assert [s.outcome for s in group.samples[:2]] == [Outcome.WRONG, Outcome.CORRECT]
+    assert asked == [True] and {s.reward for s in group.samples} == {None}
+    internal_rewards([group], config.reward, 0)
+    assert [s.reward for s in group.samples] == [1, 0, 1, 0, 1], "what is right is not asked"
