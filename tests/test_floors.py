@@ -22,8 +22,8 @@ FLOORS: dict[str, int] = {
         (
             ("text", "progress", "seeds", "records"),
             ("types", "errors", "metrics"),
-            ("settings",),
-            ("regularizers", "algorithms", "rewards", "decisions", "anchors", "calibration", "grading"),
+            ("settings", "calibration"),
+            ("regularizers", "algorithms", "rewards", "decisions", "anchors", "distillation", "grading"),
             ("loss", "tasks", "preferences", "inference"),
             ("config",),
             ("backends", "runs"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ class Rows:
             for rows_of_group in groups:
                 if len({json.dumps(row[what], sort_keys=True) for row in rows_of_group}) > 1:
                     raise ValueError(f"runs differ in {what}, and are not one study")
+
+    def figure(self, arm: str, name: str, part: str = "final") -> dict[int, float]:
+        """Returns a figure of an arm by seed, of a part of its rows; NaN where a row has none."""
+        return {seed: row[part].get(name, float("nan")) for seed, row in sorted(self.by_arm.get(arm, {}).items())}
 
     def lacks(self, arm: str) -> list[int]:
         """Returns the seeds of which an arm has no row."""
@@ -79,6 +83,17 @@ def mean_text(values: Sequence[float]) -> str:
     if len(values) < 2:
         return " ".join(f"{value:.3f}" for value in values)
     return f"{np.mean(values):.3f} ± {t_half_width(values):.3f}"
+
+
+def arm_table(study: Rows, shown: Mapping[str, str]) -> Iterator[str]:
+    """Yields the lines of the table of arms: what the base model had, then what each arm has in the end; means over
+    seeds with the half-width of their 95 % interval. ``shown``: a figure's head and its metric."""
+    yield "| arm | seeds | " + " | ".join(shown) + " |"
+    yield "|---|--:|" + "--:|" * len(shown)
+    first = next(iter(study.by_arm), "")
+    for label, arm, part in [("base", first, "base"), *((arm, arm, "final") for arm in study.by_arm)]:
+        values = [list(study.figure(arm, name, part).values()) for name in shown.values()]
+        yield f"| {label} | {len(values[0])} | " + " | ".join(mean_text(found) for found in values) + " |"
 
 
 def say_bars(bars: Sequence[tuple[str, str, bool]]) -> int:

@@ -82,10 +82,6 @@ def test_each_bar_can_be_missed(every: list[dict[str, Any]], arm: str, figure: s
     for one in every:
         if one["arm"] == arm:
             one["final"][SHOWN[figure]] = value
-    if value != value:
-        with pytest.raises(ValueError, match="p-values"):  # a study with a hole has no verdict
-            missed(every)
-        return
     assert [asked for asked in missed(every) if asked.startswith(bar)], missed(every)
 
 

@@ -47,8 +47,9 @@ def test_the_promised_recipes_are_there() -> None:
     }
     rounds = {"caspo_tiny", "step_dpo_tiny", "outcome_dpo_tiny", "caspo_7b"}
     anchors = {"anchor_grpo_tiny", "care_anchor_grpo_tiny", "anchor_grpo_0_5b", "anchor_grpo_7b"}
+    hybrids = {f"{method}_{size}" for method in ("rd", "rlif", "mixture", "hytuning") for size in ("tiny", "7b")}
     families = {name for names in FAMILIES.values() for name in names}
-    assert {"base_tiny", "base_bytes"} | families | decisions | rounds | anchors == set(NAMES)
+    assert {"base_tiny", "base_bytes"} | families | decisions | rounds | anchors | hybrids == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,7 +77,7 @@ def test_has_a_line_of_its_own(name: str) -> None:
     assert [other for other, text in compose.recipe_lines() if text == line] == [name]
 
 
-@pytest.mark.parametrize("name", [*TINY, "base_tiny", "sft_decision_tiny"])
+@pytest.mark.parametrize("name", [*TINY, "base_tiny", "sft_decision_tiny", "rd_tiny", "hytuning_tiny"])
 def test_tiny_actors_ask_for_less_than_one_cpu_together(name: str) -> None:
     # four actors of one CPU each leave two pending for ever on a machine of two cores
     actors = plan(load([f"recipe={name}"])).actors

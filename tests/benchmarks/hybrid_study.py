@@ -1,0 +1,172 @@
+"""The tiny world's study of HyTuning: rows of its runs, and its bars, which were set before it was run.
+
+    python -m tests.benchmarks.hybrid_study rows sweeps/hytuning_tiny … >> recipes/results/hytuning_tiny.jsonl
+    python -m tests.benchmarks.hybrid_study forecast recipes/results/hytuning_tiny.jsonl 100-103
+    python -m tests.benchmarks.hybrid_study bars recipes/results/hytuning_tiny.jsonl 5000-5007
+
+``rows`` prints a line of JSON for each finished run. ``forecast`` prints, from development seeds, how wide the bounds
+will be on eight seeds. ``table`` prints the arms of the named seeds, with the course of rollout accuracy and of the
+gains' AUROC; ``bars`` prints them, and each bar with its figure and whether it was met.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from carerl.calibration import PairedTest
+from carerl.runs.directory import RunDirectory
+from carerl.runs.find import find_runs
+from carerl.runs.jsonl import read_metrics
+from tests.benchmarks.study_rows import Rows, arm_table, expected_width, paired, read_rows, say_bars, seeds_of
+
+SEEDS = 8  # of the confirmation
+PART = 20  # steps of a part of a course
+HYTUNING, SHUFFLED, MIXTURE = "hytuning", "hytuning, shuffled", "mixture"
+RD, ORACLE = "rd", "GRPO"
+PAIRED = {  # what HyTuning is compared with, in which figure, and the sign of what is better
+    "accuracy, HyTuning above the fixed mixture": ("accuracy", HYTUNING, MIXTURE, 1),
+    "accuracy, HyTuning above shuffled gains": ("accuracy", HYTUNING, SHUFFLED, 1),
+    "FACTS ECE, HyTuning below the fixed mixture": ("ECE", HYTUNING, MIXTURE, -1),
+    "FACTS ECE, HyTuning below shuffled gains": ("ECE", HYTUNING, SHUFFLED, -1),
+}
+KEPT = ("eval/accuracy", "eval/accuracy_k2", "eval/accuracy_k4", "eval/maj", "eval/entropy", "eval/kl_per_sequence",
+        "calibration/facts_ece", "calibration/answer_ece", "calibration/question_ece",
+        "calibration/unknowable_f1")  # fmt: skip
+COURSES = ("rollout/accuracy", "rollout/reward", "train/entropy", "gain/progressive", "gain/progressive_auroc",
+           "gain/without_last_auroc", "gain/total_auroc", "distillation/response_weight")  # fmt: skip
+SHOWN = {
+    "accuracy": "eval/accuracy",
+    "maj@16": "eval/maj",
+    "ECE": "calibration/facts_ece",
+    "F1": "calibration/unknowable_f1",
+    "k=2": "eval/accuracy_k2",
+    "k=4": "eval/accuracy_k4",
+    "entropy": "eval/entropy",
+    "question ECE": "calibration/question_ece",
+}
+
+
+def arm_of(config: Mapping[str, Any]) -> str:
+    """Returns the name of a run's arm, by its settings."""
+    mixed = config["distillation"]
+    few = "" if mixed["labelled"] == 0.01 else f", {100 * mixed['labelled']:g}%"
+    if config["kind"] == "finetune":
+        return f"{RD}{few}"
+    reward = config["reward"]["name"]
+    if mixed["name"] == "none":
+        return ORACLE if reward == "correct" else f"rlif {reward}"
+    parts = [HYTUNING if mixed["name"] == "prg" else MIXTURE]
+    parts += [] if reward == "certainty" else [reward]
+    parts += ["shuffled"] if mixed["shuffle"] else []
+    parts += [] if mixed["last_step"] else ["without the last step"]
+    parts += [] if mixed["weight"] == 0.1 else [f"weight {mixed['weight']:g}"]
+    return ", ".join(parts) + few
+
+
+def rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields a row for each finished run below the paths."""
+    for path in find_runs(paths):
+        run = RunDirectory(path)
+        summary, config = run.read_summary() or {}, run.read_config()
+        if summary.get("status") != "completed":
+            continue
+        logged = [row for row in read_metrics(path / "metrics.jsonl") if "train/loss" in row]
+        yield {
+            "arm": arm_of(config),
+            "seed": config["seed"],
+            "seconds": round(summary["seconds"]),
+            "commit": (run.read_versions() or {}).get("commit"),
+            "shared": {
+                "steps": config["steps"],
+                "prompts_per_step": config["prompts_per_step"],
+                "task": config["task"],
+                "optimizer": config["learner"]["optimizer"],
+                "schedule": config["learner"]["schedule"],
+                "samples": config["evaluation"]["samples"],
+            },
+            "own": {name: config[name] for name in ("algorithm", "reward", "distillation") if config.get(name)},
+            "base": {name: value for name, value in summary["base"].items() if name in KEPT},
+            "final": {name: value for name, value in summary["final"].items() if name in KEPT},
+            "courses": {name: course(logged, name) for name in COURSES if any(name in row for row in logged)},
+        }
+
+
+def course(logged: Sequence[Mapping[str, float]], name: str) -> list[float | None]:
+    """Returns a metric's mean in each part of a run; None for a part without it."""
+    parts = [logged[first : first + PART] for first in range(0, len(logged), PART)]
+    values = [[row[name] for row in part if name in row] for part in parts]
+    return [float(np.mean(found)) if found else None for found in values]
+
+
+def courses(study: Rows) -> Iterator[str]:
+    """Yields the course of each arm over its run, in parts of :data:`PART` steps: means over the seeds that have it."""
+    for arm, of_arm in study.by_arm.items():
+        for name in COURSES:
+            found = [row["courses"][name] for row in of_arm.values() if name in row["courses"]]
+            if found:
+                parts = [[value for value in part if value is not None] for part in zip(*found, strict=True)]
+                shown = " ".join(f"{np.mean(part):7.3f}" if part else "      –" for part in parts)
+                yield f"{arm:34} {name:28} {shown}"
+
+
+def peak(study: Rows, arm: str) -> tuple[int, float, float]:
+    """Returns the step by which an arm's rollouts are best in the mean over seeds, the accuracy there, and in the end.
+    It is the last step of that part of the course."""
+    found = [row["courses"]["rollout/accuracy"] for row in study.by_arm[arm].values()]
+    means = [float(np.mean(part)) for part in zip(*found, strict=True)]
+    best = int(np.argmax(means))
+    return (best + 1) * PART, means[best], means[-1]
+
+
+def tested(study: Rows, name: str) -> PairedTest:
+    """Tests a difference over the seeds: above 0 is what is hoped for."""
+    figure, arm, other, sign = PAIRED[name]
+    ours, theirs = (study.figure(one, SHOWN[figure]) for one in (arm, other))
+    return paired({seed: sign * v for seed, v in ours.items()}, {seed: sign * v for seed, v in theirs.items()})
+
+
+def bars(study: Rows) -> Iterator[tuple[str, str, bool]]:
+    """Yields each bar: what it asks, what was found, and whether it was met. Where it is not, gains have no effect that
+    the study could show."""
+    for name in PAIRED:
+        test = tested(study, name)
+        met = test.lower_bound > 0
+        said = f"by {test.difference:+.4f}, one-sided 95 % bound {test.lower_bound:+.4f}"
+        yield name, said if met else f"{said}: no effect shown", met
+
+
+def forecast(study: Rows) -> Iterator[str]:
+    """Yields how far the bounds of the confirmation will lie from the differences, if these spread as here."""
+    for name in PAIRED:
+        test, n = tested(study, name), len(study.seeds)
+        width = expected_width(test, n, SEEDS)
+        yield f"{name}: {test.difference:+.4f} on {n} seeds; expected distance of the bound on {SEEDS}: {width:.4f}"
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs the command; returns 1 if a bar was missed."""
+    if len(words) < 2 or words[0] not in ("rows", "forecast", "table", "bars"):
+        print(__doc__)
+        return 2
+    if words[0] == "rows":
+        for row in rows(words[1:]):
+            print(json.dumps(row))
+        return 0
+    study = Rows(read_rows(words[1]), seeds_of(words[2]))
+    if words[0] == "forecast":
+        print("\n".join(forecast(study)))
+        return 0
+    print("\n".join([*arm_table(study, SHOWN), "", *courses(study), ""]))
+    for arm in study.by_arm:
+        step, best, last = peak(study, arm)
+        print(f"{arm}: rollouts are best by step {step}, {best:.3f}; in the end {last:.3f}")
+    return 0 if words[0] == "table" else say_bars(list(bars(study)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
