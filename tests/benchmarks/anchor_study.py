@@ -11,26 +11,14 @@ and whether it was met. The three tests of the family are one-sided and paired o
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from carerl.calibration import PairedTest, holm
-from carerl.runs.directory import RunDirectory
-from carerl.runs.find import find_runs
 from carerl.runs.jsonl import read_metrics
-from tests.benchmarks.study_rows import (
-    Rows,
-    arm_table,
-    average,
-    expected_width,
-    paired,
-    read_rows,
-    say_bars,
-    seeds_of,
-)
+from tests.benchmarks.study_rows import Commands, Rows, arm_table, average, expected_width, finished, paired, row_of
 
 SEEDS = 8  # of the confirmation
 LEVEL = 0.05  # of the family
@@ -76,30 +64,17 @@ def arm_of(config: Mapping[str, Any]) -> str:
 
 def rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yields a row for each finished run below the paths."""
-    for path in find_runs(paths):
-        run = RunDirectory(path)
-        summary, config = run.read_summary() or {}, run.read_config()
-        if summary.get("status") != "completed":
-            continue
-        task = {name: value for name, value in config["task"].items() if name != "evaluation_facts"}
-        logged = list(read_metrics(path / "metrics.jsonl"))
+    for run, summary, config in finished(paths):
+        row = row_of(arm_of(config), run, summary, config)
+        facts = row["shared"]["task"].pop("evaluation_facts")
+        logged = list(read_metrics(run.path / "metrics.jsonl"))
         yield {
-            "arm": arm_of(config),
-            "seed": config["seed"],
-            "seconds": round(summary["seconds"]),
-            "commit": (run.read_versions() or {}).get("commit"),
-            "shared": {
-                "prompts_per_step": config["prompts_per_step"],
-                "task": task,
-                "optimizer": config["learner"]["optimizer"],
-                "schedule": config["learner"]["schedule"],
-                "samples": config["evaluation"]["samples"],
-            },
+            **row,
             "own": {name: config[name] for name in ("steps", "algorithm", "regularizer", "anchor")}
-            | {"evaluation_facts": config["task"]["evaluation_facts"]},
+            | {"evaluation_facts": facts},
             "base": {name: value for name, value in summary["base"].items() if name in KEPT},
             "final": {name: value for name, value in summary["final"].items() if name in KEPT},
-            "cost": {name: sum(row.get(name, 0.0) for row in logged) / summary["steps"] for name in SUMMED},
+            "cost": {name: sum(line.get(name, 0.0) for line in logged) / summary["steps"] for name in SUMMED},
         }
 
 
@@ -112,14 +87,14 @@ class Study(Rows):
 
 
 def table(study: Study) -> Iterator[str]:
-    """Yields the lines of the tables of arms: figures with the half-width of their 95 % interval over seeds, and what a
-    step costs."""
+    """Yields the tables of arms, with what a step costs, and the comparisons."""
     yield from arm_table(study, SHOWN)
     yield ""
     yield "| a step of | " + " | ".join(COSTS) + " |"
     yield "|---|" + "--:|" * len(COSTS)
     for arm in study.by_arm:
         yield f"| {arm} | " + " | ".join(f"{average(study.figure(arm, name, 'cost')):.4g}" for name in COSTS) + " |"
+    yield from ("", *comparisons(study), "")
 
 
 def tested(study: Study, name: str) -> PairedTest:
@@ -182,25 +157,8 @@ def comparisons(study: Study) -> Iterator[str]:
             yield f"{figure}: anchors less {arm} {test.difference:+.4f} (p = {test.p_value:.3f}, two-sided)"
 
 
-def main(words: Sequence[str]) -> int:
-    """Runs the command; returns 1 if a bar was missed."""
-    if len(words) < 2 or words[0] not in ("rows", "forecast", "table", "bars"):
-        print(__doc__)
-        return 2
-    if words[0] == "rows":
-        for row in rows(words[1:]):
-            print(json.dumps(row))
-        return 0
-    study = Study(read_rows(words[1]), seeds_of(words[2]))
-    if words[0] == "forecast":
-        print("\n".join(forecast(study)))
-        return 0
-    print("\n".join([*table(study), ""]))
-    if words[0] == "table":
-        return 0
-    print("\n".join([*comparisons(study), ""]))
-    return say_bars(list(bars(study)))
+COMMANDS = Commands(str(__doc__), rows, Study, forecast, table, bars)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(COMMANDS.main(sys.argv[1:]))

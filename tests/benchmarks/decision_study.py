@@ -15,7 +15,6 @@ the run's own validation questions, whose golds are drawn as in training.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,10 +24,9 @@ import numpy as np
 from carerl.calibration import PairedTest, brier, ece, fit_isotonic, fit_temperature
 from carerl.decisions.fixed import leader
 from carerl.runs.directory import RunDirectory
-from carerl.runs.find import find_runs
 from carerl.runs.tables import read_questions
 from carerl.tasks.base import VALIDATION
-from tests.benchmarks.study_rows import Rows, average, expected_width, mean_text, paired, read_rows, say_bars, seeds_of
+from tests.benchmarks.study_rows import Commands, Rows, average, expected_width, finished, mean_text, paired, row_of
 
 SUITE, OPTIONS = "q3", 10
 SEEDS = 8  # of the confirmation
@@ -64,26 +62,12 @@ def arm_of(config: Mapping[str, Any]) -> str:
 
 def rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yields a row for each finished run below the paths."""
-    for path in find_runs(paths):
-        run = RunDirectory(path)
-        summary, config = run.read_summary() or {}, run.read_config()
-        if summary.get("status") != "completed":
-            continue
-        final = summary["final"]
+    for run, summary, config in finished(paths):
+        row, final = row_of(arm_of(config), run, summary, config), summary["final"]
+        row["shared"]["steps"] = config["steps"]
         yield {
-            "arm": arm_of(config),
-            "seed": config["seed"],
+            **row,
             "steps": summary["steps"],
-            "seconds": round(summary["seconds"]),
-            "commit": (run.read_versions() or {}).get("commit"),
-            "shared": {
-                "steps": config["steps"],
-                "prompts_per_step": config["prompts_per_step"],
-                "task": config["task"],
-                "optimizer": config["learner"]["optimizer"],
-                "schedule": config["learner"]["schedule"],
-                "samples": config["evaluation"]["samples"],
-            },
             "own": {name: config[name] for name in ("algorithm", "decision") if config.get(name)},
             "final": {k: v for k, v in final.items() if k in KEPT or f"/{SUITE}/" in k or f"/{VALIDATION}/argmax" in k},
             "posthoc": posthoc(run, int(summary["steps"])),
@@ -257,22 +241,13 @@ def comparisons(study: Study) -> Iterator[str]:
             yield f"{figure}: {arm} lower than {label} by {test.difference:+.4f} (p = {test.p_value:.3f}, two-sided)"
 
 
-def main(words: Sequence[str]) -> int:
-    """Runs the command; returns 1 if a bar was missed."""
-    if len(words) < 2 or words[0] not in ("rows", "forecast", "bars"):
-        print(__doc__)
-        return 2
-    if words[0] == "rows":
-        for row in rows(words[1:]):
-            print(json.dumps(row))
-        return 0
-    study = Study(read_rows(words[1]), seeds_of(words[2]))
-    if words[0] == "forecast":
-        print("\n".join(forecast(study)))
-        return 0
-    print("\n".join([*table(study), "", *curves(study), "", *comparisons(study), ""]))
-    return say_bars(list(bars(study)))
+def everything(study: Study) -> Iterator[str]:
+    """Yields the tables, the curves and the comparisons."""
+    yield from (*table(study), "", *curves(study), "", *comparisons(study), "")
+
+
+COMMANDS = Commands(str(__doc__), rows, Study, forecast, everything, bars)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(COMMANDS.main(sys.argv[1:]))

@@ -11,7 +11,6 @@ gains' AUROC; ``bars`` prints them, and each bar with its figure and whether it 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,10 +18,8 @@ from typing import Any
 import numpy as np
 
 from carerl.calibration import PairedTest
-from carerl.runs.directory import RunDirectory
-from carerl.runs.find import find_runs
 from carerl.runs.jsonl import read_metrics
-from tests.benchmarks.study_rows import Rows, arm_table, expected_width, paired, read_rows, say_bars, seeds_of
+from tests.benchmarks.study_rows import Commands, Rows, arm_table, expected_width, finished, paired, row_of
 
 SEEDS = 8  # of the confirmation
 PART = 20  # steps of a part of a course
@@ -70,29 +67,16 @@ def arm_of(config: Mapping[str, Any]) -> str:
 
 def rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yields a row for each finished run below the paths."""
-    for path in find_runs(paths):
-        run = RunDirectory(path)
-        summary, config = run.read_summary() or {}, run.read_config()
-        if summary.get("status") != "completed":
-            continue
-        logged = [row for row in read_metrics(path / "metrics.jsonl") if "train/loss" in row]
+    for run, summary, config in finished(paths):
+        row = row_of(arm_of(config), run, summary, config)
+        row["shared"]["steps"] = config["steps"]
+        logged = [line for line in read_metrics(run.path / "metrics.jsonl") if "train/loss" in line]
         yield {
-            "arm": arm_of(config),
-            "seed": config["seed"],
-            "seconds": round(summary["seconds"]),
-            "commit": (run.read_versions() or {}).get("commit"),
-            "shared": {
-                "steps": config["steps"],
-                "prompts_per_step": config["prompts_per_step"],
-                "task": config["task"],
-                "optimizer": config["learner"]["optimizer"],
-                "schedule": config["learner"]["schedule"],
-                "samples": config["evaluation"]["samples"],
-            },
+            **row,
             "own": {name: config[name] for name in ("algorithm", "reward", "distillation") if config.get(name)},
             "base": {name: value for name, value in summary["base"].items() if name in KEPT},
             "final": {name: value for name, value in summary["final"].items() if name in KEPT},
-            "courses": {name: course(logged, name) for name in COURSES if any(name in row for row in logged)},
+            "courses": {name: course(logged, name) for name in COURSES if any(name in line for line in logged)},
         }
 
 
@@ -140,6 +124,14 @@ def bars(study: Rows) -> Iterator[tuple[str, str, bool]]:
         yield name, said if met else f"{said}: no effect shown", met
 
 
+def table(study: Rows) -> Iterator[str]:
+    """Yields the table of arms, their courses, and where each is best."""
+    yield from (*arm_table(study, SHOWN), "", *courses(study), "")
+    for arm in study.by_arm:
+        step, best, last = peak(study, arm)
+        yield f"{arm}: rollouts are best by step {step}, {best:.3f}; in the end {last:.3f}"
+
+
 def forecast(study: Rows) -> Iterator[str]:
     """Yields how far the bounds of the confirmation will lie from the differences, if these spread as here."""
     for name in PAIRED:
@@ -148,25 +140,8 @@ def forecast(study: Rows) -> Iterator[str]:
         yield f"{name}: {test.difference:+.4f} on {n} seeds; expected distance of the bound on {SEEDS}: {width:.4f}"
 
 
-def main(words: Sequence[str]) -> int:
-    """Runs the command; returns 1 if a bar was missed."""
-    if len(words) < 2 or words[0] not in ("rows", "forecast", "table", "bars"):
-        print(__doc__)
-        return 2
-    if words[0] == "rows":
-        for row in rows(words[1:]):
-            print(json.dumps(row))
-        return 0
-    study = Rows(read_rows(words[1]), seeds_of(words[2]))
-    if words[0] == "forecast":
-        print("\n".join(forecast(study)))
-        return 0
-    print("\n".join([*arm_table(study, SHOWN), "", *courses(study), ""]))
-    for arm in study.by_arm:
-        step, best, last = peak(study, arm)
-        print(f"{arm}: rollouts are best by step {step}, {best:.3f}; in the end {last:.3f}")
-    return 0 if words[0] == "table" else say_bars(list(bars(study)))
+COMMANDS = Commands(str(__doc__), rows, Rows, forecast, table, bars)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(COMMANDS.main(sys.argv[1:]))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from scipy.special import stdtrit
 
 from carerl.calibration import PairedTest, paired_t, t_half_width
+from carerl.runs.directory import RunDirectory
+from carerl.runs.find import find_runs
 
 Row = Mapping[str, Any]
 
@@ -101,3 +104,58 @@ def say_bars(bars: Sequence[tuple[str, str, bool]]) -> int:
     for asked, said, met in bars:
         print(f"{'met   ' if met else 'MISSED'} {asked}: {said}")
     return 0 if all(met for _, _, met in bars) else 1
+
+
+def finished(paths: Sequence[str]) -> Iterator[tuple[RunDirectory, dict[str, Any], dict[str, Any]]]:
+    """Yields each finished run below the paths, with its summary and its settings."""
+    for path in find_runs(paths):
+        run = RunDirectory(path)
+        summary = run.read_summary() or {}
+        if summary.get("status") == "completed":
+            yield run, summary, run.read_config()
+
+
+def row_of(arm: str, run: RunDirectory, summary: Row, config: Row) -> dict[str, Any]:
+    """Returns what the row of every run has: which one it is, and what all arms of a study share."""
+    return {
+        "arm": arm,
+        "seed": config["seed"],
+        "seconds": round(summary["seconds"]),
+        "commit": (run.read_versions() or {}).get("commit"),
+        "shared": {
+            "prompts_per_step": config["prompts_per_step"],
+            "task": config["task"],
+            "optimizer": config["learner"]["optimizer"],
+            "schedule": config["learner"]["schedule"],
+            "samples": config["evaluation"]["samples"],
+        },
+    }
+
+
+S = TypeVar("S", bound=Rows)
+
+
+@dataclass(frozen=True)
+class Commands(Generic[S]):
+    """Holds what a study's command line does; ``help`` is what it prints for other words."""
+
+    help: str
+    rows: Callable[[Sequence[str]], Iterator[Row]]
+    study: Callable[[Sequence[Row], Sequence[int]], S]
+    forecast: Callable[[S], Iterator[str]]
+    table: Callable[[S], Iterator[str]]
+    bars: Callable[[S], Iterator[tuple[str, str, bool]]]
+
+    def main(self, words: Sequence[str]) -> int:
+        """Runs ``rows PATH …``, or ``forecast``, ``table`` or ``bars`` with a file and seeds. Returns 1 if a bar was
+        missed, 2 for other words."""
+        if len(words) < 2 or words[0] not in ("rows", "forecast", "table", "bars"):
+            print(self.help)
+            return 2
+        if words[0] == "rows":
+            for row in self.rows(words[1:]):
+                print(json.dumps(row))
+            return 0
+        study = self.study(read_rows(words[1]), seeds_of(words[2]))
+        print("\n".join(self.forecast(study) if words[0] == "forecast" else self.table(study)))
+        return say_bars(list(self.bars(study))) if words[0] == "bars" else 0
