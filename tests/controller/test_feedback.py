@@ -117,6 +117,7 @@ def test_how_well_gains_rank_is_measured_and_absent_where_it_cannot_be() -> None
 def test_traces_come_again_and_again_and_weights_follow_the_gains() -> None:
     found = [Trace((k,), (k,)) for k in range(3)]
     assert [trace.prompt_ids[0] for number in (1, 2) for trace in of_step(found, number, 4)] == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert [trace.prompt_ids[0] for number in (1, 2) for trace in of_step(found, number, 2)] == [0, 1, 2, 0]
     assert of_step([], 1, 4) == []
     config = load(["recipe=hytuning_tiny", "distillation.weight=.5", "distillation.floor=.2"])
     samples = [Sample("q", (1,), (0.0,), False, (0, 0), gain=gain) for gain in (1.0, 0.5, -0.5, None)]

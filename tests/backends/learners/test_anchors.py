@@ -154,17 +154,3 @@ def unscored(rows: TokenBatch, minibatches: list[Minibatch]) -> None:
     config = LearnerConfig(micro_batch_rows=3, compute_dtype="float64")
     shards = ReadGradient(in_memory(model(1, torch.float64)), config, torch.device("cpu"))
     LearnerLoop(shards, config, objective).update(rows, minibatches, 1e-2)
-
-
-def test_no_pass_is_made_for_log_probs_that_an_anchor_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows of later minibatches are scored before the first step; an anchor has no ratio to be scored for."""
-    scored: set[int] = set()
-    fill_old = LearnerLoop._fill_old
-
-    def recorded(self: LearnerLoop, rows: TokenBatch, mine: list[list[int]], *rest: Any) -> None:
-        scored.update(row for share in mine for row in share)
-        fill_old(self, rows, mine, *rest)
-
-    monkeypatch.setattr(LearnerLoop, "_fill_old", recorded)
-    on_ranks(1, gradients, *CASES[0])
-    assert scored == set(MINIBATCHES[1])

@@ -144,7 +144,9 @@ def test_the_gradient_is_autograds_on_one_rank_and_on_two(two_ranks: Any, number
     assert changed == {"train/loss"} and metrics.keys() - others.keys() == {"train/ce_loss"}
 
 
-def test_no_pass_is_made_for_log_probs_that_a_trace_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pass_is_made_for_log_probs_that_anchors_and_traces_do_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of later minibatches are scored before the first step; what no reward sees has no ratio to be scored
+    for."""
     scored: set[int] = set()
     fill_old = LearnerLoop._fill_old
 
