@@ -6,6 +6,7 @@ Not covered: where anchors come from; DeepSpeed, which runs the same update (``e
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -138,6 +139,40 @@ def test_a_reference_that_scored_anchors_alone_gives_the_same_gradient(two_ranks
     assert alone[1]["anchor/divergence"] == pytest.approx(whole[1]["anchor/divergence"], rel=1e-12)
     assert {"regularizer/reverse_kl", "regularizer/log_ratio"} <= whole[1].keys() - alone[1].keys()
     assert alone[1]["train/grad_norm_anchor"] > 0, "every part has its norm"
+
+
+def test_a_reference_on_the_ranks_is_asked_for_anchors_alone() -> None:
+    whole, (found, asked) = on_ranks(1, gradients, *UNPENALISED, True), on_ranks(1, asked_on_the_rank)
+    assert largest_relative_error(found, whole[0]) < 1e-12
+    cut = UNPENALISED[2]
+    anchors = [[row for row in minibatch.rows if row >= 12] for minibatch in rows_and_parts(cut)[1]]
+    assert sorted(itertools.chain(*asked)) == sorted(itertools.chain(*anchors)) and len(asked) >= len(cut)
+
+
+def asked_on_the_rank() -> tuple[list[dict[str, Tensor]], list[list[int]]]:
+    """The gradients of a learner with a reference of its own, and the rows that it was asked for, by micro-batch."""
+    rows, minibatches = rows_and_parts(UNPENALISED[2])
+    policy = Policy(model(2, torch.float64).requires_grad_(False), 1000)
+    prompts = [tuple(own.prompt_ids + own.response_ids) for own in ANCHORS]
+    asked: list[list[int]] = []
+
+    def add(part: TokenBatch) -> TokenBatch:
+        ends_B = part.prompt_lengths_B + part.response_lengths_B
+        texts = [tuple(ids[:end]) for ids, end in zip(part.input_ids_BS.tolist(), ends_B.tolist(), strict=True)]
+        asked.append([12 + prompts.index(text) for text in texts])  # ValueError for a row that is no anchor
+        return part.with_streams(ref_hidden=TokenVectors.whole(policy.hidden(part), part.response_lengths_B))
+
+    fkl = REGULARIZERS["fkl"].build(REGULARIZERS["fkl"].config())
+    penalty = REGULARIZERS["srkl"].build(SRKLConfig(alpha=ALPHA))
+    objective = Objective(
+        ALGORITHMS["grpo"].build(GRPOConfig()), penalty, 0.0, "score", anchor=AnchorTerm(WEIGHT, fkl.exact)
+    )
+    config = LearnerConfig(micro_batch_rows=UNPENALISED[1], head_chunk_tokens=3, compute_dtype="float64")
+    shards = ReadGradient(in_memory(model(1, torch.float64)), config, torch.device("cpu"))
+    made = LearnerLoop(shards, config, objective)
+    made.set_reference_head(model(2, torch.float64).get_output_embeddings().weight.detach())
+    made.update(rows.with_streams(ref_hidden=None), minibatches, 1e-2, None, add, anchors_alone=True)
+    return shards.gradients, asked
 
 
 def test_anchors_that_the_reference_has_not_scored_are_an_error() -> None:
