@@ -18,7 +18,17 @@ from typing import Any
 
 from carerl.calibration import PairedTest, holm
 from carerl.runs.jsonl import read_metrics
-from tests.benchmarks.study_rows import Commands, Rows, arm_table, average, expected_width, finished, paired, row_of
+from tests.benchmarks.study_rows import (
+    Commands,
+    Rows,
+    arm_table,
+    average,
+    expected_width,
+    finished,
+    paired,
+    row_of,
+    unfinished,
+)
 
 SEEDS = 8  # of the confirmation
 LEVEL = 0.05  # of the family
@@ -113,9 +123,7 @@ def one_sided(test: PairedTest) -> float:
 
 def bars(study: Study) -> Iterator[tuple[str, str, bool]]:
     """Yields each bar: what it asks, what was found, and whether it was met. A figure that is not a number misses."""
-    for arm in ON_ALL_SEEDS:
-        if missing := study.lacks(arm):
-            yield f"{arm}: a finished run of every seed", f"none of {missing}", False
+    yield from unfinished(study, ON_ALL_SEEDS)
     base = {figure: average(study.values(NONE, figure, "base")) for figure in SHOWN}
     error, f1 = (average(study.values(ANCHOR, figure)) for figure in ("ECE", "F1"))
     yield (

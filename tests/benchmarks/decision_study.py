@@ -26,7 +26,17 @@ from carerl.decisions.fixed import leader
 from carerl.runs.directory import RunDirectory
 from carerl.runs.tables import read_questions
 from carerl.tasks.base import VALIDATION
-from tests.benchmarks.study_rows import Commands, Rows, average, expected_width, finished, mean_text, paired, row_of
+from tests.benchmarks.study_rows import (
+    Commands,
+    Rows,
+    average,
+    expected_width,
+    finished,
+    mean_text,
+    paired,
+    row_of,
+    unfinished,
+)
 
 SUITE, OPTIONS = "q3", 10
 SEEDS = 8  # of the confirmation
@@ -178,9 +188,7 @@ def predicted(study: Study, arm: str) -> list[float]:
 
 def bars(study: Study) -> Iterator[tuple[str, str, bool]]:
     """Yields each bar: what it asks, what was found, and whether it was met. A figure that is not a number misses."""
-    for arm in ON_ALL_SEEDS:
-        if missing := study.lacks(arm):
-            yield f"{arm}: a finished run of every seed", f"none of {missing}", False
+    yield from unfinished(study, ON_ALL_SEEDS)
     lowest = float(np.min(study.curve("GRPO", "decision_eta")))
     yield "GRPO: mean p(decision) at least .97 at every eta", f"lowest {lowest:.3f}", lowest >= 0.97
     error = average(study.values("GRPO", "ECE"))

@@ -19,22 +19,37 @@ import numpy as np
 
 from carerl.calibration import PairedTest
 from carerl.runs.jsonl import read_metrics
-from tests.benchmarks.study_rows import Commands, Rows, arm_table, expected_width, finished, paired, row_of
+from tests.benchmarks.study_rows import (
+    Commands,
+    Rows,
+    arm_table,
+    average,
+    expected_width,
+    finished,
+    paired,
+    row_of,
+    unfinished,
+)
 
 SEEDS = 8  # of the confirmation
 PART = 20  # steps of a part of a course
+SIGNAL, WEIGHT = "certainty", 0.1  # the internal reward and the traces' weight of the recipes, chosen in development
 HYTUNING, SHUFFLED, MIXTURE = "hytuning", "hytuning, shuffled", "mixture"
 RD, ORACLE = "rd", "GRPO"
+ON_ALL_SEEDS = (RD, f"rlif {SIGNAL}", MIXTURE, HYTUNING, SHUFFLED, ORACLE)
+OTHERS = [f"rlif {signal}" for signal in ("certainty", "entropy", "majority", "semantic") if signal != SIGNAL]
+ON_SOME = (*OTHERS, *(f"{arm}, {few}%" for few in (5, 10) for arm in (RD, MIXTURE, HYTUNING)))
 PAIRED = {  # what HyTuning is compared with, in which figure, and the sign of what is better
     "accuracy, HyTuning above the fixed mixture": ("accuracy", HYTUNING, MIXTURE, 1),
     "accuracy, HyTuning above shuffled gains": ("accuracy", HYTUNING, SHUFFLED, 1),
     "FACTS ECE, HyTuning below the fixed mixture": ("ECE", HYTUNING, MIXTURE, -1),
     "FACTS ECE, HyTuning below shuffled gains": ("ECE", HYTUNING, SHUFFLED, -1),
 }
+AUROC = "gain/progressive_auroc"
 KEPT = ("eval/accuracy", "eval/accuracy_k2", "eval/accuracy_k4", "eval/maj", "eval/entropy", "eval/kl_per_sequence",
         "calibration/facts_ece", "calibration/answer_ece", "calibration/question_ece",
         "calibration/unknowable_f1")  # fmt: skip
-COURSES = ("rollout/accuracy", "rollout/reward", "train/entropy", "gain/progressive", "gain/progressive_auroc",
+COURSES = ("rollout/accuracy", "rollout/reward", "train/entropy", "gain/progressive", AUROC,
            "gain/without_last_auroc", "gain/total_auroc", "distillation/response_weight")  # fmt: skip
 SHOWN = {
     "accuracy": "eval/accuracy",
@@ -58,10 +73,11 @@ def arm_of(config: Mapping[str, Any]) -> str:
     if mixed["name"] == "none":
         return ORACLE if reward == "correct" else f"rlif {reward}"
     parts = [HYTUNING if mixed["name"] == "prg" else MIXTURE]
-    parts += [] if reward == "certainty" else [reward]
+    parts += [] if reward == SIGNAL else [reward]
     parts += ["shuffled"] if mixed["shuffle"] else []
     parts += [] if mixed["last_step"] else ["without the last step"]
-    parts += [] if mixed["weight"] == 0.1 else [f"weight {mixed['weight']:g}"]
+    parts += [] if mixed["weight"] == WEIGHT else [f"weight {mixed['weight']:g}"]
+    parts += [] if mixed["floor"] == 0.1 else [f"floor {mixed['floor']:g}"]
     return ", ".join(parts) + few
 
 
@@ -98,10 +114,12 @@ def courses(study: Rows) -> Iterator[str]:
                 yield f"{arm:34} {name:28} {shown}"
 
 
-def peak(study: Rows, arm: str) -> tuple[int, float, float]:
-    """Returns the step by which an arm's rollouts are best in the mean over seeds, the accuracy there, and in the end.
-    It is the last step of that part of the course."""
-    found = [row["courses"]["rollout/accuracy"] for row in study.by_arm[arm].values()]
+def peak(study: Rows, arm: str) -> tuple[int, float, float] | None:
+    """Returns the step by which an arm's rollouts are best in the mean over seeds, the accuracy there, and in the end;
+    None for an arm without rollouts. It is the last step of that part of the course."""
+    found = [row["courses"]["rollout/accuracy"] for row in study.by_arm[arm].values() if row["courses"]]
+    if not found:
+        return None
     means = [float(np.mean(part)) for part in zip(*found, strict=True)]
     best = int(np.argmax(means))
     return (best + 1) * PART, means[best], means[-1]
@@ -114,11 +132,19 @@ def tested(study: Rows, name: str) -> PairedTest:
     return paired({seed: sign * v for seed, v in ours.items()}, {seed: sign * v for seed, v in theirs.items()})
 
 
+def auroc(study: Rows, arm: str = HYTUNING) -> PairedTest:
+    """Tests over the seeds how far the AUROC of an arm's gains for correctness, mean over its steps, lies above .5."""
+    found = {seed: row["courses"].get(AUROC, []) for seed, row in study.by_arm.get(arm, {}).items()}
+    means = {seed: average(dict(enumerate(v for v in parts if v is not None))) for seed, parts in found.items()}
+    return paired(means, dict.fromkeys(means, 0.5))
+
+
 def bars(study: Rows) -> Iterator[tuple[str, str, bool]]:
     """Yields each bar: what it asks, what was found, and whether it was met. Where it is not, gains have no effect that
-    the study could show."""
-    for name in PAIRED:
-        test = tested(study, name)
+    the study could show. A figure that is not a number misses."""
+    yield from unfinished(study, ON_ALL_SEEDS)
+    tests = {"AUROC of progressive gains for correctness above .5": auroc(study)}
+    for name, test in (tests | {name: tested(study, name) for name in PAIRED}).items():
         met = test.lower_bound > 0
         said = f"by {test.difference:+.4f}, one-sided 95 % bound {test.lower_bound:+.4f}"
         yield name, said if met else f"{said}: no effect shown", met
@@ -128,8 +154,9 @@ def table(study: Rows) -> Iterator[str]:
     """Yields the table of arms, their courses, and where each is best."""
     yield from (*arm_table(study, SHOWN), "", *courses(study), "")
     for arm in study.by_arm:
-        step, best, last = peak(study, arm)
-        yield f"{arm}: rollouts are best by step {step}, {best:.3f}; in the end {last:.3f}"
+        if found := peak(study, arm):
+            step, best, last = found
+            yield f"{arm}: rollouts are best by step {step}, {best:.3f}; in the end {last:.3f}"
 
 
 def forecast(study: Rows) -> Iterator[str]:

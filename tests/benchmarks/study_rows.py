@@ -53,6 +53,13 @@ class Rows:
         return [seed for seed in self.seeds if seed not in self.by_arm.get(arm, {})]
 
 
+def unfinished(study: Rows, arms: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """Yields a missed bar for each arm that has no row of some seed."""
+    for arm in arms:
+        if missing := study.lacks(arm):
+            yield f"{arm}: a finished run of every seed", f"none of {missing}", False
+
+
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """Returns the rows of a file, one JSON object a line."""
     return [json.loads(line) for line in Path(path).read_text().splitlines()]

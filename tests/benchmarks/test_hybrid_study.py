@@ -1,0 +1,118 @@
+"""The bars of the study of HyTuning: met by rows as they are hoped for, missed by each that is off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from carerl.config.load import load
+from carerl.config.reading.typed import plain
+from carerl.config.sweep import sweep_spec
+from tests.benchmarks.hybrid_study import (
+    AUROC,
+    HYTUNING,
+    MIXTURE,
+    ON_ALL_SEEDS,
+    ON_SOME,
+    ORACLE,
+    PART,
+    RD,
+    SHOWN,
+    SHUFFLED,
+    arm_of,
+    bars,
+    course,
+    courses,
+    forecast,
+    peak,
+    table,
+)
+from tests.benchmarks.study_rows import Rows
+
+SEEDS = range(5000, 5008)
+HOPED = {RD: (0.4, 0.1), MIXTURE: (0.5, 0.08), HYTUNING: (0.6, 0.05), SHUFFLED: (0.5, 0.08), ORACLE: (0.99, 0.1)}
+BELOW = "FACTS ECE, HyTuning below"
+RISE_AND_FALL = [0.3, 0.5, 0.2]
+
+
+def row(arm: str, seed: int) -> dict[str, Any]:
+    """A row as it is hoped for, with some spread over seeds; finetuning has no rollouts."""
+    wobble = 2e-3 * (seed % 4) * (arm == HYTUNING)
+    accuracy, error = HOPED.get(arm, (0.35, 0.2))
+    final = dict.fromkeys(SHOWN.values(), 0.5)
+    final |= {SHOWN["accuracy"]: accuracy - wobble, SHOWN["ECE"]: error + wobble}
+    found: dict[str, list[float | None]] = {}
+    if not arm.startswith(RD):
+        found["rollout/accuracy"] = [value + wobble for value in RISE_AND_FALL]
+    if arm.startswith((HYTUNING, SHUFFLED)):
+        found[AUROC] = [0.7 + wobble, None, 0.6]
+    made = {"arm": arm, "seed": seed, "commit": "c", "shared": {"task": "tiny"}, "own": {"arm": arm}}
+    return made | {"base": dict.fromkeys(SHOWN.values(), 0.4), "final": final, "courses": found}
+
+
+@pytest.fixture
+def every() -> list[dict[str, Any]]:
+    whole = [row(arm, seed) for arm in ON_ALL_SEEDS for seed in SEEDS]
+    return whole + [row(arm, seed) for arm in ON_SOME for seed in SEEDS[:4]]
+
+
+def missed(found: list[dict[str, Any]]) -> list[str]:
+    return [asked for asked, _, met in bars(Rows(found, SEEDS)) if not met]
+
+
+def test_rows_as_hoped_for_meet_every_bar(every: list[dict[str, Any]]) -> None:
+    assert missed(every) == []
+    study = Rows(every, SEEDS)
+    arms = len(ON_ALL_SEEDS) + len(ON_SOME)
+    without = sum(arm.startswith(RD) for arm in (*ON_ALL_SEEDS, *ON_SOME))
+    assert len(list(forecast(study))) == 4
+    assert sum("rollouts are best" in line for line in table(study)) == arms - without
+
+
+@pytest.mark.parametrize(
+    ("arm", "figure", "value", "names"),
+    [
+        (MIXTURE, "accuracy", 0.61, ["accuracy, HyTuning above the fixed mixture"]),
+        (SHUFFLED, "accuracy", 0.61, ["accuracy, HyTuning above shuffled gains"]),
+        (MIXTURE, "ECE", 0.05, [f"{BELOW} the fixed mixture"]),
+        (SHUFFLED, "ECE", 0.05, [f"{BELOW} shuffled gains"]),
+        (HYTUNING, "ECE", float("nan"), [f"{BELOW} the fixed mixture", f"{BELOW} shuffled gains"]),
+    ],
+)  # fmt: skip
+def test_each_bar_can_be_missed(
+    every: list[dict[str, Any]], arm: str, figure: str, value: float, names: list[str]
+) -> None:
+    for one in every:
+        if one["arm"] == arm:
+            one["final"][SHOWN[figure]] = value
+    assert missed(every) == names
+
+
+@pytest.mark.parametrize("parts", [[0.5, 0.5], [0.45, None, 0.54], [None, None], []])
+def test_gains_that_say_nothing_about_correctness_miss(every: list[dict[str, Any]], parts: list[float | None]) -> None:
+    for one in every:
+        if one["arm"] == HYTUNING:
+            wobble = 0.01 * (-1) ** one["seed"]
+            one["courses"][AUROC] = [value if value is None else value + wobble for value in parts]
+    assert missed(every) == ["AUROC of progressive gains for correctness above .5"]
+
+
+def test_an_arm_without_some_seed_misses(every: list[dict[str, Any]]) -> None:
+    fewer = [one for one in every if (one["arm"], one["seed"]) != (ORACLE, 5003)]
+    assert missed(fewer) == [f"{ORACLE}: a finished run of every seed"]
+
+
+def test_a_course_keeps_rise_and_fall(every: list[dict[str, Any]]) -> None:
+    rows = [{"a": float(step)} if step % 2 else {"b": 1.0} for step in range(3 * PART)]
+    assert course(rows, "a") == [PART / 2, 1.5 * PART, 2.5 * PART] and course(rows[:1], "a") == [None]
+    study = Rows(every, SEEDS)
+    assert peak(study, MIXTURE) == (2 * PART, 0.5, 0.2) and peak(study, RD) is None
+    (line,) = [line for line in courses(study) if line.startswith(HYTUNING + " ") and AUROC in line]
+    assert line.split()[-3:] == ["0.703", "–", "0.600"]
+
+
+def test_the_sweeps_have_the_arms_of_the_study_and_no_others() -> None:
+    for sweep, arms in (("hytuning_tiny", ON_ALL_SEEDS), ("hytuning_more_tiny", ON_SOME)):
+        configs = [plain(load(words.split())) for words in sweep_spec(sweep).rows]
+        assert [arm_of(config) for config in configs] == list(arms)
