@@ -16,6 +16,7 @@ from tests.benchmarks.hybrid_study import (
     ON_ALL_SEEDS,
     ON_SOME,
     ORACLE,
+    PAIRED,
     PART,
     RD,
     SHOWN,
@@ -42,7 +43,7 @@ def row(arm: str, seed: int) -> dict[str, Any]:
     accuracy, error = HOPED.get(arm, (0.35, 0.2))
     final = dict.fromkeys(SHOWN.values(), 0.5)
     final |= {SHOWN["accuracy"]: accuracy - wobble, SHOWN["ECE"]: error + wobble}
-    found: dict[str, list[float | None]] = {}
+    found: dict[str, list[float | None]] = {"train/entropy": [0.1, 0.1, 0.1]}
     if not arm.startswith(RD):
         found["rollout/accuracy"] = [value + wobble for value in RISE_AND_FALL]
     if arm.startswith((HYTUNING, SHUFFLED)):
@@ -103,9 +104,14 @@ def test_an_arm_without_some_seed_misses(every: list[dict[str, Any]]) -> None:
     assert missed(fewer) == [f"{ORACLE}: a finished run of every seed"]
 
 
+def test_an_arm_that_is_not_there_misses_every_bar_about_it(every: list[dict[str, Any]]) -> None:
+    found = missed([one for one in every if one["arm"] != SHUFFLED])
+    assert found == [f"{SHUFFLED}: a finished run of every seed", *(name for name in PAIRED if "shuffled" in name)]
+
+
 def test_a_course_keeps_rise_and_fall(every: list[dict[str, Any]]) -> None:
-    rows = [{"a": float(step)} if step % 2 else {"b": 1.0} for step in range(3 * PART)]
-    assert course(rows, "a") == [PART / 2, 1.5 * PART, 2.5 * PART] and course(rows[:1], "a") == [None]
+    rows = [{"a": float(step)} if step % 2 else {"b": 1.0} for step in range(15)]  # odd ones, in parts of five
+    assert course(rows, "a") == [2.0, 7.0, 12.0] and course(rows[:1], "a") == [None]
     study = Rows(every, SEEDS)
     assert peak(study, MIXTURE) == (2 * PART, 0.5, 0.2) and peak(study, RD) is None
     (line,) = [line for line in courses(study) if line.startswith(HYTUNING + " ") and AUROC in line]
