@@ -3,7 +3,7 @@ PY := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run job rehearse test test-slow test-faults test-peers test-all check-cluster check format clean
+.PHONY: help setup run job rehearse test test-slow test-long test-faults test-peers test-all check-cluster check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,10 @@ test: check ## set up, then lint, format check, types and the default tests, in 
 	@echo "== tests: pytest" && $(PY) -m pytest -n 2 --dist loadfile --durations=40 $(ARGS)
 
 test-slow: setup ## the tests behind the markers slow, engine and e2e, in two processes
-	@echo "== slow tests: pytest -m 'slow or engine or e2e'" && $(PY) -m pytest -n 2 --dist loadfile --durations=40 -m "slow or engine or e2e" $(ARGS)
+	@echo "== slow tests: pytest without the long ones" && $(PY) -m pytest -n 2 --dist loadfile --durations=40 -m "(slow or engine or e2e) and not long" $(ARGS)
+
+test-long: setup ## what takes a minute or more a test: compiled layers, 135M models, nodes that come and go; half an hour
+	@echo "== long tests: pytest -m long" && $(PY) -m pytest -n 2 --dist loadfile --durations=40 -m long $(ARGS)
 
 test-faults: setup ## SIGKILL and SIGSTOP of every process of a real run, some ten minutes
 	@echo "== faults: pytest -m faults" && $(PY) -m pytest -n0 -m faults tests/e2e/test_faults.py $(ARGS)
@@ -39,9 +42,10 @@ test-peers: setup ## losses against TRL, verl and OpenRLHF, calibration against 
 	@cluster/setup_peers.sh
 	@echo "== peers: pytest -m peers" && PYTHONPATH=.peers $(PY) -m pytest -m peers tests/peers $(ARGS)
 
-test-all: ## make test, then make test-slow
+test-all: ## make test, then make test-slow and make test-long
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-slow
+	@$(MAKE) --no-print-directory test-long
 
 check-cluster: setup ## render cluster/kuberay again and check it with kubectl, hadolint and shellcheck (in .tools)
 	@cluster/check.sh $(ARGS)

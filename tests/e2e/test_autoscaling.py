@@ -17,7 +17,7 @@ from carerl.runs.jsonl import read_metrics
 from tests.cluster.hook import load_hook, proc_of
 from tests.e2e.heads import RAY, ROOT, SMALL, Head, ray_head
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 PORT = 27379
 NOTHING_TO_DO = [

@@ -185,8 +185,7 @@ def test_a_sweep_keeps_going_past_a_failed_cell_and_can_be_repeated(tmp_path: Pa
     assert "sync.probe_q999_abort=1e-12" in text.partition("Absent cells:")[2]
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_sweep_is_rehearsed_whole_beside_the_real_one(tmp_path: Path) -> None:
     words = ["recipe=none_grpo_tiny,care_dapo_tiny", "seed=100", f"out={tmp_path / 's'}", "rehearse=true"]

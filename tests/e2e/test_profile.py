@@ -15,7 +15,7 @@ from carerl.config.load import load
 from carerl.controller.launch import launch
 from carerl.controller.session import Result
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 SMALL = [
     "prompts_per_step=8", "algorithm.group_size=4", "model.base_overrides=[steps=60]", "task.evaluation_questions=10",

@@ -39,6 +39,7 @@ def the_record(folder: Path, recipe: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("algorithm", "scale"), [("grpo", "7b"), ("gspo", "3b")])  # DAPO below, as a job
 def test_a_recipe_is_rehearsed_from_its_data_to_its_report(
     algorithm: str, scale: str, words: list[str], tmp_path: Path

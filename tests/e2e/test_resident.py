@@ -99,7 +99,7 @@ def data(place: Path) -> list[str]:
     return [f"task.data_dir={place}"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("words", [TINY, SMALL, [*SMALL, *WIDE]], ids=["tiny", "135M", "135M in float32"])
 def test_an_actors_memory_is_as_planned(words: list[str], tmp_path: Path) -> None:
     words = [*words, *(data(tmp_path) if words is not TINY else [])]

@@ -30,7 +30,7 @@ from carerl.controller.session import Result
 from carerl.tracking.display import QuietDisplay
 from tests.e2e.heads import ray_head, ray_node
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 # Two CPUs a node, and more than one for a rank: two ranks are on two nodes.
 WORDS = [

@@ -212,7 +212,7 @@ def test_gradients_are_those_of_a_plain_peft_model(one_group: None, way: str) ->
     assert_as_plainly(trained(way))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("way", COMPILED)
 def test_gradients_of_compiled_layers_are_the_same(one_group: None, way: str) -> None:
     assert_as_plainly(trained(way))

@@ -99,7 +99,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module", params=["hf", pytest.param("vllm", marks=pytest.mark.engine)])
+@pytest.fixture(scope="module", params=["hf", pytest.param("vllm", marks=pytest.mark.long)])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 

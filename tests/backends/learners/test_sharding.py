@@ -410,7 +410,7 @@ def test_one_rank_measures_the_same_norms(plainly_in_parts: Any, one_group: None
         assert norms == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("way", COMPILED)
 def test_compiled_layers_make_the_same_steps(plainly: Any, one_group: None, way: str) -> None:
     found = trained(way)
@@ -418,7 +418,7 @@ def test_compiled_layers_make_the_same_steps(plainly: Any, one_group: None, way:
     assert apart(moved(found), moved(plainly)) < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pitfall_02_two_replicas_of_two_ranks_equal_one_plain_process(plainly: Any, place: Path) -> None:
     """A replica's weights come from the first one's, and gradients are summed on both axes."""
     found, (_, expected), resumed_ = on_ranks(4, two_replicas_of_two, place / "four")

@@ -32,7 +32,7 @@ from tests.backends.learners.ranks import on_ranks
 from tests.backends.model_directories import Q_PROJ, reweighted, sound
 from tests.backends.test_whole_checkpoint import spoilt, without
 
-pytestmark = pytest.mark.slow  # two ranks start, which takes half a minute
+pytestmark = pytest.mark.long  # two ranks make forty learners, some three minutes
 
 CPU = torch.device("cpu")
 WAYS: dict[str, dict[str, Any]] = {
