@@ -8,7 +8,7 @@ from pathlib import Path
 
 from carerl.algorithms import ALGORITHMS
 from carerl.config.reading.compose import read_yaml
-from carerl.config.reading.scalars import native
+from carerl.config.reading.typed import convert
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError
 from carerl.grading.places import POLICIES
@@ -101,9 +101,10 @@ def _answers_found(task: Task, config: RunConfig) -> Errors:
 
 def _as_many_as_before(task: TracesTask, config: RunConfig) -> Errors:
     """Refuses to resume a run with more or fewer steps where these decide how many questions are labelled."""
-    stored = native(read_yaml(Path(config.resume) / "config.yaml").get("steps"))
-    if task.training_size() is not None or not isinstance(stored, int):
+    file = Path(config.resume) / "config.yaml"
+    if task.training_size() is not None or not file.is_file():  # resume=auto, and there is no run yet
         return
+    stored = convert(int, "steps", read_yaml(file).get("steps", config.steps))
     before, now = (labelled_questions(replace(config, steps=steps), task) for steps in (stored, config.steps))
     if before != now:
         yield ConfigError(
