@@ -95,7 +95,7 @@ def prompt_lines(config: RunConfig, task: Task) -> list[str]:
     """Returns what a person should know about the prompts of a task over text, and of any task how many labelled
     traces it has."""
     if not isinstance(task, TextTask):
-        return [f"traces to learn: {found:,}"] if (found := _endless_traces(config, task)) else []
+        return [f"traces to learn: {made:,}"] if (made := _endless_traces(config, task)) else []
     lines = [_training_line(task.training_lengths())] if config.trains_on_questions else []
     if (taught := task.taught) is not None:
         lines.append(_taught_line("responses", taught))
@@ -143,7 +143,7 @@ def _longest(found: PromptLengths) -> str:
 def prompt_record(config: RunConfig, task: Task) -> dict[str, Any]:
     """Returns the same as plain values, for a run's summary."""
     if not isinstance(task, TextTask):
-        return {"traces": {"taught": found}} if (found := _endless_traces(config, task)) else {}
+        return {"traces": {"taught": made}} if (made := _endless_traces(config, task)) else {}
     suites = {
         suite.name: suite_lengths(config, suite).record() for suite in (task.suites() if config.evaluates else ())
     }
