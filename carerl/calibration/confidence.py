@@ -197,6 +197,15 @@ def without_statement(text: str) -> str:
     return _TAG.sub("", text)
 
 
+def blanked_statement(text: str) -> str:
+    """Writes spaces for what :func:`without_statement` removes, so that everything else stays at its place.
+
+    >>> blanked_statement("<confidence>1</confidence>12")
+    '                          12'
+    """
+    return _TAG.sub(lambda match: " " * len(match[0]), text)
+
+
 def _is_count(match: re.Match[str]) -> bool:
     return not (match["percent"] or match["word"] or match["of"] or "." in match["value"])
 

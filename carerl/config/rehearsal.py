@@ -183,7 +183,7 @@ def _batch(c: RunConfig) -> None:
     if c.anchor.on:
         c.anchor.per_step = min(c.anchor.per_step, max(minibatches, PROMPTS))
         c.anchor.max_new_tokens = min(c.anchor.max_new_tokens, NEW_TOKENS)
-    if c.distillation.on and not c.taught:  # with it, prompts_per_step says how many
+    if c.distillation.learns and not c.taught:  # with it, prompts_per_step says how many
         c.distillation.per_step = min(c.distillation.per_step, max(minibatches, PROMPTS))
     c.learner.micro_batch_rows = min(c.learner.micro_batch_rows, MICRO_BATCH)
     c.reference.micro_batch_rows = min(c.reference.micro_batch_rows, MICRO_BATCH)

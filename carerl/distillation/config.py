@@ -9,6 +9,7 @@ from carerl.errors import ConfigError
 from carerl.settings import Errors, Run, Settings, above, at_least, at_most, changed, one_of, share
 
 NAMES = ("none", "mixture", "prg")
+OF_TRACES = ("labelled", "traces", "per_step", "floor")  # settings that only a run with traces reads
 OF_GAINS = ("floor", "last_step", "supports", "shuffle")  # settings that only gains read
 
 
@@ -78,13 +79,18 @@ class DistillationConfig(Settings):
             return
         if not rl or self.name == "none":
             reason = "nothing would read it: the run has no distillation"
-            if not rl:
+            if not rl and not run.taught:
                 reason = "only a run of RL has distillation: its traces are learned beside what a reward changes"
+            names = "mixture or prg" if rl else "mixture" if run.taught else ""
             for name, value in changed(self):
-                remedy = "write distillation.name=mixture or prg too" if rl else f"leave distillation.{name} out"
+                remedy = f"write distillation.name={names} too" if names else f"leave distillation.{name} out"
                 yield ConfigError(f"distillation.{name}", value, reason, remedy)
             return
         yield from self._all_rows()
+        for name, value in () if self.learns else changed(self):
+            if name in OF_TRACES:
+                reason = "nothing would read it: distillation.weight=0 learns no traces"
+                yield ConfigError(f"distillation.{name}", value, reason, "write a weight above 0, or leave it out")
         for name, value in () if self.gains else changed(self):
             if name in OF_GAINS:
                 reason = f"nothing would read it: distillation.name={self.name} computes no gains"

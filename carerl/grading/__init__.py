@@ -12,6 +12,7 @@ module            holds
 ``abstention``    "nobody knows" against a side matter, and aliases (``not_knowing``: the phrases)
 ``votes``         what a graded answer votes for
 ``decision``      the token with which a response names its option
+``places``        where in a response a marked answer stands
 ``pool``          grading in processes that can be ended (``pool_worker``: what runs in them)
 ================= ======================================================================================
 

@@ -40,7 +40,7 @@ BOX = re.compile(
 )
 _BARE_BOX = re.compile(r"\s{0,3}([-+]?\d[\d.,/]*)", re.ASCII)
 _THINK = re.compile(r"(?:^|\n|\|>)[ \t]*<think>")  # elsewhere it is a word of a sentence
-_END_OF_THINK = "</think>"
+END_OF_THINK = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,10 @@ class Found:
 def clip(response: str) -> str:
     """Returns the part of a response that can hold its answer: the text after the last think block, at most the last
     100,000 characters; empty if a think block is not closed. Idempotent."""
-    end = response.rfind(_END_OF_THINK)
+    end = response.rfind(END_OF_THINK)
     if _THINK.search(response, max(0, end)):
         return ""
-    start = max(end + len(_END_OF_THINK) if end >= 0 else 0, len(response) - MAX_RESPONSE)
+    start = max(end + len(END_OF_THINK) if end >= 0 else 0, len(response) - MAX_RESPONSE)
     text = response[start:]
     return without_special_tokens(half_width(text))
 
@@ -68,7 +68,7 @@ def boxes(text: str) -> list[str | None]:
     long."""
     found: list[str | None] = []
     for match in list(BOX.finditer(text))[-MAX_BOXES:]:
-        complete, content = _content(text, match.end())
+        complete, content = box_content(text, match.end())
         if complete:
             found.append(content)
     return found
@@ -84,27 +84,7 @@ def extract_boxed(text: str) -> str | None:
     return found[-1] if found else None
 
 
-def boxed_place(text: str) -> tuple[int, int, int] | None:
-    r"""Returns where the mark of the last complete box begins, and where its content begins and ends; None where that
-    is empty or too long, or there is no such box. What comes before the end of a think block holds none.
-
-    >>> text = r"so \boxed{ 12 }."
-    >>> mark, start, end = boxed_place(text)
-    >>> text[mark:start], text[start:end]
-    ('\\boxed{ ', '12')
-    """
-    begin = max(0, text.rfind(_END_OF_THINK))
-    for match in reversed([m for m in BOX.finditer(text) if m.start() >= begin][-MAX_BOXES:]):
-        complete, content = _content(text, match.end())
-        if complete:
-            if content is None:
-                return None
-            start = text.index(content, match.end())
-            return match.start(), start, start + len(content)
-    return None
-
-
-def _content(text: str, start: int) -> tuple[bool, str | None]:
+def box_content(text: str, start: int) -> tuple[bool, str | None]:
     """Returns whether the box is complete, and its content."""
     bare = _BARE_BOX.match(text, start, start + MAX_ANSWER)
     if bare:
@@ -134,10 +114,16 @@ _HEADING = re.compile(r"\d{1,3}[.)][ \t]+[A-Za-z]|\([a-z0-9]\)[ \t]+[A-Za-z]|[^\
 _UNFINISHED = re.compile(r"(?:\b(?:so|then|and|thus|therefore)|[:,=])\s*$", re.IGNORECASE)
 
 
-def _hashes(text: str) -> Found | None:
+def last_hashes(text: str) -> re.Match[str] | None:
+    """Returns the last ``####`` with what looks like a value behind it: group 1, to the end of the line."""
     last = None
     for match in _HASHES.finditer(text):
         last = last if _HEADING.match(match[1]) or _UNFINISHED.search(match[1]) else match
+    return last
+
+
+def _hashes(text: str) -> Found | None:
+    last = last_hashes(text)
     if last is None:
         return None
     text = _ANNOTATION.sub("", last[1]) if "<<" in last[1] else last[1]
@@ -161,10 +147,16 @@ def _within(text: str) -> str:
 _TAG = re.compile(r"<answer>([^<]{0,2000}(?:<(?!/?answer>)[^<]{0,2000}){0,20})</answer>", re.IGNORECASE)
 
 
-def _tag(text: str) -> Found | None:
+def last_tag(text: str) -> re.Match[str] | None:
+    """Returns the last ``<answer>...</answer>``; group 1 is what it holds."""
     last = None
     for last in _TAG.finditer(text):  # noqa: B007
         pass
+    return last
+
+
+def _tag(text: str) -> Found | None:
+    last = last_tag(text)
     return Found(last[1].strip()) if last else None
 
 
@@ -355,8 +347,14 @@ FINDERS: dict[str, Callable[[str], Found | None]] = {
 def find(text: str, policy: tuple[str, ...], truncated: bool) -> Found | None:
     """Returns the final answer in a clipped response, by the first finder of the policy that finds one. Where the
     length limit ended the response, an answer that it may have cut does not count."""
+    decided = decisive(text, policy, truncated)
+    return None if decided is None else decided[1]
+
+
+def decisive(text: str, policy: tuple[str, ...], truncated: bool) -> tuple[str, Found] | None:
+    """Returns the same with the name of the finder that decides."""
     for name in policy:
         found = FINDERS[name](text)
         if found is not None and not (truncated and found.open):
-            return found
+            return name, found
     return None

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from carerl.grading.extraction import boxed_place
+from carerl.grading.places import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,9 @@ class AnswerSpan:
     end: int
 
 
-def boxed_span(token_ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> AnswerSpan | None:
-    """Finds the content of the last complete box in a response of token ids; None without one. ``decode`` must give for
-    a beginning of the response the beginning of its text, broken characters aside."""
-    place = boxed_place(decode(token_ids))
-    if place is None:
-        return None
+def token_span(token_ids: Sequence[int], decode: Callable[[Sequence[int]], str], place: Place) -> AnswerSpan:
+    """Returns the tokens of an answer whose place in the text of a response of token ids is known. ``decode`` must give
+    for a beginning of the response the beginning of its text, broken characters aside."""
 
     def token_at(character: int) -> int:
         """Returns the token that holds a character: those up to it are the first whose text reaches beyond it."""

@@ -223,8 +223,9 @@ class ChecksSteps(SplitsSteps, Protocol):
 class AnswersTask(Task, Protocol):
     """A task whose responses say their answers in tokens that can be found."""
 
-    def answer_span(self, response_ids: Sequence[int]) -> AnswerSpan | None:
-        """Returns where a response says its answer; None where it does not, or not in a form that is looked for."""
+    def answer_span(self, example: Example, sample: Sample) -> AnswerSpan | None:
+        """Returns where a response says the answer that its grader reads; None where it says none, or not in a form
+        that is looked for."""
         ...
 
 

@@ -25,8 +25,9 @@ training set the grader refuses 2 of 7,500 solutions, in GSM8K's none.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from carerl.tasks.rows.questions import Question
@@ -42,7 +43,8 @@ _MARK = re.compile(r"\\(?:f?boxed|fbox)\b|</answer>")
 class TaughtRows:
     """Holds the responses to learn, and what was left out. ``targets``: token ids by question. ``without``: questions
     that have no response. ``wrong``: those whose response is not graded as correct. ``too_long``: (question, tokens) of
-    responses of more than ``room`` tokens, the longest first."""
+    responses of more than ``room`` tokens, the longest first. ``long_prompts``: the same of prompts that are too long;
+    ``asked``: questions that an evaluation asks. Both are of labelled traces alone."""
 
     teach: str
     room: int
@@ -51,11 +53,26 @@ class TaughtRows:
     without: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
     too_long: tuple[tuple[str, int], ...] = ()
+    long_prompts: tuple[tuple[str, int], ...] = ()
+    asked: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """Returns plain values for a file."""
+        """Returns plain values for a file. What only traces leave out is named where they did."""
         left_out = {"wrong": len(self.wrong), "too_long": len(self.too_long)}
+        others = {"without": self.without, "long_prompts": self.long_prompts, "asked": self.asked}
+        left_out |= {name: len(found) for name, found in others.items() if found}
         return {"teach": self.teach, "questions": self.questions, "taught": len(self.targets), **left_out}
+
+    def left_out(self) -> list[str]:
+        """Returns how many questions were left out for each reason, in words, with the name of one."""
+        reasons = (
+            ("that an evaluation asks", self.asked),
+            ("whose prompt is longer than task.max_prompt_tokens", [name for name, _ in self.long_prompts]),
+            ("without a solution", self.without),
+            (f"with more than {self.room:,} tokens", [name for name, _ in self.too_long]),
+            ("that the grader does not find correct", self.wrong),
+        )
+        return [f"{len(found):,} {reason} ({found[0]})" for reason, found in reasons if found]
 
 
 def response(question: Question, teach: str) -> str:
@@ -92,11 +109,14 @@ def taught_rows(
     room: int,
     encode: Callable[[Sequence[str]], list[tuple[int, ...]]],
     correct: Callable[[Sequence[tuple[Question, tuple[int, ...]]]], list[bool]],
+    long_prompts: Mapping[str, int] = MappingProxyType({}),
 ) -> TaughtRows:
     """Makes the responses to learn. ``encode`` turns texts into responses of token ids, end token included;
-    ``correct`` grades such responses to their questions."""
-    texts = [response(question, teach) for question in questions]
-    has_one = [(question, text) for question, text in zip(questions, texts, strict=True) if text]
+    ``correct`` grades such responses to their questions. ``long_prompts``: the tokens of prompts that are too long, by
+    question; these questions are left out first."""
+    fit = [question for question in questions if question.id not in long_prompts]
+    texts = [response(question, teach) for question in fit]
+    has_one = [(question, text) for question, text in zip(fit, texts, strict=True) if text]
     encoded = encode([text for _, text in has_one])
     pairs = [(question, ids) for (question, _), ids in zip(has_one, encoded, strict=True)]
     long = [(question.id, len(ids)) for question, ids in pairs if len(ids) > room]
@@ -107,7 +127,12 @@ def taught_rows(
         room,
         len(questions),
         {question.id: ids for (question, ids), is_right in zip(fitting, right, strict=True) if is_right},
-        tuple(question.id for question, text in zip(questions, texts, strict=True) if not text),
+        tuple(question.id for question, text in zip(fit, texts, strict=True) if not text),
         tuple(question.id for (question, _), is_right in zip(fitting, right, strict=True) if not is_right),
-        tuple(sorted(long, key=lambda pair: (-pair[1], pair[0]))),
+        _longest_first(long),
+        _longest_first(long_prompts.items()),
     )
+
+
+def _longest_first(found: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(found, key=lambda pair: (-pair[1], pair[0])))

@@ -17,15 +17,17 @@ question: the caller decides which of them fit a model's context (:func:`carerl.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from carerl.calibration import without_statement
+from carerl.calibration import blanked_statement, without_statement
 from carerl.grading import GRADERS, Verdict
 from carerl.grading.decision import decision_search, spellings
+from carerl.grading.places import answer_place
 from carerl.grading.pool import GraderPool, Job
 from carerl.grading.votes import vote
 from carerl.tasks.benchmarks.config import CONFIDENCE, CONFIDENCE_TAG, DECONTAMINATE, TextConfig
@@ -36,7 +38,7 @@ from carerl.tasks.taught import TaughtRows, taught_rows
 from carerl.types import Decision, Example, Group, Outcome, Sample
 
 from . import text_evaluation
-from .answers import AnswerSpan, boxed_span
+from .answers import AnswerSpan, token_span
 from .base import ASKS_CONFIDENCE, QUESTION, VALIDATION, Evaluation, Suite
 from .chat_templates import has_thinking_switch
 from .end_of_turn import end_of_turn
@@ -83,6 +85,7 @@ class TextTask:
         self._random_lengths: list[int] = []
         self._anchors: dict[str, list[tuple[int, ...]]] = {}
         self._traces: list[tuple[tuple[int, ...], tuple[int, ...]]] | None = None
+        self._traced: TaughtRows | None = None
         self._spellings: dict[tuple[int, str, tuple[str, ...]], dict[str, int]] = {}
 
     @property
@@ -105,6 +108,7 @@ class TextTask:
         self._tokenizer, self._encoder = tokenizer, None
         self._kept, self._lengths, self._taught, self._suites = [], None, None, None  # of another tokenizer
         self._anchors, self._random_lengths = {}, []
+        self._traces = self._traced = None
         ends = (int(tokenizer.eos_token_id), end_of_turn(tokenizer))
         self.stop_ids = tuple(dict.fromkeys(token for token in ends if token is not None))
         self.vocab_size = len(tokenizer)
@@ -157,21 +161,30 @@ class TextTask:
 
     def learn_traces(self, source: str, n: int, room: int, pool: GraderPool) -> TaughtRows:
         """Makes the labelled traces of :meth:`traces`: of the first ``n`` training questions, as :meth:`teach` would,
-        or of every row of ``source``, a data set or ``.jsonl`` file. Training questions stay as they are: what is left
-        out here follows from labelled rows alone. Says what was left out. Raises ValueError for a source that cannot be
-        used."""
+        or of every row of ``source``, a data set or ``.jsonl`` file, that no evaluation asks and whose prompt is not
+        too long. Training questions stay as they are: what is left out here follows from labelled rows alone. Says what
+        was left out. Raises ValueError for a source that cannot be used."""
         own, grade = self._trained_on(), lambda pairs: self._correct(pairs, pool)
-        questions = self._data.usable(source) if source else [own[place] for place in self._order(0)[:n]]
-        rows = taught_rows(questions, self.config.teach, room, self._response_ids, grade)
-        examples = self._examples([question for question in questions if question.id in rows.targets])
-        self._traces = [(example.prompt_ids, rows.targets[example.id]) for example in examples]
-        return rows
+        questions, asked = self._data.usable(source) if source else ([own[k] for k in self._order(0)[:n]], ())
+        prompts = {example.id: example.prompt_ids for example in self._examples(questions)}
+        most = self.config.max_prompt_tokens
+        long = {name: len(ids) for name, ids in prompts.items() if most and len(ids) > most}
+        rows = taught_rows(questions, self.config.teach, room, self._response_ids, grade, long)
+        self._traces = [(prompts[name], ids) for name, ids in rows.targets.items()]
+        everything = len(questions) + len(asked)
+        self._traced = replace(rows, questions=everything, asked=tuple(overlap.train_id for overlap in asked))
+        return self._traced
 
     def traces(self, n: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Returns prompt and response of what :meth:`learn_traces` made. Raises RuntimeError before that."""
         if self._traces is None:
             raise RuntimeError("TextTask.learn_traces must be called first")
         return list(self._traces)
+
+    @property
+    def traced(self) -> TaughtRows | None:
+        """What :meth:`learn_traces` found; None before."""
+        return self._traced
 
     def training_size(self) -> int | None:
         """Returns how many training questions there are."""
@@ -289,9 +302,16 @@ class TextTask:
             self._spellings[token, chosen, labels] = spellings(self._attached(), token, chosen, labels)
         return self._spellings[token, chosen, labels]
 
-    def answer_span(self, response_ids: Sequence[int]) -> AnswerSpan | None:
-        """Finds the content of a response's last box, see :mod:`~carerl.tasks.answers`. None where nothing is boxed."""
-        return boxed_span(response_ids, self.response_text)
+    def answer_span(self, example: Example, sample: Sample) -> AnswerSpan | None:
+        """Finds the marked answer that a response's grader reads, see :mod:`carerl.grading.places`; None without
+        one."""
+        text = blanked_statement(self.response_text(sample.response_ids))
+        place = answer_place(text, example.meta["grader"], sample.truncated)
+        return None if place is None else token_span(sample.response_ids, self.response_text, place)
+
+    def training_graders(self) -> Counter[str]:
+        """Returns how many training questions each grader grades."""
+        return Counter(question.grader for question in self._trained_on())
 
     def suites(self) -> list[Suite]:
         """Returns the benchmarks in the order of the settings, the first of them primary, then the validation

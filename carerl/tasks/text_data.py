@@ -36,9 +36,12 @@ class TextData:
                 self._evaluation[name] = find_benchmark(given).load(self._config.data_dir, self._config.hub_revisions)
         return self._evaluation
 
-    def usable(self, source: str) -> list[Question]:
-        """Returns the questions of a data set or file that may be trained on and overlap no evaluation prompt."""
-        return self.decontaminated(source, self._read(source))[0]
+    def usable(self, source: str) -> tuple[list[Question], tuple[Overlap, ...]]:
+        """Returns the questions of a data set or file that this run asks in no evaluation, validation included, and
+        which overlap one. ``task.decontaminate=refuse`` refuses those, and every other mode leaves them out."""
+        held = self.training()[1]
+        asked = [question for questions in self.evaluation().values() for question in questions]
+        return without_overlaps(source, self._read(source), [*asked, *held], self._config.decontaminate == "refuse")
 
     def apart(self, source: str) -> list[Question]:
         """Returns the questions of a data set or file that this run neither trains on nor asks in an evaluation,

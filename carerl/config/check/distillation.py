@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 from carerl.algorithms import ALGORITHMS
+from carerl.config.reading.compose import read_yaml
+from carerl.config.reading.typed import convert
 from carerl.config.schema import RunConfig
 from carerl.errors import ConfigError
+from carerl.grading.places import POLICIES
 from carerl.grading.pool import GraderPool
 from carerl.settings import Errors
 from carerl.tasks import Task
 from carerl.tasks.base import AnswersTask, SplitsSteps, TracesTask
+from carerl.tasks.benchmarks.config import TextConfig
 from carerl.tasks.text import TextTask
 
 
 def distillation_pairings(c: RunConfig) -> Errors:
-    """Yields an error for fewer traces than optimizer steps, for a file of traces that is not there, and for decisions
-    that are trained too."""
+    """Yields an error for fewer traces than optimizer steps, for a file of traces that is not there, for decisions that
+    are trained too, and for solutions to choose where nothing learns any."""
     d = c.distillation
+    if isinstance(c.task, TextConfig) and c.task.teach != TextConfig.teach and not (c.taught or d.learns):
+        reason = "nothing would read it: it says what is learned of a row, and this run learns no solutions"
+        remedy = "leave it out, or write kind=finetune, or distillation.name=mixture"
+        yield ConfigError("task.teach", c.task.teach, reason, remedy)
     if not d.on or c.algorithm is None:
         return
     if c.decision.trains:
@@ -55,9 +65,8 @@ def distillation_faults(task: Task, config: RunConfig) -> Errors:
     """Yields an error for a task without traces to learn, or whose answers cannot be found in its responses; and for
     traces of which none is right and short enough."""
     d = config.distillation
-    if d.gains and not (isinstance(task, AnswersTask) and isinstance(task, SplitsSteps | TextTask)):
-        reason = f"task {config.task.name} does not say where its responses' steps and answers are"
-        yield ConfigError("distillation.name", d.name, reason, "write distillation.name=mixture")
+    if d.gains:
+        yield from _answers_found(task, config)
     if not d.learns:
         return
     if not isinstance(task, TracesTask):
@@ -68,6 +77,43 @@ def distillation_faults(task: Task, config: RunConfig) -> Errors:
     elif d.traces:
         reason = f"task {config.task.name} has solutions of its own"
         yield ConfigError("distillation.traces", d.traces, reason, "leave it out")
+    elif config.resume:
+        yield from _as_many_as_before(task, config)
+
+
+def _answers_found(task: Task, config: RunConfig) -> Errors:
+    """Refuses gains where a task does not say where its answers are, or where graders read them from plain words."""
+    d = config.distillation
+    if not (isinstance(task, AnswersTask) and isinstance(task, SplitsSteps | TextTask)):
+        reason = f"task {config.task.name} does not say where its responses' steps and answers are"
+        yield ConfigError("distillation.name", d.name, reason, "write distillation.name=mixture")
+    elif isinstance(task, TextTask):
+        graders = task.training_graders()
+        unmarked = {name: count for name, count in graders.items() if name not in POLICIES}
+        if unmarked:
+            reason = (
+                f"{sum(unmarked.values()):,} of {graders.total():,} training questions have the grader "
+                f"{', '.join(unmarked)}, whose prompt asks for no mark of the answer: no gain could be computed"
+            )
+            remedy = f"write distillation.name=mixture, or train on questions of {', '.join(POLICIES)}"
+            yield ConfigError("distillation.name", d.name, reason, remedy)
+
+
+def _as_many_as_before(task: TracesTask, config: RunConfig) -> Errors:
+    """Refuses to resume a run with more or fewer steps where these decide how many questions are labelled."""
+    file = Path(config.resume) / "config.yaml"
+    if task.training_size() is not None or not file.is_file():  # resume=auto, and there is no run yet
+        return
+    stored = convert(int, "steps", read_yaml(file).get("steps", config.steps))
+    before, now = (labelled_questions(replace(config, steps=steps), task) for steps in (stored, config.steps))
+    if before != now:
+        yield ConfigError(
+            "steps",
+            config.steps,
+            f"the run in {config.resume} was started with {stored} steps and {before:,} labelled traces, a share of "
+            f"the questions that it asks; with these steps they would be {now:,}, and it would be another run",
+            f"write steps={stored}, or start a new run without resume=",
+        )
 
 
 def labelled_questions(config: RunConfig, task: TracesTask) -> int:
@@ -91,9 +137,7 @@ def _traces_of_text(task: TextTask, config: RunConfig) -> Errors:
         yield ConfigError(
             "distillation.traces" if d.traces else "distillation.labelled",
             d.traces or d.labelled,
-            f"none of {found.questions:,} labelled questions has a trace to learn: {len(found.without):,} have no "
-            f"solution, {len(found.too_long):,} one of more than {found.room:,} tokens, and {len(found.wrong):,} one "
-            "that is not graded as correct",
+            f"none of {found.questions:,} labelled questions has a trace to learn: {', '.join(found.left_out())}",
             "give rows with a solution that ends in its answer, or a larger rollout.max_new_tokens",
         )
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from carerl.anchors import RANDOM
 from carerl.config.check.at_hand import check_model_dir, check_task, local_tokenizer
+from carerl.config.check.distillation import labelled_questions
 from carerl.config.lengths import suite_lengths
 from carerl.config.load import base_config
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.errors import ConfigError
 from carerl.tasks import TASKS, Task, TextTask
+from carerl.tasks.base import TracesTask
 from carerl.tasks.benchmarks.config import TextConfig
 from carerl.tasks.benchmarks.table import find_benchmark
 from carerl.tasks.byte_tokenizer import make_byte_tokenizer
@@ -70,7 +72,8 @@ def data_missing(config: RunConfig) -> list[str]:
     task, anchor = config.task, config.anchor
     assert isinstance(task, TextConfig)
     anchors = anchor.source if anchor.on and anchor.source != RANDOM else ""
-    names = [name for name in (task.train, *task.benchmarks, anchors) if name]
+    traces = config.distillation.traces if config.distillation.learns else ""
+    names = [name for name in (task.train, *task.benchmarks, anchors, traces) if name]
     return [name for name in names if not find_benchmark(name).at_hand(task.data_dir)]
 
 
@@ -89,12 +92,15 @@ def _tokenizer_at_hand(config: RunConfig, task: Task) -> Any:
 
 
 def prompt_lines(config: RunConfig, task: Task) -> list[str]:
-    """Returns what a person should know about the prompts of a task over text; nothing of another task."""
+    """Returns what a person should know about the prompts of a task over text, and of any task how many labelled
+    traces it has."""
     if not isinstance(task, TextTask):
-        return []
+        return [f"traces to learn: {made:,}"] if (made := _endless_traces(config, task)) else []
     lines = [_training_line(task.training_lengths())] if config.trains_on_questions else []
     if (taught := task.taught) is not None:
-        lines.append(_taught_line(taught))
+        lines.append(_taught_line("responses", taught))
+    if (traced := task.traced) is not None:
+        lines.append(_taught_line("traces", traced))
     if task.config.thinking == "off" and not task.can_stop_thinking():
         lines.append("task.thinking=off: the chat template has no switch for that, so nothing tells the model")
     for suite in task.suites() if config.evaluates else ():
@@ -117,14 +123,17 @@ def _training_line(found: PromptLengths) -> str:
     )
 
 
-def _taught_line(found: TaughtRows) -> str:
-    head = f"responses to learn: {len(found.targets):,} of {found.questions:,} (task.teach={found.teach})"
-    left_out = []
-    if found.too_long:
-        left_out.append(f"{len(found.too_long):,} with more than {found.room:,} tokens ({found.too_long[0][0]})")
-    if found.wrong:
-        left_out.append(f"{len(found.wrong):,} that the grader does not find correct ({found.wrong[0]})")
+def _taught_line(what: str, found: TaughtRows) -> str:
+    head = f"{what} to learn: {len(found.targets):,} of {found.questions:,} (task.teach={found.teach})"
+    left_out = found.left_out()
     return f"{head}; left out: {', '.join(left_out)}" if left_out else head
+
+
+def _endless_traces(config: RunConfig, task: Task) -> int:
+    """Returns how many labelled traces a run makes of questions that are no text; 0 where it learns none."""
+    if not (config.trains_on_questions and config.distillation.learns and isinstance(task, TracesTask)):
+        return 0
+    return len(task.traces(labelled_questions(config, task)))
 
 
 def _longest(found: PromptLengths) -> str:
@@ -134,11 +143,13 @@ def _longest(found: PromptLengths) -> str:
 def prompt_record(config: RunConfig, task: Task) -> dict[str, Any]:
     """Returns the same as plain values, for a run's summary."""
     if not isinstance(task, TextTask):
-        return {}
+        return {"traces": {"taught": made}} if (made := _endless_traces(config, task)) else {}
     suites = {
         suite.name: suite_lengths(config, suite).record() for suite in (task.suites() if config.evaluates else ())
     }
     training = {"training": task.training_lengths().record()} if config.trains_on_questions else {}
     if task.taught is not None:
         training |= {"taught": task.taught.record()}
+    if task.traced is not None:
+        training |= {"traces": task.traced.record()}
     return training | ({"evaluation": suites} if suites else {})

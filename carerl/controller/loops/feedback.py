@@ -84,7 +84,7 @@ def supports_of(context: Context[TrainingCrew], responses: Responses) -> list[Sc
     answers: list[tuple[int, ...]] = []
     owners: list[Scored] = []
     for (example, sample), one in zip(responses, found, strict=True):
-        ids, span = sample.response_ids, _span(config, task, sample)
+        ids, span = sample.response_ids, _span(config, task, example, sample)
         if span is None:
             continue
         for place in support_places(splitter.split(ids), span.mark, config.distillation.supports):
@@ -101,12 +101,12 @@ def supports_of(context: Context[TrainingCrew], responses: Responses) -> list[Sc
     return found
 
 
-def _span(config: RunConfig, task: Task, sample: Sample) -> AnswerSpan | None:
+def _span(config: RunConfig, task: Task, example: Example, sample: Sample) -> AnswerSpan | None:
     """Returns where a response says its answer; None for one that the grader read no answer from."""
     if config.coin_seed is not None:
         return tossed_span(sample.response_ids)
     assert isinstance(task, AnswersTask), "check_task has refused others"
-    return None if sample.answer is None else task.answer_span(sample.response_ids)
+    return None if sample.answer is None else task.answer_span(example, sample)
 
 
 def gain_metrics(scored: Sequence[Scored]) -> dict[str, float]:

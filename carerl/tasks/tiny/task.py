@@ -133,9 +133,9 @@ class TinyTask:
             return {}, ()
         return {digit: tk.IDS[digit] for digit in tk.DIGITS}, (example.gold,)
 
-    def answer_span(self, response_ids: Sequence[int]) -> AnswerSpan | None:
+    def answer_span(self, example: Example, sample: Sample) -> AnswerSpan | None:
         """Finds the answer token behind the first ``A``, which marks it."""
-        position = answer_position(response_ids)
+        position = answer_position(sample.response_ids)
         return None if position is None else AnswerSpan(position - 1, position, position + 1)
 
     def anchor_prompts(self, source: str, start: int, n: int) -> list[tuple[int, ...]]:
