@@ -9,7 +9,7 @@ from carerl.errors import ConfigError
 from carerl.settings import Errors, Run, Settings, above, at_least, at_most, changed, one_of, share
 
 NAMES = ("none", "mixture", "prg")
-OF_GAINS = ("floor", "last_step", "supports", "shuffle")  # settings that only gains read
+OF_GAINS = ("floor", "last_step", "supports", "least", "shuffle")  # settings that only gains read
 
 
 @dataclass
@@ -28,7 +28,9 @@ class DistillationConfig(Settings):
     last_step: bool = True  # prg: false computes gains without the last step, which may state the answer
     # prg: how often at most a response's answer is scored; more steps are taken together
     supports: Annotated[int, at_least(3)] = 8
-    shuffle: bool = False  # prg: gains are dealt to the step's responses at random, as a control
+    # prg: nats, a response whose steps change its answer's mean log-prob by less in total gains 0; rounding is below it
+    least: Annotated[float, at_least(0)] = 0.01
+    shuffle: bool = False  # prg: the known gains are dealt to the step's responses at random, as a control
 
     @property
     def learns(self) -> bool:

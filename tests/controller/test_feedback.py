@@ -17,7 +17,7 @@ import torch
 from carerl.config.load import load
 from carerl.controller.loops.distilling import hybrid, of_step, traces
 from carerl.controller.loops.feedback import feedback, gain_metrics, supports_of
-from carerl.distillation import progressive_gain, shuffled
+from carerl.distillation import DistillationConfig, progressive_gain, shuffled
 from carerl.loss.distilled import Trace
 from carerl.seeds import derived_seed
 from carerl.tasks import TASKS
@@ -95,6 +95,14 @@ def test_a_step_fills_in_what_its_run_needs(told: Any) -> None:
         assert sample.certainty == pytest.approx(float(certainty), abs=1e-5) == sample.reward
         assert sample.entropy == pytest.approx(float(-(logp_TV.exp() * logp_TV).sum(-1).mean()), abs=1e-5)
     assert metrics["gain/unknown"] == pytest.approx(2 / 5) and not undeclared(set(metrics))
+    totals = [abs(own[-1] - own[0]) for own in supports[:3]]
+    assert totals[2] == 0 < min(totals[:2]) and totals[0] != totals[1], "one step, and two responses with more"
+    context.config.distillation.least = sum(totals) / 2  # now one more gains nothing, and is known
+    metrics = feedback(context, [group], 1)
+    filtered = [0.0 if total < sum(totals) / 2 else gain for total, gain in zip(totals, gains[:3], strict=True)]
+    assert [sample.gain for sample in group.samples] == [*(pytest.approx(x, abs=1e-6) for x in filtered), None, None]
+    assert metrics["gain/negligible"] == pytest.approx(2 / 3) and metrics["gain/unknown"] == pytest.approx(2 / 5)
+    context.config.distillation.least = 0.0
     context.config.distillation.last_step = False
     feedback(context, [group], 1)
     assert group.samples[0].gain == pytest.approx(progressive_gain(supports[0][:-1]), abs=1e-6)
@@ -105,13 +113,26 @@ def test_how_well_gains_rank_is_measured_and_absent_where_it_cannot_be() -> None
         outcome = Outcome.CORRECT if right else Outcome.WRONG
         return SimpleNamespace(sample=Sample("q", (1,), (0.0,), False, (0, 0), outcome), supports=supports)
 
+    settings = DistillationConfig(name="prg")
     up, down, bent = [-4.0, -3.0, -2.0], [-2.0, -3.0, -4.0], [-2.0, -3.0, -0.5]
-    found = gain_metrics([scored(up, True), scored(down, False), scored(bent, True), scored([], False)])
+    found = gain_metrics([scored(up, True), scored(down, False), scored(bent, True), scored([], False)], settings)
     assert found["gain/progressive_auroc"] == 1.0 and found["gain/total_auroc"] == 1.0
     assert found["gain/without_last_auroc"] == pytest.approx(0.75), "one right answer ties with the wrong one"
     assert found["gain/unknown"] == 0.25 and found["gain/total"] == pytest.approx((2 - 2 + 1.5) / 3)
-    assert not any(name.endswith("auroc") for name in gain_metrics([scored(up, True)]))
-    assert gain_metrics([scored([], True)]) == {"gain/unknown": 1.0}
+    assert not any(name.endswith("auroc") for name in gain_metrics([scored(up, True)], settings))
+    assert gain_metrics([scored([], True)], settings) == {"gain/unknown": 1.0}
+    still = [-2.0, -2.002, -2.001]  # nothing but rounding, had it been less
+    responses = [scored(up, True), scored(still, True), scored(bent[:2], False)]
+    found = gain_metrics(responses, settings)
+    assert found["gain/negligible"] == pytest.approx(1 / 3) and found["gain/progressive"] == pytest.approx(0, abs=1e-7)
+    assert found["gain/progressive_auroc"] == 1.0 and "gain/unfiltered" not in found
+    unfiltered = gain_metrics(responses, DistillationConfig(least=0))
+    assert unfiltered["gain/progressive"] == pytest.approx((1 - 1 / 3 - 1) / 3, abs=1e-5)
+    responses = [scored(still, True), scored([-2.0, -2.002, -2.003], False), scored([-2.0, -2.001], True)]
+    found = gain_metrics(responses, settings)
+    assert (found["gain/progressive_auroc"], found["gain/unfiltered_auroc"]) == (0.5, 1.0)
+    assert gain_metrics([scored([-4, -3, -3.001], True)], DistillationConfig(last_step=False))["gain/negligible"] == 0
+    assert gain_metrics([scored([-4, -4, -3], True)], DistillationConfig(last_step=False))["gain/negligible"] == 1
 
 
 def test_traces_come_again_and_again_and_weights_follow_the_gains() -> None:

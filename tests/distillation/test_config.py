@@ -27,6 +27,8 @@ MIXTURE = [*TINY, "distillation.name=mixture"]
         ([*MIXTURE, "distillation.floor=.3"], "distillation.floor", "distillation.name=prg"),
         ([*MIXTURE, "distillation.last_step=false"], "distillation.last_step", "distillation.name=prg"),
         ([*MIXTURE, "distillation.shuffle=true"], "distillation.shuffle", "distillation.name=prg"),
+        ([*MIXTURE, "distillation.least=.1"], "distillation.least", "distillation.name=prg"),
+        ([*TINY, "distillation.name=prg", "distillation.least=-1"], "distillation.least", "at least 0"),
         ([*TINY, "distillation.weight=.5"], "distillation.weight", "distillation.name=mixture"),
         (["recipe=calibration_aware_tiny", "distillation.name=prg"], "decision.name", "same term"),
         ([*MIXTURE, "distillation.traces=rows.csv"], "distillation.traces", ".jsonl"),

@@ -5,6 +5,7 @@ No gold answer is looked at. The scores are of the policy that sampled: they are
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,14 @@ from carerl.calibration.ranking import auroc
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
 from carerl.controller.rounds.scoring import splitter_of, token_scores
-from carerl.distillation import progressive_gain, support_places, total_gain, without_last
+from carerl.distillation import (
+    DistillationConfig,
+    negligible,
+    progressive_gain,
+    support_places,
+    total_gain,
+    without_last,
+)
 from carerl.loss.packing import pack_rows
 from carerl.rewards import internal_rewards
 from carerl.seeds import derived_seed
@@ -65,13 +73,17 @@ class Scored:
 
 def _gain(context: Context[TrainingCrew], responses: Responses) -> dict[str, float]:
     """Sets the gain of each response that says an answer in tokens that can be found. Returns metrics."""
-    config = context.config
+    settings = context.config.distillation
     scored = supports_of(context, responses)
     for one in scored:
         if one.supports:
-            own = one.supports if config.distillation.last_step else without_last(one.supports)
-            one.sample.gain = progressive_gain(own)
-    return gain_metrics(scored)
+            one.sample.gain = progressive_gain(_weighing(one, settings), least=settings.least)
+    return gain_metrics(scored, settings)
+
+
+def _weighing(one: Scored, settings: DistillationConfig) -> Sequence[float]:
+    """Returns the supports that decide what a response weighs."""
+    return one.supports if settings.last_step else without_last(one.supports)
 
 
 def supports_of(context: Context[TrainingCrew], responses: Responses) -> list[Scored]:
@@ -109,25 +121,31 @@ def _span(config: RunConfig, task: Task, sample: Sample) -> AnswerSpan | None:
     return None if sample.answer is None else task.answer_span(sample.response_ids)
 
 
-def gain_metrics(scored: Sequence[Scored]) -> dict[str, float]:
+def gain_metrics(scored: Sequence[Scored], settings: DistillationConfig) -> dict[str, float]:
     """Returns what the gains of a step's responses are like, and how well they rank right answers above wrong ones; the
-    latter, for which outcomes are read, is for people alone."""
+    latter, for which outcomes are read, is for people alone. Gains are those that weigh: negligible ones are 0, but for
+    the ranking by ``gain/unfiltered``."""
     known = [one for one in scored if one.supports]
     metrics = {"gain/unknown": 1 - len(known) / max(len(scored), 1)}
     if not known:
         return metrics
-    ways: tuple[tuple[str, str, Callable[[Sequence[float]], float]], ...] = (
-        ("gain/progressive", "gain/progressive_auroc", progressive_gain),
-        ("gain/without_last", "gain/without_last_auroc", lambda own: progressive_gain(without_last(own))),
-        ("gain/total", "gain/total_auroc", total_gain),
+    few = [negligible(_weighing(one, settings), settings.least) for one in known]
+    metrics["gain/negligible"] = sum(few) / len(known)
+    gain = functools.partial(progressive_gain, least=settings.least)
+    ways: tuple[tuple[str, Callable[[Sequence[float]], float]], ...] = (
+        ("progressive", gain),
+        ("without_last", lambda own: gain(without_last(own))),
+        ("unfiltered", progressive_gain),
+        ("total", total_gain),
     )
     right = [float(one.sample.correct) for one in known]
-    for name, ranks, of in ways:
+    for name, of in ways:
         values = [of(one.supports) for one in known]
-        metrics[name] = math.fsum(values) / len(values)
+        if name != "unfiltered":
+            metrics[f"gain/{name}"] = math.fsum(values) / len(values)
         ranked = auroc([_as_share(value) for value in values], right)
         if math.isfinite(ranked):
-            metrics[ranks] = ranked
+            metrics[f"gain/{name}_auroc"] = ranked
     return metrics
 
 
