@@ -62,6 +62,18 @@ DISTILLATION = (
         shown={"curves/weights": At(1, "traces"), "workspace/gains": At()},
     ),
     Metric(
+        "distillation/cross_entropy",
+        "nats/token",
+        "cross-entropy of the traces' tokens at the sampling temperature, before any weight; absent where they weigh 0",
+        label="cross-entropy of traces",
+        short="traces ce",
+        better=-1,
+        digits=4,
+        shown={"step": At(10), "curves/traces": At(), "workspace/gains": At()},
+    ),
+    Metric("distillation/tokens", "tokens", "response tokens of the step's traces, each counted once", digits=0),
+    Metric("distillation/share", "share", "of the response tokens that are trained, those of traces"),
+    Metric(
         "time/feedback",
         "s",
         "scoring responses for internal rewards and gains",

@@ -19,6 +19,7 @@ from carerl.controller.loops.distilling import hybrid, of_step, traces
 from carerl.controller.loops.feedback import feedback, gain_metrics, supports_of
 from carerl.distillation import DistillationConfig, progressive_gain, shuffled
 from carerl.loss.distilled import Trace
+from carerl.runs.tables import read_rollouts
 from carerl.seeds import derived_seed
 from carerl.tasks import TASKS
 from carerl.tasks.tiny import tokenizer as tk
@@ -58,14 +59,14 @@ def told(monkeypatch: pytest.MonkeyPatch, base_model: Path) -> Any:  # noqa: F81
         crew.learner.set_vocabulary(task.vocab_size)
         context = SimpleNamespace(config=config, task=task, tokenizer=task.make_tokenizer(), crew=crew)
         model = AutoModelForCausalLM.from_pretrained(base_model).eval()
-        yield SimpleNamespace(context=context, group=Group(example, samples), model=model)
+        yield SimpleNamespace(context=context, group=Group(example, samples), model=model, splitter=task.splitter())
 
 
 def test_supports_are_the_answers_log_probs_after_each_step(told: Any) -> None:
     """Also where no step is before the answer, or the steps end in the middle; each from a pass of its own, without a
     token that the response does not have."""
     group = told.group
-    found = supports_of(told.context, [(group.example, sample) for sample in group.samples])
+    found = supports_of(told.context, [(group.example, sample) for sample in group.samples], told.splitter)
     expected = []
     for said, ends in ((SAID[0], (0, 3, 4, 5)), (SAID[1], (0, 3)), (SAID[2], (0,))):
         ids = tk.encode(said)
@@ -80,8 +81,10 @@ def test_supports_are_the_answers_log_probs_after_each_step(told: Any) -> None:
 
 def test_a_step_fills_in_what_its_run_needs(told: Any) -> None:
     group, context = told.group, told.context
-    metrics = feedback(context, [group], 1)
-    supports = [one.supports for one in supports_of(context, [(group.example, s) for s in group.samples])]
+    metrics = feedback(context, [group], 1, told.splitter)
+    supports = [
+        one.supports for one in supports_of(context, [(group.example, s) for s in group.samples], told.splitter)
+    ]
     gains = [sample.gain for sample in group.samples]
     assert gains == [*(pytest.approx(progressive_gain(own), abs=1e-6) for own in supports[:3]), None, None]
     for sample, said in zip(group.samples, SAID, strict=True):
@@ -98,13 +101,13 @@ def test_a_step_fills_in_what_its_run_needs(told: Any) -> None:
     totals = [abs(own[-1] - own[0]) for own in supports[:3]]
     assert totals[2] == 0 < min(totals[:2]) and totals[0] != totals[1], "one step, and two responses with more"
     context.config.distillation.least = sum(totals) / 2  # now one more gains nothing, and is known
-    metrics = feedback(context, [group], 1)
+    metrics = feedback(context, [group], 1, told.splitter)
     filtered = [0.0 if total < sum(totals) / 2 else gain for total, gain in zip(totals, gains[:3], strict=True)]
     assert [sample.gain for sample in group.samples] == [*(pytest.approx(x, abs=1e-6) for x in filtered), None, None]
     assert metrics["gain/negligible"] == pytest.approx(2 / 3) and metrics["gain/unknown"] == pytest.approx(2 / 5)
     context.config.distillation.least = 0.0
     context.config.distillation.last_step = False
-    feedback(context, [group], 1)
+    feedback(context, [group], 1, told.splitter)
     assert group.samples[0].gain == pytest.approx(progressive_gain(supports[0][:-1]), abs=1e-6)
 
 
@@ -146,12 +149,14 @@ def test_traces_come_again_and_again_and_weights_follow_the_gains() -> None:
     mixed, metrics = hybrid(SimpleNamespace(config=config), found, groups, 1)  # type: ignore[arg-type]
     assert mixed is not None and mixed.sample_weights == [1.0, 0.5, 0.0, 0.0]
     assert mixed.trace_weight == pytest.approx(0.5 * (0.2 + 0.8 * (1 - 1.5 / 4)))
+    assert [sample.weight for sample in samples] == mixed.sample_weights
     assert metrics == {"distillation/response_weight": 0.375, "distillation/trace_weight": pytest.approx(0.7)}
     config.distillation.shuffle = True
     dealt, after = hybrid(SimpleNamespace(config=config), found, groups, 1)  # type: ignore[arg-type]
     seed = derived_seed(derived_seed(config.seed, 1), 17)
     order = [0.0 if gain is None else max(gain, 0.0) for gain in shuffled([s.gain for s in samples], seed)]
     assert dealt is not None and dealt.sample_weights == order and after == metrics
+    assert [sample.weight for sample in samples] == order and [sample.gain for sample in samples][0] == 1.0
     fixed, none = hybrid(SimpleNamespace(config=load(["recipe=mixture_tiny"])), found, groups, 1)  # type: ignore[arg-type]
     assert fixed is not None and fixed.sample_weights is None and fixed.trace_weight == 0.1 and none == {}
     assert hybrid(SimpleNamespace(config=load(["recipe=rlif_tiny"])), [], groups, 1) == (None, {})  # type: ignore[arg-type]
@@ -170,20 +175,24 @@ def test_one_question_in_a_hundred_is_labelled() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("reward", ["certainty", "majority"])
 def test_gold_answers_of_unlabelled_questions_reach_nothing_but_metrics(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path  # noqa: F811
+    reward: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path  # noqa: F811
 ) -> None:  # fmt: skip
-    own = ["recipe=hytuning_tiny", "rehearse=false", "distillation.labelled=.1"]
+    own = ["recipe=hytuning_tiny", "rehearse=false", "distillation.labelled=.25", f"reward.name={reward}"]
+    config = load([*own, "steps=3", "prompts_per_step=4"])
+    task = TASKS["tiny"].build(config.task, config.seed)
+    learned = traces(config, task)
     true = started(monkeypatch, base_model, tmp_path / "true", *own)
     drawn = TinyTask.train_examples
 
     def garbage(task: TinyTask, start: int, n: int) -> list[Example]:
         found = enumerate(drawn(task, start, n), start)
-        return [example if place < 1 else replace(example, gold=str(place % 10)) for place, example in found]
+        return [example if place < 3 else replace(example, gold=str(place % 10)) for place, example in found]
 
     monkeypatch.setattr(TinyTask, "train_examples", garbage)
-    assert traces(load(["recipe=hytuning_tiny", "steps=3", "prompts_per_step=4", "distillation.labelled=.1"]),
-                  TASKS["tiny"].build(load(["recipe=hytuning_tiny"]).task, 100))  # fmt: skip
+    examples = [[example.gold for example in draw(task, 0, 12)] for draw in (drawn, garbage)]
+    assert examples[0] != examples[1] and traces(config, task) == learned and len(learned) == 3
     false = started(monkeypatch, base_model, tmp_path / "false", *own)
     ends = weights(true), weights(false)
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
@@ -197,6 +206,17 @@ def test_gold_answers_of_unlabelled_questions_reach_nothing_but_metrics(
         for row in rows
     ]
     assert blind[:3] == blind[3:]
+    told = [
+        [(row["response_ids"], row["reward"], row["certainty"], row["gain"], row["weight"]) for row in rollouts(run)]
+        for run in (true, false)
+    ]
+    assert told[0] == told[1] and {reward is None for _, reward, *_ in told[0]} == {False}
+    assert any(weight > 0 for *_, weight in told[0]) and {row[2] is None for row in told[0]} == {reward == "majority"}
+
+
+def rollouts(run: Any) -> list[dict[str, Any]]:
+    """The rows of all rollout tables of a run."""
+    return [row for path in sorted(Path(run.run_dir).glob("rollouts/*.parquet")) for row in read_rollouts(path)]
 
 
 @pytest.mark.slow
@@ -213,3 +233,9 @@ def test_a_run_that_was_stopped_goes_on_as_one_never_stopped(
     assert same(run(monkeypatch, base_model, f"resume={stopped.run_dir}"), whole)
     names = {name for row in measured(whole) for name in row}
     assert not undeclared(names) and ("gain/progressive" in names) is rl
+    assert (names >= {"distillation/cross_entropy", "distillation/tokens", "distillation/share"}) is rl
+    for row in measured(whole) if rl else ():
+        assert row["train/ce_loss"] == pytest.approx(
+            0.1 * row["distillation/trace_weight"] * row["distillation/cross_entropy"], rel=1e-5
+        )
+        assert row["distillation/share"] == pytest.approx(row["distillation/tokens"] / row["train/tokens"])

@@ -14,7 +14,7 @@ from carerl.actors.crew import TrainingCrew
 from carerl.calibration.ranking import auroc
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
-from carerl.controller.rounds.scoring import splitter_of, token_scores
+from carerl.controller.rounds.scoring import token_scores
 from carerl.distillation import (
     DistillationConfig,
     negligible,
@@ -24,6 +24,7 @@ from carerl.distillation import (
     without_last,
 )
 from carerl.loss.packing import pack_rows
+from carerl.records.splitting import Splitter
 from carerl.rewards import internal_rewards
 from carerl.seeds import derived_seed
 from carerl.tasks import Task
@@ -40,15 +41,19 @@ def asks_itself(config: RunConfig) -> bool:
     return bool(config.reward.internal or config.distillation.gains)
 
 
-def feedback(context: Context[TrainingCrew], groups: Sequence[Group], number: int) -> dict[str, float]:
+def feedback(
+    context: Context[TrainingCrew], groups: Sequence[Group], number: int, splitter: Splitter | None = None
+) -> dict[str, float]:
     """Fills in certainty, entropy, gain and internal reward of a step's samples, as far as the run needs them. Returns
-    metrics of the gains."""
+    metrics of the gains. ``splitter``: what cuts responses into steps
+    (:func:`~carerl.controller.rounds.scoring.splitter_of`), in a run with gains."""
     config, metrics = context.config, {}
     responses = [(group.example, sample) for group in groups for sample in group.samples]
     if config.reward.scored:
         _score(context, responses)
     if config.distillation.gains:
-        metrics = _gain(context, responses)
+        assert splitter is not None
+        metrics = _gain(context, responses, splitter)
     if config.reward.internal:
         internal_rewards(groups, config.reward, derived_seed(config.seed, number))
     return metrics
@@ -71,10 +76,10 @@ class Scored:
     supports: list[float] = field(default_factory=list)
 
 
-def _gain(context: Context[TrainingCrew], responses: Responses) -> dict[str, float]:
+def _gain(context: Context[TrainingCrew], responses: Responses, splitter: Splitter) -> dict[str, float]:
     """Sets the gain of each response that says an answer in tokens that can be found. Returns metrics."""
     settings = context.config.distillation
-    scored = supports_of(context, responses)
+    scored = supports_of(context, responses, splitter)
     for one in scored:
         if one.supports:
             one.sample.gain = progressive_gain(_weighing(one, settings), least=settings.least)
@@ -86,11 +91,10 @@ def _weighing(one: Scored, settings: DistillationConfig) -> Sequence[float]:
     return one.supports if settings.last_step else without_last(one.supports)
 
 
-def supports_of(context: Context[TrainingCrew], responses: Responses) -> list[Scored]:
+def supports_of(context: Context[TrainingCrew], responses: Responses, splitter: Splitter) -> list[Scored]:
     """Has the learner score the answer of each response after its steps: after none, after the first, and so on. The
     answer's tokens and its mark are the response's own ids, never text that is encoded again."""
     config, task = context.config, context.task
-    splitter = splitter_of(config, task, context.tokenizer)
     found = [Scored(sample) for _, sample in responses]
     prompts: list[tuple[int, ...]] = []
     answers: list[tuple[int, ...]] = []
