@@ -156,7 +156,7 @@ def test_traces_come_again_and_again_and_weights_follow_the_gains() -> None:
     seed = derived_seed(derived_seed(config.seed, 1), 17)
     order = [0.0 if gain is None else max(gain, 0.0) for gain in shuffled([s.gain for s in samples], seed)]
     assert dealt is not None and dealt.sample_weights == order and after == metrics
-    assert [sample.weight for sample in samples] == order and [sample.gain for sample in samples][0] == 1.0
+    assert [sample.weight for sample in samples] == order and samples[0].gain == 1.0, "their own gains stay"
     fixed, none = hybrid(SimpleNamespace(config=load(["recipe=mixture_tiny"])), found, groups, 1)  # type: ignore[arg-type]
     assert fixed is not None and fixed.sample_weights is None and fixed.trace_weight == 0.1 and none == {}
     assert hybrid(SimpleNamespace(config=load(["recipe=rlif_tiny"])), [], groups, 1) == (None, {})  # type: ignore[arg-type]
