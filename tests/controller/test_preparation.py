@@ -95,7 +95,7 @@ def test_a_delimiter_that_cuts_nothing_is_refused_before_the_run(model_dir: Path
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace(";", ",")
     tokenizer.save_pretrained(model_dir)
-    gains = ["recipe=none_grpo_tiny", "distillation.name=prg", "distillation.weight=0"]
+    gains = ["distillation.name=prg", "distillation.weight=0"]
     of = settings(model_dir, *gains, "distillation.delimiter=,")
     task, tokenizer = prepare(of, str(model_dir))
     assert splitter_of(of, task, tokenizer).split(tokenizer.encode("a,b,c")) == (2, 4, 5)
