@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import torch
 
+from carerl.algorithms import ALGORITHMS
 from carerl.config.load import load
 from carerl.controller.loops.distilling import hybrid, of_step, traces
 from carerl.controller.loops.feedback import feedback, gain_metrics, supports_of
 from carerl.distillation import DistillationConfig, progressive_gain, shuffled
+from carerl.loss.batching import plan
 from carerl.loss.distilled import Trace
 from carerl.runs.tables import read_rollouts
 from carerl.seeds import derived_seed
@@ -111,6 +113,32 @@ def test_a_step_fills_in_what_its_run_needs(told: Any) -> None:
     assert group.samples[0].gain == pytest.approx(progressive_gain(supports[0][:-1]), abs=1e-6)
 
 
+@pytest.mark.parametrize("reward", ["certainty", "majority", "semantic"])
+def test_another_gold_answer_changes_outcomes_and_nothing_that_is_trained(reward: str, told: Any) -> None:
+    """Of responses with answers, some of which weigh something: the whole of rows, rewards and weights."""
+    words = ["recipe=hytuning_tiny", f"reward.name={reward}", "rollout.temperature=1", "distillation.least=0"]
+    task, found = told.context.task, []
+    context = SimpleNamespace(**{**vars(told.context), "config": load(words)})
+    for gold in ("9", "1"):
+        example = replace(told.group.example, gold=gold)
+        samples = []
+        for said in (*SAID[:4], SAID[0], *(f"D 3 7 A {digit} <eos>" for digit in range(10))):
+            ids = tk.encode(said)
+            outcome, answer = task.grade(example, ids, False)
+            samples.append(Sample(example.id, ids, (0.0,) * len(ids), False, (0, 0), outcome, answer))
+        groups = [Group(example, samples)]
+        feedback(context, groups, 1, told.splitter)
+        mixed, _ = hybrid(context, [Trace((1,), (2,))], groups, 1)
+        method = ALGORITHMS["grpo"].build(replace(context.config.algorithm, minibatches=1))
+        planned = plan(groups, method, 1.0, 5, 1, hybrid=mixed)
+        found.append(([sample.correct for sample in samples], [sample.reward for sample in samples], planned.batch))
+    (right, rewards, batch), (other, same_rewards, same_batch) = found
+    assert right != other and rewards == same_rewards and len(set(rewards)) > 1
+    assert batch.policy_weight_BT.any() and batch.advantages_BT.any()
+    for name in ("advantages_BT", "policy_weight_BT", "ce_weight_BT", "input_ids_BS", "regularizer_weight_BT"):
+        assert torch.equal(getattr(batch, name), getattr(same_batch, name)), name
+
+
 def test_how_well_gains_rank_is_measured_and_absent_where_it_cannot_be() -> None:
     def scored(supports: list[float], right: bool) -> Any:
         outcome = Outcome.CORRECT if right else Outcome.WRONG
@@ -175,11 +203,13 @@ def test_one_question_in_a_hundred_is_labelled() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reward", ["certainty", "majority"])
+@pytest.mark.parametrize(("name", "reward"), [("mixture", "certainty"), ("prg", "majority")])
 def test_gold_answers_of_unlabelled_questions_reach_nothing_but_metrics(
-    reward: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path  # noqa: F811
+    name: str, reward: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path  # noqa: F811
 ) -> None:  # fmt: skip
-    own = ["recipe=hytuning_tiny", "rehearse=false", "distillation.labelled=.25", f"reward.name={reward}"]
+    own = ["recipe=hytuning_tiny", "rehearse=false", "distillation.labelled=.25", f"reward.name={reward}",
+           f"distillation.name={name}",
+           "tracking.rollouts_every=1"]  # fmt: skip
     config = load([*own, "steps=3", "prompts_per_step=4"])
     task = TASKS["tiny"].build(config.task, config.seed)
     learned = traces(config, task)
@@ -211,7 +241,7 @@ def test_gold_answers_of_unlabelled_questions_reach_nothing_but_metrics(
         for run in (true, false)
     ]
     assert told[0] == told[1] and {reward is None for _, reward, *_ in told[0]} == {False}
-    assert any(weight > 0 for *_, weight in told[0]) and {row[2] is None for row in told[0]} == {reward == "majority"}
+    assert {row[2] is None for row in told[0]} == {reward == "majority"}
 
 
 def rollouts(run: Any) -> list[dict[str, Any]]:
