@@ -155,6 +155,9 @@ class Sample:
     """The progressive gain of its steps (:mod:`carerl.distillation.gain`); None if it has no answer, or nobody scored
     it."""
 
+    weight: float | None = None
+    """What its policy term is multiplied by (:mod:`carerl.distillation.weights`); None where nothing is weighed."""
+
     argmax_outcome: Outcome | None = None
     """The outcome of the response with the likeliest option in the decision's place, where the reward is for that."""
 

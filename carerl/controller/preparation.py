@@ -20,6 +20,7 @@ from carerl.config.named_models import PACKAGED
 from carerl.config.schema import RunConfig
 from carerl.config.shapes import looks_local
 from carerl.config.stored_weights import whole
+from carerl.controller.rounds.scoring import cuts_responses, splitter_of
 from carerl.errors import ConfigError
 from carerl.tasks import TASKS, Task
 from carerl.text.printable import printable
@@ -43,6 +44,8 @@ def prepare(config: RunConfig, model_dir: str) -> tuple[Task, Any]:
             )
         task.attach(tokenizer)
         check_task(task, config)
+        if cuts_responses(config):
+            splitter_of(config, task, tokenizer)
     if judges(config) and config.coin_seed is None and config.judge.path not in PACKAGED:
         check_judge(config, hub.model_files(config.judge.path, config.judge.revision))
     return task, tokenizer

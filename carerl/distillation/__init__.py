@@ -20,13 +20,14 @@ file         what it has
 """
 
 from .config import NAMES, DistillationConfig
-from .gain import progressive_gain, support_places, total_gain, without_last
+from .gain import negligible, progressive_gain, support_places, total_gain, without_last
 from .weights import Gain, response_weights, shuffled, trace_weight
 
 __all__ = [
     "NAMES",
     "DistillationConfig",
     "Gain",
+    "negligible",
     "progressive_gain",
     "response_weights",
     "shuffled",

@@ -10,7 +10,7 @@ from carerl.settings import Errors, Run, Settings, above, at_least, at_most, cha
 
 NAMES = ("none", "mixture", "prg")
 OF_TRACES = ("labelled", "traces", "per_step", "floor")  # settings that only a run with traces reads
-OF_GAINS = ("floor", "last_step", "supports", "shuffle")  # settings that only gains read
+OF_GAINS = ("floor", "last_step", "supports", "least", "shuffle", "delimiter")  # settings that only gains read
 
 
 @dataclass
@@ -29,7 +29,10 @@ class DistillationConfig(Settings):
     last_step: bool = True  # prg: false computes gains without the last step, which may state the answer
     # prg: how often at most a response's answer is scored; more steps are taken together
     supports: Annotated[int, at_least(3)] = 8
-    shuffle: bool = False  # prg: gains are dealt to the step's responses at random, as a control
+    # prg: nats, a response whose steps change its answer's mean log-prob by less in total gains 0; rounding is below it
+    least: Annotated[float, at_least(0)] = 0.01
+    delimiter: str = "\n\n"  # prg: ends a step of a text; a task may have steps of its own
+    shuffle: bool = False  # prg: the known gains are dealt to the step's responses at random, as a control
 
     @property
     def learns(self) -> bool:
@@ -87,6 +90,7 @@ class DistillationConfig(Settings):
                 yield ConfigError(f"distillation.{name}", value, reason, remedy)
             return
         yield from self._all_rows()
+        yield from self._steps()
         for name, value in () if self.learns else changed(self):
             if name in OF_TRACES:
                 reason = "nothing would read it: distillation.weight=0 learns no traces"
@@ -95,6 +99,15 @@ class DistillationConfig(Settings):
             if name in OF_GAINS:
                 reason = f"nothing would read it: distillation.name={self.name} computes no gains"
                 yield ConfigError(f"distillation.{name}", value, reason, "write distillation.name=prg, or leave it out")
+
+    def _steps(self) -> Errors:
+        """Yields an error for gains without steps, or with fewer supports than tell more than a direction."""
+        if not self.delimiter and self.gains:
+            remedy = r'write distillation.delimiter="\n\n"'
+            yield ConfigError("distillation.delimiter", "", "no step would ever end", remedy)
+        if self.supports < 4 and self.gains and not self.last_step:
+            reason = "without the last step two supports are left, and a gain is only 1, -1 or 0"
+            yield ConfigError("distillation.supports", self.supports, reason, "write distillation.supports=4 or more")
 
     def _all_rows(self) -> Errors:
         """Yields an error for a share beside a file of traces."""

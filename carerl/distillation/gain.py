@@ -7,12 +7,16 @@ x: the prompt. a: the tokens of the answer that the response itself gives. c: wh
 answer. s: the supports, nats, one for each number of steps k = 0 … n. The gain lies in [−1, 1]: 1 where every step
 makes the answer likelier, −1 where every step makes it less likely, 0 without steps. No right answer takes part.
 
-[ours] The paper's abstract (HyTuning, arXiv 2604.08454) names the idea and gives no formula. Three properties of this
+[ours] The paper's abstract (HyTuning, arXiv 2604.08454) names the idea and gives no formula. Four properties of this
 one:
 
 1. The numerator telescopes: it is the total gain s_n − s_0. What is measured is how straight the way was.
-2. It is free of scale. A tiny rise that is steady gains 1, so the total gain is reported beside it.
+2. It is free of scale. A tiny rise that is steady gains 1, so the total gain is reported beside it. Where the answer is
+   certain before the first step, supports differ by rounding alone (float32: about 1e-6 nats), and the gain would be a
+   random number. So a response whose total gain is less than ``least``, up or down, gains 0. The default, 0.01 nats, is
+   above what another cut into micro-batches changes.
 3. The last step often states the answer, after which it is certain. :func:`without_last` leaves that step out.
+4. It favours few steps. A response of one step gains 1, −1 or 0, and each further step can only bend the way.
 """
 
 from __future__ import annotations
@@ -47,8 +51,14 @@ def total_gain(supports: Sequence[float]) -> float:
     return supports[-1] - supports[0] if supports else 0.0
 
 
-def progressive_gain(supports: Sequence[float], eps: float = EPSILON) -> float:
-    """Returns the progressive gain of a response from its n + 1 supports (nats); 0 with fewer than two.
+def negligible(supports: Sequence[float], least: float) -> bool:
+    """Returns True if all steps together change the support of the answer by less than ``least`` nats, up or down."""
+    return abs(total_gain(supports)) < least
+
+
+def progressive_gain(supports: Sequence[float], eps: float = EPSILON, least: float = 0.0) -> float:
+    """Returns the progressive gain of a response from its n + 1 supports (nats); 0 with fewer than two, and where the
+    total gain is :func:`negligible`.
 
     Raises ValueError for a support that is not finite: a difference of two would not be a number.
 
@@ -57,6 +67,8 @@ def progressive_gain(supports: Sequence[float], eps: float = EPSILON) -> float:
     """
     if not all(map(math.isfinite, supports)):
         raise ValueError(f"supports must be finite, and these are {list(supports)}")
+    if negligible(supports, least):
+        return 0.0
     gains = [later - earlier for earlier, later in itertools.pairwise(supports)]
     return math.fsum(gains) / (math.fsum(map(abs, gains)) + eps)
 

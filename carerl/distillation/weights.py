@@ -40,8 +40,14 @@ def trace_weight(gains: Sequence[Gain], floor: float) -> float:
 
 
 def shuffled(gains: Sequence[Gain], seed: int) -> list[Gain]:
-    """Returns the gains in an order that ``seed`` decides, unknown ones included. The weights of a step keep their
-    distribution, and say nothing about the response that they are dealt to: the control of the progressive gain."""
+    """Returns the gains with the known ones in an order that ``seed`` decides; an unknown one stays where it is. The
+    weights of a step keep their distribution, and say nothing about the response that they are dealt to: the control of
+    the progressive gain. A response without an answer weighs 0 with the control too: that is another filter than the
+    gain, and dealing it out would take both away at once."""
+    known = [place for place, gain in enumerate(gains) if gain is not None]
+    order = known.copy()
+    random.Random(seed).shuffle(order)
     dealt = list(gains)
-    random.Random(seed).shuffle(dealt)
+    for place, source in zip(known, order, strict=True):
+        dealt[place] = gains[source]
     return dealt

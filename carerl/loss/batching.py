@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -75,6 +75,12 @@ class StepBatch:
         trained_B[sorted(anchor_rows(self.batch))] = True
         return sum(int(lengths_B[rows][trained_B[rows]].sum()) for rows in (list(m.rows) for m in self.minibatches))
 
+    def tokens_of(self, rows: Collection[int]) -> tuple[int, int]:
+        """Counts the response tokens of some rows: each row once, and each as often as it is trained."""
+        lengths_B = self.batch.response_lengths_B
+        dealt = [row for minibatch in self.minibatches for row in minibatch.rows if row in rows]
+        return int(lengths_B[sorted(rows)].sum()), int(lengths_B[dealt].sum())
+
     @property
     def takes_part_B(self) -> Tensor:
         """(B,) bool: rows of groups that take part in the loss, see :func:`rows_with_weight`."""
@@ -100,7 +106,8 @@ def plan(
     ``hybrid``: traces, whose rows come last and are dealt in the same way, and weights of the groups' samples.
     ``seed`` is the run's. It decides, with ``step`` and the epoch, how groups are shuffled. A minibatch in which every
     row was dropped and no trace has a weight is left out, with its anchors: a step along a gradient of 0 would still
-    move the weights, by the optimizer's momentum.
+    move the weights, by the optimizer's momentum. That is all that is left out: a step is taken
+    also where the gradient is 0 because all advantages, or all weights of samples, are.
     Raises ValueError as :func:`make_batch`, :func:`minibatches` and :func:`weighed` do, and for traces beside trained
     decisions: both are a cross-entropy, which has one denominator.
     """

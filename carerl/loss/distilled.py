@@ -8,8 +8,8 @@ with M the algorithm's own denominator and N the response tokens of the minibatc
 counted whatever the weights are: a response or a trace of weight 0 adds nothing, and the others count as before. [ours]
 
 1. w_i multiplies the policy term alone. Advantages are made before, so no weight enters a group's mean or standard
-   deviation; penalty and entropy bonus stay whole. A penalty that is in the reward is part of the advantage, and so it
-   is weighed too.
+   deviation; penalty and entropy bonus stay whole. A penalty in the reward would be part of the advantage, and weighed
+   too: a run is refused both.
 2. A trace's row has the stream ``ce_weight`` and no other (:mod:`carerl.loss.added`). Its log-probs are at the
    sampling temperature, as those of all rows of the batch are.
 3. Weights are numbers that the caller has computed: no gradient goes through them.

@@ -205,6 +205,8 @@ class Objective:
         assert streams.ce_weight_N is not None
         ce_N, weight_N, bound_N = -stats.logprobs_N, streams.ce_weight_N, streams.decision_bound_N
         if bound_N is None:
+            if streams.advantages_N is not None:  # then it is that of traces
+                tally.mean("distillation/cross_entropy", ce_N, weight_N != 0)
             return (weight_N * ce_N).sum()
         if stats.cross_entropy_N is None:
             raise ValueError("a batch with decisions needs the tokens and targets of their options")

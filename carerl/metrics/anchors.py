@@ -26,7 +26,7 @@ ANCHOR = (
     Metric(
         "train/tokens",
         "tokens",
-        "response tokens that are trained in a step, those of anchors included: equal compute is compared by them",
+        "response tokens that are trained in a step, anchors and traces included: equal compute is compared by them",
         digits=0,
     ),
     Metric(

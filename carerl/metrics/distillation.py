@@ -22,7 +22,7 @@ GAIN = (
     Metric(
         "gain/progressive",
         "1",
-        f"progressive gain of the answer's support over the steps, last one included; {_STATED}",
+        f"progressive gain of the answer's support over the steps, last one included; negligible ones are 0; {_STATED}",
         label="progressive gain",
         short="gain",
         digits=3,
@@ -37,8 +37,15 @@ GAIN = (
     ),
     Metric("gain/total", "nats/token", f"by how much all steps raise the answer's support; {_STATED}"),
     Metric("gain/unknown", "share", "responses whose answer was not found in their tokens: they have no gain"),
+    Metric(
+        "gain/negligible",
+        "share",
+        "responses whose steps change their answer's support by less than distillation.least in total, of those that "
+        "say an answer: their gain is 0",
+    ),
     _auroc("progressive", "the progressive gain"),
     _auroc("without_last", "the gain without the last step"),
+    _auroc("unfiltered", "the progressive gain, negligible ones included,"),
     _auroc("total", "the total gain"),
 )
 DISTILLATION = (
@@ -54,6 +61,18 @@ DISTILLATION = (
         "weight of the traces, before distillation.weight",
         shown={"curves/weights": At(1, "traces"), "workspace/gains": At()},
     ),
+    Metric(
+        "distillation/cross_entropy",
+        "nats/token",
+        "cross-entropy of the traces' tokens at the sampling temperature, before any weight; absent where they weigh 0",
+        label="cross-entropy of traces",
+        short="traces ce",
+        better=-1,
+        digits=4,
+        shown={"step": At(10), "curves/traces": At(), "workspace/gains": At()},
+    ),
+    Metric("distillation/tokens", "tokens", "response tokens of the step's traces, each counted once", digits=0),
+    Metric("distillation/share", "share", "of the response tokens that are trained, those of traces"),
     Metric(
         "time/feedback",
         "s",

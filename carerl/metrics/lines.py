@@ -20,7 +20,7 @@ TRAIN = (
     Metric(
         "train/ce_loss",
         "nats",
-        "the loss's cross-entropy, over tokens of a corpus or of taught responses; in RL over decisions, weighted",
+        "the loss's cross-entropy, over tokens of a corpus or taught responses; in RL of decisions or traces, weighted",
         label="cross-entropy",
         short="cross-ent.",
         better=-1,

@@ -33,6 +33,11 @@ ROLLOUT_COLUMNS: dict[str, str] = {
     "argmax_outcome": "string",
     "advantage": "float64",
     "confidence": "float64",
+    # what the policy says of the response (:mod:`carerl.types`), and what its policy term weighs, as dealt
+    "certainty": "float64",
+    "entropy": "float64",
+    "gain": "float64",
+    "weight": "float64",
     "tokens": "int64",
     "mean_logprob": "float64",
     "weight_version": "int64",

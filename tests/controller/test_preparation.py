@@ -17,6 +17,7 @@ from carerl.config.plan.render import render
 from carerl.config.schema import RunConfig
 from carerl.controller.preparation import first_lines, prepare, say_trust, stop_ids, with_end_ids
 from carerl.controller.rehearsal.parts import parts
+from carerl.controller.rounds.scoring import splitter_of
 from carerl.errors import ConfigError
 from carerl.tasks.byte_tokenizer import EOS, VOCAB_SIZE, make_byte_tokenizer
 
@@ -84,6 +85,29 @@ def test_what_ended_responses_is_in_the_record_and_must_stay_so_for_a_resume(mod
     error = caught.value
     assert (error.field, error.value) == ("rollout.end_ids", [EOS, LISTED_ID, TURN_ID])
     assert f"was started with [{EOS}, {TURN_ID}]" in error.reason
+
+
+def test_a_delimiter_that_cuts_nothing_is_refused_before_the_run(model_dir: Path) -> None:
+    """Steps of gains end at it; without gains nobody reads it. A task may have steps of its own."""
+    from tokenizers import normalizers
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace(";", ",")
+    tokenizer.save_pretrained(model_dir)
+    gains = ["distillation.name=prg", "distillation.weight=0"]
+    of = settings(model_dir, *gains, "distillation.delimiter=,")
+    task, tokenizer = prepare(of, str(model_dir))
+    assert splitter_of(of, task, tokenizer).split(tokenizer.encode("a,b,c")) == (2, 4, 5)
+    prepare(settings(model_dir), str(model_dir))
+    with pytest.raises(ConfigError, match="cannot write the delimiter") as caught:
+        prepare(settings(model_dir, *gains, "distillation.delimiter=;"), str(model_dir))
+    assert caught.value.field == "distillation.delimiter" and "distillation.delimiter=" in caught.value.remedy
+    tiny = ["recipe=hytuning_tiny", "model.base_recipe=base_tiny"]
+    with pytest.raises(ConfigError, match="steps of its own") as caught:
+        prepare(load([*tiny, "distillation.delimiter=;"]), "")
+    assert caught.value.field == "distillation.delimiter"
+    prepare(load(tiny), "")
 
 
 def test_a_run_without_an_engine_has_nothing_to_end(tmp_path: Path) -> None:

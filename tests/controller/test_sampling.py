@@ -24,6 +24,7 @@ from carerl.tasks import ASKS_CONFIDENCE
 from carerl.types import Decision, Example, Group, Outcome, Sample
 
 SIZE = 4
+OWN = ("certainty", "entropy", "gain", "weight")  # what a run with internal rewards or gains says of a response
 
 
 class Engines:
@@ -154,6 +155,11 @@ def test_pitfall_16_counters_count_what_was_thrown_away():
     rows = rollout_rows(str, 1, rollouts, planned)
     assert len(rows) == n * SIZE
     assert [row["example_id"] for row in rows if row["trained"]] == ["3"] * SIZE + ["7"] * SIZE
+    assert {row[name] for row in rows for name in OWN} == {None}
+    rollouts.generated[1].samples[2].weight, rollouts.generated[1].samples[2].gain = 0.5, -0.25
+    rollouts.generated[1].samples[2].certainty, rollouts.generated[1].samples[2].entropy = 3.0, 0.0
+    row = rollout_rows(str, 1, rollouts, planned)[SIZE + 2]
+    assert [row[name] for name in OWN] == [3.0, 0.0, -0.25, 0.5]
     assert all((row["advantage"] is None) == (not row["trained"]) for row in rows)
     assert sum(row["advantage"] for row in rows if row["trained"]) == pytest.approx(0, abs=1e-6)
 

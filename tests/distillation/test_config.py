@@ -27,6 +27,15 @@ MIXTURE = [*TINY, "distillation.name=mixture"]
         ([*MIXTURE, "distillation.floor=.3"], "distillation.floor", "distillation.name=prg"),
         ([*MIXTURE, "distillation.last_step=false"], "distillation.last_step", "distillation.name=prg"),
         ([*MIXTURE, "distillation.shuffle=true"], "distillation.shuffle", "distillation.name=prg"),
+        ([*MIXTURE, "distillation.least=.1"], "distillation.least", "distillation.name=prg"),
+        ([*TINY, "distillation.name=prg", "distillation.least=-1"], "distillation.least", "at least 0"),
+        ([*MIXTURE, "distillation.delimiter=;"], "distillation.delimiter", "distillation.name=prg"),
+        ([*TINY, "distillation.name=prg", "distillation.delimiter="], "distillation.delimiter", "no step would ever"),
+        (
+            [*TINY, "distillation.name=prg", "distillation.supports=3", "distillation.last_step=false"],
+            "distillation.supports",
+            "distillation.supports=4 or more",
+        ),
         ([*TINY, "distillation.weight=.5"], "distillation.weight", "distillation.name=mixture"),
         (["recipe=calibration_aware_tiny", "distillation.name=prg"], "decision.name", "same term"),
         ([*MIXTURE, "distillation.traces=rows.csv"], "distillation.traces", ".jsonl"),
@@ -67,6 +76,11 @@ def test_a_file_of_traces_may_lie_on_another_machine_only_in_a_plan(tmp_path: Pa
     with pytest.raises(ConfigError, match="it is a directory"):
         (tmp_path / "folder.jsonl").mkdir()
         load([*MIXTURE, f"distillation.traces={tmp_path / 'folder.jsonl'}"])
+
+
+def test_three_supports_are_enough_with_the_last_step_and_four_without_it() -> None:
+    load([*TINY, "distillation.name=prg", "distillation.supports=3"])
+    load([*TINY, "distillation.name=prg", "distillation.supports=4", "distillation.last_step=false"])
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carerl.distillation import progressive_gain, total_gain, without_last
+from carerl.distillation import negligible, progressive_gain, total_gain, without_last
 
 SUPPORTS = st.lists(st.floats(-50, 0), min_size=2, max_size=9)
 
@@ -73,3 +74,45 @@ def test_only_steps_that_all_rise_gain_one() -> None:
 def test_a_support_that_is_no_number_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         progressive_gain((-1.0, bad, -2.0))
+
+
+LEAST = 0.01
+
+
+def jittered(supports: list[float], seed: int, by: float = 1e-6) -> list[float]:
+    """The supports as float32 has them after another cut into micro-batches."""
+    drawn = random.Random(seed)
+    return [support + drawn.uniform(-by, by) for support in supports]
+
+
+def test_rounding_of_an_answer_that_is_certain_already_gains_nothing() -> None:
+    """Without a least total gain it is anything between -1 and 1, and so a weight that another cut flips."""
+    cuts = [jittered([-1e-4] * 4, seed) for seed in range(200)]
+    unfiltered = [progressive_gain(supports) for supports in cuts]
+    assert min(unfiltered) < -0.9 and max(unfiltered) > 0.9
+    assert {progressive_gain(supports, least=LEAST) for supports in cuts} == {0.0}
+
+
+@given(SUPPORTS.filter(lambda own: abs(abs(total_gain(own)) - LEAST) > 1e-5), st.integers(0, 2**31))
+def test_another_cut_flips_no_weight(supports: list[float], seed: int) -> None:
+    """A rounding of r nats moves the gain by no more than 2 n r over the way, which is as long as the least total."""
+    before, after = (progressive_gain(own, least=LEAST) for own in (supports, jittered(supports, seed)))
+    assert after == pytest.approx(before, abs=4 * (len(supports) - 1) * 1e-6 / LEAST)
+
+
+@pytest.mark.parametrize(
+    ("supports", "gain"),
+    [
+        ((-4, -3.992), 0),  # straight, and too little
+        ((-4, -4.008), 0),
+        ((-4, -3, -3.995), 0),  # a long way there and back
+        ((-4, -3.98), 1),
+        ((-4, -4.02), -1),
+        ((-4, -2, -3), 1 / 3),
+        ((-2.5,), 0),
+        ((), 0),
+    ],
+)
+def test_the_least_total_gain_counts_up_and_down(supports: tuple[float, ...], gain: float) -> None:
+    assert progressive_gain(supports, least=LEAST) == pytest.approx(gain, abs=1e-5)
+    assert negligible(supports, LEAST) == (gain == 0) and not negligible(supports, 0.0)

@@ -38,13 +38,20 @@ def test_a_gain_that_is_no_number_is_refused(bad: float) -> None:
 
 
 def test_the_control_keeps_the_gains_and_loses_whose_they_are() -> None:
-    gains: list[Gain] = [*(k / 20 for k in range(20)), None, None]
+    gains: list[Gain] = [None, *(k / 20 for k in range(20)), None]
     dealt = shuffled(gains, 7)
-    assert Counter(dealt) == Counter(gains) and dealt != gains and gains[0] == 0.0
+    assert Counter(dealt) == Counter(gains) and dealt != gains and gains[1] == 0.0
     assert shuffled(gains, 7) == dealt != shuffled(gains, 8)
     assert trace_weight(dealt, 0.1) == trace_weight(gains, 0.1), "traces weigh as much as without the control"
 
 
-def test_every_place_gets_every_gain_equally_often() -> None:
-    seen = Counter(tuple(shuffled([0.1, 0.2, None], seed)) for seed in range(6000))
+def test_the_control_leaves_responses_without_an_answer_out_as_gains_do() -> None:
+    gains: list[Gain] = [None, 0.1, None, None, 0.2, 0.3, None]
+    for seed in range(200):
+        assert [gain is None for gain in shuffled(gains, seed)] == [gain is None for gain in gains]
+    assert shuffled([None, None], 1) == [None, None] and shuffled([], 1) == []
+
+
+def test_every_known_place_gets_every_known_gain_equally_often() -> None:
+    seen = Counter(tuple(shuffled([None, 0.0, 0.2, None, 0.3], seed)) for seed in range(6000))
     assert len(seen) == 6 and all(abs(n - 1000) < 5 * math.sqrt(1000 * 5 / 6) for n in seen.values())

@@ -109,12 +109,33 @@ def test_traces_add_their_own_gradient_and_are_in_no_other_metric(penalty: tuple
     torch.testing.assert_close(found, usual + alone, rtol=1e-12, atol=1e-14)
     assert float(alone.norm()) > 0.01 * float(usual.norm())
     near = {name: pytest.approx(value, rel=1e-12, abs=1e-15) for name, value in before.sums.items()}
+    beside = out.sums.pop("distillation/cross_entropy")
+    assert beside[1] == TOKENS and beside[0] / TOKENS == pytest.approx(out.shares["train/ce_loss"] / 0.375, rel=1e-12)
     assert out.sums == near and "train/entropy_right" in near and 0 < before.sums["train/mismatch_masked"][0] < 33
     shares = {name: value for name, value in out.shares.items() if name != "train/ce_loss"}
     assert shares.keys() == before.shares.keys()
     assert {name for name in shares if shares[name] != pytest.approx(before.shares[name], rel=1e-12, abs=1e-15)} == {
         "train/loss"
     }
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.01])
+def test_the_cross_entropy_of_traces_is_reported_without_its_weight(weight: float) -> None:
+    """And that of nothing else is: no decision's, and no finetuned response's."""
+    _, out = trained(planned(hybrid=hybrid(weight)), objective())
+    alone = plan_supervised([(trace.prompt_ids, trace.response_ids) for trace in TRACES])
+    _, fine = trained(alone, Objective.supervised())
+    total, count = out.sums["distillation/cross_entropy"]
+    assert count == TOKENS and total / count == pytest.approx(fine.shares["train/ce_loss"], rel=1e-12)
+    assert "distillation/cross_entropy" not in fine.sums
+    assert out.shares["train/ce_loss"] == pytest.approx(weight * total / count, rel=1e-7)
+
+
+def test_tokens_of_rows_are_counted_once_and_as_often_as_they_are_trained() -> None:
+    method = algorithm("dapo", minibatches=3, epochs=2)
+    made = plan(groups(), method, 1.0, 5, 7, hybrid=hybrid())
+    assert made.tokens_of(range(12, 16)) == (TOKENS, 2 * TOKENS) and made.tokens_of(()) == (0, 0)
+    assert made.tokens_of(range(16))[1] == made.tokens
 
 
 def test_a_traces_row_has_a_cross_entropy_and_no_other_stream() -> None:
@@ -228,6 +249,14 @@ def test_weights_multiply_the_policy_term_and_nothing_else() -> None:
     expected = [w / n for w, n in zip(WEIGHTS, lengths, strict=True)]
     assert made.batch.policy_weight_BT.max(dim=1).values.tolist() == pytest.approx(expected)  # type: ignore[union-attr]
     assert made.tokens == usual.tokens and made.takes_part_B.all()
+
+
+def test_a_step_is_taken_also_where_all_responses_weigh_0_and_no_trace_is_learned() -> None:
+    made = planned(minibatches=3, hybrid=Hybrid((), 0.1, [0.0] * 12))
+    assert made.empty == 0 and len(made.minibatches) == 3
+    for number in range(3):
+        found, out = trained(made, objective(), number=number)
+        assert not found.any() and out.loss == 0
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -54,6 +54,11 @@ def _in_reward(c: RunConfig) -> Errors:
             "algorithm.mask_truncated takes away the policy terms of truncated responses, in which it would stand",
             "regularizer.place=loss",
         ),
+        (
+            c.distillation.gains,
+            "distillation.name=prg weighs the policy terms that it would stand in, and it would vanish with them",
+            "regularizer.place=loss",
+        ),
     ):
         if is_wrong:
             yield ConfigError("regularizer.place", "reward", reason, f"write {remedy}")

@@ -79,8 +79,5 @@ def anchor_metrics(config: RunConfig, planned: StepBatch) -> dict[str, float]:
     trained = planned.tokens
     if not config.anchor.on:
         return {"train/tokens": trained}
-    rows = anchor_rows(planned.batch)
-    lengths_B = planned.batch.response_lengths_B
-    dealt = sum(int(lengths_B[row]) for minibatch in planned.minibatches for row in minibatch.rows if row in rows)
-    once = int(lengths_B[sorted(rows)].sum())
+    once, dealt = planned.tokens_of(anchor_rows(planned.batch))
     return {"train/tokens": trained, "anchor/tokens": once, "anchor/share": dealt / max(trained, 1)}

@@ -5,6 +5,7 @@ No gold answer is looked at. The scores are of the policy that sampled: they are
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,17 @@ from carerl.actors.crew import TrainingCrew
 from carerl.calibration.ranking import auroc
 from carerl.config.schema import RunConfig
 from carerl.controller.context import Context
-from carerl.controller.rounds.scoring import splitter_of, token_scores
-from carerl.distillation import progressive_gain, support_places, total_gain, without_last
+from carerl.controller.rounds.scoring import token_scores
+from carerl.distillation import (
+    DistillationConfig,
+    negligible,
+    progressive_gain,
+    support_places,
+    total_gain,
+    without_last,
+)
 from carerl.loss.packing import pack_rows
+from carerl.records.splitting import Splitter
 from carerl.rewards import internal_rewards
 from carerl.seeds import derived_seed
 from carerl.tasks import Task
@@ -32,15 +41,19 @@ def asks_itself(config: RunConfig) -> bool:
     return bool(config.reward.internal or config.distillation.gains)
 
 
-def feedback(context: Context[TrainingCrew], groups: Sequence[Group], number: int) -> dict[str, float]:
+def feedback(
+    context: Context[TrainingCrew], groups: Sequence[Group], number: int, splitter: Splitter | None = None
+) -> dict[str, float]:
     """Fills in certainty, entropy, gain and internal reward of a step's samples, as far as the run needs them. Returns
-    metrics of the gains."""
+    metrics of the gains. ``splitter``: what cuts responses into steps
+    (:func:`~carerl.controller.rounds.scoring.splitter_of`), in a run with gains."""
     config, metrics = context.config, {}
     responses = [(group.example, sample) for group in groups for sample in group.samples]
     if config.reward.scored:
         _score(context, responses)
     if config.distillation.gains:
-        metrics = _gain(context, responses)
+        assert splitter is not None
+        metrics = _gain(context, responses, splitter)
     if config.reward.internal:
         internal_rewards(groups, config.reward, derived_seed(config.seed, number))
     return metrics
@@ -63,22 +76,25 @@ class Scored:
     supports: list[float] = field(default_factory=list)
 
 
-def _gain(context: Context[TrainingCrew], responses: Responses) -> dict[str, float]:
+def _gain(context: Context[TrainingCrew], responses: Responses, splitter: Splitter) -> dict[str, float]:
     """Sets the gain of each response that says an answer in tokens that can be found. Returns metrics."""
-    config = context.config
-    scored = supports_of(context, responses)
+    settings = context.config.distillation
+    scored = supports_of(context, responses, splitter)
     for one in scored:
         if one.supports:
-            own = one.supports if config.distillation.last_step else without_last(one.supports)
-            one.sample.gain = progressive_gain(own)
-    return gain_metrics(scored)
+            one.sample.gain = progressive_gain(_weighing(one, settings), least=settings.least)
+    return gain_metrics(scored, settings)
 
 
-def supports_of(context: Context[TrainingCrew], responses: Responses) -> list[Scored]:
+def _weighing(one: Scored, settings: DistillationConfig) -> Sequence[float]:
+    """Returns the supports that decide what a response weighs."""
+    return one.supports if settings.last_step else without_last(one.supports)
+
+
+def supports_of(context: Context[TrainingCrew], responses: Responses, splitter: Splitter) -> list[Scored]:
     """Has the learner score the answer of each response after its steps: after none, after the first, and so on. The
     answer's tokens and its mark are the response's own ids, never text that is encoded again."""
     config, task = context.config, context.task
-    splitter = splitter_of(config, task, context.tokenizer)
     found = [Scored(sample) for _, sample in responses]
     prompts: list[tuple[int, ...]] = []
     answers: list[tuple[int, ...]] = []
@@ -109,25 +125,31 @@ def _span(config: RunConfig, task: Task, example: Example, sample: Sample) -> An
     return None if sample.answer is None else task.answer_span(example, sample)
 
 
-def gain_metrics(scored: Sequence[Scored]) -> dict[str, float]:
+def gain_metrics(scored: Sequence[Scored], settings: DistillationConfig) -> dict[str, float]:
     """Returns what the gains of a step's responses are like, and how well they rank right answers above wrong ones; the
-    latter, for which outcomes are read, is for people alone."""
+    latter, for which outcomes are read, is for people alone. Gains are those that weigh: negligible ones are 0, but for
+    the ranking by ``gain/unfiltered``."""
     known = [one for one in scored if one.supports]
     metrics = {"gain/unknown": 1 - len(known) / max(len(scored), 1)}
     if not known:
         return metrics
-    ways: tuple[tuple[str, str, Callable[[Sequence[float]], float]], ...] = (
-        ("gain/progressive", "gain/progressive_auroc", progressive_gain),
-        ("gain/without_last", "gain/without_last_auroc", lambda own: progressive_gain(without_last(own))),
-        ("gain/total", "gain/total_auroc", total_gain),
+    few = [negligible(_weighing(one, settings), settings.least) for one in known]
+    metrics["gain/negligible"] = sum(few) / len(known)
+    gain = functools.partial(progressive_gain, least=settings.least)
+    ways: tuple[tuple[str, Callable[[Sequence[float]], float]], ...] = (
+        ("progressive", gain),
+        ("without_last", lambda own: gain(without_last(own))),
+        ("unfiltered", progressive_gain),
+        ("total", total_gain),
     )
     right = [float(one.sample.correct) for one in known]
-    for name, ranks, of in ways:
+    for name, of in ways:
         values = [of(one.supports) for one in known]
-        metrics[name] = math.fsum(values) / len(values)
+        if name != "unfiltered":
+            metrics[f"gain/{name}"] = math.fsum(values) / len(values)
         ranked = auroc([_as_share(value) for value in values], right)
         if math.isfinite(ranked):
-            metrics[ranks] = ranked
+            metrics[f"gain/{name}_auroc"] = ranked
     return metrics
 
 

@@ -27,6 +27,7 @@ from carerl.controller.evaluation import evaluate_if_due, evaluated
 from carerl.controller.loops.anchoring import anchors
 from carerl.controller.loops.distilling import traces
 from carerl.controller.loops.step import Step
+from carerl.controller.rounds.scoring import cuts_responses, splitter_of
 
 
 def begin(context: Context[TrainingCrew], start: int) -> None:
@@ -48,13 +49,14 @@ def train(context: Context[TrainingCrew], start: int) -> int:
     if of_step is None:
         return start
     labelled = traces(config, context.task)
+    splitter = splitter_of(config, context.task, context.tokenizer) if cuts_responses(config) else None
     for number in range(start + 1, config.steps + 1):
         context.profiler.reach(number)
         step = Step(context, algorithm, number)
         rollouts = step.sample()
         anchored = step.anchors(of_step)
         step.hand_over()
-        step.feedback(rollouts)
+        step.feedback(rollouts, splitter)
         planned = step.plan(rollouts, anchored, labelled)
         held = step.reference(planned)
         scores = step.table_scores(held)  # before the update, under the weights that sampled

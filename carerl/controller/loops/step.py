@@ -13,7 +13,7 @@ from carerl.backends.recorder import span
 from carerl.controller import best, checkpoints, weights
 from carerl.controller.context import Clock, Context
 from carerl.controller.loops.anchoring import OfStep, anchor_metrics
-from carerl.controller.loops.distilling import hybrid
+from carerl.controller.loops.distilling import hybrid, trace_metrics
 from carerl.controller.loops.feedback import asks_itself, feedback
 from carerl.controller.rollout_table import rollout_rows, token_scores
 from carerl.controller.sampling import Rollouts, roll_out, rollout_metrics
@@ -22,6 +22,7 @@ from carerl.loss.anchored import Anchor, anchor_rows
 from carerl.loss.batching import StepBatch, plan
 from carerl.loss.distilled import Trace
 from carerl.loss.objective import needs_hidden
+from carerl.records.splitting import Splitter
 from carerl.runs.tables import write_rollouts
 
 
@@ -118,11 +119,12 @@ class Step(PlannedStep):
                 return of_step(self.number)
         return of_step(self.number)
 
-    def feedback(self, rollouts: Rollouts) -> None:
-        """Has the policy judge its own responses, where the run needs that: internal rewards, and gains."""
+    def feedback(self, rollouts: Rollouts, splitter: Splitter | None) -> None:
+        """Has the policy judge its own responses, where the run needs that: internal rewards, and gains, for which
+        ``splitter`` cuts them into steps."""
         if asks_itself(self._config):
             with self._clock.phase("feedback"):
-                self._own |= feedback(self._context, rollouts.generated, self.number)
+                self._own |= feedback(self._context, rollouts.generated, self.number, splitter)
 
     def plan(self, rollouts: Rollouts, anchors: Sequence[Anchor] = (), traces: Sequence[Trace] = ()) -> StepBatch:
         """Plans the update: rows with advantages, those of anchors and those of the step's share of ``traces``, dealt
@@ -156,7 +158,7 @@ class Step(PlannedStep):
     def log(self, metrics: dict[str, float], rollouts: Rollouts, planned: StepBatch) -> None:
         """Ends the clock and logs the step's metrics. Raises MismatchError if engine and learner disagree on the
         rollouts, after the metrics that show it are logged."""
-        metrics |= rollout_metrics(rollouts, planned) | anchor_metrics(self._config, planned) | self._own
+        metrics |= rollout_metrics(rollouts, planned) | self._of_added(planned) | self._own
         self.finish(metrics, rollouts.tokens)
         weights.check_rollouts(self.number, metrics, self._config)
 
@@ -165,6 +167,9 @@ class Step(PlannedStep):
         if self._tabled:
             rows = rollout_rows(self._context.tokenizer.decode, self.number, rollouts, planned, scores)
             write_rollouts(self._context.run.rollout_file(self.number), rows)
+
+    def _of_added(self, planned: StepBatch) -> dict[str, float]:
+        return anchor_metrics(self._config, planned) | trace_metrics(self._config, planned)
 
     @property
     def _tabled(self) -> bool:

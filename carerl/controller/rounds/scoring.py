@@ -9,6 +9,7 @@ from torch import Tensor
 
 from carerl.actors.handles.learner import Learner
 from carerl.config.schema import RunConfig
+from carerl.errors import ConfigError
 from carerl.inference.steps import for_tokenizer
 from carerl.loss.packing import pack_rows
 from carerl.loss.preferred import plan_preferred
@@ -26,12 +27,27 @@ PAIRS_AT_ONCE = 128  # of a scoring pass, after which a stop is answered; each i
 
 
 def splitter_of(config: RunConfig, task: Task, tokenizer: Any) -> Splitter:
-    """Returns what cuts a run's responses into steps: the task's own, or one for its tokenizer's text."""
+    """Returns what cuts a run's responses into steps: the task's own, or one for its tokenizer's text, which looks at
+    its whole vocabulary. Raises ConfigError for a delimiter that the tokenizer cannot write, and for one beside steps
+    of the task's own."""
+    section, settings = ("preference", config.preference) if config.prefers else ("distillation", config.distillation)
+    field, delimiter = f"{section}.delimiter", settings.delimiter
     if isinstance(task, SplitsSteps):
+        if delimiter != type(settings).delimiter:
+            reason = f"nothing would read it: task {config.task.name} has steps of its own"
+            raise ConfigError(field, delimiter, reason, "leave it out")
         return task.splitter()
     if config.coin_seed is not None:
         return EveryFew()
-    return for_tokenizer(tokenizer, config.preference.delimiter)
+    try:
+        return for_tokenizer(tokenizer, delimiter)
+    except ValueError as error:
+        raise ConfigError(field, delimiter, str(error), rf'write {field}="\n", or another') from None
+
+
+def cuts_responses(config: RunConfig) -> bool:
+    """Returns True if a run of RL or of preferences looks at the steps of its responses."""
+    return config.distillation.gains or (config.prefers and config.preference.judged)
 
 
 def token_scores(

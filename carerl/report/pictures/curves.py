@@ -110,6 +110,7 @@ PANELS: tuple[Panel, ...] = (
     Panel("anchor", "Divergence to the reference on anchors", "Nats per token of prompts that no reward sees."),
     Panel("gain", "Progressive gain", "1: every step makes the response's own answer likelier; -1: less likely."),
     Panel("gain_auroc", "AUROC of gains", "Of a gain for its answer being right; .5 tells nothing.", unit=True),
+    Panel("traces", "Cross-entropy of traces", "Nats a token, before any weight."),
     Panel("weights", "Weights of responses and traces", "Means over the step, before distillation.weight."),
     Panel("strengths", "Adapted strengths", "What multiplies the penalty and the mean entropy."),
     Panel("mismatch", "Engine against learner", "Absolute difference of log-probs, nats; logarithmic.", log=True),

@@ -160,6 +160,12 @@ CASES = [
         "place=loss",
     ),
     (
+        f"{TINY} regularizer.place=reward regularizer.estimator=score distillation.name=prg",
+        "regularizer.place",
+        "weighs the policy terms",
+        "regularizer.place=loss",
+    ),
+    (
         f"{TINY} regularizer.place=reward regularizer.estimator=score algorithm.update=positive",
         "regularizer.place",
         "update=positive",
