@@ -141,7 +141,10 @@ def test_the_gradient_is_autograds_on_one_rank_and_on_two(two_ranks: Any, number
     metrics = alone[0][1]
     assert {"rollout/mismatch_max", "rollout/effective_sample_size", "train/entropy"} <= others.keys()
     changed = {name for name, value in others.items() if metrics[name] != pytest.approx(value, rel=1e-9)}
-    assert changed == {"train/loss"} and metrics.keys() - others.keys() == {"train/ce_loss"}
+    assert changed == {"train/loss"} and metrics.keys() - others.keys() == {
+        "train/ce_loss",
+        "distillation/cross_entropy",
+    }
 
 
 def test_no_pass_is_made_for_log_probs_that_anchors_and_traces_do_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
