@@ -136,20 +136,20 @@ def gain_metrics(scored: Sequence[Scored], settings: DistillationConfig) -> dict
     few = [negligible(_weighing(one, settings), settings.least) for one in known]
     metrics["gain/negligible"] = sum(few) / len(known)
     gain = functools.partial(progressive_gain, least=settings.least)
-    ways: tuple[tuple[str, Callable[[Sequence[float]], float]], ...] = (
-        ("progressive", gain),
-        ("without_last", lambda own: gain(without_last(own))),
-        ("unfiltered", progressive_gain),
-        ("total", total_gain),
+    ways: tuple[tuple[str, str, Callable[[Sequence[float]], float]], ...] = (
+        ("gain/progressive", "gain/progressive_auroc", gain),
+        ("gain/without_last", "gain/without_last_auroc", lambda own: gain(without_last(own))),
+        ("gain/total", "gain/total_auroc", total_gain),
+        ("", "gain/unfiltered_auroc", progressive_gain),
     )
     right = [float(one.sample.correct) for one in known]
-    for name, of in ways:
+    for name, ranks, of in ways:
         values = [of(one.supports) for one in known]
-        if name != "unfiltered":
-            metrics[f"gain/{name}"] = math.fsum(values) / len(values)
+        if name:
+            metrics[name] = math.fsum(values) / len(values)
         ranked = auroc([_as_share(value) for value in values], right)
         if math.isfinite(ranked):
-            metrics[f"gain/{name}_auroc"] = ranked
+            metrics[ranks] = ranked
     return metrics
 
 
