@@ -47,7 +47,8 @@ def told(monkeypatch: pytest.MonkeyPatch, base_model: Path) -> Any:  # noqa: F81
     """A context with a learner, and responses to one question; their certainties, supports and gains are filled in."""
     from transformers import AutoModelForCausalLM
 
-    words = ["recipe=hytuning_tiny", "model.base_recipe=", f"model.path={base_model}", "rollout.engine=hf"]
+    words = ["recipe=hytuning_tiny", "reward.name=certainty", "rollout.engine=hf"]
+    words += ["model.base_recipe=", f"model.path={base_model}"]
     config = load([*words, "rollout.temperature=1"])
     task = TASKS["tiny"].build(config.task, config.seed)
     (example,) = task.train_examples(0, 1)
