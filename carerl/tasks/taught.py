@@ -110,23 +110,25 @@ def taught_rows(
     encode: Callable[[Sequence[str]], list[tuple[int, ...]]],
     correct: Callable[[Sequence[tuple[Question, tuple[int, ...]]]], list[bool]],
     long_prompts: Mapping[str, int] = MappingProxyType({}),
+    cut: bool = False,
 ) -> TaughtRows:
     """Makes the responses to learn. ``encode`` turns texts into responses of token ids, end token included;
     ``correct`` grades such responses to their questions. ``long_prompts``: the tokens of prompts that are too long, by
-    question; these questions are left out first."""
+    question; these questions are left out first. ``cut``: longer responses are not left out, and their first ``room``
+    tokens are learned."""
     fit = [question for question in questions if question.id not in long_prompts]
     texts = [response(question, teach) for question in fit]
     has_one = [(question, text) for question, text in zip(fit, texts, strict=True) if text]
     encoded = encode([text for _, text in has_one])
     pairs = [(question, ids) for (question, _), ids in zip(has_one, encoded, strict=True)]
-    long = [(question.id, len(ids)) for question, ids in pairs if len(ids) > room]
-    fitting = [(question, ids) for question, ids in pairs if len(ids) <= room]
+    long = [(question.id, len(ids)) for question, ids in pairs if len(ids) > room and not cut]
+    fitting = [(question, ids) for question, ids in pairs if len(ids) <= room or cut]
     right = correct(fitting)
     return TaughtRows(
         teach,
         room,
         len(questions),
-        {question.id: ids for (question, ids), is_right in zip(fitting, right, strict=True) if is_right},
+        {question.id: ids[:room] for (question, ids), is_right in zip(fitting, right, strict=True) if is_right},
         tuple(question.id for question, text in zip(fit, texts, strict=True) if not text),
         tuple(question.id for (question, _), is_right in zip(fitting, right, strict=True) if not is_right),
         _longest_first(long),

@@ -150,16 +150,16 @@ class TextTask:
             self._lengths = prompt_lengths(found, room)
         return self._lengths
 
-    def teach(self, room: int, pool: GraderPool) -> TaughtRows:
+    def teach(self, room: int, pool: GraderPool, cut: bool = False) -> TaughtRows:
         """Makes the response to learn of every training question, and leaves questions without a right one of at most
-        ``room`` tokens out of training. Says what was left out. The response's text is encoded by itself, behind the
-        prompt of RL, and ends with what ends a turn."""
+        ``room`` tokens out of training, or with ``cut`` learns the beginnings of longer ones. Says what was left out.
+        The response's text is encoded by itself, behind the prompt of RL, and ends with what ends a turn."""
         if self._taught is None or self._taught.room != room:
             questions, grade = self._trained_on(), lambda pairs: self._correct(pairs, pool)
-            self._taught = taught_rows(questions, self.config.teach, room, self._response_ids, grade)
+            self._taught = taught_rows(questions, self.config.teach, room, self._response_ids, grade, cut=cut)
         return self._taught
 
-    def learn_traces(self, source: str, n: int, room: int, pool: GraderPool) -> TaughtRows:
+    def learn_traces(self, source: str, n: int, room: int, pool: GraderPool, cut: bool = False) -> TaughtRows:
         """Makes the labelled traces of :meth:`traces`: of the first ``n`` training questions, as :meth:`teach` would,
         or of every row of ``source``, a data set or ``.jsonl`` file, that no evaluation asks and whose prompt is not
         too long. Training questions stay as they are: what is left out here follows from labelled rows alone. Says what
@@ -169,7 +169,7 @@ class TextTask:
         prompts = {example.id: example.prompt_ids for example in self._examples(questions)}
         most = self.config.max_prompt_tokens
         long = {name: len(ids) for name, ids in prompts.items() if most and len(ids) > most}
-        rows = taught_rows(questions, self.config.teach, room, self._response_ids, grade, long)
+        rows = taught_rows(questions, self.config.teach, room, self._response_ids, grade, long, cut)
         self._traces = [(prompts[name], ids) for name, ids in rows.targets.items()]
         everything = len(questions) + len(asked)
         self._traced = replace(rows, questions=everything, asked=tuple(overlap.train_id for overlap in asked))

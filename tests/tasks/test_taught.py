@@ -96,6 +96,9 @@ def test_what_cannot_be_learned_is_left_out_and_counted(tmp_path: Path) -> None:
         assert (found.without, found.wrong, found.too_long) == ((), ("wrong",), (("long", 3 * 40 + 9 + 1),))
         assert task.teach(100, pool) is found, "grades once"
         assert sorted(task.teach(130, pool).targets) == ["bare", "long", "sum"], "another room"
+        first = make_task(tmp_path)
+        cut, whole = first.teach(5, pool, cut=True).targets, make_task(tmp_path).teach(200, pool).targets
+        assert cut == {name: ids[:5] for name, ids in whole.items()} and "long" in cut and "wrong" not in cut
     assert {example.id for example in task.train_examples(0, 6)} == {
         f"train/{epoch}/{name}" for epoch in (0, 1) for name in ("bare", "long", "sum")
     }

@@ -235,7 +235,7 @@ def _taught(task: TextTask, config: RunConfig) -> Iterable[ConfigError]:
         return
     settings = config.grading
     with GraderPool(settings.processes, settings.seconds, settings.memory_mib) as pool:
-        found = task.teach(config.rollout.max_new_tokens, pool)
+        found = task.teach(config.rollout.max_new_tokens, pool, cut=config.rehearse)  # its responses are short
     if found.without:
         reason = f"{len(found.without):,} of {found.questions:,} training questions have no solution to learn, "
         remedy = "write task.teach=decision to learn their answers alone, or give 'solution' in every row"

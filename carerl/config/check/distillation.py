@@ -129,7 +129,8 @@ def _traces_of_text(task: TextTask, config: RunConfig) -> Errors:
     try:
         with GraderPool(settings.processes, settings.seconds, settings.memory_mib) as pool:
             room = config.rollout.max_new_tokens
-            found = task.learn_traces(d.traces, labelled_questions(config, task), room, pool)
+            # a rehearsal's responses are short: what it learns are the beginnings of traces
+            found = task.learn_traces(d.traces, labelled_questions(config, task), room, pool, cut=config.rehearse)
     except ValueError as error:
         yield ConfigError("distillation.traces", d.traces, str(error), "give another file, or leave it out")
         return

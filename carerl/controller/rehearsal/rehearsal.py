@@ -371,7 +371,8 @@ def last_lines(config: RunConfig, small: RunConfig, verdict: Verdict, evidence: 
         ),
         "GPUs and their memory, several nodes, more than one actor a role",
         f"real weights (drawn: {shape.num_layers} layers of {shape.hidden_size})",
-        f"responses of {config.rollout.max_new_tokens} tokens (here {small.rollout.max_new_tokens})",
+        f"responses of {config.rollout.max_new_tokens} tokens (here {small.rollout.max_new_tokens}"
+        + (", of solutions too)" if small.taught or small.distillation.learns else ")"),
         "whether anything is learned",
     ]
     return [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,17 @@ def test_gains_alone_can_be_rehearsed() -> None:
     config = load(["recipe=hytuning_tiny", "distillation.weight=0", "algorithm.minibatches=1"])
     small = rehearsed(config, cpu_vllm=False)
     assert small.distillation.gains and not small.distillation.learns
+
+
+def test_a_rehearsal_learns_the_beginnings_of_solutions_that_are_longer_than_its_responses(tmp_path: Path) -> None:
+    rows = [{**row, "solution": f"Count on by one, and so {row['solution']}"} for row in numbered(4)]
+    task, config = asked(tmp_path, rows, "distillation.labelled=1")
+    small = rehearsed(replace(config, rehearse=True), cpu_vllm=False)
+    check_task(task, config)
+    whole = dict(task.traces(4))
+    check_task(task, small)
+    assert small.rollout.max_new_tokens < min(map(len, whole.values()))
+    assert dict(task.traces(4)) == {ids: told[: small.rollout.max_new_tokens] for ids, told in whole.items()}
 
 
 def test_what_is_learned_of_a_row_is_said_only_where_rows_are_learned(tmp_path: Path) -> None:
