@@ -34,7 +34,7 @@ from tests.benchmarks.study_rows import (
 
 SEEDS = 8  # of the confirmation
 PART = 5  # steps of a part of a course: RL from internal feedback is expected to be best near step 20
-SIGNAL, WEIGHT = "majority", 0.1  # the internal reward and the traces' weight of the recipes, chosen in development
+SIGNAL, WEIGHT = "majority", 3.0  # the internal reward and the traces' weight of the recipes, chosen in development
 HYTUNING, SHUFFLED, MIXTURE = "hytuning", "hytuning, shuffled", "mixture"
 RD, ORACLE = "rd", "GRPO"
 ON_ALL_SEEDS = (RD, f"rlif {SIGNAL}", MIXTURE, HYTUNING, SHUFFLED, ORACLE)

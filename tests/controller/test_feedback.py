@@ -187,7 +187,7 @@ def test_traces_come_again_and_again_and_weights_follow_the_gains() -> None:
     assert dealt is not None and dealt.sample_weights == order and after == metrics
     assert [sample.weight for sample in samples] == order and samples[0].gain == 1.0, "their own gains stay"
     fixed, none = hybrid(SimpleNamespace(config=load(["recipe=mixture_tiny"])), found, groups, 1)  # type: ignore[arg-type]
-    assert fixed is not None and fixed.sample_weights is None and fixed.trace_weight == 0.1 and none == {}
+    assert fixed is not None and fixed.sample_weights is None and fixed.trace_weight == 3 and none == {}
     assert hybrid(SimpleNamespace(config=load(["recipe=rlif_tiny"])), [], groups, 1) == (None, {})  # type: ignore[arg-type]
 
 
@@ -267,6 +267,6 @@ def test_a_run_that_was_stopped_goes_on_as_one_never_stopped(
     assert (names >= {"distillation/cross_entropy", "distillation/tokens", "distillation/share"}) is rl
     for row in measured(whole) if rl else ():
         assert row["train/ce_loss"] == pytest.approx(
-            0.1 * row["distillation/trace_weight"] * row["distillation/cross_entropy"], rel=1e-5
+            3 * row["distillation/trace_weight"] * row["distillation/cross_entropy"], rel=1e-5
         )
         assert row["distillation/share"] == pytest.approx(row["distillation/tokens"] / row["train/tokens"])
