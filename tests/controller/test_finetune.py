@@ -65,6 +65,7 @@ def trained(result: Result) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not k.startswith(("time/", "system/"))} for row in rows]
 
 
+@pytest.mark.slow
 def test_it_learns_goes_on_and_is_evaluated(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -143,6 +143,7 @@ def save_and_count(made: Any, step: int, number: int) -> int:
     return counted()
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_point_of_a_save_goes_on_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:
     """The points of the thread that writes beside the steps, and those of the commit between two steps."""
     start = tmp_path / "start"

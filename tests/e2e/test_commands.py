@@ -30,6 +30,7 @@ def command(module: str, *words: str, cwd: Path, timeout: float = 400) -> subpro
     )
 
 
+@pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_from_nothing_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``make run`` does, smaller: the base model is not there yet and is trained first."""

@@ -159,6 +159,7 @@ def test_wandb_gets_what_the_run_logs_under_the_same_names_and_steps(
     assert {"regularizer/coefficient_bin_00_below_m3", "regularizer/coefficient_bin_12_from_3"} <= shown
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path) -> None:
     again = start(actors, small(tmp_path))
     assert rows(again.run_dir) == rows(whole.run_dir)
@@ -194,7 +195,7 @@ def check_goes_on(actors: tuple[TrainingCrew, str], config: RunConfig, whole: Re
     check_same(start(actors, load([f"resume={stopped.run_dir}"])), whole)
 
 
-@pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.parametrize("at", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_pitfall_18_a_run_stopped_and_gone_on_with_equals_one_never_stopped(
     actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path, at: int
 ) -> None:
@@ -259,6 +260,7 @@ class InterruptEvaluation(QuietDisplay):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "step"), [(2, 2), (3, 4)])
 def test_pitfall_18_an_evaluation_that_a_stop_cut_short_is_made_when_the_run_goes_on(
     actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path, number: int, step: int
@@ -278,6 +280,7 @@ def test_a_stop_before_the_first_step_trains_nothing(actors: tuple[TrainingCrew,
     assert not (stopped.run_dir / "checkpoints" / "latest").exists()
 
 
+@pytest.mark.slow
 def test_pitfall_16_and_18_draws_and_adapted_strengths_are_counted_and_gone_on_with(
     actors: tuple[TrainingCrew, str], tmp_path: Path
 ) -> None:
@@ -318,6 +321,7 @@ def test_pitfall_16_and_18_draws_and_adapted_strengths_are_counted_and_gone_on_w
     assert all(tensor.equal(expected[name]) for name, tensor in final_weights(resumed.run_dir).items())
 
 
+@pytest.mark.slow
 def test_pitfall_18_decisions_are_gone_on_with(actors: tuple[TrainingCrew, str], tmp_path: Path) -> None:
     """Their golds are drawn, the reward is for the likeliest option, and norms are measured in every second step."""
     words = ["recipe=calibration_aware_tiny", *SMALL, f"runs_dir={tmp_path}", "tracking.part_norms_every=2"]
@@ -338,6 +342,7 @@ def test_pitfall_18_decisions_are_gone_on_with(actors: tuple[TrainingCrew, str],
     assert all(tensor.equal(expected[name]) for name, tensor in final_weights(unmeasured.run_dir).items())
 
 
+@pytest.mark.slow
 def test_without_a_penalty_the_reference_is_asked_now_and_then(
     actors: tuple[TrainingCrew, str], tmp_path: Path
 ) -> None:
@@ -352,6 +357,7 @@ def test_without_a_penalty_the_reference_is_asked_now_and_then(
     assert losses[0] == losses[1], "a report changes nothing"
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(actors: tuple[TrainingCrew, str], whole: Result, tmp_path: Path) -> None:
     stopped = start(actors, small(tmp_path), InterruptAt(3))
     newest = (stopped.run_dir / "checkpoints" / "latest").resolve()

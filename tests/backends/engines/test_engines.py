@@ -151,6 +151,7 @@ def exact(model: Any) -> Any:
     return double
 
 
+@pytest.mark.slow
 def test_on_a_sharp_model_the_engine_is_as_near_to_float64_as_transformers_in_float32_is(engine: Engine) -> None:
     """1e-5 nats is what float32 gives while logits are small. Those of a trained, sharp policy reach 30, where one unit
     in the last place is 2e-6 and every layer adds some; there the bar is the rounding of float32 itself."""
@@ -353,6 +354,7 @@ def test_pitfall_13_a_response_ends_with_a_stop_token_or_counts_as_truncated(eng
         assert (ALSO_ENDS in inside) == (ALSO_ENDS not in ends)
 
 
+@pytest.mark.slow
 def test_the_models_generation_settings_change_no_sample(engine: Engine) -> None:
     """The directory's file asks for the likeliest token, a sharp temperature and a penalty on repetition."""
     model = fresh(11)

@@ -88,14 +88,14 @@ def test_traces_and_scores_are_counted_where_a_run_has_them() -> None:
         work = work_of(config, config.model.shape, place(config))
         return work, beside_seconds(work)
 
-    work, rlif = found("rlif_7b")
+    work, rlif = found("rlif_7b", "reward.name=certainty")
     assert rlif == {"certainty": pytest.approx(score_seconds(work, 1.0))}
-    work, mixture = found("mixture_7b")
+    work, mixture = found("mixture_7b", "reward.name=certainty")
     share = work.config.distillation.per_step / work.rows
     assert mixture["traces' layers"] == pytest.approx(share * layers_compute_seconds(work))
     assert mixture["traces' head"] == pytest.approx(share * training_head_seconds(work, 0.0))
-    _, hytuning = found("hytuning_7b")
-    _, fewer = found("hytuning_7b", "distillation.supports=4")
+    _, hytuning = found("hytuning_7b", "reward.name=certainty")
+    _, fewer = found("hytuning_7b", "reward.name=certainty", "distillation.supports=4")
     assert hytuning["gains"] == pytest.approx(2 * fewer["gains"]) and set(hytuning) == {*mixture, "gains"}
     assert hytuning["gains"] > 2 * hytuning["certainty"], "eight answers after half of each response"
     assert found("rd_7b")[1] == {} and found("none_grpo_7b", "reward.name=majority")[1] == {}

@@ -108,6 +108,7 @@ def test_a_sound_pipeline_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         assert part in said
 
 
+@pytest.mark.slow
 def test_supervised_finetuning_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path) -> None:
     """Though its recipe evaluates nothing at the start: its engines get weights for evaluations alone."""
     words = ["recipe=sft_decision_tiny", "task.validation_questions=0"]
@@ -118,6 +119,7 @@ def test_supervised_finetuning_passes(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "cross-entropy on the responses" in said and "rollout tables" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "file"),
     [
@@ -138,6 +140,7 @@ def test_adapters_pass(
     assert [path.name for path in model.glob("*.safetensors")] == [file] and (model / "README.md").is_file()
 
 
+@pytest.mark.slow
 def test_decisions_are_tossed_and_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path) -> None:
     words = ["task.gold_noise=0.05", "decision.name=ce", "decision.reward=argmax"]
     verdict, evidence, small = rehearse(monkeypatch, tmp_path, base_model, *words)
@@ -149,6 +152,7 @@ def test_decisions_are_tossed_and_trained(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "cross-entropy toward paper, weight 0.001, clamp uniform, reward argmax" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "part"), [(DeafEngine, "first weights"), (HalfDeafEngine, "not take all")])
 def test_an_engine_that_does_not_take_the_change_fails_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path, engine: Any, part: str
@@ -158,12 +162,14 @@ def test_an_engine_that_does_not_take_the_change_fails_it(
     assert [fault for fault in verdict.faults if part in fault], verdict.faults
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_move_fail_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path) -> None:
     verdict, _, _ = rehearse(monkeypatch, tmp_path, base_model, "learner.optimizer.lr=0")
     assert verdict.exit_code == 1
     assert "no weight changed" in verdict.faults[0]
 
 
+@pytest.mark.slow
 def test_a_resumed_part_that_differs_fails_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_model: Path
 ) -> None:
