@@ -107,6 +107,7 @@ def test_vllm_and_a_rank_that_take_turns_train_the_same_adapters_and_go_on_with_
     check_same(resumed, whole)
 
 
+@pytest.mark.long
 def test_adapters_learn(actors: tuple[TrainingCrew, str], tmp_path: Path) -> None:
     """The reward rises, and the exact divergence from the base, which the adapters' absence gives, with it."""
     words = ["steps=40", "prompts_per_step=32", "algorithm.group_size=8", "checkpoint.every=0", "evaluation.every=0"]

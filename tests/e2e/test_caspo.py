@@ -102,6 +102,7 @@ def test_completions_judge_and_a_run_that_was_stopped_while_they_do_goes_on(tmp_
     assert all(pair["chosen_ids"] != pair["rejected_ids"] for pair in tables["rounds/01/pairs.parquet"])
 
 
+@pytest.mark.long
 def test_a_recipe_with_a_second_model_is_rehearsed(tmp_path: Path) -> None:
     model = qwen_directory_or_skip(tmp_path / "qwen")
     (model / "config.json").unlink()

@@ -110,7 +110,7 @@ def test_a_model_without_all_its_weights_is_refused_before_anything_starts(
 
 @pytest.mark.e2e
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_ends_a_run_saved_and_it_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "carerl.run", "recipe=care_grpo_tiny", *SMALL, "steps=500"],
@@ -133,7 +133,7 @@ def test_a_signal_ends_a_run_saved_and_it_goes_on(number: signal.Signals, tmp_pa
     assert sorted(set(steps)) == list(range(at + 3))
 
 
-@pytest.mark.e2e
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_two_learner_ranks_two_engines_and_the_plain_engine(tmp_path: Path) -> None:
     """More than one of each actor, and the reference on the learner's ranks: the same rollouts, and the same learning

@@ -39,7 +39,7 @@ def shape(one: Stored) -> Any:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("engine", ["hf", "vllm"])
+@pytest.mark.parametrize("engine", [pytest.param("hf", marks=pytest.mark.long), "vllm"])
 def test_five_methods_stopped_and_resumed_are_those_never_stopped(engine: str, tmp_path: Path) -> None:
     base = untrained_base(tmp_path / "base")
     words = [f"model={base}", f"engine={engine}", *WORDS]

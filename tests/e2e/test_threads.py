@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 CORES = min(2, (os.cpu_count() or 1) - 1)  # fewer than the machine has, or the cgroup would not matter
 SCRIPT = """

@@ -115,7 +115,7 @@ def test_rewrites_and_near_misses_of_real_answers() -> None:
     assert all(sum(counts[name] >= 5 for name in table) >= 40 for table in (SAME, MISSES))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_rewrites_and_near_misses_of_all_real_answers() -> None:
     found, counts = wrong_verdicts(per_class=10**6)
     assert len(found) <= sum(counts.values()) / 2000, found[:50]
