@@ -60,9 +60,10 @@ def unfinished(study: Rows, arms: Sequence[str]) -> Iterator[tuple[str, str, boo
             yield f"{arm}: a finished run of every seed", f"none of {missing}", False
 
 
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """Returns the rows of a file, one JSON object a line."""
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+def read_rows(path: str | Path, commit: str = "") -> list[dict[str, Any]]:
+    """Returns the rows of a file, one JSON object a line; only those of a commit, if the beginning of one is given."""
+    found = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    return [row for row in found if str(row["commit"]).startswith(commit)] if commit else found
 
 
 def seeds_of(word: str) -> range:
@@ -154,15 +155,16 @@ class Commands(Generic[S]):
     bars: Callable[[S], Iterator[tuple[str, str, bool]]]
 
     def main(self, words: Sequence[str]) -> int:
-        """Runs ``rows PATH …``, or ``forecast``, ``table`` or ``bars`` with a file and seeds. Returns 1 if a bar was
-        missed, 2 for other words."""
-        if len(words) < 2 or words[0] not in ("rows", "forecast", "table", "bars"):
+        """Runs ``rows PATH …``, or ``forecast``, ``table`` or ``bars`` with a file, seeds, and a commit where the file
+        has rows of several. Returns 1 if a bar was missed, 2 for other words."""
+        least = 2 if words[:1] == ["rows"] else 3
+        if len(words) < least or words[0] not in ("rows", "forecast", "table", "bars"):
             print(self.help)
             return 2
         if words[0] == "rows":
             for row in self.rows(words[1:]):
                 print(json.dumps(row))
             return 0
-        study = self.study(read_rows(words[1]), seeds_of(words[2]))
+        study = self.study(read_rows(words[1], *words[3:4]), seeds_of(words[2]))
         print("\n".join(self.forecast(study) if words[0] == "forecast" else self.table(study)))
         return say_bars(list(self.bars(study))) if words[0] == "bars" else 0

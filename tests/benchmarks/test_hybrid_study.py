@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from carerl.config.reading.typed import plain
 from carerl.config.sweep import sweep_spec
 from tests.benchmarks.hybrid_study import (
     AUROC,
+    COMMANDS,
     HYTUNING,
     MIXTURE,
     ON_ALL_SEEDS,
@@ -21,15 +24,17 @@ from tests.benchmarks.hybrid_study import (
     RD,
     SHOWN,
     SHUFFLED,
+    Peak,
     arm_of,
     bars,
     course,
     courses,
     forecast,
     peak,
+    said,
     table,
 )
-from tests.benchmarks.study_rows import Rows
+from tests.benchmarks.study_rows import Rows, paired
 
 SEEDS = range(5000, 5008)
 HOPED = {RD: (0.4, 0.1), MIXTURE: (0.5, 0.08), HYTUNING: (0.6, 0.05), SHUFFLED: (0.5, 0.08), ORACLE: (0.99, 0.1)}
@@ -48,7 +53,7 @@ def row(arm: str, seed: int) -> dict[str, Any]:
         found["rollout/accuracy"] = [value + wobble for value in RISE_AND_FALL]
     if arm.startswith((HYTUNING, SHUFFLED)):
         found[AUROC] = [0.7 + wobble, None, 0.6]
-    made = {"arm": arm, "seed": seed, "commit": "c", "shared": {"task": "tiny"}, "own": {"arm": arm}}
+    made = {"arm": arm, "seed": seed, "commit": "c", "shared": {"part": PART}, "own": {"arm": arm}}
     return made | {"base": dict.fromkeys(SHOWN.values(), 0.4), "final": final, "courses": found}
 
 
@@ -67,8 +72,10 @@ def test_rows_as_hoped_for_meet_every_bar(every: list[dict[str, Any]]) -> None:
     study = Rows(every, SEEDS)
     arms = len(ON_ALL_SEEDS) + len(ON_SOME)
     without = sum(arm.startswith(RD) for arm in (*ON_ALL_SEEDS, *ON_SOME))
-    assert len(list(forecast(study))) == 4
-    assert sum("rollouts are best" in line for line in table(study)) == arms - without
+    assert [line.split(":")[0] for line in forecast(study)] == [asked for asked, _, _ in bars(study)]
+    shown = list(table(study))
+    assert sum("rollouts are best" in line for line in shown) == arms - without
+    assert not [line for line in shown if "not run" in line]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +95,34 @@ def test_each_bar_can_be_missed(
         if one["arm"] == arm:
             one["final"][SHOWN[figure]] = value
     assert missed(every) == names
+
+
+def test_harm_and_a_missing_figure_are_not_called_no_effect() -> None:
+    better, worse = {1: 0.6, 2: 0.62, 3: 0.61}, {1: 0.5, 2: 0.51, 3: 0.51}
+    assert said(paired(better, worse))[1]
+    for a, b, words in (
+        (worse, better, "the opposite is shown"),
+        (better, better, "no effect shown"),
+        (better, worse | {2: float("nan")}, "a figure is missing"),
+    ):
+        text, met = said(paired(a, b))
+        assert text.endswith(words) and not met
+
+
+def test_a_cell_of_the_second_sweep_that_is_missing_is_said(every: list[dict[str, Any]]) -> None:
+    fewer = [one for one in every if (one["arm"], one["seed"]) not in ((ON_SOME[0], 5001), (ON_SOME[0], 5003))]
+    (line,) = [line for line in table(Rows(fewer, SEEDS)) if "not run" in line]
+    assert line == f"{ON_SOME[0]}: not run on [5001, 5003]"
+
+
+def test_rows_of_one_commit_can_be_chosen(every: list[dict[str, Any]], tmp_path: Path, capsys: Any) -> None:
+    older = [{**one, "commit": "older"} for one in every]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f"{json.dumps(one)}\n" for one in (*older, *every)))
+    with pytest.raises(ValueError, match="two rows"):
+        COMMANDS.main(["bars", str(file), "5000-5007"])
+    assert COMMANDS.main(["bars", str(file), "5000-5007", "c"]) == 0 and "MISSED" not in capsys.readouterr().out
+    assert COMMANDS.main(["bars", str(file)]) == 2
 
 
 @pytest.mark.parametrize("parts", [[0.5, 0.5], [0.45, None, 0.54], [None, None], []])
@@ -113,7 +148,7 @@ def test_a_course_keeps_rise_and_fall(every: list[dict[str, Any]]) -> None:
     rows = [{"a": float(step)} if step % 2 else {"b": 1.0} for step in range(15)]  # odd ones, in parts of five
     assert course(rows, "a") == [2.0, 7.0, 12.0] and course(rows[:1], "a") == [None]
     study = Rows(every, SEEDS)
-    assert peak(study, MIXTURE) == (2 * PART, 0.5, 0.2) and peak(study, RD) is None
+    assert peak(study, MIXTURE) == Peak(2 * PART, 0.3, 0.5, 0.2, (2 * PART,) * 8) and peak(study, RD) is None
     (line,) = [line for line in courses(study) if line.startswith(HYTUNING + " ") and AUROC in line]
     assert line.split()[-3:] == ["0.703", "–", "0.600"]
 
