@@ -15,7 +15,9 @@ one:
    certain before the first step, supports differ by rounding alone (float32: about 1e-6 nats), and the gain would be a
    random number. So a response whose total gain is less than ``least``, up or down, gains 0. The default, 0.01 nats, is
    above what another cut into micro-batches changes.
-3. The last step often states the answer, after which it is certain. :func:`without_last` leaves that step out.
+3. The last step often states the answer, after which it is certain. :func:`without_last` leaves that step out. It is
+   what stands between the last delimiter and the answer's mark: of a text perhaps only "The answer is", while the step
+   before states the answer too. Then the control is weaker than it is meant to be.
 4. It favours few steps. A response of one step gains 1, −1 or 0, and each further step can only bend the way.
 """
 

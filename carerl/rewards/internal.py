@@ -16,9 +16,10 @@ p: the policy that sampled, at the sampling temperature. ``certainty`` is the re
 2505.19590), ``majority`` that of TTRL (Y. Zuo et al., arXiv 2504.16084), ``entropy`` that of S. Agarwal et al.
 (arXiv 2505.15134), ``semantic`` a share of semantic clusters, as in EMPO (Q. Zhang et al., arXiv 2504.05812).
 
-[ours] 1. A response without tokens earns 0, and one without an answer 0 of ``majority`` and ``semantic``. It still
-counts in G. 2. Among equally frequent answers a seed decides, whatever the order of the responses. 3. Saying that one
-does not know is an answer. 4. Answers are read and compared without knowing the gold one
+[ours] 1. A response without tokens earns 0, of ``entropy`` as little as the group's worst; one without an answer 0 of
+``majority`` and ``semantic``. It still counts in G. 2. Among equally frequent answers a seed decides, whatever the
+order of the responses. Where all of G differ, each of them wins as often, and the mean push is none. 3. Saying that
+one does not know is an answer. 4. Answers are read and compared without knowing the gold one
 (:mod:`carerl.tasks.judging`). 5. The published runs rise and then fall, as the policy grows sure of anything: watch
 ``rollout/accuracy``, which no reward here sees.
 """
@@ -67,18 +68,20 @@ class SemanticConfig(InternalConfig):
 
 
 def certainties(group: Group, seed: int) -> list[float]:
-    """Returns the mean certainty of each response, nats. Raises ValueError for one that nobody scored."""
-    return [_scored(sample, sample.certainty, "certainty") for sample in group.samples]
+    """Returns the mean certainty of each response, nats; 0, the least there is, without tokens. Raises ValueError for
+    one that nobody scored."""
+    return [_scored(sample, sample.certainty, "certainty") if sample.response_ids else 0.0 for sample in group.samples]
 
 
 def negative_entropies(group: Group, seed: int) -> list[float]:
-    """Returns minus the mean token entropy of each response, nats. Raises ValueError for one that nobody scored."""
-    return [-_scored(sample, sample.entropy, "entropy") for sample in group.samples]
+    """Returns minus the mean token entropy of each response, nats; without tokens the least of the group, and not 0,
+    which would be the most. Raises ValueError for one that nobody scored."""
+    found = [-_scored(sample, sample.entropy, "entropy") if sample.response_ids else None for sample in group.samples]
+    least = min((value for value in found if value is not None), default=0.0)
+    return [least if value is None else value for value in found]
 
 
 def _scored(sample: Sample, value: float | None, name: str) -> float:
-    if not sample.response_ids:
-        return 0.0
     if value is None:
         raise ValueError(f"a sample of {sample.example_id} has no {name}: the learner has not scored it")
     return value

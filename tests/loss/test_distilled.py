@@ -45,7 +45,12 @@ def planned(name: str = "grpo", temperature: float = 1.0, minibatches: int = 1, 
 
 
 def trained(
-    made: StepBatch, target: Objective, ref: Toy | None = None, rows: list[int] | None = None, number: int = 0
+    made: StepBatch,
+    target: Objective,
+    ref: Toy | None = None,
+    rows: list[int] | None = None,
+    number: int = 0,
+    strengths: Strengths | None = None,
 ) -> tuple[Tensor, ObjectiveOutput]:
     """Gradient and metrics of an optimizer step, or of some of its rows, by a model that did not sample them."""
     model, minibatch = Toy(seed=1), made.minibatches[number]
@@ -53,7 +58,7 @@ def trained(
     if ref is not None:
         batch = batch.with_streams(ref_logprobs_BT=streams_of(batch, ref.statistics(batch).logprobs_N))
     stats = model.statistics(batch, 3, ref, target.exact, target.anchor_exact)
-    out = target(stats, flatten(batch), minibatch.normalisers)
+    out = target(stats, flatten(batch), minibatch.normalisers, strengths)
     out.loss.backward()
     return model.gradient(), out
 
@@ -281,14 +286,16 @@ def test_a_response_of_weight_0_adds_exactly_nothing_and_counts_in_the_denominat
     assert out.sums["regularizer/value"][1] == usual.batch.response_tokens
 
 
-def test_no_gradient_goes_through_a_weight_and_strengths_do_not_touch_it() -> None:
-    made = planned(hybrid=hybrid(weights=WEIGHTS))
-    model = Toy(seed=1)
-    out = objective()(
-        model.statistics(made.batch), flatten(made.batch), made.minibatches[0].normalisers, Strengths(3.0, 0.0)
-    )
-    assert out.shares["train/loss"] == pytest.approx(out.shares["train/policy_loss"] + out.shares["train/ce_loss"])
-    assert not made.batch.policy_weight_BT.requires_grad and not made.batch.ce_weight_BT.requires_grad  # type: ignore[union-attr]
+def test_what_an_update_penalises_more_is_not_weighed_and_adds_to_no_trace() -> None:
+    """A run may adapt the strength of its penalty from step to step."""
+    target, ref = objective("srkl", 0.8), Toy(seed=2)
+    made, usual = planned(hybrid=hybrid(weights=WEIGHTS)), planned()
+    more = [
+        trained(own, target, ref, strengths=Strengths(3.0))[0] - trained(own, target, ref, strengths=Strengths(0.0))[0]
+        for own in (made, usual)
+    ]
+    torch.testing.assert_close(*more, rtol=1e-7, atol=1e-9)
+    assert float(more[0].norm()) > 0.01 * float(trained(made, target, ref)[0].norm())
 
 
 # ---- refusals

@@ -76,11 +76,14 @@ def test_certainty_and_entropy_are_the_learners_own_numbers() -> None:
 
 
 @pytest.mark.parametrize("name", ["certainty", "entropy"])
-def test_an_empty_response_earns_nothing_and_an_unscored_one_is_refused(name: str) -> None:
-    found = group("1", "2")
+def test_an_empty_response_earns_least_and_an_unscored_one_is_refused(name: str) -> None:
+    found = group("1", "2", "3")
     empty = found.samples[1]
     empty.response_ids, empty.certainty, empty.entropy = (), None, None
-    assert rewards(name, found)[1] == 0.0
+    assert rewards(name, found) == {"certainty": [0.5, 0.0, 2.5], "entropy": [-2.0, -2.0, -1.5]}[name]
+    alone = group("1")
+    alone.samples[0].response_ids = ()
+    assert rewards(name, alone) == [0.0]
     empty.response_ids = (5,)
     with pytest.raises(ValueError, match=rf"a sample of q has no {name}"):
         rewards(name, found)

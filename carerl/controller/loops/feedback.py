@@ -1,6 +1,7 @@
 """Has the learner judge what the policy has said: how sure it is of its tokens, and whether steps strengthen answers.
 
-No gold answer is looked at. The scores are of the policy that sampled: they are taken before the step's first update.
+No gold answer reaches what is trained: outcomes are looked at for metrics alone. The scores are of the policy that
+sampled: they are taken before the step's first update.
 """
 
 from __future__ import annotations
