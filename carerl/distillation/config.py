@@ -29,7 +29,8 @@ class DistillationConfig(Settings):
     last_step: bool = True  # prg: false computes gains without the last step, which may state the answer
     # prg: how often at most a response's answer is scored; more steps are taken together
     supports: Annotated[int, at_least(3)] = 8
-    # prg: nats, a response whose steps change its answer's mean log-prob by less in total gains 0; rounding is below it
+    # prg: nats, a response whose steps change its answer's mean log-prob by less in total gains 0; the rounding of
+    # float32 is below it, that of bfloat16 is not: write 0.1
     least: Annotated[float, at_least(0)] = 0.01
     delimiter: str = "\n\n"  # prg: ends a step of a text; a task may have steps of its own
     shuffle: bool = False  # prg: the known gains are dealt to the step's responses at random, as a control

@@ -12,9 +12,10 @@ one:
 
 1. The numerator telescopes: it is the total gain s_n − s_0. What is measured is how straight the way was.
 2. It is free of scale. A tiny rise that is steady gains 1, so the total gain is reported beside it. Where the answer is
-   certain before the first step, supports differ by rounding alone (float32: about 1e-6 nats), and the gain would be a
-   random number. So a response whose total gain is less than ``least``, up or down, gains 0. The default, 0.01 nats, is
-   above what another cut into micro-batches changes.
+   certain before the first step, supports differ by rounding alone, and the gain would be a random number. So a
+   response whose total gain is less than ``least``, up or down, gains 0. Another cut into micro-batches changed total
+   gains of SmolLM2-135M by 1e-5 nats at most in float32, and in bfloat16 by .04 in the mean and by .12 at most (GSM8K's
+   solutions, on a CPU). The default, 0.01 nats, is one for float32; ``recipes/hytuning_7b.yaml`` has 0.1.
 3. The last step often states the answer, after which it is certain. :func:`without_last` leaves that step out. It is
    what stands between the last delimiter and the answer's mark: of a text perhaps only "The answer is", while the step
    before states the answer too. Then the control is weaker than it is meant to be.

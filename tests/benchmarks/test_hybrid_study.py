@@ -11,6 +11,7 @@ import pytest
 from carerl.config.load import load
 from carerl.config.reading.typed import plain
 from carerl.config.sweep import sweep_spec
+from tests.benchmarks.hybrid_picture import DRAWN, picture
 from tests.benchmarks.hybrid_study import (
     AUROC,
     COMMANDS,
@@ -151,6 +152,24 @@ def test_a_course_keeps_rise_and_fall(every: list[dict[str, Any]]) -> None:
     assert peak(study, MIXTURE) == Peak(2 * PART, 0.3, 0.5, 0.2, (2 * PART,) * 8) and peak(study, RD) is None
     (line,) = [line for line in courses(study) if line.startswith(HYTUNING + " ") and AUROC in line]
     assert line.split()[-3:] == ["0.703", "–", "0.600"]
+
+
+def test_the_picture_has_a_line_for_each_arm_at_its_figures(every: list[dict[str, Any]]) -> None:
+    found = picture(Rows([one for one in every if one["arm"] in ON_ALL_SEEDS], SEEDS))
+    axes = found.figure.axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        *DRAWN.values(),
+        "solutions alone, in the end",
+    ]
+    *lines, ends = axes.lines
+    for line, arm in zip(lines, DRAWN, strict=True):
+        mean = 3e-3 * (arm == HYTUNING)  # of the wobble over seeds
+        assert line.get_xdata() == pytest.approx([PART, 2 * PART, 3 * PART])
+        assert line.get_ydata() == pytest.approx([value + mean for value in RISE_AND_FALL])
+    assert ends.get_ydata() == pytest.approx([HOPED[RD][0]] * 2)
+    assert found.svg().startswith("<svg ") and "HyTuning, gains shuffled" in found.svg()
+    with pytest.raises(KeyError, match=MIXTURE):
+        picture(Rows([one for one in every if one["arm"] != MIXTURE], SEEDS))
 
 
 def test_the_sweeps_have_the_arms_of_the_study_and_no_others() -> None:
