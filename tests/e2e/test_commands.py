@@ -94,7 +94,7 @@ def test_bad_input_is_refused_in_words_with_exit_code_2(words: list[str], said: 
     [
         ("run", ["recipe=care_grpo_tiny", "model.path=model"]),
         ("run", ["recipe=care_grpo_tiny", "model.path=model", "rehearse=true"]),
-        ("evaluate", ["model=model", "benchmarks=[rows.jsonl]", "engine=hf"]),
+        pytest.param("evaluate", ["model=model", "benchmarks=[rows.jsonl]", "engine=hf"], marks=pytest.mark.slow),
     ],
 )
 def test_a_model_without_all_its_weights_is_refused_before_anything_starts(

@@ -74,7 +74,7 @@ def test_actors_lie_on_what_is_reserved_for_them() -> None:
         _until_free(1.0)  # nothing is taken beside the reservation
 
 
-@pytest.mark.parametrize("gpus", [0.0, 0.5])
+@pytest.mark.parametrize("gpus", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_rank_k_and_engine_k_share_bundle_k_and_its_gpu(gpus: float) -> None:
     """Each pair has a bundle that nobody else uses: the reference, whose share would fit beside a rank, has its own.
     Without GPUs the CPUs of a pair are one bundle in the same way."""

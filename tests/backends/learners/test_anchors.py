@@ -111,6 +111,7 @@ def two_ranks() -> Any:
     return on_ranks(2, all_that_two_ranks_are_asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_the_gradient_is_the_divergences_own_on_one_rank_and_on_two(two_ranks: Any, number: int) -> None:
     estimator, _, cut = CASES[number]

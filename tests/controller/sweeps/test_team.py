@@ -56,7 +56,7 @@ def test_every_job_is_done_and_heard_of(tmp_path: Path) -> None:
     assert sum(kind == SAID for kind, _, _ in heard) == 7 and not [k for k, *_ in heard if k == END]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_killed_worker_costs_its_own_job_and_leaves_a_word_of_why(tmp_path: Path, workers: int) -> None:
     heard = ran(["a", "killed", "b", "floods", "c", "exits", "d"], tmp_path, workers)
     assert {job for kind, job, _ in heard if kind == DONE} == {"a", "b", "c", "d"}
