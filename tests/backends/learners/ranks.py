@@ -44,11 +44,15 @@ def alone() -> Iterator[None]:
         try:
             yield
         finally:
-            _end_group()
+            end_group()
 
 
-def _end_group() -> None:
-    """Ends the group, and what DeepSpeed has made beside it: the next learner of this process would be given that."""
+def end_group() -> None:
+    """Ends the group of this process, with what others have made beside it: DeepSpeed would give its own to the next
+    learner, and vLLM would end its own at the exit, where the first is no longer there."""
+    vllm = sys.modules.get("vllm.distributed.parallel_state")
+    if vllm is not None and vllm.model_parallel_is_initialized():
+        vllm.cleanup_dist_env_and_memory()
     if "deepspeed" in sys.modules:
         import deepspeed
 
