@@ -18,7 +18,7 @@ import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -112,7 +112,7 @@ def topic_text(topic: str) -> str:
         if topic == TOP:
             inner = [path for path in (*sections, *CHOICES) if "." not in path and path != TOP]
         more = [textwrap.fill(f"further sections: {', '.join(inner)}", WIDTH)] if inner else []
-        return "\n".join([title, *_described(sections[topic]), *_lines(list(_settings(topic, sections[topic]))), *more])
+        return "\n".join([title, *_described(sections[topic]), *_lines(_settings(topic, sections[topic])), *more])
     found = [s for s in every_setting() if s.path == topic or s.path.rpartition(".")[2] == topic]
     if found:
         return "\n".join(_lines(list(dict.fromkeys(found))))
@@ -145,10 +145,10 @@ def _meant(topic: str, sections: list[str]) -> list[str]:
 def every_setting() -> list[Setting]:
     """Returns all settings: of the run, of its sections, and of every choice."""
     found = [s for path, cls in _sections(RunConfig, "") for s in _settings(path, cls)]
-    for section, table in CHOICES.items():
-        for entry in table.values():
-            found += [s for s in _settings(section, entry.config) if s not in found]
-    return found
+    chosen = [
+        s for section, table in CHOICES.items() for entry in table.values() for s in _settings(section, entry.config)
+    ]
+    return list(dict.fromkeys([*found, *chosen]))
 
 
 def _choices_text(section: str) -> str:
@@ -181,19 +181,20 @@ def _choice_text(section: str, name: str) -> str:
     return "\n".join([f"{section}.name={name}: {entry.line}", *words, *lines])
 
 
-def _sections(cls: type, prefix: str) -> Iterator[tuple[str, type]]:
-    """Yields the dotted names of the sections with their dataclasses, the run itself first."""
-    if not prefix:
-        yield TOP, cls
+@functools.cache
+def _sections(cls: type, prefix: str) -> list[tuple[str, type]]:
+    """Returns the dotted names of the sections with their dataclasses, the run itself first."""
+    found = [] if prefix else [(TOP, cls)]
     for key, hint in get_type_hints(cls).items():
         if key not in CHOICES and is_dataclass(hint) and isinstance(hint, type):
-            yield prefix + key, hint
-            yield from _sections(hint, f"{prefix}{key}.")
+            found += [(prefix + key, hint), *_sections(hint, f"{prefix}{key}.")]
+    return found
 
 
-def _settings(section: str, cls: type) -> Iterator[Setting]:
-    """Yields the settings of one dataclass, without those of the sections in it."""
-    hints, comments = get_type_hints(cls), field_comments(cls)
+@functools.cache
+def _settings(section: str, cls: type) -> list[Setting]:
+    """Returns the settings of one dataclass, without those of the sections in it."""
+    hints, comments, found = get_type_hints(cls), field_comments(cls), []
     for field in fields(cls):
         hint = hints[field.name]
         if is_dataclass(hint) or (cls is RunConfig and field.name in CHOICES):
@@ -202,7 +203,8 @@ def _settings(section: str, cls: type) -> Iterator[Setting]:
         words = comments.get(field.name, "")
         limits = [bound.words for bound in bounds_of(cls)[field.name] if not _named(bound.words, words)]
         kind = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
-        yield Setting(path, kind, _default(field), "; ".join(part for part in (words, *limits) if part))
+        found.append(Setting(path, kind, _default(field), "; ".join(part for part in (words, *limits) if part)))
+    return found
 
 
 def _named(limit: str, words: str) -> bool:
