@@ -75,9 +75,9 @@ def _evaluated_alone(run_dir: Path, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["recipe=care_grpo_tinny"], "care_grpo_tiny"),
-        (["recipe=care_grpo_tiny", "regularizer.beta=-1"], "regularizer.beta"),
-        (["recipe=care_grpo_tiny", "learner.rank=2"], "learner.ranks"),
-        (["recipe=care_grpo_tiny", "rollout.max_model_len=10"], "max_model_len"),
+        pytest.param(["recipe=care_grpo_tiny", "regularizer.beta=-1"], "regularizer.beta", marks=pytest.mark.slow),
+        pytest.param(["recipe=care_grpo_tiny", "learner.rank=2"], "learner.ranks", marks=pytest.mark.slow),
+        pytest.param(["recipe=care_grpo_tiny", "rollout.max_model_len=10"], "max_model_len", marks=pytest.mark.slow),
         (["recipe=care_grpo_tiny", "model.path=./no_such_model"], "no_such_model"),
         (["recipe=care_grpo_tiny", "rollout.cpus_per_actor=500"], "rollout"),
     ],
@@ -93,7 +93,7 @@ def test_bad_input_is_refused_in_words_with_exit_code_2(words: list[str], said: 
     ("program", "words"),
     [
         ("run", ["recipe=care_grpo_tiny", "model.path=model"]),
-        ("run", ["recipe=care_grpo_tiny", "model.path=model", "rehearse=true"]),
+        pytest.param("run", ["recipe=care_grpo_tiny", "model.path=model", "rehearse=true"], marks=pytest.mark.slow),
         pytest.param("evaluate", ["model=model", "benchmarks=[rows.jsonl]", "engine=hf"], marks=pytest.mark.slow),
     ],
 )

@@ -13,7 +13,9 @@ from carerl.cli import COMMANDS
 from carerl.text.terminal import GONE, command
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "run" else []) for name in COMMANDS]
+)
 def test_a_reader_that_has_gone_is_no_error(name: str) -> None:
     """``python -m carerl.run --help | head``."""
     read, write = os.pipe()

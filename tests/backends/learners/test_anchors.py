@@ -132,6 +132,7 @@ def test_the_gradient_is_the_divergences_own_on_one_rank_and_on_two(two_ranks: A
     assert changed == {"train/loss"} and alone[1].keys() - others.keys() == {"anchor/loss", "anchor/divergence"}
 
 
+@pytest.mark.slow
 def test_a_reference_that_scored_anchors_alone_gives_the_same_gradient(two_ranks: Any) -> None:
     """Without a penalty nothing else of it is needed. Rows that it has not scored have no divergence to be reported."""
     whole, alone = (on_ranks(1, gradients, *UNPENALISED, only) for only in (False, True))

@@ -138,6 +138,7 @@ def two_ranks() -> dict[str, Any]:
     return on_ranks(2, asked_of_two_ranks)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CUTS)
 @pytest.mark.parametrize("estimator", ["score", "full"])
 def test_gradients_are_the_plain_ones_wherever_the_reference_is(two_ranks: Any, estimator: str, case: str) -> None:
@@ -146,6 +147,7 @@ def test_gradients_are_the_plain_ones_wherever_the_reference_is(two_ranks: Any, 
         assert largest_relative_error(two_ranks[f"{place} {estimator} {case}"], expected) < 1e-10, place
 
 
+@pytest.mark.slow
 def test_exact_divergences_of_a_scoring_pass_are_equal_in_both_places(two_ranks: Any) -> None:
     (rows, found), (same_rows, same) = two_ranks["scores of actors"], two_ranks["scores of learner"]
     assert rows == same_rows and 0 < len(rows) < 12
@@ -158,6 +160,7 @@ def test_exact_divergences_of_a_scoring_pass_are_equal_in_both_places(two_ranks:
         torch.testing.assert_close(same["rkl"][number, :length], expected)
 
 
+@pytest.mark.slow
 def test_between_passes_a_rank_holds_its_share_alone_and_within_one_the_head_beside_it(two_ranks: Any) -> None:
     """V × D = 23 × 16 is the head; the embedding is as large and is given up within the pass, like the layers."""
     before, within, after = two_ranks["kept"]
