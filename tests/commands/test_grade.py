@@ -129,6 +129,7 @@ def test_hostile_responses_are_bounded_and_never_right(tmp_path: Path, task: str
     assert not (ROOT / "hacked").exists()
 
 
+@pytest.mark.slow
 def test_a_line_of_100_mib(tmp_path: Path) -> None:
     rows = [
         {"id": 1, "gold": "5", "response": "x" * (100 * 2**20) + r" \boxed{5}"},

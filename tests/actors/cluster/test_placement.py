@@ -36,6 +36,7 @@ def free() -> float:
     return round(ray.available_resources().get("CPU", 0.0), 6)
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_one_that_holds_what_it_needs_and_holds_nothing_meanwhile() -> None:
     """Actors of .5 CPU: three of them are held, so one of the second run's two would fit, and none is taken."""
     seen: list[float] = []

@@ -169,6 +169,7 @@ def sync_of_two_ranks(folder: Path) -> dict[str, Any]:
     return {"counts": everyone, "sent": sent, "version": engine._version}
 
 
+@pytest.mark.slow
 def test_no_weight_goes_into_the_object_store_and_no_rank_but_the_sender_touches_the_host(tmp_path: Path) -> None:
     model = fresh_model(settings())
     save_model(tmp_path, model.config, {name: p.detach() for name, p in model.named_parameters()}, None)

@@ -92,6 +92,7 @@ def in_cache() -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock") if folder.exists() else []
 
 
+@pytest.mark.slow
 def test_the_model_in_the_wheel_is_the_model_in_the_cache(tiny: PackagedModel, original: Any) -> None:
     said: list[str] = []
     directory = packaged_model("tiny", said.append)
