@@ -182,17 +182,17 @@ def _choice_text(section: str, name: str) -> str:
 
 
 @functools.cache
-def _sections(cls: type, prefix: str) -> list[tuple[str, type]]:
+def _sections(cls: type, prefix: str) -> tuple[tuple[str, type], ...]:
     """Returns the dotted names of the sections with their dataclasses, the run itself first."""
     found = [] if prefix else [(TOP, cls)]
     for key, hint in get_type_hints(cls).items():
         if key not in CHOICES and is_dataclass(hint) and isinstance(hint, type):
             found += [(prefix + key, hint), *_sections(hint, f"{prefix}{key}.")]
-    return found
+    return tuple(found)
 
 
 @functools.cache
-def _settings(section: str, cls: type) -> list[Setting]:
+def _settings(section: str, cls: type) -> tuple[Setting, ...]:
     """Returns the settings of one dataclass, without those of the sections in it."""
     hints, comments, found = get_type_hints(cls), field_comments(cls), []
     for field in fields(cls):
@@ -204,7 +204,7 @@ def _settings(section: str, cls: type) -> list[Setting]:
         limits = [bound.words for bound in bounds_of(cls)[field.name] if not _named(bound.words, words)]
         kind = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
         found.append(Setting(path, kind, _default(field), "; ".join(part for part in (words, *limits) if part)))
-    return found
+    return tuple(found)
 
 
 def _named(limit: str, words: str) -> bool:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 
 from carerl.actors import crew
 from carerl.actors.crew import TrainingCrew
@@ -20,6 +19,7 @@ from carerl.actors.workers.grader import GraderWorker
 from carerl.actors.workers.learner import LearnerWorker
 from carerl.actors.workers.reference import ReferenceWorker
 from tests.actors.local import Local, without_ray
+from tests.backends.learners.ranks import end_group
 
 
 @contextmanager
@@ -60,4 +60,4 @@ def crew_in_process(
             names=names,
         )
     finally:
-        dist.destroy_process_group()
+        end_group()

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from carerl.actors import crew
 from carerl.actors.handles.engines import Engines
@@ -29,6 +28,7 @@ from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from carerl.types import Example, Sampling
 from tests.actors.local import Local, without_ray
 from tests.backends.engines.completions import requests
+from tests.backends.learners.ranks import end_group
 
 CONFIG = load(["recipe=care_grpo_tiny", "rollout.engine=hf", "regularizer.name=none", "cluster.placement=colocated"])
 SAMPLING = Sampling(n=2, temperature=1.0, max_new_tokens=4, seed=3, stop_ids=(EOS,))
@@ -121,7 +121,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
         made.engines.connect(made.learner, CONFIG)
         yield made
     finally:
-        dist.destroy_process_group()
+        end_group()
         torch.set_num_threads(threads)
 
 

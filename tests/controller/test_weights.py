@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from carerl.actors import crew
 from carerl.actors.handles.engines import Engines
@@ -31,6 +30,7 @@ from carerl.tasks.tiny.tokenizer import EOS, make_tokenizer
 from carerl.types import Example, Sampling
 from tests.actors.local import Local, without_ray
 from tests.backends.learners.parity_models import other_numbers
+from tests.backends.learners.ranks import end_group
 from tests.backends.transfer.sending import deliver
 
 
@@ -55,7 +55,7 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         engines.connect(learner, config)
         yield SimpleNamespace(engines=engines, learner=learner)
     finally:
-        dist.destroy_process_group()
+        end_group()
         torch.set_num_threads(threads)
 
 
